@@ -1,0 +1,138 @@
+//! The one vocabulary of refusal: a code, a sentence, a hint that names an action.
+//!
+//! The table code → HTTP, gRPC and exit status is `cortex_wire::error`; each code has a page
+//! under `docs/errors/`.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $hint:literal;)*) => {
+        /// Why something was refused. The text form is stable and is what clients match on.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Code {
+            /// All codes, in the order of this table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable text form.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// What to do about it, when the place that refuses knows nothing better.
+            pub const fn hint(self) -> &'static str {
+                match self { $(Self::$variant => $hint,)* }
+            }
+
+            /// Reads the text form back.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request itself is malformed.
+    InvalidArgument = "invalid_argument", "Correct the named field and send the request again.";
+    /// There is no such node, or the caller may not see it.
+    NodeNotFound = "node_not_found", "List the nodes with `cortex node ls` and use one of those names.";
+    /// There is no such thing, or the caller may not see it.
+    NotFound = "not_found", "List what there is and use one of those ids.";
+    /// The node is enrolled and not connected.
+    NodeOffline = "node_offline", "Start the node with `cortex node start` on that machine, then try again.";
+    /// The policy does not allow it.
+    PolicyDenied = "policy_denied", "Use an allowed program, or ask an administrator for `cortex policy allow`. Do not retry unchanged.";
+    /// It did not end in the time given.
+    Timeout = "timeout", "Raise `--timeout`, or use `--detach` and look later with `cortex run get`.";
+    /// A fencing number of a link was too low.
+    StaleEpoch = "stale_epoch", "Reconnect; a newer connection of this node has taken over.";
+    /// Two callers changed the same thing, or a key was used for something else.
+    Conflict = "conflict", "Read the current state and decide again.";
+    /// A bound on how much one may hold is reached.
+    Quota = "quota", "Wait for earlier work to end, or end it, then try again.";
+    /// Too many requests in too short a time.
+    RateLimited = "rate_limited", "Wait for the time in `retry_after_s`, then try again.";
+    /// The invite was redeemed before.
+    InviteUsed = "invite_used", "Make a new invite with `cortex invite`.";
+    /// The invite's time is over.
+    InviteExpired = "invite_expired", "Make a new invite with `cortex invite`.";
+    /// No such invite, or it was revoked.
+    InviteUnknown = "invite_unknown", "Make a new invite with `cortex invite` and copy it whole.";
+    /// The invite's text cannot be read.
+    InviteMalformed = "invite_malformed", "Copy the invite again, whole and unchanged, from `cortex invite`.";
+    /// The hub's authority is not the one that the invite or the enrolment names.
+    WrongAuthority = "wrong_authority", "Check the hub's address. If the hub was set up anew, make a new invite there with `cortex invite`.";
+    /// No or unknown credentials.
+    Unauthenticated = "unauthenticated", "Point CORTEX_TOKEN_FILE at a valid token file, or make a token with `cortex token create`.";
+    /// Known credentials without this right.
+    Forbidden = "forbidden", "Ask an administrator for a token with this right.";
+    /// Credentials of one door shown at another.
+    WrongAudience = "wrong_audience", "Use a node certificate on the node port and an API token on the HTTP port.";
+    /// This node's identity was revoked.
+    NodeRevoked = "node_revoked", "Join again with a new invite from `cortex invite`.";
+    /// Two machines use one identity.
+    ClonedIdentity = "cloned_identity", "Stop both machines, remove the node with `cortex node rm`, and join each with its own invite.";
+    /// The store did not answer in time.
+    StoreUnavailable = "store_unavailable", "Wait a moment and try again; check the hub's disk with `cortex status`.";
+    /// A length or count above its bound.
+    TooLarge = "too_large", "Send less, or split it; the bound is in the message.";
+    /// A command that cannot be judged.
+    TooComplex = "too_complex", "Send one program with its arguments; no shell text is parsed.";
+    /// The other end speaks a version that is too old or too new.
+    VersionUnsupported = "version_unsupported", "Install the same version of `cortex` on the hub and on the node.";
+    /// The hub, or the transport to it, cannot be reached.
+    HubUnreachable = "hub_unreachable", "Start the hub with `cortex hub start`, and check the address in CORTEX_HUB.";
+    /// The event log was trimmed past the asked position.
+    EventGap = "event_gap", "Read the lists anew, then follow events from the newest one.";
+    /// A command has an end that nobody saw.
+    UnknownOutcome = "unknown_outcome", "Look at the machine, then decide yourself whether to run it again.";
+    /// The bad configuration key is named in the message.
+    BadConfig = "bad_config", "Correct the named key; `cortex config show` tells where each value comes from.";
+    /// A defect of ours.
+    Internal = "internal", "Report it with the request id; the hub's log has the details.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A decision not to do something, made for a reader who wants to know what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The stable code.
+    pub code: Code,
+    /// One sentence with what was asked and why it is refused. Never a secret.
+    pub message: String,
+    /// One sentence that names an action.
+    pub hint: String,
+    /// Further facts by name, such as `rule` or `retry_after_s`.
+    pub details: Vec<(&'static str, String)>,
+}
+
+impl Refusal {
+    /// A refusal with the code's own hint.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: code.hint().to_owned(), details: Vec::new() }
+    }
+
+    /// Replaces the hint by a better one.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn detail(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.details.push((name, value.into()));
+        self
+    }
+}

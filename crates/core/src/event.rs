@@ -1,0 +1,129 @@
+//! What happened, as one closed list. Flat on purpose: a row of the durable log is an event.
+
+use crate::id::{NodeId, RunId};
+use crate::time::WallTime;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
+        /// Everything that can happen.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum EventKind { $($(#[$doc])* $variant,)* }
+
+        impl EventKind {
+            /// All kinds: a simulation that never sees one of them has not tested it.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable text form.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Reads the text form back.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A machine enrolled.
+    NodeJoined = "node.joined";
+    /// A node's link is up.
+    NodeOnline = "node.online";
+    /// A node's link ended.
+    NodeOffline = "node.offline";
+    /// Name or labels changed.
+    NodeChanged = "node.changed";
+    /// The node was removed and its identity revoked.
+    NodeRemoved = "node.removed";
+    /// Two machines used one identity.
+    NodeQuarantined = "node.quarantined";
+    /// An invite was made.
+    InviteCreated = "invite.created";
+    /// An invite was revoked.
+    InviteRevoked = "invite.revoked";
+    /// A run was accepted and is on its way.
+    RunAccepted = "run.accepted";
+    /// Its process runs.
+    RunStarted = "run.started";
+    /// Its node is away; the run waits for it.
+    RunDisconnected = "run.disconnected";
+    /// Its node came back with it.
+    RunReattached = "run.reattached";
+    /// Somebody asked for its end.
+    RunCancelRequested = "run.cancel_requested";
+    /// It ended; `detail` is the final state.
+    RunEnded = "run.ended";
+    /// The policy refused it.
+    RunDenied = "run.denied";
+    /// A node's policy has a new revision.
+    PolicyChanged = "policy.changed";
+    /// A token was made.
+    TokenCreated = "token.created";
+    /// A token was revoked.
+    TokenRevoked = "token.revoked";
+    /// The hub serves.
+    HubStarted = "hub.started";
+}
+
+/// One thing that happened. Arguments of commands, contents and secrets are never part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What.
+    pub kind: EventKind,
+    /// When, on the hub's wall clock.
+    pub at: WallTime,
+    /// The node concerned.
+    pub node: Option<NodeId>,
+    /// The run concerned.
+    pub run: Option<RunId>,
+    /// Who caused it, such as `token:admin` or `node:build-2`.
+    pub actor: Option<String>,
+    /// The thing concerned by name or id, when it is neither node nor run.
+    pub subject: Option<String>,
+    /// One word or sentence more.
+    pub detail: Option<String>,
+}
+
+impl Event {
+    /// An event that names nothing yet.
+    pub const fn new(kind: EventKind, at: WallTime) -> Self {
+        Self { kind, at, node: None, run: None, actor: None, subject: None, detail: None }
+    }
+
+    /// Names the node.
+    #[must_use]
+    pub const fn node(mut self, node: NodeId) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    /// Names the run.
+    #[must_use]
+    pub const fn run(mut self, run: RunId) -> Self {
+        self.run = Some(run);
+        self
+    }
+
+    /// Names who caused it.
+    #[must_use]
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// Names the thing concerned.
+    #[must_use]
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// Says more.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}

@@ -1,0 +1,116 @@
+//! Identities and fencing numbers. Identities are UUIDs minted at the edge (version 7, so that
+//! they sort by creation); numbers only ever grow.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Wraps a UUID that was minted elsewhere.
+            pub const fn new(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// A version 7 UUID from a wall-clock time and ten random bytes.
+            pub fn mint(unix_ms: u64, random: &[u8; 10]) -> Self {
+                Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, random).into_uuid())
+            }
+
+            /// The sixteen bytes, as the wire and the store keep them.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// Reads the sixteen bytes back; `None` when there are not exactly sixteen.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::from_str(text).map(Self)
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// One enrolment of one machine. A name that is used again is another node.
+    NodeId
+);
+uuid_id!(
+    /// One command on one node; also the command id that makes it run at most once.
+    RunId
+);
+uuid_id!(
+    /// One invite.
+    InviteId
+);
+uuid_id!(
+    /// One API token.
+    TokenId
+);
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The number after this one.
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// Fences links: taken from the store at attach, and a node refuses one lower than the
+    /// highest that it has seen (DESIGN §6).
+    Epoch
+);
+number!(
+    /// Raised when a store is restored from a backup, so that numbers which went back are noticed.
+    Generation
+);
+number!(
+    /// Counts the changes of one policy.
+    Revision
+);
+number!(
+    /// Position in the durable event log, and in the audit log. The first row is 1.
+    Seq
+);
+number!(
+    /// One connection of one node, unique within one hub process.
+    LinkId
+);

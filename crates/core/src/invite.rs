@@ -1,0 +1,121 @@
+//! Invites: single use, expiring, revocable, kept as a hash.
+
+use crate::error::{Code, Refusal};
+use crate::id::{InviteId, NodeId};
+use crate::limits::INVITE_BYTES_MAX;
+use crate::name::Labels;
+use crate::time::WallTime;
+
+/// One invite as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// Its id; part of its text.
+    pub id: InviteId,
+    /// blake3 of the secret part.
+    pub secret_hash: [u8; 32],
+    /// Labels that the joining node gets.
+    pub labels: Labels,
+    /// Policy profile that the joining node gets.
+    pub profile: String,
+    /// Who made it.
+    pub created_by: String,
+    /// When it was made.
+    pub created_at: WallTime,
+    /// When it ends by itself, on the hub's clock (ABUSE 3).
+    pub expires_at: WallTime,
+    /// Which node redeemed it.
+    pub used_by: Option<NodeId>,
+    /// When it was redeemed.
+    pub used_at: Option<WallTime>,
+    /// When somebody ended it.
+    pub revoked_at: Option<WallTime>,
+}
+
+/// Redeems an invite for `node`. The caller has compared the secret in constant time and treats
+/// a wrong one as an unknown invite, so that nobody learns which ids exist.
+pub fn redeem(mut invite: Invite, node: NodeId, now: WallTime) -> Result<Invite, Refusal> {
+    if invite.revoked_at.is_some() {
+        return Err(unknown());
+    }
+    if invite.used_by.is_some() {
+        return Err(Refusal::new(Code::InviteUsed, "This invite was used before; an invite joins one node."));
+    }
+    if invite.expires_at <= now {
+        return Err(Refusal::new(Code::InviteExpired, "This invite has expired."));
+    }
+    invite.used_by = Some(node);
+    invite.used_at = Some(now);
+    Ok(invite)
+}
+
+/// The refusal for an invite that does not exist, was revoked, or whose secret is wrong.
+pub fn unknown() -> Refusal {
+    Refusal::new(Code::InviteUnknown, "There is no such invite, or it was revoked.")
+}
+
+/// An invite's text, taken apart: `CXI1.<authority>.<id>.<secret>`.
+///
+/// `authority` is the blake3 of the hub's CA certificate (DER) in hex, `id` the UUID, `secret`
+/// 32 bytes in hex. The node checks the authority before the secret leaves it (SECURITY).
+#[derive(Clone, PartialEq, Eq)]
+pub struct InviteText {
+    /// blake3 of the hub's CA certificate.
+    pub authority: [u8; 32],
+    /// The invite's id.
+    pub id: InviteId,
+    /// The secret.
+    pub secret: [u8; 32],
+}
+
+impl InviteText {
+    /// Reads the text form. White space around it is forgiven.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        if text.len() > INVITE_BYTES_MAX {
+            return Err(Refusal::new(
+                Code::TooLarge,
+                format!("The invite is {} bytes long; invites have at most {INVITE_BYTES_MAX}.", text.len()),
+            )
+            .hint("Copy the invite again, whole and alone, from `cortex invite`."));
+        }
+        let malformed = |why: &str| Refusal::new(Code::InviteMalformed, format!("The invite cannot be read: {why}."));
+        let parts: Vec<&str> = text.trim().split('.').collect();
+        let [version, authority, id, secret] = parts.as_slice() else {
+            return Err(malformed("it must have four parts separated by dots"));
+        };
+        if *version != "CXI1" {
+            return Err(malformed("it does not begin with CXI1"));
+        }
+        Ok(Self {
+            authority: from_hex(authority).ok_or_else(|| malformed("its authority is not 64 hex digits"))?,
+            id: id.parse().map_err(|_| malformed("its id is not a UUID"))?,
+            secret: from_hex(secret).ok_or_else(|| malformed("its secret is not 64 hex digits; it may be cut off"))?,
+        })
+    }
+
+    /// The text form. It holds the secret: for the person who asked for it, and nowhere else.
+    pub fn reveal(&self) -> String {
+        format!("CXI1.{}.{}.{}", to_hex(&self.authority), self.id, to_hex(&self.secret))
+    }
+}
+
+impl std::fmt::Debug for InviteText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "InviteText({}, secret withheld)", self.id)
+    }
+}
+
+/// Lower-case hex.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from(b"0123456789abcdef"[usize::from(n)])).collect()
+}
+
+/// 64 hex digits of either case.
+pub fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let [high, low] = [pair[0], pair[1]].map(|d| char::from(d).to_digit(16));
+        *byte = u8::try_from(high? << 4 | low?).ok()?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,32 @@
+//! What Cortex Hub decides: ids, limits, policy, runs, links. Pure state and functions.
+//!
+//! Never here: a clock, a socket, a file, a thread, async, serde. Time and randomness are
+//! arguments, maps are ordered, so one seed replays one world (DESIGN §2).
+//!
+//! Two forms: a **decision** is a function over a stored entity (`run::decide`,
+//! `invite::redeem`) that the store runs inside one transaction; a **machine** lives with a link
+//! or a process (`link`, `hub_runs`, `node_runs`, `outbox`, `subscribers`) and has `handle_*`
+//! to put in, `poll_*` to take out and `poll_timeout` to say when it wants to be woken, and why.
+
+pub mod audit;
+pub mod error;
+pub mod event;
+pub mod hub_runs;
+pub mod id;
+pub mod invite;
+pub mod limits;
+pub mod link;
+pub mod message;
+pub mod name;
+pub mod node;
+pub mod node_runs;
+pub mod outbox;
+pub mod policy;
+pub mod registry;
+pub mod run;
+pub mod stream;
+pub mod subscribers;
+pub mod time;
+pub mod token;
+
+pub use error::{Code, Refusal};

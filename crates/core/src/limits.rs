@@ -1,0 +1,164 @@
+//! Every bound of the system in one place, asserted against each other at compile time.
+//! Names end in the unit and the kind of bound.
+
+// --- link -----------------------------------------------------------------------------------
+
+/// Version of `cortex.mesh.v1` that this build speaks.
+pub const PROTOCOL: u32 = 1;
+/// Oldest version that this build accepts.
+pub const PROTOCOL_MIN: u32 = 1;
+/// A connection that has not said Hello by then is closed (ABUSE 16).
+pub const HELLO_MS_MAX: u64 = 10_000;
+/// A TLS handshake that has not ended by then is dropped.
+pub const TLS_HANDSHAKE_MS_MAX: u64 = 10_000;
+/// Time between two heartbeats of a node.
+pub const HEARTBEAT_MS: u64 = 3_000;
+/// Silence after which either end takes the other for dead (RELIABILITY R4: at most 10 s).
+pub const SILENCE_MS_MAX: u64 = 9_000;
+/// How long a node may be away before its runs are settled as lost (MISSION 12.3).
+pub const GRACE_MS: u64 = 10_000;
+/// The same after a hub restart, when every node is away at once.
+pub const RESTART_GRACE_MS: u64 = 30_000;
+/// First wait before a node dials again; jittered.
+pub const BACKOFF_MS_MIN: u64 = 100;
+/// Longest wait before a node dials again; jittered.
+pub const BACKOFF_MS_MAX: u64 = 5_000;
+/// How long the hub waits for the store while a node attaches or joins (MISSION 12.4).
+pub const ATTACH_STORE_MS_MAX: u64 = 5_000;
+/// Handshakes, attaches and joins that may be under way at once; more are refused with
+/// `rate_limited` and a time to come back.
+pub const ATTACHES_AT_ONCE_MAX: usize = 512;
+/// Take-overs of one identity by different processes within [`TAKEOVER_WINDOW_MS`] that
+/// quarantine it (ABUSE 13).
+pub const TAKEOVERS_MAX: usize = 3;
+/// See [`TAKEOVERS_MAX`].
+pub const TAKEOVER_WINDOW_MS: u64 = 60_000;
+
+// --- frames ---------------------------------------------------------------------------------
+
+/// Largest message that either end decodes (ABUSE 17, 18).
+pub const MESSAGE_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Largest frame on the control stream that a sender makes.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Frames of one link that wait for the network in each direction, beyond HTTP/2's own window.
+pub const LINK_QUEUE_FRAMES_MAX: usize = 8;
+/// Entries of the control lane of an outbox. Full means that the peer does not read: the link
+/// is closed.
+pub const OUTBOX_CONTROL_MAX: usize = 4_096;
+/// Entries of the interactive lane. Full is answered with `quota`.
+pub const OUTBOX_INTERACTIVE_MAX: usize = 1_024;
+/// Entries of the bulk lane. Full is back-pressure: the sender waits.
+pub const OUTBOX_BULK_MAX: usize = 64;
+
+// --- runs -----------------------------------------------------------------------------------
+
+/// Output of one run that a node may send beyond what the hub has taken in, at first.
+pub const CREDIT_BYTES_START: u64 = 256 * 1024;
+/// The same once the run has shown that it produces much.
+pub const CREDIT_BYTES_MAX: u64 = 1024 * 1024;
+/// Output of one run that a node keeps while the hub has not made it durable. Full is
+/// back-pressure: the node stops reading the pipe and the process waits; nothing is lost.
+pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Part of the spool that is kept in memory before it goes to disk.
+pub const SPOOL_MEMORY_BYTES_MAX: u64 = 256 * 1024;
+/// Runs that may be open on one node; more are refused with `quota`.
+pub const RUNS_OPEN_PER_NODE_MAX: usize = 256;
+/// Arguments of a command.
+pub const ARGV_MAX: usize = 4_096;
+/// Bytes of all arguments together. A command that joins more is `too_large` (ABUSE 31 names
+/// `too_complex` for shell text, which is never parsed here).
+pub const ARGV_BYTES_MAX: usize = 128 * 1024;
+/// Environment variables of a command.
+pub const ENV_MAX: usize = 256;
+/// Bytes of all environment variables together.
+pub const ENV_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a working directory.
+pub const PATH_BYTES_MAX: usize = 4_096;
+/// Bytes of standard input on their way that the process has not read.
+pub const INPUT_BYTES_MAX: u64 = 256 * 1024;
+/// Time between TERM and KILL when a run is ended.
+pub const KILL_GRACE_MS: u64 = 5_000;
+/// Longest such time that a caller may ask for.
+pub const KILL_GRACE_MS_MAX: u64 = 60_000;
+/// Longest `timeout` of a run: thirty days.
+pub const RUN_TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
+/// How long run output may wait in the hub's memory before it is written (DESIGN §4).
+pub const OUTPUT_FLUSH_MS: u64 = 500;
+/// Output that waits in the hub's memory per run before it is written.
+pub const OUTPUT_FLUSH_BYTES: usize = 256 * 1024;
+/// Settled command ids that a node remembers, so that a repeated one is not run again.
+pub const JOURNAL_SETTLED_MAX: usize = 100_000;
+/// Nodes of one exec.
+pub const NODES_PER_EXEC_MAX: usize = 10_000;
+
+// --- names, lists ---------------------------------------------------------------------------
+
+/// Bytes of a node's, token's or profile's name.
+pub const NAME_BYTES_MAX: usize = 63;
+/// Labels of one node.
+pub const LABELS_MAX: usize = 64;
+/// Bytes of a label's key or value.
+pub const LABEL_BYTES_MAX: usize = 128;
+/// Items of one page of a list.
+pub const PAGE_ITEMS_MAX: usize = 1_000;
+/// Items of one page when the caller does not say.
+pub const PAGE_ITEMS_DEFAULT: usize = 100;
+/// Programs of one policy.
+pub const POLICY_PROGRAMS_MAX: usize = 1_024;
+
+// --- invites, tokens ------------------------------------------------------------------------
+
+/// Life of an invite when nobody says otherwise.
+pub const INVITE_TTL_MS: u64 = 15 * 60 * 1_000;
+/// Longest life of an invite.
+pub const INVITE_TTL_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
+/// Bytes of an invite's text; a longer one is refused before it is read (`too_large`).
+pub const INVITE_BYTES_MAX: usize = 512;
+/// Failed joins from one address within [`JOIN_FAILURES_WINDOW_MS`] before it is told to wait.
+pub const JOIN_FAILURES_MAX: usize = 20;
+/// See [`JOIN_FAILURES_MAX`].
+pub const JOIN_FAILURES_WINDOW_MS: u64 = 60_000;
+/// Addresses whose failures are remembered; the oldest make room.
+pub const JOIN_SOURCES_MAX: usize = 10_000;
+
+// --- store, events --------------------------------------------------------------------------
+
+/// Writes that may wait for the writer; more are refused with `store_unavailable`.
+pub const STORE_QUEUE_MAX: usize = 8_192;
+/// Writes that one group commit takes at most.
+pub const STORE_GROUP_MAX: usize = 1_024;
+/// How long a caller waits for the store when it does not say.
+pub const STORE_MS_MAX: u64 = 10_000;
+/// Events kept in the durable log before the oldest are trimmed.
+pub const EVENTS_KEPT_MAX: u64 = 200_000;
+/// Events that wait for one subscriber; then it is told `lagged` and reads the log.
+pub const SUBSCRIBER_QUEUE_MAX: usize = 1_024;
+/// A subscriber that has not read for that long is pruned (ABUSE 24).
+pub const SUBSCRIBER_STALL_MS_MAX: u64 = 30_000;
+/// Subscribers at once; more are refused with `quota`.
+pub const SUBSCRIBERS_MAX: usize = 20_000;
+
+// --- http -----------------------------------------------------------------------------------
+
+/// Body of an ordinary request.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Time that a client has to send its request head.
+pub const HEAD_MS_MAX: u64 = 10_000;
+/// HTTP connections at once; more wait in the listener's backlog.
+pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
+
+const _: () = {
+    assert!(HEARTBEAT_MS * 3 <= SILENCE_MS_MAX, "one lost heartbeat must not end a link");
+    assert!(SILENCE_MS_MAX <= 10_000, "a dead node is noticed within 10 s (R4)");
+    assert!(GRACE_MS <= 10_000, "a killed node's runs are settled within 12 s");
+    assert!(BACKOFF_MS_MAX < GRACE_MS, "a node must be able to come back within its grace");
+    assert!(RESTART_GRACE_MS > GRACE_MS, "after a restart everybody comes at once");
+    assert!(FRAME_BYTES_MAX * 2 < MESSAGE_BYTES_MAX, "a frame fits in a message with its head");
+    assert!(CREDIT_BYTES_START >= 2 * FRAME_BYTES_MAX as u64, "two frames may be on their way");
+    assert!(CREDIT_BYTES_MAX >= CREDIT_BYTES_START, "credit only grows");
+    assert!(SPOOL_BYTES_MAX > CREDIT_BYTES_MAX, "the spool holds what is on its way");
+    assert!(OUTPUT_FLUSH_MS < 1_000, "output is at most 1 s behind (DESIGN §4)");
+    assert!(ARGV_BYTES_MAX + ENV_BYTES_MAX + PATH_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "a command fits");
+    assert!(ATTACH_STORE_MS_MAX < HELLO_MS_MAX, "a stalled store is named before the link dies");
+    assert!(STORE_GROUP_MAX <= STORE_QUEUE_MAX, "a group fits in the queue");
+};

@@ -1,0 +1,51 @@
+//! A machine as the hub's record knows it.
+
+use crate::id::{Epoch, NodeId};
+use crate::name::{Labels, Name};
+use crate::time::WallTime;
+
+/// What a node says of itself at Hello. Shown, searched, never trusted for rights.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// `linux`, `macos`, …
+    pub os: String,
+    /// `x86_64`, `aarch64`, …
+    pub arch: String,
+    /// The machine's own host name.
+    pub hostname: String,
+    /// Version of the node's program.
+    pub version: String,
+    /// Level of the sandbox: `argv-only` until kernel layers are there.
+    pub sandbox: String,
+    /// Logical processors.
+    pub cpus: u32,
+    /// Physical memory, bytes.
+    pub memory_bytes: u64,
+    /// Known tools that were found on the path.
+    pub tools: Vec<String>,
+}
+
+/// One enrolled machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its name, unique among the live nodes.
+    pub name: Name,
+    /// The hub's labels.
+    pub labels: Labels,
+    /// What it last said of itself.
+    pub facts: Facts,
+    /// Fingerprint (blake3) of the public key in its certificates.
+    pub key_hash: [u8; 32],
+    /// The highest link epoch handed out.
+    pub epoch: Epoch,
+    /// When it joined.
+    pub joined_at: WallTime,
+    /// When it was last heard, as far as written (DESIGN §4: at most 60 s behind).
+    pub last_seen_at: Option<WallTime>,
+    /// Set when two machines used this identity; only removal and a new join mend it.
+    pub quarantined: bool,
+    /// Set when the node was removed. The row stays so that its certificate is refused by name.
+    pub removed_at: Option<WallTime>,
+}

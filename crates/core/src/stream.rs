@@ -1,0 +1,234 @@
+//! Output of a run as a numbered stream: one order over both of its streams, offsets in each.
+//!
+//! A **position** counts bytes of both streams together in the order in which the node read them;
+//! an **offset** counts bytes of one stream. Positions decide (gap, repeat, credit); offsets are
+//! what viewers see.
+
+use crate::limits::{CREDIT_BYTES_MAX, CREDIT_BYTES_START};
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// The stable text form.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    /// Reads the text form back.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "stdout" => Some(Self::Stdout),
+            "stderr" => Some(Self::Stderr),
+            _ => None,
+        }
+    }
+}
+
+/// How far both streams have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Positions {
+    /// Bytes of standard output.
+    pub stdout: u64,
+    /// Bytes of standard error.
+    pub stderr: u64,
+}
+
+impl Positions {
+    /// The position in the common order.
+    pub const fn total(self) -> u64 {
+        self.stdout.saturating_add(self.stderr)
+    }
+
+    /// Bytes of one stream.
+    pub const fn of(self, stream: Stream) -> u64 {
+        match stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        }
+    }
+
+    /// Moves one stream on by `bytes`.
+    pub const fn advance(&mut self, stream: Stream, bytes: u64) {
+        match stream {
+            Stream::Stdout => self.stdout = self.stdout.saturating_add(bytes),
+            Stream::Stderr => self.stderr = self.stderr.saturating_add(bytes),
+        }
+    }
+}
+
+/// What the receiver makes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Take the frame without its first `skip` bytes, which were there already.
+    Take {
+        /// Bytes to leave out in front.
+        skip: u64,
+    },
+    /// All of it was there already.
+    Repeat,
+    /// Bytes before it are missing: ask for `from`.
+    Gap {
+        /// The first position that is missing.
+        from: u64,
+    },
+    /// It contradicts what came before, or goes beyond the credit: close the link.
+    Violation,
+}
+
+/// The hub's end of one run's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    next: Positions,
+    durable: u64,
+    granted: u64,
+    window: u64,
+}
+
+impl Receiver {
+    /// Begins where the kept log ends; all of that is durable.
+    pub const fn new(kept: Positions) -> Self {
+        let total = kept.total();
+        Self { next: kept, durable: total, granted: total + CREDIT_BYTES_START, window: CREDIT_BYTES_START }
+    }
+
+    /// How far the output has arrived without a gap.
+    pub const fn next(&self) -> Positions {
+        self.next
+    }
+
+    /// Up to which position the output survives a loss of power.
+    pub const fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Up to which position the node may send.
+    pub const fn granted(&self) -> u64 {
+        self.granted
+    }
+
+    /// Judges a frame of `len` bytes at `position` (common order) and `offset` (its stream).
+    pub fn accept(&mut self, stream: Stream, position: u64, offset: u64, len: u64) -> Accepted {
+        let (Some(end), Some(offset_end)) = (position.checked_add(len), offset.checked_add(len)) else {
+            return Accepted::Violation;
+        };
+        let here = self.next.total();
+        if position > here {
+            return Accepted::Gap { from: here };
+        }
+        if end <= here {
+            return Accepted::Repeat;
+        }
+        let skip = here - position;
+        if end > self.granted || offset + skip != self.next.of(stream) || offset_end < self.next.of(stream) {
+            return Accepted::Violation;
+        }
+        self.next.advance(stream, len - skip);
+        Accepted::Take { skip }
+    }
+
+    /// The log has taken in all before `position`. Returns the new grant when it is worth a
+    /// message: a quarter of the window or more.
+    pub fn written(&mut self, position: u64) -> Option<u64> {
+        let written = position.min(self.next.total());
+        if written >= CREDIT_BYTES_START {
+            self.window = CREDIT_BYTES_MAX;
+        }
+        let grant = written + self.window;
+        if grant < self.granted.saturating_add(self.window / 4) {
+            return None;
+        }
+        self.granted = grant;
+        Some(grant)
+    }
+
+    /// All before `position` survives a loss of power: the node may forget it.
+    pub fn synced(&mut self, position: u64) {
+        self.durable = self.durable.max(position.min(self.next.total()));
+    }
+}
+
+/// The node's end of one run's output: what is kept, what was sent, what may be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sender {
+    begin: u64,
+    end: u64,
+    sent: u64,
+    granted: u64,
+}
+
+impl Sender {
+    /// First position that is still kept.
+    pub const fn begin(&self) -> u64 {
+        self.begin
+    }
+
+    /// Position after the last byte that the process wrote.
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Position after the last byte that was sent on this link.
+    pub const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Bytes that are kept.
+    pub const fn kept(&self) -> u64 {
+        self.end - self.begin
+    }
+
+    /// The process wrote `len` bytes.
+    pub const fn wrote(&mut self, len: u64) {
+        self.end = self.end.saturating_add(len);
+    }
+
+    /// What may be sent now: from which position, at most how many bytes.
+    pub fn sendable(&self, bytes_max: u64) -> Option<(u64, u64)> {
+        let upto = self.end.min(self.granted);
+        (upto > self.sent).then(|| (self.sent, bytes_max.min(upto - self.sent)))
+    }
+
+    /// `len` bytes went out.
+    pub const fn sent_bytes(&mut self, len: u64) {
+        self.sent = self.sent.saturating_add(len);
+    }
+
+    /// The hub grants up to `granted` and keeps all before `durable` for good. Returns the new
+    /// beginning when kept bytes can go.
+    pub fn credit(&mut self, granted: u64, durable: u64) -> Option<u64> {
+        self.granted = self.granted.max(granted);
+        let durable = durable.min(self.end);
+        if durable <= self.begin {
+            return None;
+        }
+        self.begin = durable;
+        self.sent = self.sent.max(durable);
+        Some(self.begin)
+    }
+
+    /// A new link: the hub has all before `from`. `Err` is the first position still kept when
+    /// the asked ones are gone.
+    pub fn resume(&mut self, from: u64, granted: u64) -> Result<(), u64> {
+        if from < self.begin {
+            return Err(self.begin);
+        }
+        self.sent = from.min(self.end);
+        self.granted = granted;
+        Ok(())
+    }
+
+    /// The link ended: nothing may be sent until it is resumed.
+    pub const fn hold(&mut self) {
+        self.granted = self.sent;
+    }
+}

@@ -1,0 +1,81 @@
+//! API tokens: opaque secrets of which only a hash is kept.
+
+use crate::error::{Code, Refusal};
+use crate::id::TokenId;
+use crate::name::Name;
+use crate::time::WallTime;
+
+/// What a principal may do at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads everything, changes nothing.
+    Viewer,
+    /// Also runs commands within the policies.
+    Operator,
+    /// Also changes policies, invites, tokens and nodes.
+    Admin,
+}
+
+impl Role {
+    /// The stable text form.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Reads the text form back.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "viewer" => Some(Self::Viewer),
+            "operator" => Some(Self::Operator),
+            "admin" => Some(Self::Admin),
+            _ => None,
+        }
+    }
+}
+
+/// One token as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its id; public.
+    pub id: TokenId,
+    /// Its name, unique among the live ones; the actor in audit rows is `token:<name>`.
+    pub name: Name,
+    /// What it may do.
+    pub role: Role,
+    /// blake3 of the secret.
+    pub secret_hash: [u8; 32],
+    /// When it was made.
+    pub created_at: WallTime,
+    /// When it ends by itself.
+    pub expires_at: Option<WallTime>,
+    /// When somebody ended it.
+    pub revoked_at: Option<WallTime>,
+}
+
+impl Token {
+    /// Whether the token is good at `now`.
+    pub fn check(&self, now: WallTime) -> Result<(), Refusal> {
+        if self.revoked_at.is_some() {
+            return Err(Refusal::new(Code::Unauthenticated, "The token was revoked."));
+        }
+        if self.expires_at.is_some_and(|end| end <= now) {
+            return Err(Refusal::new(Code::Unauthenticated, "The token has expired."));
+        }
+        Ok(())
+    }
+
+    /// Whether the token's role reaches `needed`.
+    pub fn require(&self, needed: Role) -> Result<(), Refusal> {
+        if self.role >= needed {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Code::Forbidden,
+            format!("The token `{}` has the role {}; this needs {}.", self.name, self.role.as_str(), needed.as_str()),
+        ))
+    }
+}

@@ -1,0 +1,272 @@
+//! What the hub keeps, and what it promises about it.
+//!
+//! Kept: nodes, invites, tokens, policies, runs (not their output, which lives in segment files
+//! of the hub), the event log, the audit log, and a few numbers (generation). Not kept here:
+//! presence, heartbeats, link state, meters — these are observations and live in memory.
+//!
+//! **Promise.** [`Store::write`] answers `Ok` only after the transaction is committed and
+//! synced to disk. An `Err` from the closure leaves nothing behind. An `Err` of the store itself
+//! ([`StoreError`]) means that nothing is promised: [`StoreError::Timeout`] may still be
+//! committed later, so a caller repeats it only with an idempotency key.
+//!
+//! **No promise** of fairness between callers, nor that two reads see one state: use one
+//! [`Store::read`] closure for what must agree.
+//!
+//! Decisions of `cortex_core` run inside the closures: read, decide, put, all in one
+//! transaction. Writes are executed one after another (serialisable), in the order in which they
+//! were accepted; many of them share one commit.
+//!
+//! Never here: decisions, tokio tasks per request, knowledge of HTTP or gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cortex_core::Refusal;
+use cortex_core::audit::AuditRow;
+use cortex_core::event::Event;
+use cortex_core::id::{Epoch, Generation, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::invite::Invite;
+use cortex_core::name::Name;
+use cortex_core::node::Node;
+use cortex_core::policy::Policy;
+use cortex_core::run::{Run, RunState};
+use cortex_core::time::WallTime;
+use cortex_core::token::Token;
+
+pub mod memory;
+pub mod sqlite;
+
+/// Why the store could not do its work. The closure's own refusals are not among these.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The queue of the writer, or of the readers, is full. Nothing was done.
+    #[error("the store's queue is full")]
+    Full,
+    /// No answer within the deadline. The write may still be committed.
+    #[error("the store did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The store is closed, or was given up after a failed sync and could not be reopened.
+    #[error("the store is closed")]
+    Closed,
+    /// The disk or the database said no. Nothing of this transaction is kept.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// What is stored cannot be read: damaged, or written by a newer version.
+    #[error("the store cannot be read: {0}")]
+    Damaged(String),
+}
+
+/// What a write closure may fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The decision said no; nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A row of the event log with its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedEvent {
+    /// Its position; without holes except by trimming at the front.
+    pub seq: Seq,
+    /// The event.
+    pub event: Event,
+}
+
+/// A row of the audit log with its number and chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedAudit {
+    /// Its position; without holes.
+    pub seq: Seq,
+    /// The row.
+    pub row: AuditRow,
+    /// blake3 over the hash of the row before (zeros for the first), `seq`, and every field,
+    /// each with its length in front.
+    pub hash: [u8; 32],
+}
+
+/// Which runs to list. All conditions must hold. Newest first.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// Only of this node.
+    pub node: Option<NodeId>,
+    /// Only in one of these states; all when empty.
+    pub states: Vec<RunState>,
+    /// Only older than (accepted before) this one: the cursor.
+    pub before: Option<RunId>,
+}
+
+/// Which audit rows to list. Oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only of this node.
+    pub node: Option<NodeId>,
+    /// Only of this actor.
+    pub actor: Option<String>,
+    /// Only after this row: the cursor.
+    pub after: Seq,
+    /// Only the newest rows: the order stays oldest first.
+    pub newest: bool,
+}
+
+/// One consistent view. Each method costs one query.
+pub trait Read {
+    /// The generation of this store; raised by a restore.
+    fn generation(&self) -> Result<Generation, StoreError>;
+
+    /// A node by id, removed ones too.
+    fn node(&self, id: NodeId) -> Result<Option<Node>, StoreError>;
+    /// A node by name among those that are not removed.
+    fn node_named(&self, name: &Name) -> Result<Option<Node>, StoreError>;
+    /// All nodes that are not removed, by name.
+    fn nodes(&self) -> Result<Vec<Node>, StoreError>;
+
+    /// An invite by id.
+    fn invite(&self, id: InviteId) -> Result<Option<Invite>, StoreError>;
+    /// All invites, newest first, at most `limit`.
+    fn invites(&self, limit: usize) -> Result<Vec<Invite>, StoreError>;
+
+    /// A token by id.
+    fn token(&self, id: TokenId) -> Result<Option<Token>, StoreError>;
+    /// All tokens, revoked and expired ones too, newest first.
+    fn tokens(&self) -> Result<Vec<Token>, StoreError>;
+
+    /// The policy of a node; `None` means that nobody has set one, which is STRICT.
+    fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError>;
+    /// All policies of nodes that are not removed.
+    fn policies(&self) -> Result<Vec<Policy>, StoreError>;
+
+    /// A run by id.
+    fn run(&self, id: RunId) -> Result<Option<Run>, StoreError>;
+    /// The run that was accepted with this key by this caller on this node.
+    fn run_by_key(&self, caller: &str, node: NodeId, key: &str) -> Result<Option<Run>, StoreError>;
+    /// Runs, newest first, at most `limit`.
+    fn runs(&self, filter: &RunFilter, limit: usize) -> Result<Vec<Run>, StoreError>;
+    /// All runs that are not final, oldest first: what a restarted hub takes up again.
+    fn open_runs(&self) -> Result<Vec<Run>, StoreError>;
+
+    /// Events after `after`, oldest first, at most `limit`.
+    fn events(&self, after: Seq, limit: usize) -> Result<Vec<LoggedEvent>, StoreError>;
+    /// The oldest and newest numbers in the log; (1, 0) when it was never written.
+    fn events_span(&self) -> Result<(Seq, Seq), StoreError>;
+
+    /// Audit rows, oldest first, at most `limit`.
+    fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<LoggedAudit>, StoreError>;
+}
+
+/// One transaction: sees its own writes; all of it is kept or nothing.
+pub trait Tx: Read {
+    /// Inserts or replaces a node. A second live node of the same name is refused `Conflict`.
+    fn put_node(&mut self, node: &Node) -> Result<(), WriteError>;
+    /// Raises the node's epoch by one and returns it. One write, no read of the row by the caller.
+    fn next_epoch(&mut self, id: NodeId) -> Result<Option<Epoch>, StoreError>;
+    /// Writes when nodes were last heard, and nothing else of them.
+    fn observe_nodes(&mut self, seen: &[(NodeId, WallTime)]) -> Result<(), StoreError>;
+    /// Inserts or replaces an invite.
+    fn put_invite(&mut self, invite: &Invite) -> Result<(), StoreError>;
+    /// Inserts or replaces a token. A second live token of the same name is refused `Conflict`.
+    fn put_token(&mut self, token: &Token) -> Result<(), WriteError>;
+    /// Inserts or replaces a policy. A revision not above the stored one is refused `Conflict`.
+    fn put_policy(&mut self, policy: &Policy) -> Result<(), WriteError>;
+    /// Inserts or replaces a run. A second run of the same caller, node and key is refused
+    /// `Conflict`.
+    fn put_run(&mut self, run: &Run) -> Result<(), WriteError>;
+    /// Appends to the event log. The number is known at once, and public after the commit.
+    fn append_event(&mut self, event: &Event) -> Result<Seq, StoreError>;
+    /// Appends to the audit log and chains the row.
+    fn append_audit(&mut self, row: &AuditRow) -> Result<Seq, StoreError>;
+    /// Removes the oldest events beyond the newest `keep`, at most `batch` at once. Returns how
+    /// many went.
+    fn trim_events(&mut self, keep: u64, batch: u64) -> Result<u64, StoreError>;
+    /// Removes final runs that ended before `before`, at most `batch`. Returns their ids, so that
+    /// their output can go too.
+    fn trim_runs(&mut self, before: WallTime, batch: usize) -> Result<Vec<RunId>, StoreError>;
+}
+
+/// A write, type-erased. It may be called at most once; state it returns travels by capture.
+pub type WriteFn = Box<dyn FnOnce(&mut dyn Tx) -> Result<(), WriteError> + Send>;
+/// A read, type-erased.
+pub type ReadFn = Box<dyn FnOnce(&dyn Read) -> Result<(), StoreError> + Send>;
+
+/// Called on the store's own thread after each commit, with the events of that commit in order
+/// and before any of the callers hears of it. It must not block.
+pub type CommitHook = Arc<dyn Fn(&[LoggedEvent]) + Send + Sync>;
+
+/// What the store has done, for `/metrics` and `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Transactions that were committed.
+    pub writes: u64,
+    /// Commits: each took one or more of them.
+    pub commits: u64,
+    /// Writes that wait.
+    pub queued: u64,
+    /// Time of the last commit with its sync, microseconds.
+    pub last_commit_us: u64,
+    /// Writes refused because the queue was full.
+    pub refused_full: u64,
+    /// Times the database was reopened after a failed sync.
+    pub reopened: u64,
+}
+
+/// The port. [`StoreExt`] has the typed calls.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// See [`StoreExt::write`].
+    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError>;
+    /// See [`StoreExt::read`].
+    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError>;
+    /// Figures.
+    fn stats(&self) -> StoreStats;
+    /// Ends after all accepted writes are answered. Later calls fail with `Closed`.
+    async fn close(&self);
+}
+
+/// Typed calls over [`Store`].
+pub trait StoreExt: Store {
+    /// Runs `work` in one transaction and answers after it is durable.
+    fn write<T, F>(&self, deadline: Duration, work: F) -> impl Future<Output = Result<T, WriteError>> + Send
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Tx) -> Result<T, WriteError> + Send + 'static,
+    {
+        async move {
+            let (put, take) = slot();
+            let work: WriteFn = Box::new(move |tx| work(tx).map(put));
+            self.write_boxed(work, deadline).await?;
+            take().ok_or(WriteError::Store(StoreError::Closed))
+        }
+    }
+
+    /// Runs `work` over one consistent view.
+    fn read<T, F>(&self, deadline: Duration, work: F) -> impl Future<Output = Result<T, StoreError>> + Send
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Read) -> Result<T, StoreError> + Send + 'static,
+    {
+        async move {
+            let (put, take) = slot();
+            let work: ReadFn = Box::new(move |view| work(view).map(put));
+            self.read_boxed(work, deadline).await?;
+            take().ok_or(StoreError::Closed)
+        }
+    }
+}
+
+impl<S: Store + ?Sized> StoreExt for S {}
+
+/// A place for one value that a closure on another thread fills.
+fn slot<T: Send + 'static>() -> (impl FnOnce(T) + Send + 'static, impl FnOnce() -> Option<T> + Send) {
+    let cell = Arc::new(std::sync::Mutex::new(None));
+    let filled = Arc::clone(&cell);
+    let put = move |value| {
+        if let Ok(mut place) = filled.lock() {
+            *place = Some(value);
+        }
+    };
+    let take = move || cell.lock().ok().and_then(|mut place| place.take());
+    (put, take)
+}
