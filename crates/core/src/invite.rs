@@ -77,7 +77,8 @@ impl InviteText {
             )
             .hint("Copy the invite again, whole and alone, from `cortex invite`."));
         }
-        let malformed = |why: &str| Refusal::new(Code::InviteMalformed, format!("The invite cannot be read: {why}."));
+        let malformed =
+            |why: &str| Refusal::new(Code::InviteMalformed, format!("The invite cannot be read: {why}."));
         let parts: Vec<&str> = text.trim().split('.').collect();
         let [version, authority, id, secret] = parts.as_slice() else {
             return Err(malformed("it must have four parts separated by dots"));
@@ -88,7 +89,8 @@ impl InviteText {
         Ok(Self {
             authority: from_hex(authority).ok_or_else(|| malformed("its authority is not 64 hex digits"))?,
             id: id.parse().map_err(|_| malformed("its id is not a UUID"))?,
-            secret: from_hex(secret).ok_or_else(|| malformed("its secret is not 64 hex digits; it may be cut off"))?,
+            secret: from_hex(secret)
+                .ok_or_else(|| malformed("its secret is not 64 hex digits; it may be cut off"))?,
         })
     }
 
@@ -106,7 +108,11 @@ impl std::fmt::Debug for InviteText {
 
 /// Lower-case hex.
 pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from(b"0123456789abcdef"[usize::from(n)])).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|n| char::from(b"0123456789abcdef"[usize::from(n)]))
+        .collect()
 }
 
 /// 64 hex digits of either case.

@@ -76,7 +76,10 @@ pub fn check_labels(labels: &Labels) -> Result<(), Refusal> {
 fn bad_label(text: &str) -> Refusal {
     Refusal::new(
         Code::InvalidArgument,
-        format!("`{}` cannot be part of a label: 1 to {LABEL_BYTES_MAX} letters, digits and - _ . /", printable(text, 80)),
+        format!(
+            "`{}` cannot be part of a label: 1 to {LABEL_BYTES_MAX} letters, digits and - _ . /",
+            printable(text, 80)
+        ),
     )
     .hint("Write labels as `key=value`, such as `role=ci`.")
 }

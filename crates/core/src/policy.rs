@@ -77,17 +77,18 @@ const STRICT_PROGRAMS: &[&str] =
     &["echo", "false", "id", "nproc", "printf", "pwd", "sleep", "true", "uname", "uptime", "whoami"];
 /// Builders and their companions.
 const CI_PROGRAMS: &[&str] = &[
-    "ar", "c++", "cargo", "cc", "cmake", "ctest", "g++", "gcc", "git", "go", "ld", "make", "meson", "ninja", "npm",
-    "pip", "pip3", "pnpm", "pytest", "rustc", "rustdoc", "yarn",
+    "ar", "c++", "cargo", "cc", "cmake", "ctest", "g++", "gcc", "git", "go", "ld", "make", "meson", "ninja",
+    "npm", "pip", "pip3", "pnpm", "pytest", "rustc", "rustdoc", "yarn",
 ];
 /// What a developer looks around with.
 const DEV_PROGRAMS: &[&str] = &[
-    "basename", "cat", "cmp", "cp", "cut", "date", "df", "diff", "dirname", "du", "file", "free", "grep", "head",
-    "hostname", "ls", "lscpu", "mkdir", "mv", "ps", "readlink", "realpath", "rg", "rm", "rmdir", "rustup", "seq",
-    "sort", "stat", "sync", "tail", "tee", "touch", "tr", "uniq", "wc", "which",
+    "basename", "cat", "cmp", "cp", "cut", "date", "df", "diff", "dirname", "du", "file", "free", "grep",
+    "head", "hostname", "ls", "lscpu", "mkdir", "mv", "ps", "readlink", "realpath", "rg", "rm", "rmdir",
+    "rustup", "seq", "sort", "stat", "sync", "tail", "tee", "touch", "tr", "uniq", "wc", "which",
 ];
 /// Variables that say how a program speaks, not what it runs.
-const ENV_NAMES: &[&str] = &["CI", "COLUMNS", "LANG", "LC_ALL", "LINES", "NO_COLOR", "RUST_BACKTRACE", "TERM", "TZ"];
+const ENV_NAMES: &[&str] =
+    &["CI", "COLUMNS", "LANG", "LC_ALL", "LINES", "NO_COLOR", "RUST_BACKTRACE", "TERM", "TZ"];
 /// Further ones for builds.
 const BUILD_ENV_NAMES: &[&str] =
     &["CARGO_INCREMENTAL", "CARGO_TARGET_DIR", "CARGO_TERM_COLOR", "RUST_LOG", "SOURCE_DATE_EPOCH"];
@@ -130,7 +131,12 @@ impl Policy {
     }
 
     /// Judges a command. `Ok` is the name of the rule that allows it.
-    pub fn check(&self, spec: &crate::run::RunSpec, node_name: &str, now: WallTime) -> Result<&'static str, Refusal> {
+    pub fn check(
+        &self,
+        spec: &crate::run::RunSpec,
+        node_name: &str,
+        now: WallTime,
+    ) -> Result<&'static str, Refusal> {
         let program = spec.argv.first().map_or("", String::as_str);
         if self.deny.iter().any(|denied| denied == program || denied == base_name(program)) {
             return Err(self.denied(program, node_name, "exec.deny", now));
@@ -138,13 +144,17 @@ impl Policy {
         if self.mode == Mode::Permissive {
             return Ok("mode.permissive");
         }
-        if !self.allow.iter().any(|grant| grant.program == program && grant.until.is_none_or(|end| now < end)) {
+        if !self.allow.iter().any(|grant| grant.program == program && grant.until.is_none_or(|end| now < end))
+        {
             return Err(self.denied(program, node_name, "exec.allow", now));
         }
         if let Some((name, _)) = spec.env.iter().find(|(name, _)| !self.env.contains(name)) {
             return Err(Refusal::new(
                 Code::PolicyDenied,
-                format!("{node_name} is STRICT and the variable `{}` may not be set (rule env.allow).", printable(name, 80)),
+                format!(
+                    "{node_name} is STRICT and the variable `{}` may not be set (rule env.allow).",
+                    printable(name, 80)
+                ),
             )
             .hint(format!("Leave it out; these may be set: {}. Do not retry unchanged.", self.env.join(", ")))
             .detail("rule", "env.allow"));
@@ -152,7 +162,10 @@ impl Policy {
         if spec.timeout_ms.is_some_and(|ms| ms > self.timeout_ms_max) {
             return Err(Refusal::new(
                 Code::PolicyDenied,
-                format!("Runs on {node_name} may last at most {} s (rule limits.timeout).", self.timeout_ms_max / 1000),
+                format!(
+                    "Runs on {node_name} may last at most {} s (rule limits.timeout).",
+                    self.timeout_ms_max / 1000
+                ),
             )
             .hint("Give a shorter `--timeout`.")
             .detail("rule", "limits.timeout"));
@@ -167,13 +180,18 @@ impl Policy {
 
     /// Names of what may be started at `now`, without doubles, in order.
     pub fn allowed(&self, now: WallTime) -> BTreeSet<&str> {
-        self.allow.iter().filter(|g| g.until.is_none_or(|end| now < end)).map(|g| g.program.as_str()).collect()
+        self.allow
+            .iter()
+            .filter(|g| g.until.is_none_or(|end| now < end))
+            .map(|g| g.program.as_str())
+            .collect()
     }
 
     fn denied(&self, program: &str, node_name: &str, rule: &'static str, now: WallTime) -> Refusal {
         let program = printable(program, 80);
         let mode = self.mode.as_str().to_uppercase();
-        let message = format!("{node_name} is {mode} and its policy does not allow `{program}` (rule {rule}).");
+        let message =
+            format!("{node_name} is {mode} and its policy does not allow `{program}` (rule {rule}).");
         let mut some: Vec<&str> = self.allowed(now).into_iter().take(12).collect();
         if some.is_empty() {
             some.push("(nothing)");

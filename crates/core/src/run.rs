@@ -61,7 +61,9 @@ impl RunSpec {
         }
         let texts = self.argv.iter().chain(self.cwd.iter()).chain(self.env.iter().flat_map(|(k, v)| [k, v]));
         if texts.into_iter().any(|text| text.contains('\0')) {
-            return invalid("An argument, variable or path contains a NUL byte, which no program can be given.");
+            return invalid(
+                "An argument, variable or path contains a NUL byte, which no program can be given.",
+            );
         }
         if self.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
             return invalid("An environment variable's name is empty or contains `=`.");
@@ -134,7 +136,9 @@ impl RunState {
     pub const fn is_final(self) -> bool {
         match self {
             Self::Queued | Self::Running | Self::Disconnected => false,
-            Self::Exited | Self::Failed | Self::Cancelled | Self::TimedOut | Self::Lost | Self::Denied => true,
+            Self::Exited | Self::Failed | Self::Cancelled | Self::TimedOut | Self::Lost | Self::Denied => {
+                true
+            }
         }
     }
 }
@@ -275,8 +279,11 @@ pub enum Command {
 /// Applies `command`. The same command twice is refused or changes nothing, never applied twice.
 pub fn decide(run: &Run, command: Command, now: WallTime) -> Result<(Run, Vec<Event>), Refusal> {
     if run.state.is_final() {
-        return Err(Refusal::new(Code::Conflict, format!("Run {} has ended: it is {}.", run.id, run.state.as_str()))
-            .hint("Read its result with `cortex run get`."));
+        return Err(Refusal::new(
+            Code::Conflict,
+            format!("Run {} has ended: it is {}.", run.id, run.state.as_str()),
+        )
+        .hint("Read its result with `cortex run get`."));
     }
     let mut next = run.clone();
     let event = |kind| Event::new(kind, now).node(run.node).run(run.id);
@@ -315,7 +322,8 @@ pub fn decide(run: &Run, command: Command, now: WallTime) -> Result<(Run, Vec<Ev
             next.output = ended.output;
             next.diagnostic = ended.diagnostic;
             if ended.cause != EndCause::Failed && ended.cause != EndCause::Denied {
-                next.started_at = next.started_at.or(Some(WallTime(now.0.saturating_sub_unsigned(ended.duration_ms))));
+                next.started_at =
+                    next.started_at.or(Some(WallTime(now.0.saturating_sub_unsigned(ended.duration_ms))));
             }
             next.ended_at = Some(now);
             events.push(event(EventKind::RunEnded).detail(next.state.as_str()));

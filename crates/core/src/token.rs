@@ -75,7 +75,12 @@ impl Token {
         }
         Err(Refusal::new(
             Code::Forbidden,
-            format!("The token `{}` has the role {}; this needs {}.", self.name, self.role.as_str(), needed.as_str()),
+            format!(
+                "The token `{}` has the role {}; this needs {}.",
+                self.name,
+                self.role.as_str(),
+                needed.as_str()
+            ),
         ))
     }
 }
