@@ -1,1 +1,14 @@
-//! Placeholder.
+//! Every byte that crosses a process: protobuf messages, HTTP shapes, events, errors.
+//!
+//! What comes from outside is parsed once, at this door, into types of `cortex_core`; nothing
+//! behind it sees protobuf or JSON. Never here: decisions, sockets, storage.
+
+pub mod convert;
+pub mod error;
+pub mod http;
+
+/// Types generated from `proto/`.
+#[expect(missing_docs, unreachable_pub, clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::use_self, reason = "generated code")]
+pub mod mesh {
+    tonic::include_proto!("cortex.mesh.v1");
+}
