@@ -8,7 +8,12 @@ pub mod error;
 pub mod http;
 
 /// Types generated from `proto/`.
-#[expect(missing_docs, unreachable_pub, clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::use_self, reason = "generated code")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod mesh {
     tonic::include_proto!("cortex.mesh.v1");
 }
