@@ -9,6 +9,7 @@ pub mod authority;
 pub mod bus;
 pub mod clock;
 pub mod directory;
+pub mod files;
 pub mod grpc;
 pub mod http;
 pub mod hub;
