@@ -20,4 +20,4 @@ pub mod secret;
 pub mod service;
 pub mod workers;
 
-pub use hub::{Config, Hub, Started};
+pub use hub::{Config, Hub, Started, StoreKind};

@@ -87,13 +87,22 @@ impl Bus {
 
     /// Subscribes to what comes after the returned number. `Quota` when too many listen.
     pub fn subscribe(&self, filter: Filter) -> Result<(Subscription, Seq), Refusal> {
+        self.subscribe_until(filter, CancellationToken::new())
+    }
+
+    /// The same; `pruned` is cancelled when the subscription is pruned. A reader that stalls is
+    /// not polled again, so whoever holds its connection learns it by this token.
+    pub fn subscribe_until(
+        &self,
+        filter: Filter,
+        pruned: CancellationToken,
+    ) -> Result<(Subscription, Seq), Refusal> {
         let wake = Arc::new(Notify::new());
-        let pruned = CancellationToken::new();
         let mut state = self.state();
         let (id, after) = state.machine.subscribe(filter)?;
-        state.listeners.insert(id, Listener { wake: Arc::clone(&wake), pruned: pruned.clone() });
+        state.listeners.insert(id, Listener { wake: Arc::clone(&wake), pruned });
         drop(state);
-        Ok((Subscription { bus: self.clone(), id, wake, pruned }, after))
+        Ok((Subscription { bus: self.clone(), id, wake }, after))
     }
 
     /// The newest number that was published.
@@ -166,7 +175,6 @@ pub struct Subscription {
     bus: Bus,
     id: SubscriberId,
     wake: Arc<Notify>,
-    pruned: CancellationToken,
 }
 
 impl Subscription {
@@ -186,11 +194,6 @@ impl Subscription {
             // A wake-up between the poll and here is kept by the Notify.
             self.wake.notified().await;
         }
-    }
-
-    /// Ends when this subscription is pruned.
-    pub fn pruned(&self) -> CancellationToken {
-        self.pruned.clone()
     }
 }
 
@@ -269,12 +272,14 @@ mod tests {
     async fn a_listener_that_does_not_read_is_pruned_and_told_so() {
         let clock = Clock::default();
         let bus = Bus::new(clock);
-        let (mut slow, _) = bus.subscribe(Filter::default()).expect("room");
-        let (quick, _) = bus.subscribe(Filter { kinds: vec![EventKind::RunEnded], ..Filter::default() }).expect("room");
+        let pruned = CancellationToken::new();
+        let (mut slow, _) = bus.subscribe_until(Filter::default(), pruned.clone()).expect("room");
+        let (quick, _) =
+            bus.subscribe(Filter { kinds: vec![EventKind::RunEnded], ..Filter::default() }).expect("room");
         bus.publish(&[logged(1, EventKind::NodeOnline)]);
         assert_eq!(bus.prune(clock.now()), 0);
         assert_eq!(bus.prune(clock.now().plus_ms(SUBSCRIBER_STALL_MS_MAX + 1)), 1);
-        assert!(slow.pruned().is_cancelled());
+        assert!(pruned.is_cancelled());
         assert_eq!(slow.next().await, None);
         drop((slow, quick));
         assert_eq!(bus.listeners(), 0, "a dropped listener leaves nothing behind");

@@ -48,9 +48,15 @@ impl Events {
         Self { context }
     }
 
-    /// Follows what comes after `after`, or only what comes live. `Quota` when too many listen.
-    pub fn follow(&self, after: Option<Seq>, filter: Filter) -> Result<Feed, Refusal> {
-        let (subscription, head) = self.context.bus.subscribe(filter.clone())?;
+    /// Follows what comes after `after`, or only what comes live. `pruned` is cancelled when this
+    /// follower does not read. `Quota` when too many listen.
+    pub fn follow(
+        &self,
+        after: Option<Seq>,
+        filter: Filter,
+        pruned: CancellationToken,
+    ) -> Result<Feed, Refusal> {
+        let (subscription, head) = self.context.bus.subscribe_until(filter.clone(), pruned)?;
         let mut ready = VecDeque::new();
         let mut position = after.unwrap_or(head);
         if position > head {
@@ -121,11 +127,6 @@ impl Feed {
                 None => return Ok(None),
             }
         }
-    }
-
-    /// Ends when this follower is pruned.
-    pub fn pruned(&self) -> CancellationToken {
-        self.subscription.pruned()
     }
 
     async fn read_page(&mut self) -> Result<(), Refusal> {

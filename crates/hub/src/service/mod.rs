@@ -90,7 +90,8 @@ impl Context {
             }
             Ok((nodes, tx.policies()?, tx.tokens()?))
         };
-        let (nodes, policies, tokens) = self.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
+        let (nodes, policies, tokens) =
+            self.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
         nodes.into_iter().for_each(|node| self.directory.put_node(node));
         policies.into_iter().for_each(|policy| self.directory.put_policy(policy));
         tokens.into_iter().for_each(|token| self.directory.put_token(token));

@@ -87,7 +87,12 @@ impl Nodes {
     }
 
     /// Renames and labels. Needs an administrator. `Conflict` when the name is taken.
-    pub async fn change(&self, caller: &Caller, text: &str, change: NodeChange) -> Result<NodeStatus, Refusal> {
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        text: &str,
+        change: NodeChange,
+    ) -> Result<NodeStatus, Refusal> {
         caller.require(Role::Admin)?;
         let id = super::targets::find(&self.context.directory, text)?.id;
         let (actor, now) = (caller.actor(), self.context.clock.wall());

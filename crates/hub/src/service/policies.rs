@@ -131,8 +131,10 @@ impl Policies {
             if let Some(expected) = expected
                 && expected != before.revision
             {
-                let message =
-                    format!("The policy of {} has revision {}, not {expected}.", record.name, before.revision);
+                let message = format!(
+                    "The policy of {} has revision {}, not {expected}.",
+                    record.name, before.revision
+                );
                 return Err(Refusal::new(Code::Conflict, message).into());
             }
             let action = change.action();
@@ -146,7 +148,8 @@ impl Policies {
             tx.append_audit(&AuditRow { node: Some(node), policy_revision, detail: Some(words), ..row })?;
             Ok(after)
         };
-        let (directory, mesh, changed) = (self.context.directory.clone(), self.mesh.clone(), Arc::clone(&self.changed));
+        let (directory, mesh, changed) =
+            (self.context.directory.clone(), self.mesh.clone(), Arc::clone(&self.changed));
         let after = move |policy: &Policy| {
             directory.put_policy(policy.clone());
             mesh.push_policy(Arc::new(policy.clone()));
@@ -211,7 +214,8 @@ fn check_program(program: &str) -> Result<(), Refusal> {
     if plain && (!program.contains('/') || program.starts_with('/')) {
         return Ok(());
     }
-    let message = format!("`program` is `{}`, which is neither a name nor an absolute path.", printable(program, 80));
+    let message =
+        format!("`program` is `{}`, which is neither a name nor an absolute path.", printable(program, 80));
     Err(Refusal::new(Code::InvalidArgument, message)
         .hint("Name a program such as `cargo`, or its absolute path."))
 }

@@ -61,14 +61,15 @@ pub fn check_count(count: usize) -> Result<(), Refusal> {
 }
 
 fn not_found(directory: &Directory, text: &str) -> Refusal {
-    let refusal =
-        Refusal::new(Code::NodeNotFound, format!("There is no node `{}`.", printable(text, 80)));
+    let refusal = Refusal::new(Code::NodeNotFound, format!("There is no node `{}`.", printable(text, 80)));
     let near = nearest(directory, text);
     if near.is_empty() {
         return refusal.hint("No node has joined this hub; make an invite with `cortex invite`.");
     }
     let list = near.join(", ");
-    refusal.hint(format!("Use one of these names: {list}. All are listed by `cortex node ls`.")).detail("nearest", list)
+    refusal
+        .hint(format!("Use one of these names: {list}. All are listed by `cortex node ls`."))
+        .detail("nearest", list)
 }
 
 /// The three names with the least edit distance.
@@ -105,6 +106,9 @@ mod tests {
     #[test]
     fn the_distance_counts_single_letters() {
         let d = |left: &str, right: &str| distance(&left.chars().collect::<Vec<_>>(), right);
-        assert_eq!((d("", "abc"), d("abc", "abc"), d("biuld", "build"), d("kitten", "sitting")), (3, 0, 2, 3));
+        assert_eq!(
+            (d("", "abc"), d("abc", "abc"), d("biuld", "build"), d("kitten", "sitting")),
+            (3, 0, 2, 3)
+        );
     }
 }

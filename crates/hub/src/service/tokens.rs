@@ -45,13 +45,14 @@ impl Tokens {
         let path = file.to_owned();
         let written =
             tokio::task::spawn_blocking(move || crate::files::write_private(&path, secret.reveal())).await;
-        written.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string())).map_err(
-            |error| {
-                let message = format!("The first token cannot be written to {}: {error}.", file.display());
-                Refusal::new(Code::BadConfig, message)
-                    .hint("Make the data directory writable, or choose another one with `--data-dir`.")
-            },
-        )?;
+        written
+            .map_err(|error| error.to_string())
+            .and_then(|done| done.map_err(|error| error.to_string()))
+            .map_err(|error| {
+            let message = format!("The first token cannot be written to {}: {error}.", file.display());
+            Refusal::new(Code::BadConfig, message)
+                .hint("Make the data directory writable, or choose another one with `--data-dir`.")
+        })?;
         self.keep(token, HUB.to_owned()).await?;
         Ok(true)
     }
@@ -137,7 +138,10 @@ fn mint(clock: &Clock, name: Name, role: Role, ttl_ms: Option<u64>) -> (Token, S
 
 fn refuse_last_admin(all: &[Token], token: &Token, now: WallTime) -> Result<(), Refusal> {
     let lasting = |other: &&Token| {
-        other.id != token.id && other.role == Role::Admin && other.check(now).is_ok() && other.expires_at.is_none()
+        other.id != token.id
+            && other.role == Role::Admin
+            && other.check(now).is_ok()
+            && other.expires_at.is_none()
     };
     if token.role != Role::Admin || token.check(now).is_err() || all.iter().any(|other| lasting(&other)) {
         return Ok(());

@@ -208,7 +208,7 @@ mod tests {
         Fate { name, on_error, on_cancel }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_worker_that_panics_is_started_again_and_its_neighbour_notices_nothing() {
         let supervisor = Supervisor::default();
         let (calm_ended, mut calm) = watch::channel(false);
@@ -243,7 +243,7 @@ mod tests {
         assert!(*calm.borrow_and_update());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_worker_that_must_not_fail_stops_the_hub() {
         let supervisor = Supervisor::default();
         supervisor.spawn(fate("vital", OnError::StopHub, OnCancel::Wait), |_token| async {
@@ -254,7 +254,7 @@ mod tests {
         assert!(supervisor.stop(SOON).await);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_aborted_worker_need_not_look_at_its_token() {
         let supervisor = Supervisor::default();
         supervisor.spawn(fate("deaf", OnError::Restart, OnCancel::Abort), |_token| async {
@@ -267,6 +267,9 @@ mod tests {
             std::future::pending::<()>().await;
             Ok(())
         });
-        assert!(!stubborn.stop(SOON).await, "one that is waited for and does not end is told of");
+        assert!(
+            !stubborn.stop(Duration::from_millis(50)).await,
+            "one that is waited for and does not end is told of"
+        );
     }
 }
