@@ -2,6 +2,7 @@
 //!
 //! A rule says where, what, and what to do. It must never rewrite a file.
 
+mod banned;
 mod core_purity;
 mod edges;
 mod pages;
@@ -48,6 +49,7 @@ impl fmt::Display for Violation {
 pub(crate) fn run(repo: &Repo) -> Result<bool> {
     let sources = sources(repo)?;
     let mut found = edges::check(repo)?;
+    found.extend(banned::check(repo)?);
     found.extend(core_purity::check_tree(repo)?);
     found.extend(pages::check(repo)?);
     found.extend(reached::check(repo, &sources));
