@@ -10,6 +10,9 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::directory::Directory;
 
+pub mod enrol;
+pub mod runs;
+
 /// What every use case needs. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
