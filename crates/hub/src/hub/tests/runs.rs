@@ -2,13 +2,19 @@
 
 use cortex_core::id::{Revision, RunId};
 use cortex_core::run::{Run, RunSpec, RunState};
-use cortex_core::stream::Positions;
+use cortex_core::stream::{Positions, Stream};
 use serde_json::json;
 
 use super::*;
+use crate::runlog::Sink;
 
 async fn ended_run(world: &World, node: NodeId) -> RunId {
     let id = clock::new_run_id(&world.hub.context.clock);
+    keep_run(world, node, id, Positions::default()).await;
+    id
+}
+
+async fn keep_run(world: &World, node: NodeId, id: RunId, output: Positions) {
     let run = Run {
         id,
         node,
@@ -24,11 +30,38 @@ async fn ended_run(world: &World, node: NodeId) -> RunId {
         code: Some(0),
         signal: None,
         duration_ms: Some(1_000),
-        output: Positions::default(),
+        output,
         cancelled_by: None,
         diagnostic: None,
     };
     world.write(move |tx| tx.put_run(&run)).await;
+}
+
+/// Tells when a log is on disk.
+struct Synced(tokio::sync::watch::Sender<u64>);
+
+impl Sink for Synced {
+    fn written(&self, _run: RunId, _position: u64) {}
+    fn synced(&self, _run: RunId, position: u64) {
+        self.0.send_replace(position);
+    }
+}
+
+/// A run that has ended with this output, piece by piece.
+async fn run_with_output(world: &World, node: NodeId, pieces: &[(Stream, &'static [u8])]) -> RunId {
+    let logs = RunLogs::open(world.dir.path()).expect("the logs");
+    let (sender, mut synced) = tokio::sync::watch::channel(0);
+    let sink: Arc<dyn Sink> = Arc::new(Synced(sender));
+    let id = clock::new_run_id(&world.hub.context.clock);
+    let log = logs.create(id, Arc::downgrade(&sink));
+    for (stream, bytes) in pieces {
+        log.append(*stream, Bytes::from_static(bytes));
+    }
+    log.finish();
+    let end = log.end();
+    let done = tokio::time::timeout(SOON, synced.wait_for(|position| *position >= end.total())).await;
+    drop(done.expect("it is written in time").expect("the log lives"));
+    keep_run(world, node, id, end).await;
     id
 }
 
@@ -114,5 +147,50 @@ async fn kept_runs_are_listed_in_pages_and_shown_with_the_name_of_a_removed_node
     world.get(&path).await.refused(400, "invalid_argument");
     let path = format!("/api/v1/runs/{}/cancel", ids[0]);
     world.admin(Method::POST, &path, json!({"grace_ms": 9_999_999})).await.refused(400, "invalid_argument");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn kept_output_is_given_exactly_as_bytes_by_stream_and_offset_and_as_lines() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let node = world.node("n1").await;
+    let pieces: [(Stream, &[u8]); 4] = [
+        (Stream::Stdout, b"one \xe2\x82"),
+        (Stream::Stderr, b"bad \xff\n"),
+        (Stream::Stdout, b"\xac two\n"),
+        (Stream::Stderr, b"end"),
+    ];
+    let id = run_with_output(&world, node, &pieces).await;
+    let bytes = async |query: &str| world.get(&format!("/api/v1/runs/{id}/output{query}")).await;
+    let all: Vec<u8> = pieces.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+    let whole = bytes("").await;
+    assert_eq!(whole.headers["content-type"], "application/octet-stream");
+    assert_eq!(&whole.body[..], &all[..]);
+    assert_eq!(&bytes("?from=8").await.body[..], &all[8..]);
+    assert_eq!(&bytes("?stream=stdout").await.body[..], "one € two\n".as_bytes());
+    assert_eq!(&bytes("?stream=stderr&from=4").await.body[..], b"\xff\nend");
+    assert_eq!(bytes("?from=999").await.body.len(), 0);
+
+    let bearer = format!("Bearer {}", world.admin);
+    let headers = [("authorization", bearer.as_str()), ("accept", "application/x-ndjson")];
+    let path = format!("/api/v1/runs/{id}/output");
+    let lines = world.call(Method::GET, &path, &headers, None).await;
+    let lines: Vec<Value> = String::from_utf8(lines.body.to_vec())
+        .expect("text")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let outputs: Vec<_> = lines
+        .iter()
+        .filter(|line| line["type"] == "output")
+        .map(|line| (&line["offset"], &line["data"]))
+        .collect();
+    assert_eq!(outputs[0], (&json!(0), &json!("one ")));
+    assert!(outputs.contains(&(&json!(4), &json!("€ two\n"))), "a character is not cut in two: {outputs:?}");
+    assert!(lines.iter().any(|line| line["stream"] == "stderr" && line["data_base64"].is_string()));
+    let exit = lines.last().expect("a last line");
+    assert_eq!((&exit["type"], &exit["state"], &exit["code"]), (&json!("exit"), &json!("exited"), &json!(0)));
+    let view = world.get(&format!("/api/v1/runs/{id}")).await.ok(200);
+    assert_eq!(view["output_bytes"], all.len());
     world.stop().await;
 }
