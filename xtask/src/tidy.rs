@@ -6,6 +6,7 @@ mod banned;
 mod core_purity;
 mod edges;
 mod pages;
+mod papers;
 mod reached;
 mod sizes;
 mod source;
@@ -52,6 +53,7 @@ pub(crate) fn run(repo: &Repo) -> Result<bool> {
     found.extend(banned::check(repo)?);
     found.extend(core_purity::check_tree(repo)?);
     found.extend(pages::check(repo)?);
+    found.extend(papers::check(repo)?);
     found.extend(reached::check(repo, &sources));
     for source in &sources {
         found.extend(core_purity::check_source(source));
