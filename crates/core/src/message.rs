@@ -1,1 +1,220 @@
-//! Placeholder.
+//! What hub and node say to each other on the control stream, after it was parsed at the door.
+//! `cortex_wire::convert` makes these from protobuf and back.
+
+use bytes::Bytes;
+
+use crate::error::Refusal;
+use crate::id::{Epoch, Generation, Revision, RunId};
+use crate::node::Facts;
+use crate::policy::Policy;
+use crate::run::{Ended, RunSpec};
+use crate::stream::{Positions, Stream};
+
+/// From node to hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToHub {
+    /// First on every link.
+    Hello(Hello),
+    /// A sign of life; answered.
+    Heartbeat {
+        /// Counts up; comes back in the answer.
+        seq: u64,
+    },
+    /// The process of a run is there.
+    Started {
+        /// Which run.
+        run: RunId,
+    },
+    /// Output.
+    Output(Frame),
+    /// The run ended, and all its output was sent before this.
+    Ended {
+        /// Which run.
+        run: RunId,
+        /// How.
+        ended: Ended,
+    },
+    /// The node cannot give the output from there: it is gone. An explicit mark, never silence.
+    OutputLost {
+        /// Which run.
+        run: RunId,
+        /// The first position that can still be given.
+        first_kept: Positions,
+    },
+    /// Standard input was taken over by the process up to here.
+    InputTaken {
+        /// Which run.
+        run: RunId,
+        /// Bytes in all.
+        upto: u64,
+    },
+    /// A frame was refused; nothing was done. The code is `stale_epoch` or `invalid_argument`.
+    Refused {
+        /// The run that the frame named, when it named one.
+        run: Option<RunId>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Asks for a fresh certificate over the live link.
+    Renew {
+        /// A certificate request (DER) made with the node's own key.
+        csr: Bytes,
+    },
+}
+
+/// Introduces a node on a new link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The protocol version that it speaks.
+    pub protocol: u32,
+    /// Random, chosen at the start of the node's process: tells a reconnect from a second process
+    /// with the same identity (ABUSE 13).
+    pub instance: u64,
+    /// The highest generation that it has seen.
+    pub generation: Generation,
+    /// The highest epoch that it has seen.
+    pub epoch: Epoch,
+    /// What it says of itself.
+    pub facts: Facts,
+    /// Runs that it holds: live ones, and ended ones that the hub has not settled.
+    pub runs: Vec<RunReport>,
+}
+
+/// One run that a node holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunReport {
+    /// Which.
+    pub run: RunId,
+    /// Whether its process was started.
+    pub started: bool,
+    /// How it ended, if it has.
+    pub ended: Option<Ended>,
+    /// First output position that is still kept.
+    pub kept_from: u64,
+    /// Output position after the last byte so far.
+    pub end: u64,
+}
+
+/// A piece of output; all of it of one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Which run.
+    pub run: RunId,
+    /// Which stream.
+    pub stream: Stream,
+    /// Position of its first byte in the common order of both streams.
+    pub position: u64,
+    /// Offset of its first byte in its own stream.
+    pub offset: u64,
+    /// The bytes; 1 to `FRAME_BYTES_MAX`.
+    pub data: Bytes,
+}
+
+/// From hub to node. Every one travels with the epoch of its link ([`Envelope`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToNode {
+    /// Answers Hello.
+    Welcome(Welcome),
+    /// Answers a heartbeat.
+    HeartbeatAck {
+        /// The heartbeat's number.
+        seq: u64,
+    },
+    /// Run this, once per id, however often it comes.
+    Start(Start),
+    /// Standard input.
+    Input {
+        /// Which run.
+        run: RunId,
+        /// Offset of the first byte.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+        /// Whether nothing follows.
+        eof: bool,
+    },
+    /// End this run: TERM, the grace, KILL.
+    Cancel {
+        /// Which run.
+        run: RunId,
+        /// Time between TERM and KILL, milliseconds.
+        grace_ms: u64,
+    },
+    /// Go on with the output of this run from here: the hub has all before it.
+    Resume {
+        /// Which run.
+        run: RunId,
+        /// The first position that the hub lacks.
+        from: u64,
+        /// Up to which position the node may send.
+        granted: u64,
+    },
+    /// More output may be sent, and what the hub keeps for good may be forgotten.
+    Credit {
+        /// Which run.
+        run: RunId,
+        /// Up to which position the node may send.
+        granted: u64,
+        /// All before this survives a loss of power at the hub.
+        durable: u64,
+    },
+    /// The end of this run is durable at the hub: forget it, but for its id.
+    Settled {
+        /// Which run.
+        run: RunId,
+    },
+    /// The hub does not know this run, or has given it up: end its process and forget it.
+    Forget {
+        /// Which run.
+        run: RunId,
+    },
+    /// The policy from here on.
+    Policy(Policy),
+    /// The fresh certificate that was asked for.
+    Certificate {
+        /// The chain (DER), the node's own first.
+        chain: Vec<Bytes>,
+    },
+    /// The hub ends this link.
+    Goodbye {
+        /// Why.
+        refusal: Refusal,
+        /// How long to wait before dialling again, milliseconds; `None`: do not come back.
+        retry_after_ms: Option<u64>,
+    },
+}
+
+/// Opens the conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The store's generation.
+    pub generation: Generation,
+    /// The node's name in the hub's record.
+    pub name: String,
+    /// The policy that holds.
+    pub policy: Policy,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The run, and the command id.
+    pub run: RunId,
+    /// What.
+    pub spec: RunSpec,
+    /// Who asked, for the node's own log.
+    pub caller: String,
+    /// The policy revision by which the hub allowed it.
+    pub policy_revision: Revision,
+    /// W3C traceparent.
+    pub traceparent: Option<String>,
+}
+
+/// A message with the epoch of the link that it was meant for (DESIGN §6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope<M> {
+    /// The link's epoch. On Hello it is the highest that the node has seen.
+    pub epoch: Epoch,
+    /// The message.
+    pub message: M,
+}

@@ -1,1 +1,135 @@
-//! Placeholder.
+//! Who is here: one presence per node, held in memory only. A machine.
+//!
+//! A farewell must show its link: a stale one cannot evict its successor (EXAMPLES §3). Presence
+//! never waits for the store (MISSION 2.4).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::id::{Epoch, LinkId, NodeId};
+use crate::limits::{TAKEOVER_WINDOW_MS, TAKEOVERS_MAX};
+use crate::time::Timestamp;
+
+/// A node that is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Its link.
+    pub link: LinkId,
+    /// The link's epoch.
+    pub epoch: Epoch,
+    /// The node process that holds it.
+    pub instance: u64,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What an attach led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The node is online.
+    Online {
+        /// The link that it took over from, which must be closed.
+        displaced: Option<LinkId>,
+    },
+    /// Too many processes fought over this identity: both links must be closed, and the node is
+    /// to be quarantined in the store (ABUSE 13).
+    Cloned {
+        /// The link that was there.
+        displaced: LinkId,
+    },
+    /// A link with a higher epoch is here already: this one is late.
+    Stale,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    present: BTreeMap<NodeId, Presence>,
+    takeovers: BTreeMap<NodeId, VecDeque<Timestamp>>,
+}
+
+impl Registry {
+    /// Nobody is here.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A link of `node` was given `epoch` by the store.
+    pub fn attach(
+        &mut self,
+        node: NodeId,
+        link: LinkId,
+        epoch: Epoch,
+        instance: u64,
+        now: Timestamp,
+    ) -> Attached {
+        let before = self.present.get(&node).cloned();
+        if before.as_ref().is_some_and(|before| before.epoch >= epoch) {
+            return Attached::Stale;
+        }
+        if let Some(before) = &before
+            && before.instance != instance
+            && self.count_takeover(node, now) >= TAKEOVERS_MAX
+        {
+            self.present.remove(&node);
+            return Attached::Cloned { displaced: before.link };
+        }
+        self.present.insert(node, Presence { link, epoch, instance, since: now });
+        Attached::Online { displaced: before.map(|before| before.link) }
+    }
+
+    /// A link ended. Whether the node went offline by it.
+    pub fn detach(&mut self, node: NodeId, link: LinkId) -> bool {
+        if self.present.get(&node).is_none_or(|presence| presence.link != link) {
+            return false;
+        }
+        self.present.remove(&node);
+        true
+    }
+
+    /// The node was removed: its link, which must be closed.
+    pub fn remove(&mut self, node: NodeId) -> Option<LinkId> {
+        self.takeovers.remove(&node);
+        self.present.remove(&node).map(|presence| presence.link)
+    }
+
+    /// The presence of a node.
+    pub fn get(&self, node: NodeId) -> Option<&Presence> {
+        self.present.get(&node)
+    }
+
+    /// How many are here.
+    pub fn len(&self) -> usize {
+        self.present.len()
+    }
+
+    /// Whether nobody is here.
+    pub fn is_empty(&self) -> bool {
+        self.present.is_empty()
+    }
+
+    /// Entries of all maps, for the counter tests of I9.
+    pub fn entries(&self) -> usize {
+        self.present.len() + self.takeovers.len()
+    }
+
+    /// When to call [`Self::handle_timeout`], and why.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        let oldest = self.takeovers.values().filter_map(|times| times.front()).min()?;
+        Some((oldest.plus_ms(TAKEOVER_WINDOW_MS), "the window in which take-overs are counted"))
+    }
+
+    /// Forgets take-overs that are out of their window.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.takeovers.retain(|_, times| {
+            times.retain(|at| at.plus_ms(TAKEOVER_WINDOW_MS) > now);
+            !times.is_empty()
+        });
+    }
+
+    fn count_takeover(&mut self, node: NodeId, now: Timestamp) -> usize {
+        let times = self.takeovers.entry(node).or_default();
+        times.retain(|at| at.plus_ms(TAKEOVER_WINDOW_MS) > now);
+        times.push_back(now);
+        times.len()
+    }
+}

@@ -116,6 +116,11 @@ impl Receiver {
         self.granted
     }
 
+    /// A new link: what was granted beyond what arrived is granted anew.
+    pub fn resume(&mut self) {
+        self.granted = self.granted.max(self.next.total() + self.window);
+    }
+
     /// Judges a frame of `len` bytes at `position` (common order) and `offset` (its stream).
     pub fn accept(&mut self, stream: Stream, position: u64, offset: u64, len: u64) -> Accepted {
         let (Some(end), Some(offset_end)) = (position.checked_add(len), offset.checked_add(len)) else {

@@ -1,0 +1,63 @@
+//! The one place of the hub where time and randomness are read.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use cortex_core::id::{InviteId, NodeId, RunId, TokenId};
+use cortex_core::time::{Timestamp, WallTime};
+
+/// Both clocks; cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { origin: Instant::now() }
+    }
+}
+
+impl Clock {
+    /// Monotonic time since the clock was made.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The moment of the runtime's clock that `at` names, for `sleep_until`.
+    pub fn instant(&self, at: Timestamp) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.origin + std::time::Duration::from_millis(at.0))
+    }
+
+    /// Wall-clock time.
+    pub fn wall(&self) -> WallTime {
+        let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
+        WallTime(i64::try_from(ms).unwrap_or(i64::MAX))
+    }
+}
+
+/// Bytes from the system's generator.
+///
+/// # Panics
+/// When the system has no generator: nothing safe can be done then.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    #[expect(clippy::expect_used, reason = "without randomness no secret may be made")]
+    getrandom::fill(&mut bytes).expect("the system's random generator");
+    bytes
+}
+
+macro_rules! mint {
+    ($($function:ident -> $id:ident;)*) => {$(
+        #[doc = concat!("A fresh [`", stringify!($id), "`].")]
+        pub fn $function(clock: &Clock) -> $id {
+            $id::mint(clock.wall().0.unsigned_abs(), &random())
+        }
+    )*};
+}
+
+mint! {
+    new_node_id -> NodeId;
+    new_run_id -> RunId;
+    new_invite_id -> InviteId;
+    new_token_id -> TokenId;
+}

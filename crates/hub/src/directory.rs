@@ -1,0 +1,111 @@
+//! What the hub must know without asking the store: nodes, policies, tokens. Loaded at start,
+//! changed only after the change is committed, read by every request.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use cortex_core::id::NodeId;
+use cortex_core::name::Name;
+use cortex_core::node::Node;
+use cortex_core::policy::Policy;
+use cortex_core::time::WallTime;
+use cortex_core::token::Token;
+
+/// The three maps. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    inner: Arc<RwLock<Maps>>,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    nodes: BTreeMap<NodeId, Arc<Node>>,
+    names: BTreeMap<Name, NodeId>,
+    policies: BTreeMap<NodeId, Arc<Policy>>,
+    tokens: BTreeMap<[u8; 32], Arc<Token>>,
+}
+
+impl Directory {
+    /// Fills the maps at start.
+    pub fn load(nodes: Vec<Node>, policies: Vec<Policy>, tokens: Vec<Token>) -> Self {
+        let directory = Self::default();
+        nodes.into_iter().for_each(|node| directory.put_node(node));
+        policies.into_iter().for_each(|policy| directory.put_policy(policy));
+        tokens.into_iter().for_each(|token| directory.put_token(token));
+        directory
+    }
+
+    /// A live node by id.
+    pub fn node(&self, id: NodeId) -> Option<Arc<Node>> {
+        self.read().nodes.get(&id).cloned()
+    }
+
+    /// A live node by name.
+    pub fn node_named(&self, name: &Name) -> Option<Arc<Node>> {
+        let maps = self.read();
+        maps.names.get(name).and_then(|id| maps.nodes.get(id)).cloned()
+    }
+
+    /// All live nodes by name.
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        let maps = self.read();
+        maps.names.values().filter_map(|id| maps.nodes.get(id)).cloned().collect()
+    }
+
+    /// The policy of a node: STRICT when none is set (ABUSE 37).
+    pub fn policy(&self, node: NodeId, now: WallTime) -> Arc<Policy> {
+        self.read().policies.get(&node).cloned().unwrap_or_else(|| Arc::new(Policy::strict(node, now)))
+    }
+
+    /// All policies that are set.
+    pub fn policies(&self) -> Vec<Arc<Policy>> {
+        self.read().policies.values().cloned().collect()
+    }
+
+    /// A token by the hash of its secret.
+    pub fn token(&self, secret_hash: &[u8; 32]) -> Option<Arc<Token>> {
+        self.read().tokens.get(secret_hash).cloned()
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> Vec<Arc<Token>> {
+        self.read().tokens.values().cloned().collect()
+    }
+
+    /// A committed node; a removed one leaves the maps.
+    pub fn put_node(&self, node: Node) {
+        let mut maps = self.write();
+        let old_name = maps.nodes.get(&node.id).map(|old| old.name.clone());
+        if let Some(old) = old_name {
+            maps.names.remove(&old);
+        }
+        if node.removed_at.is_some() {
+            maps.nodes.remove(&node.id);
+            maps.policies.remove(&node.id);
+            return;
+        }
+        maps.names.insert(node.name.clone(), node.id);
+        maps.nodes.insert(node.id, Arc::new(node));
+    }
+
+    /// A committed policy; an older revision than the held one is ignored.
+    pub fn put_policy(&self, policy: Policy) {
+        let mut maps = self.write();
+        if maps.policies.get(&policy.node).is_none_or(|held| held.revision < policy.revision) {
+            maps.policies.insert(policy.node, Arc::new(policy));
+        }
+    }
+
+    /// A committed token, also a revoked one.
+    pub fn put_token(&self, token: Token) {
+        self.write().tokens.insert(token.secret_hash, Arc::new(token));
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Maps> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
