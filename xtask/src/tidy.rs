@@ -16,7 +16,7 @@ use std::fmt;
 
 use anyhow::Result;
 
-pub(crate) use self::pages::{ERROR_TABLE, Entry, PAGES, entries};
+pub(crate) use self::pages::PAGES;
 use self::source::Source;
 use crate::out;
 use crate::repo::Repo;
