@@ -2,6 +2,7 @@
 //!
 //! It must never depend on a crate of the product: it has to judge a tree that does not compile.
 
+mod codes;
 mod docs;
 mod needs;
 mod out;

@@ -6,6 +6,7 @@ mod banned;
 mod core_purity;
 mod edges;
 mod pages;
+mod papers;
 mod reached;
 mod sizes;
 mod source;
@@ -15,7 +16,7 @@ use std::fmt;
 
 use anyhow::Result;
 
-pub(crate) use self::pages::{ERROR_TABLE, Entry, PAGES, entries};
+pub(crate) use self::pages::PAGES;
 use self::source::Source;
 use crate::out;
 use crate::repo::Repo;
@@ -52,6 +53,7 @@ pub(crate) fn run(repo: &Repo) -> Result<bool> {
     found.extend(banned::check(repo)?);
     found.extend(core_purity::check_tree(repo)?);
     found.extend(pages::check(repo)?);
+    found.extend(papers::check(repo)?);
     found.extend(reached::check(repo, &sources));
     for source in &sources {
         found.extend(core_purity::check_source(source));
