@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Revision, RunId};
@@ -30,6 +32,8 @@ pub type Authority = CertifiedIssuer<'static, KeyPair>;
 pub struct Hub {
     pub addr: SocketAddr,
     pub authority: Authority,
+    /// Whether certificates are past half of their life when they are given out.
+    pub aged: Arc<AtomicBool>,
     links: mpsc::Receiver<Link>,
     server: tokio::task::JoinHandle<()>,
 }
@@ -87,7 +91,12 @@ impl Hub {
             .client_ca_root(Certificate::from_pem(authority.pem()))
             .client_auth_optional(true);
         let (links_in, links) = mpsc::channel(16);
-        let enrolment = Enrolment { authority: authority.pem(), key: authority.key().serialize_pem() };
+        let aged = Arc::new(AtomicBool::new(false));
+        let enrolment = Enrolment {
+            authority: authority.pem(),
+            key: authority.key().serialize_pem(),
+            aged: Arc::clone(&aged),
+        };
         let server = Server::builder()
             .tls_config(tls)
             .expect("TLS")
@@ -96,7 +105,7 @@ impl Hub {
         let server = tokio::spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("served");
         });
-        Self { addr, authority, links, server }
+        Self { addr, authority, aged, links, server }
     }
 
     pub fn invite(&self) -> InviteText {
@@ -167,10 +176,9 @@ impl Link {
 
     pub async fn next_or_end(&mut self) -> Option<ToHub> {
         loop {
-            match self.from.recv().await?.message {
-                ToHub::Heartbeat { seq } => self.send(ToNode::HeartbeatAck { seq }).await,
-                message => return Some(message),
-            }
+            let message = self.from.recv().await?.message;
+            let ToHub::Heartbeat { seq } = message else { return Some(message) };
+            self.send(ToNode::HeartbeatAck { seq }).await;
         }
     }
 
@@ -202,7 +210,11 @@ impl Link {
                 }
                 ToHub::Started { .. } => got.starts += 1,
                 ToHub::InputTaken { upto, .. } => got.input_taken = upto,
-                other => panic!("unexpected: {other:?}"),
+                other @ (ToHub::Hello(_)
+                | ToHub::Heartbeat { .. }
+                | ToHub::OutputLost { .. }
+                | ToHub::Refused { .. }
+                | ToHub::Renew { .. }) => panic!("unexpected: {other:?}"),
             }
         }
     }
@@ -243,6 +255,7 @@ impl Collected {
 struct Enrolment {
     authority: String,
     key: String,
+    aged: Arc<AtomicBool>,
 }
 
 /// The key of a certificate request.
@@ -258,32 +271,41 @@ impl rcgen::PublicKeyData for Requested {
     }
 }
 
+/// A certificate (DER) for the key of the request.
+pub fn node_certificate(csr: &[u8], authority_key: &str, aged: bool) -> Vec<u8> {
+    use x509_parser::prelude::FromDer as _;
+    let csr = x509_parser::certification_request::X509CertificationRequest::from_der(csr);
+    let (_, csr) = csr.expect("a certificate request");
+    let key = Requested(csr.certification_request_info.subject_pki.subject_public_key.data.to_vec());
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = rcgen::Issuer::new(params, KeyPair::from_pem(authority_key).expect("the key"));
+    let mut params = CertificateParams::new(vec!["build-2".to_owned()]).expect("parameters");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    if aged {
+        params.not_before = rcgen::date_time_ymd(1975, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2060, 1, 1);
+    }
+    params.signed_by(&key, &issuer).expect("signed").der().to_vec()
+}
+
 #[tonic::async_trait]
 impl EnrolmentService for Enrolment {
     async fn enrol(
         &self,
         request: Request<mesh::EnrolRequest>,
     ) -> Result<Response<mesh::EnrolResponse>, Status> {
-        use x509_parser::prelude::FromDer as _;
         let request = request.into_inner();
         if request.secret[..] != SECRET {
             let refusal = cortex_core::invite::unknown();
             return Err(cortex_wire::error::refusal_into_status(&refusal));
         }
-        let csr = x509_parser::certification_request::X509CertificationRequest::from_der(&request.csr_der);
-        let (_, csr) = csr.expect("a certificate request");
-        let key = Requested(csr.certification_request_info.subject_pki.subject_public_key.data.to_vec());
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = rcgen::Issuer::new(params, KeyPair::from_pem(&self.key).expect("the key"));
-        let mut params = CertificateParams::new(vec!["build-2".to_owned()]).expect("parameters");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&key, &issuer).expect("signed");
+        let leaf = node_certificate(&request.csr_der, &self.key, self.aged.load(Ordering::Relaxed));
         let authority = pem_der(&self.authority);
         Ok(Response::new(mesh::EnrolResponse {
             node_id: node_id().as_bytes().to_vec().into(),
             name: request.name,
-            certificate_chain_der: vec![leaf.der().to_vec().into(), authority.into()],
+            certificate_chain_der: vec![leaf.into(), authority.into()],
             generation: 1,
         }))
     }

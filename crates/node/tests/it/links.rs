@@ -213,3 +213,27 @@ async fn a_stopping_node_ends_its_runs_and_tells_the_hub() {
     link.send(ToNode::Settled { run: run_id(1) }).await;
     stopped.await.expect("no panic").0.expect("a good end");
 }
+
+#[tokio::test]
+async fn a_certificate_past_half_its_life_is_renewed_over_the_link_and_used_at_the_next_dial() {
+    let mut hub = Hub::start().await;
+    hub.aged.store(true, std::sync::atomic::Ordering::Relaxed);
+    let node = Node::start(&hub).await;
+    let mut link = hub.welcomed(1, "strict").await;
+    let ToHub::Renew { csr } = link.next().await else { panic!("a renewal is asked for") };
+    let key = hub.authority.key().serialize_pem();
+    let fresh = super::hub::node_certificate(&csr, &key, false);
+    let chain = vec![fresh.into(), hub.authority.der().to_vec().into()];
+    let before = std::fs::read(node.path("node/node.crt")).expect("there");
+    link.send(ToNode::Certificate { chain }).await;
+    let replaced = async {
+        while std::fs::read(node.path("node/node.crt")).expect("there") == before {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(super::hub::PATIENCE, replaced).await.expect("written in time");
+    drop(link);
+    let mut link = hub.welcomed(2, "strict").await;
+    assert_eq!(link.execute(run_id(1), &["true"]).await.ended().code, Some(0));
+    node.stop().await.0.expect("a good end");
+}

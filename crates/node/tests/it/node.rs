@@ -13,7 +13,7 @@ use super::hub::{Hub, PATIENCE};
 
 pub struct Node {
     folder: tempfile::TempDir,
-    pub attached: mpsc::UnboundedReceiver<Attached>,
+    pub attached: mpsc::Receiver<Attached>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), Refusal>>,
 }
@@ -34,9 +34,9 @@ impl Node {
     pub fn start_in(folder: tempfile::TempDir) -> Self {
         let mut config = NodeConfig::new(folder.path().join("node"));
         config.guard_exe = env!("CARGO_BIN_EXE_cortex-node-guard").into();
-        let (attached_in, attached) = mpsc::unbounded_channel();
+        let (attached_in, attached) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
-        let told = move |one| attached_in.send(one).expect("the test listens");
+        let told = move |one| attached_in.try_send(one).expect("the test listens");
         let task = tokio::spawn(cortex_node::run(config, shutdown.clone(), told));
         Self { folder, attached, shutdown, task }
     }

@@ -253,3 +253,20 @@ async fn many_short_runs_leave_nothing_behind() {
     assert!(!node.path("node/spool").exists(), "short output never touches the disk");
     node.stop().await.0.expect("a good end");
 }
+
+#[tokio::test]
+async fn a_run_whose_guard_is_killed_is_ended_and_its_outcome_unknown() {
+    let (_hub, node, mut link) = permissive().await;
+    link.start(run_id(1), &["sh", "-c", "echo $PPID $$; exec sleep 100"]).await;
+    link.until_started(run_id(1)).await;
+    let ToHub::Output(frame) = link.next().await else { panic!("output") };
+    let text = String::from_utf8(frame.data.to_vec()).expect("text");
+    let pids: Vec<i32> = text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[0]), nix::sys::signal::SIGKILL)
+        .expect("the guard");
+    let ToHub::Ended { ended, .. } = link.next().await else { panic!("the end") };
+    assert_eq!(ended.cause, EndCause::UnknownOutcome);
+    until_dead(pids[1]).await;
+    link.send(ToNode::Settled { run: run_id(1) }).await;
+    node.stop().await.0.expect("a good end");
+}
