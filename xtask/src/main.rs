@@ -4,6 +4,7 @@
 
 mod codes;
 mod docs;
+mod environment;
 mod needs;
 mod out;
 mod repo;
