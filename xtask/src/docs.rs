@@ -8,8 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::codes::{self, CODES, Entry};
-use crate::environment;
 use crate::out;
+use crate::reference;
 use crate::repo::Repo;
 use crate::tidy::PAGES;
 
@@ -25,7 +25,7 @@ pub(crate) enum Mode {
 /// Makes every page. Whether all was well.
 pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<bool> {
     let mut pages = vec![(format!("{PAGES}/README.md"), errors(&codes::read(repo)?))];
-    pages.extend(environment::page(repo)?);
+    pages.extend(reference::pages(repo)?);
     let mut well = true;
     for (path, text) in pages {
         if repo.read(&path).is_ok_and(|there| there == text) {

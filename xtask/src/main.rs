@@ -4,9 +4,9 @@
 
 mod codes;
 mod docs;
-mod environment;
 mod needs;
 mod out;
+mod reference;
 mod repo;
 mod test;
 mod tidy;
