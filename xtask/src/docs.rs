@@ -3,11 +3,13 @@
 //! A page is a path and a function that makes its text. `--check` writes nothing.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use crate::codes::{self, CODES, Entry};
 use crate::out;
+use crate::reference;
 use crate::repo::Repo;
 use crate::tidy::PAGES;
 
@@ -22,7 +24,8 @@ pub(crate) enum Mode {
 
 /// Makes every page. Whether all was well.
 pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<bool> {
-    let pages = [(format!("{PAGES}/README.md"), errors(&codes::read(repo)?))];
+    let mut pages = vec![(format!("{PAGES}/README.md"), errors(&codes::read(repo)?))];
+    pages.extend(reference::pages(repo)?);
     let mut well = true;
     for (path, text) in pages {
         if repo.read(&path).is_ok_and(|there| there == text) {
@@ -30,6 +33,8 @@ pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<bool> {
         }
         match mode {
             Mode::Write => {
+                let folder = repo.root.join(&path).parent().map(Path::to_owned).unwrap_or_default();
+                fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
                 fs::write(repo.root.join(&path), &text).with_context(|| format!("write {path}"))?;
                 out::line(&format!("wrote {path}"));
             }
@@ -61,7 +66,7 @@ fn errors(entries: &[Entry]) -> String {
 }
 
 /// Text that does not end its table cell.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 

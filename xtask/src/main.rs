@@ -6,6 +6,7 @@ mod codes;
 mod docs;
 mod needs;
 mod out;
+mod reference;
 mod repo;
 mod test;
 mod tidy;

@@ -8,6 +8,7 @@ mod edges;
 mod pages;
 mod papers;
 mod reached;
+mod rows;
 mod sizes;
 mod source;
 mod text;
@@ -61,6 +62,7 @@ pub(crate) fn run(repo: &Repo) -> Result<bool> {
     }
     found.sort();
     out::line(&sizes::report(&sources));
+    out::line(&rows::report(&sources));
     found.iter().for_each(|violation| out::line(&violation.to_string()));
     out::line(&format!("tidy: {} files, {} to mend", sources.len(), found.len()));
     Ok(found.is_empty())
