@@ -448,6 +448,10 @@ impl NodeRuns {
             self.actions.push_back(Action::Close { refusal, retry_after_ms: Some(limits::BACKOFF_MS_MAX) });
             return;
         }
+        if welcome.generation > self.generation {
+            // The store was restored: revisions may have gone back, and the hub's word counts.
+            self.policy = None;
+        }
         self.epoch = epoch;
         self.generation = welcome.generation;
         self.name = welcome.name;
@@ -503,7 +507,10 @@ impl NodeRuns {
         let Some(local) = self.runs.get_mut(&run) else { return };
         let end = offset.saturating_add(data.len() as u64);
         let waiting = end.saturating_sub(local.input_taken);
-        if !local.is_live() || offset > local.input_upto || waiting > limits::INPUT_BYTES_MAX {
+        let too_early =
+            local.phase != Phase::Running && local.input_early.len() >= limits::OUTBOX_INTERACTIVE_MAX;
+        let too_much = too_early || waiting > limits::INPUT_BYTES_MAX;
+        if !local.is_live() || offset > local.input_upto || too_much {
             let refusal = Refusal::new(
                 Code::InvalidArgument,
                 format!("Input of run {run} at {offset} does not follow, or is more than may wait."),
@@ -519,7 +526,7 @@ impl NodeRuns {
         }
         if local.phase == Phase::Running {
             self.actions.push_back(Action::Input { run, data: fresh, eof });
-        } else if local.input_early.len() < limits::OUTBOX_INTERACTIVE_MAX {
+        } else {
             local.input_early.push((fresh, eof));
         }
     }

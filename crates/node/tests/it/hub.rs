@@ -134,8 +134,12 @@ impl Hub {
 
 impl Link {
     pub async fn welcome(&mut self, epoch: u64, policy: Policy) {
+        self.welcome_of(1, epoch, policy).await;
+    }
+
+    pub async fn welcome_of(&mut self, generation: u64, epoch: u64, policy: Policy) {
         self.epoch = Epoch(epoch);
-        let welcome = Welcome { generation: Generation(1), name: "build-2".to_owned(), policy };
+        let welcome = Welcome { generation: Generation(generation), name: "build-2".to_owned(), policy };
         self.send(ToNode::Welcome(welcome)).await;
     }
 

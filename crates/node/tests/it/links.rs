@@ -147,6 +147,23 @@ async fn a_lower_epoch_is_not_attached_to() {
 }
 
 #[tokio::test]
+async fn a_hub_of_a_later_generation_may_give_an_older_policy_revision() {
+    let mut hub = Hub::start().await;
+    let node = Node::start(&hub).await;
+    let mut link = hub.link().await;
+    let mut newer = policy("permissive");
+    newer.revision = Revision(7);
+    link.welcome(1, newer).await;
+    assert_eq!(link.execute(run_id(1), &["sh", "-c", "echo yes"]).await.text(), "yes\n");
+    drop(link);
+    let mut link = hub.link().await;
+    link.welcome_of(2, 2, policy("strict")).await;
+    let got = link.execute(run_id(2), &["sh", "-c", "echo no"]).await;
+    assert_eq!(got.ended().cause, EndCause::Denied, "the restored hub's word counts");
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
 async fn a_message_of_a_later_version_is_ignored_and_a_malformed_one_refused() {
     let mut hub = Hub::start().await;
     let node = Node::start(&hub).await;

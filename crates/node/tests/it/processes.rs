@@ -214,6 +214,34 @@ async fn standard_input_reaches_the_process() {
 }
 
 #[tokio::test]
+async fn standard_input_that_comes_before_the_process_is_kept_for_it() {
+    let (_hub, node, mut link) = permissive().await;
+    let run = run_id(1);
+    let spec = RunSpec { argv: vec!["cat".to_owned()], stdin: true, ..RunSpec::default() };
+    link.start_spec(run, spec).await;
+    link.send(ToNode::Input { run, offset: 0, data: Bytes::from_static(b"early"), eof: true }).await;
+    let got = link.collect(run, Positions::default()).await;
+    assert_eq!((got.text().as_str(), got.input_taken), ("early", 5));
+    link.send(ToNode::Settled { run }).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn input_beyond_the_bound_is_refused_and_not_taken() {
+    let (_hub, node, mut link) = permissive().await;
+    let run = run_id(1);
+    let argv = vec!["sleep".to_owned(), "100".to_owned()];
+    link.start_spec(run, RunSpec { argv, stdin: true, ..RunSpec::default() }).await;
+    link.until_started(run).await;
+    let data = Bytes::from(vec![0; usize::try_from(limits::INPUT_BYTES_MAX).expect("small") + 1]);
+    link.send(ToNode::Input { run, offset: 0, data, eof: false }).await;
+    let ToHub::Refused { run: refused, refusal } = link.next().await else { panic!("it must be refused") };
+    assert_eq!((refused, refusal.code), (Some(run), cortex_core::Code::InvalidArgument));
+    link.send(ToNode::Forget { run }).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
 async fn a_run_sees_no_descriptor_and_no_variable_of_the_node() {
     let (_hub, node, mut link) = permissive().await;
     let got = link.execute(run_id(1), &["sh", "-c", "ls /proc/self/fd; echo; env; exec cat"]).await;
