@@ -25,7 +25,8 @@ pub(crate) enum Extent {
 const TEST_FEATURE: &str = "failpoints";
 /// What the runner leaves out: the tests that start processes, by the expression of
 /// `.config/nextest.toml`.
-const WITHOUT_PROCESSES: &str = "not (binary(/e2e|kill|xtask/) and not package(xtask))";
+const WITHOUT_PROCESSES: &str =
+    "not (kind(test) and (binary(/e2e|kill|xtask/) or package(/^cortex(-node)?$/)))";
 
 /// Runs every step. Whether all was well.
 pub(crate) fn run(repo: &Repo, extent: Extent) -> Result<bool> {
