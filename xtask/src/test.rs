@@ -87,7 +87,7 @@ fn ended(name: &str, took: Duration, well: bool) -> String {
 
 fn clippy(repo: &Repo, features: &str) -> Command {
     let mut command = cargo(&repo.root);
-    command.args(["clippy", "--workspace", "--all-targets"]);
+    command.args(["clippy", "--workspace", "--all-targets", "--keep-going"]);
     with_features(&mut command, features).args(["--", "-D", "warnings"]);
     command
 }
