@@ -99,7 +99,9 @@ impl Hub {
         } else {
             self.transact(&job, cx)
         };
-        if late {
+        // What was promised to go on after the commit goes on, whoever has stopped waiting: an
+        // accepted run that nobody submits would stay queued for ever.
+        if late && !matches!(job, Job::Accept { .. } | Job::Cancel { .. } | Job::SetPolicy { .. }) {
             return;
         }
         match result {
