@@ -82,8 +82,19 @@ impl Hub {
     /// Entries of all maps that must be empty when nothing runs; one presence per node stays.
     pub(crate) fn entries(&self) -> usize {
         let runs: usize = self.runs.iter().map(HubRuns::len).sum();
-        let waiting: usize = self.links.values().map(|end| end.outbox.len()).sum();
+        // What is about to be sent is no leftover: heartbeats are answered at all times.
+        let stuck = self.links.values().filter(|end| !end.pumping);
+        let waiting: usize = stuck.map(|end| end.outbox.len()).sum();
         runs + waiting + self.owner.len() + self.jobs.len() + self.flushing.len()
+    }
+
+    /// What [`Self::entries`] counts, by name.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let open = self.runs.iter().map(|runs| format!("open {}", runs.len()));
+        let jobs = self.jobs.iter().map(|queued| format!("{queued:?}"));
+        let owned = self.owner.keys().map(|run| format!("owned {run}"));
+        let flushing = self.flushing.iter().map(|run| format!("flushing {run}"));
+        open.chain(jobs).chain(owned).chain(flushing).collect()
     }
 
     pub(crate) fn link_count(&self) -> usize {

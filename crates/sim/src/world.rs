@@ -266,7 +266,8 @@ impl World {
         if hub != 0 || held != 0 || registry != online || self.hub.link_count() != online {
             let links = self.hub.link_count();
             self.restless.push(format!(
-                "I9: with {online} nodes: hub {hub}, registry {registry}, links {links}, nodes {held}"
+                "I9: with {online} nodes: hub {hub} ({:?}), registry {registry}, links {links}, nodes {held}",
+                self.hub.leftovers()
             ));
         }
     }
