@@ -227,6 +227,16 @@ impl HubRuns {
         }
     }
 
+    /// The node is removed or shut out: its link counts no more, and all its runs are given up.
+    pub fn abandon(&mut self, diagnostic: &str) {
+        self.link = None;
+        self.grace_until = None;
+        let open: Vec<RunId> = self.open.keys().copied().collect();
+        for run in open {
+            self.lose(run, diagnostic);
+        }
+    }
+
     /// A frame about a run, on `link`. Hello, heartbeats and renewals are not for here.
     pub fn handle(&mut self, link: LinkId, message: ToHub) {
         if self.link != Some(link) {
