@@ -1,1 +1,356 @@
-//! Placeholder.
+//! The hub's certificate authority: one key in the data directory, which signs node certificates
+//! and the hub's own server certificate.
+//!
+//! Never here: names or usages taken from a request. What a node may call itself is decided by
+//! the hub alone, and the key never leaves this file's types.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cortex_core::id::NodeId;
+use cortex_core::{Code, Refusal};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SanType, SerialNumber,
+    SignatureAlgorithm,
+};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, alg_id};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+
+use crate::clock::random;
+
+/// The DNS name that nodes ask for in the handshake, whatever the hub's address is.
+pub const SERVER_NAME: &str = "hub.cortex.internal";
+/// Life of a node certificate.
+const NODE_LIFE: Duration = Duration::from_secs(24 * 3_600);
+/// Clocks of nodes may be behind by this much.
+const BACKDATED: Duration = Duration::from_secs(600);
+/// Life of the authority and of the server certificate, which is made anew at each start.
+const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+/// How the authority calls itself. It is part of every chain, so it must not change.
+const AUTHORITY_NAME: &str = "Cortex Hub authority";
+const NODE_URN: &str = "urn:cortex:node:";
+/// No request for a P-256 or Ed25519 key comes near this.
+const CSR_BYTES_MAX: usize = 8 * 1_024;
+
+/// The authority. Printing it shows the certificate's fingerprint only.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    server_key: PrivatePkcs8KeyDer<'static>,
+    server_certificate: CertificateDer<'static>,
+}
+
+/// A certificate for a node.
+#[derive(Clone, Debug)]
+pub struct SignedNode {
+    /// The node's certificate first, then the authority's; DER.
+    pub chain_der: Vec<Vec<u8>>,
+    /// blake3 of the node's public key (SubjectPublicKeyInfo, DER).
+    pub key_hash: [u8; 32],
+}
+
+/// Who showed a certificate of this authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node that the certificate names.
+    pub node: NodeId,
+    /// blake3 of its public key.
+    pub key_hash: [u8; 32],
+}
+
+impl Authority {
+    /// Reads the authority from `dir`, or makes it: `authority.key` (0600) and `authority.crt`.
+    ///
+    /// # Errors
+    /// `bad_config` when the files cannot be read or written, or do not belong together.
+    pub fn open_or_create(dir: &Path) -> Result<Self, Refusal> {
+        let (key_path, certificate_path) = (dir.join("authority.key"), dir.join("authority.crt"));
+        if !certificate_path.exists() {
+            create(dir, &key_path, &certificate_path)?;
+        }
+        let key = fs::read_to_string(&key_path).map_err(|e| unusable(&key_path, &e))?;
+        let key = KeyPair::from_pem(&key).map_err(|e| unusable(&key_path, &e))?;
+        let certificate = fs::read(&certificate_path).map_err(|e| unusable(&certificate_path, &e))?;
+        let certificate = pem_to_der(&certificate).ok_or_else(|| unusable(&certificate_path, &"it is not PEM"))?;
+        let public = key_hash_of(&certificate).ok_or_else(|| unusable(&certificate_path, &"it is not X.509"))?;
+        if public != hash(&key.subject_public_key_info()) {
+            return Err(unusable(&certificate_path, &"it does not belong to authority.key"));
+        }
+        let issuer = Issuer::new(authority_params(), key);
+        let (server_key, server_certificate) = mint_server(&issuer).map_err(|e| unusable(dir, &e))?;
+        Ok(Self { issuer, certificate, server_key, server_certificate })
+    }
+
+    /// blake3 of the authority's certificate (DER): what an invite names.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        hash(&self.certificate)
+    }
+
+    /// The authority's certificate (DER).
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// Signs the key of a certificate request (PKCS #10, DER) for `node`. Names and usages of the
+    /// request are ignored.
+    ///
+    /// # Errors
+    /// `invalid_argument` when the request cannot be read, has another kind of key than P-256 or
+    /// Ed25519, or is not signed by its own key.
+    pub fn sign_node(&self, csr_der: &[u8], node: NodeId) -> Result<SignedNode, Refusal> {
+        let key = read_request(csr_der)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(&node.to_string());
+        params.subject_alt_names = vec![SanType::URI(ia5(&format!("{NODE_URN}{node}"))?)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        live_for(&mut params, NODE_LIFE);
+        let certificate = params.signed_by(&key, &self.issuer).map_err(internal)?;
+        let chain_der = vec![certificate.der().to_vec(), self.certificate.to_vec()];
+        Ok(SignedNode { chain_der, key_hash: hash(&key.subject_public_key_info()) })
+    }
+
+    /// TLS of the node port: 1.3 only, HTTP/2 only; a client certificate is optional, since one
+    /// who joins has none, and is checked against this authority when it is shown.
+    ///
+    /// # Errors
+    /// `internal` when the parts do not fit together.
+    pub fn server_config(&self) -> Result<ServerConfig, Refusal> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).map_err(internal)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(internal)?;
+        let chain = vec![self.server_certificate.clone(), self.certificate.clone()];
+        let key = PrivateKeyDer::Pkcs8(self.server_key.clone_key());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(internal)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(internal)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({}, key withheld)", cortex_core::invite::to_hex(&self.fingerprint()))
+    }
+}
+
+/// The node that a certificate of this authority names. The handshake has verified the chain.
+pub fn identity(certificate_der: &[u8]) -> Option<Identity> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate_der).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    let node = names.value.general_names.iter().find_map(|name| match name {
+        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix(NODE_URN)?.parse().ok(),
+        _ => None,
+    })?;
+    Some(Identity { node, key_hash: hash(certificate.public_key().raw) })
+}
+
+/// blake3 of the public key in a certificate request, without judging the request.
+pub fn request_key_hash(csr_der: &[u8]) -> Option<[u8; 32]> {
+    let (_, csr) = X509CertificationRequest::from_der(csr_der).ok()?;
+    Some(hash(csr.certification_request_info.subject_pki.raw))
+}
+
+/// Makes key and certificate. The certificate comes last: its presence says that both are there.
+fn create(dir: &Path, key_path: &Path, certificate_path: &Path) -> Result<(), Refusal> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(internal)?;
+    let certificate = authority_params().self_signed(&key).map_err(internal)?;
+    write_file(key_path, key.serialize_pem().as_bytes(), 0o600).map_err(|e| unusable(key_path, &e))?;
+    write_file(certificate_path, certificate.pem().as_bytes(), 0o644)
+        .map_err(|e| unusable(certificate_path, &e))?;
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| unusable(dir, &e))?;
+    tracing::info!("certificate authority created");
+    Ok(())
+}
+
+fn write_file(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    let unfinished = path.with_extension("tmp");
+    let _absent = fs::remove_file(&unfinished);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
+}
+
+fn authority_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(AUTHORITY_NAME);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    live_for(&mut params, AUTHORITY_LIFE);
+    params
+}
+
+fn mint_server(
+    issuer: &Issuer<'static, KeyPair>,
+) -> Result<(PrivatePkcs8KeyDer<'static>, CertificateDer<'static>), rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned(), "localhost".to_owned()])?;
+    params.distinguished_name = named("Cortex Hub");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    live_for(&mut params, AUTHORITY_LIFE);
+    let certificate = params.signed_by(&key, issuer)?;
+    Ok((PrivatePkcs8KeyDer::from(key.serialize_der()), certificate.der().clone()))
+}
+
+fn live_for(params: &mut CertificateParams, life: Duration) {
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATED).into();
+    params.not_after = (now + life).into();
+    let mut serial = random::<16>();
+    // A serial number is a positive integer.
+    serial[0] &= 0x7f;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn ia5(text: &str) -> Result<rcgen::string::Ia5String, Refusal> {
+    text.try_into().map_err(internal)
+}
+
+/// The public key of a request that its owner signed.
+struct RequestKey {
+    algorithm: &'static SignatureAlgorithm,
+    bytes: Vec<u8>,
+}
+
+impl PublicKeyData for RequestKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+fn read_request(csr_der: &[u8]) -> Result<RequestKey, Refusal> {
+    let invalid = |why: &str| Refusal::new(Code::InvalidArgument, format!("The certificate request {why}."));
+    if csr_der.len() > CSR_BYTES_MAX {
+        return Err(Refusal::new(Code::TooLarge, format!("The certificate request is above {CSR_BYTES_MAX} bytes.")));
+    }
+    let (rest, csr) =
+        X509CertificationRequest::from_der(csr_der).map_err(|_| invalid("is not PKCS #10 in DER"))?;
+    if !rest.is_empty() {
+        return Err(invalid("has bytes after its end"));
+    }
+    let key = &csr.certification_request_info.subject_pki;
+    let curve = key.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|o| o.to_id_string());
+    let kind = (key.algorithm.algorithm.to_id_string(), csr.signature_algorithm.algorithm.to_id_string());
+    let (algorithm, key_id, signature_id) = match (kind.0.as_str(), kind.1.as_str(), curve.as_deref()) {
+        ("1.2.840.10045.2.1", "1.2.840.10045.4.3.2", Some("1.2.840.10045.3.1.7")) => {
+            (&PKCS_ECDSA_P256_SHA256, alg_id::ECDSA_P256, alg_id::ECDSA_SHA256)
+        }
+        ("1.3.101.112", "1.3.101.112", None) => (&PKCS_ED25519, alg_id::ED25519, alg_id::ED25519),
+        _ => return Err(invalid("has a kind of key other than P-256 with SHA-256, or Ed25519")),
+    };
+    let bytes = key.subject_public_key.data.to_vec();
+    let signed = csr.certification_request_info.raw;
+    rustls::crypto::aws_lc_rs::default_provider()
+        .signature_verification_algorithms
+        .all
+        .iter()
+        .find(|one| one.public_key_alg_id() == key_id && one.signature_alg_id() == signature_id)
+        .ok_or_else(|| invalid("has a kind of signature that cannot be checked"))?
+        .verify_signature(&bytes, signed, &csr.signature_value.data)
+        .map_err(|_| invalid("is not signed by its own key"))?;
+    Ok(RequestKey { algorithm, bytes })
+}
+
+fn pem_to_der(pem: &[u8]) -> Option<CertificateDer<'static>> {
+    use rustls_pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(pem).ok()
+}
+
+fn key_hash_of(certificate_der: &[u8]) -> Option<[u8; 32]> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate_der).ok()?;
+    Some(hash(certificate.public_key().raw))
+}
+
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
+}
+
+fn internal(error: impl std::fmt::Display) -> Refusal {
+    tracing::error!(%error, "certificate authority failed");
+    Refusal::new(Code::Internal, "The hub's certificate authority failed.")
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(Code::BadConfig, format!("The hub's authority in {} cannot be used: {error}.", path.display()))
+        .hint("Restore authority.key and authority.crt of the data directory from a backup; with a new authority all nodes must join again.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeId {
+        NodeId::mint(1, &[7; 10])
+    }
+
+    #[test]
+    fn the_authority_is_the_same_after_a_restart_and_its_key_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let first = Authority::open_or_create(dir.path()).expect("created").fingerprint();
+        let again = Authority::open_or_create(dir.path()).expect("opened").fingerprint();
+        assert_eq!(first, again);
+        let mode = fs::metadata(dir.path().join("authority.key")).expect("key").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_certificate_names_the_node_and_nothing_of_the_request() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let authority = Authority::open_or_create(dir.path()).expect("created");
+        let key = KeyPair::generate().expect("key");
+        let mut wish = CertificateParams::new(vec!["evil.example".to_owned()]).expect("params");
+        wish.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let csr = wish.serialize_request(&key).expect("request");
+        let signed = authority.sign_node(csr.der(), node()).expect("signed");
+        let shown = identity(&signed.chain_der[0]).expect("identity");
+        assert_eq!(shown, Identity { node: node(), key_hash: signed.key_hash });
+        let (_, certificate) = x509_parser::parse_x509_certificate(&signed.chain_der[0]).expect("X.509");
+        assert!(!certificate.is_ca());
+        let usage = certificate.extended_key_usage().expect("readable").expect("present").value;
+        assert!(usage.client_auth && !usage.server_auth);
+    }
+
+    #[test]
+    fn a_request_with_any_byte_flipped_is_refused_or_names_the_same_node() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let authority = Authority::open_or_create(dir.path()).expect("created");
+        let key = KeyPair::generate().expect("key");
+        let csr = CertificateParams::default().serialize_request(&key).expect("request");
+        for at in 0..csr.der().len() {
+            let mut bytes = csr.der().to_vec();
+            bytes[at] ^= 0x10;
+            assert!(authority.sign_node(&bytes, node()).is_err(), "byte {at}");
+        }
+    }
+}

@@ -33,6 +33,8 @@ use cortex_core::run::{Run, RunState};
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 
+pub mod chain;
+mod conflict;
 pub mod memory;
 pub mod sqlite;
 
@@ -45,10 +47,12 @@ pub enum StoreError {
     /// No answer within the deadline. The write may still be committed.
     #[error("the store did not answer within {0:?}")]
     Timeout(Duration),
-    /// The store is closed, or was given up after a failed sync and could not be reopened.
+    /// The store is closed.
     #[error("the store is closed")]
     Closed,
-    /// The disk or the database said no. Nothing of this transaction is kept.
+    /// The disk or the database said no, or the closure panicked. Nothing of this transaction is
+    /// kept; only if the sync of its commit failed and the machine went down right after may it
+    /// still be found, so that a caller repeats it with an idempotency key.
     #[error("the store failed: {0}")]
     Failed(String),
     /// What is stored cannot be read: damaged, or written by a newer version.
@@ -191,8 +195,9 @@ pub type WriteFn = Box<dyn FnOnce(&mut dyn Tx) -> Result<(), WriteError> + Send>
 /// A read, type-erased.
 pub type ReadFn = Box<dyn FnOnce(&dyn Read) -> Result<(), StoreError> + Send>;
 
-/// Called on the store's own thread after each commit, with the events of that commit in order
-/// and before any of the callers hears of it. It must not block.
+/// Called on the store's own thread after each commit that has events, with the events of that
+/// commit in order and before any of the callers hears of it. It must not block, nor write to the
+/// store that calls it.
 pub type CommitHook = Arc<dyn Fn(&[LoggedEvent]) + Send + Sync>;
 
 /// What the store has done, for `/metrics` and `status`.

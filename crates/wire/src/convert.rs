@@ -1,1 +1,537 @@
-//! Placeholder.
+//! Protobuf ⇄ core. Parsing is fallible and happens here, once; making is not.
+//!
+//! What this build does not know (a message of a newer peer) becomes `Ok(None)` and is ignored;
+//! what it knows and cannot be read is a refusal `invalid_argument`, and the link is closed.
+
+use bytes::Bytes;
+use cortex_core::id::{Epoch, Generation, NodeId, Revision, RunId};
+use cortex_core::limits;
+use cortex_core::message::{Envelope, Frame, Hello, RunReport, Start, ToHub, ToNode, Welcome};
+use cortex_core::node::Facts;
+use cortex_core::policy::{Grant, Mode, Policy};
+use cortex_core::run::{EndCause, Ended, RunSpec};
+use cortex_core::stream::{Positions, Stream};
+use cortex_core::time::WallTime;
+use cortex_core::{Code, Refusal};
+
+use crate::mesh;
+use crate::mesh::attach_request::Message as Up;
+use crate::mesh::attach_response::Message as Down;
+
+/// A message of a node, for the wire.
+pub fn to_hub_into_proto(envelope: Envelope<ToHub>) -> mesh::AttachRequest {
+    let message = match envelope.message {
+        ToHub::Hello(hello) => Up::Hello(hello_into(hello)),
+        ToHub::Heartbeat { seq } => Up::Heartbeat(mesh::Heartbeat { seq }),
+        ToHub::Started { run } => Up::RunStarted(mesh::RunStarted { run_id: run_into(run) }),
+        ToHub::Output(frame) => Up::RunOutput(mesh::RunOutput {
+            run_id: run_into(frame.run),
+            stream: stream_into(frame.stream).into(),
+            position: frame.position,
+            offset: frame.offset,
+            data: frame.data,
+        }),
+        ToHub::Ended { run, ended } => {
+            Up::RunEnded(mesh::RunEnded { run_id: run_into(run), ended: Some(ended_into(ended)) })
+        }
+        ToHub::OutputLost { run, first_kept } => Up::OutputLost(mesh::OutputLost {
+            run_id: run_into(run),
+            first_kept: Some(positions_into(first_kept)),
+        }),
+        ToHub::InputTaken { run, upto } => Up::InputTaken(mesh::InputTaken { run_id: run_into(run), upto }),
+        ToHub::Refused { run, refusal } => Up::Refused(mesh::Refused {
+            run_id: run.map(run_into).unwrap_or_default(),
+            refusal: Some(refusal_into(&refusal)),
+        }),
+        ToHub::Renew { csr } => Up::Renew(mesh::Renew { csr_der: csr }),
+    };
+    mesh::AttachRequest { epoch: envelope.epoch.0, message: Some(message) }
+}
+
+/// A message of a node, from the wire; `None` when this build does not know it.
+pub fn to_hub_from_proto(request: mesh::AttachRequest) -> Result<Option<Envelope<ToHub>>, Refusal> {
+    let epoch = Epoch(request.epoch);
+    let Some(message) = request.message else { return Ok(None) };
+    let message = match message {
+        Up::Hello(hello) => ToHub::Hello(hello_from(hello, epoch)?),
+        Up::Heartbeat(heartbeat) => ToHub::Heartbeat { seq: heartbeat.seq },
+        Up::RunStarted(started) => ToHub::Started { run: run_from(&started.run_id)? },
+        Up::RunOutput(output) => ToHub::Output(frame_from(output)?),
+        Up::RunEnded(ended) => ToHub::Ended {
+            run: run_from(&ended.run_id)?,
+            ended: ended_from(ended.ended.ok_or_else(|| missing("run_ended.ended"))?)?,
+        },
+        Up::OutputLost(lost) => ToHub::OutputLost {
+            run: run_from(&lost.run_id)?,
+            first_kept: positions_from(lost.first_kept.unwrap_or_default())?,
+        },
+        Up::InputTaken(taken) => ToHub::InputTaken { run: run_from(&taken.run_id)?, upto: taken.upto },
+        Up::Refused(refused) => ToHub::Refused {
+            run: if refused.run_id.is_empty() { None } else { Some(run_from(&refused.run_id)?) },
+            refusal: refusal_from(refused.refusal.unwrap_or_default()),
+        },
+        Up::Renew(renew) => ToHub::Renew { csr: renew.csr_der },
+    };
+    Ok(Some(Envelope { epoch, message }))
+}
+
+/// A message of the hub, for the wire.
+pub fn to_node_into_proto(envelope: Envelope<ToNode>) -> mesh::AttachResponse {
+    let message = match envelope.message {
+        ToNode::Welcome(welcome) => Down::Welcome(mesh::Welcome {
+            generation: welcome.generation.0,
+            name: welcome.name,
+            policy: Some(policy_into(&welcome.policy)),
+        }),
+        ToNode::HeartbeatAck { seq } => Down::HeartbeatAck(mesh::HeartbeatAck { seq }),
+        ToNode::Start(start) => Down::RunStart(start_into(start)),
+        ToNode::Input { run, offset, data, eof } => {
+            Down::RunInput(mesh::RunInput { run_id: run_into(run), offset, data, eof })
+        }
+        ToNode::Cancel { run, grace_ms } => {
+            Down::RunCancel(mesh::RunCancel { run_id: run_into(run), grace_ms })
+        }
+        ToNode::Resume { run, from, granted } => {
+            Down::RunResume(mesh::RunResume { run_id: run_into(run), from, granted })
+        }
+        ToNode::Credit { run, granted, durable } => {
+            Down::RunCredit(mesh::RunCredit { run_id: run_into(run), granted, durable })
+        }
+        ToNode::Settled { run } => Down::RunSettled(mesh::RunSettled { run_id: run_into(run) }),
+        ToNode::Forget { run } => Down::RunForget(mesh::RunForget { run_id: run_into(run) }),
+        ToNode::Policy(policy) => Down::Policy(policy_into(&policy)),
+        ToNode::Certificate { chain } => Down::Certificate(mesh::Certificate { chain_der: chain }),
+        ToNode::Goodbye { refusal, retry_after_ms } => {
+            Down::Goodbye(mesh::Goodbye { refusal: Some(refusal_into(&refusal)), retry_after_ms })
+        }
+    };
+    mesh::AttachResponse { epoch: envelope.epoch.0, message: Some(message) }
+}
+
+/// A message of the hub, from the wire; `None` when this build does not know it.
+pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envelope<ToNode>>, Refusal> {
+    let Some(message) = response.message else { return Ok(None) };
+    let message = match message {
+        Down::Welcome(welcome) => ToNode::Welcome(Welcome {
+            generation: Generation(welcome.generation),
+            name: welcome.name,
+            policy: policy_from(welcome.policy.ok_or_else(|| missing("welcome.policy"))?)?,
+        }),
+        Down::HeartbeatAck(ack) => ToNode::HeartbeatAck { seq: ack.seq },
+        Down::RunStart(start) => ToNode::Start(start_from(start)?),
+        Down::RunInput(input) => ToNode::Input {
+            run: run_from(&input.run_id)?,
+            offset: input.offset,
+            data: input.data,
+            eof: input.eof,
+        },
+        Down::RunCancel(cancel) => {
+            ToNode::Cancel { run: run_from(&cancel.run_id)?, grace_ms: cancel.grace_ms }
+        }
+        Down::RunResume(resume) => {
+            ToNode::Resume { run: run_from(&resume.run_id)?, from: resume.from, granted: resume.granted }
+        }
+        Down::RunCredit(credit) => ToNode::Credit {
+            run: run_from(&credit.run_id)?,
+            granted: credit.granted,
+            durable: credit.durable,
+        },
+        Down::RunSettled(settled) => ToNode::Settled { run: run_from(&settled.run_id)? },
+        Down::RunForget(forget) => ToNode::Forget { run: run_from(&forget.run_id)? },
+        Down::Policy(policy) => ToNode::Policy(policy_from(policy)?),
+        Down::Certificate(certificate) => ToNode::Certificate { chain: certificate.chain_der },
+        Down::Goodbye(goodbye) => ToNode::Goodbye {
+            refusal: refusal_from(goodbye.refusal.unwrap_or_default()),
+            retry_after_ms: goodbye.retry_after_ms,
+        },
+    };
+    Ok(Some(Envelope { epoch: Epoch(response.epoch), message }))
+}
+
+/// A node's id, from the wire.
+pub fn node_from(bytes: &[u8]) -> Result<NodeId, Refusal> {
+    NodeId::from_slice(bytes).ok_or_else(|| missing("node_id (16 bytes)"))
+}
+
+fn run_into(run: RunId) -> Bytes {
+    Bytes::copy_from_slice(run.as_bytes())
+}
+
+fn run_from(bytes: &[u8]) -> Result<RunId, Refusal> {
+    RunId::from_slice(bytes).ok_or_else(|| missing("run_id (16 bytes)"))
+}
+
+fn missing(field: &str) -> Refusal {
+    Refusal::new(
+        Code::InvalidArgument,
+        format!("A message lacks `{field}` or holds a value that cannot be read."),
+    )
+}
+
+fn hello_into(hello: Hello) -> mesh::Hello {
+    mesh::Hello {
+        protocol: hello.protocol,
+        instance: hello.instance,
+        generation: hello.generation.0,
+        facts: Some(facts_into(hello.facts)),
+        runs: hello.runs.into_iter().map(report_into).collect(),
+    }
+}
+
+fn hello_from(hello: mesh::Hello, epoch: Epoch) -> Result<Hello, Refusal> {
+    let facts = hello.facts.unwrap_or_default();
+    Ok(Hello {
+        protocol: hello.protocol,
+        instance: hello.instance,
+        generation: Generation(hello.generation),
+        epoch,
+        facts: facts_from(facts),
+        runs: hello.runs.into_iter().map(report_from).collect::<Result<_, _>>()?,
+    })
+}
+
+fn facts_into(facts: Facts) -> mesh::Facts {
+    let Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools } = facts;
+    mesh::Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools }
+}
+
+/// A node may say what it likes of itself, but not without bounds, and nothing that hides in a
+/// terminal or a page (ABUSE 93).
+fn facts_from(facts: mesh::Facts) -> Facts {
+    let clean = |text: String| cortex_core::name::printable(&text, limits::LABEL_BYTES_MAX);
+    Facts {
+        os: clean(facts.os),
+        arch: clean(facts.arch),
+        hostname: clean(facts.hostname),
+        version: clean(facts.version),
+        sandbox: clean(facts.sandbox),
+        cpus: facts.cpus,
+        memory_bytes: facts.memory_bytes,
+        tools: facts.tools.into_iter().take(limits::LABELS_MAX).map(clean).collect(),
+    }
+}
+
+fn report_into(report: RunReport) -> mesh::RunReport {
+    mesh::RunReport {
+        run_id: run_into(report.run),
+        started: report.started,
+        ended: report.ended.map(ended_into),
+        kept_from: report.kept_from,
+        end: report.end,
+    }
+}
+
+fn report_from(report: mesh::RunReport) -> Result<RunReport, Refusal> {
+    Ok(RunReport {
+        run: run_from(&report.run_id)?,
+        started: report.started,
+        ended: report.ended.map(ended_from).transpose()?,
+        kept_from: report.kept_from,
+        end: report.end,
+    })
+}
+
+const fn stream_into(stream: Stream) -> mesh::OutputStream {
+    match stream {
+        Stream::Stdout => mesh::OutputStream::Stdout,
+        Stream::Stderr => mesh::OutputStream::Stderr,
+    }
+}
+
+fn frame_from(output: mesh::RunOutput) -> Result<Frame, Refusal> {
+    let stream = match mesh::OutputStream::try_from(output.stream) {
+        Ok(mesh::OutputStream::Stdout) => Stream::Stdout,
+        Ok(mesh::OutputStream::Stderr) => Stream::Stderr,
+        Ok(mesh::OutputStream::Unspecified) | Err(_) => return Err(missing("run_output.stream")),
+    };
+    if output.data.is_empty() || output.data.len() > limits::FRAME_BYTES_MAX {
+        return Err(missing("run_output.data (1 to 65,536 bytes)"));
+    }
+    Ok(Frame {
+        run: run_from(&output.run_id)?,
+        stream,
+        position: output.position,
+        offset: output.offset,
+        data: output.data,
+    })
+}
+
+const fn positions_into(positions: Positions) -> mesh::Positions {
+    mesh::Positions { stdout: positions.stdout, stderr: positions.stderr }
+}
+
+fn positions_from(positions: mesh::Positions) -> Result<Positions, Refusal> {
+    if positions.stdout.checked_add(positions.stderr).is_none() {
+        return Err(missing("positions"));
+    }
+    Ok(Positions { stdout: positions.stdout, stderr: positions.stderr })
+}
+
+fn ended_into(ended: Ended) -> mesh::Ended {
+    let cause = match ended.cause {
+        EndCause::Exited => mesh::EndCause::Exited,
+        EndCause::Failed => mesh::EndCause::Failed,
+        EndCause::Cancelled => mesh::EndCause::Cancelled,
+        EndCause::TimedOut => mesh::EndCause::TimedOut,
+        EndCause::Denied => mesh::EndCause::Denied,
+        EndCause::UnknownOutcome => mesh::EndCause::UnknownOutcome,
+    };
+    mesh::Ended {
+        cause: cause.into(),
+        code: ended.code,
+        signal: ended.signal,
+        duration_ms: ended.duration_ms,
+        output: Some(positions_into(ended.output)),
+        diagnostic: ended.diagnostic,
+    }
+}
+
+/// A cause that this build does not know is an unknown outcome, which is what it is here.
+fn ended_from(ended: mesh::Ended) -> Result<Ended, Refusal> {
+    let cause = match mesh::EndCause::try_from(ended.cause) {
+        Ok(mesh::EndCause::Exited) => EndCause::Exited,
+        Ok(mesh::EndCause::Failed) => EndCause::Failed,
+        Ok(mesh::EndCause::Cancelled) => EndCause::Cancelled,
+        Ok(mesh::EndCause::TimedOut) => EndCause::TimedOut,
+        Ok(mesh::EndCause::Denied) => EndCause::Denied,
+        Ok(mesh::EndCause::UnknownOutcome | mesh::EndCause::Unspecified) | Err(_) => EndCause::UnknownOutcome,
+    };
+    Ok(Ended {
+        cause,
+        code: ended.code,
+        signal: ended.signal,
+        duration_ms: ended.duration_ms,
+        output: positions_from(ended.output.unwrap_or_default())?,
+        diagnostic: ended.diagnostic.map(|text| cortex_core::name::printable(&text, 2_000)),
+    })
+}
+
+fn start_into(start: Start) -> mesh::RunStart {
+    mesh::RunStart {
+        run_id: run_into(start.run),
+        argv: start.spec.argv,
+        cwd: start.spec.cwd,
+        env: start.spec.env.into_iter().map(|(name, value)| mesh::EnvVar { name, value }).collect(),
+        timeout_ms: start.spec.timeout_ms,
+        stdin: start.spec.stdin,
+        caller: start.caller,
+        policy_revision: start.policy_revision.0,
+        traceparent: start.traceparent,
+    }
+}
+
+fn start_from(start: mesh::RunStart) -> Result<Start, Refusal> {
+    let spec = RunSpec {
+        argv: start.argv,
+        cwd: start.cwd,
+        env: start.env.into_iter().map(|var| (var.name, var.value)).collect(),
+        timeout_ms: start.timeout_ms,
+        stdin: start.stdin,
+    };
+    Ok(Start {
+        run: run_from(&start.run_id)?,
+        spec,
+        caller: start.caller,
+        policy_revision: Revision(start.policy_revision),
+        traceparent: start.traceparent,
+    })
+}
+
+fn policy_into(policy: &Policy) -> mesh::Policy {
+    let mode = match policy.mode {
+        Mode::Strict => mesh::PolicyMode::Strict,
+        Mode::Permissive => mesh::PolicyMode::Permissive,
+    };
+    let grant = |grant: &Grant| mesh::Grant {
+        program: grant.program.clone(),
+        until_ms: grant.until.map(|until| until.0),
+    };
+    mesh::Policy {
+        node_id: Bytes::copy_from_slice(policy.node.as_bytes()),
+        revision: policy.revision.0,
+        profile: policy.profile.clone(),
+        mode: mode.into(),
+        allow: policy.allow.iter().map(grant).collect(),
+        deny: policy.deny.clone(),
+        env: policy.env.clone(),
+        timeout_ms_max: policy.timeout_ms_max,
+        changed_at_ms: policy.changed_at.0,
+    }
+}
+
+/// Whatever the mode says that is not PERMISSIVE is STRICT (ABUSE 37).
+fn policy_from(policy: mesh::Policy) -> Result<Policy, Refusal> {
+    let mode = match mesh::PolicyMode::try_from(policy.mode) {
+        Ok(mesh::PolicyMode::Permissive) => Mode::Permissive,
+        Ok(mesh::PolicyMode::Strict | mesh::PolicyMode::Unspecified) | Err(_) => Mode::Strict,
+    };
+    let grant = |grant: mesh::Grant| Grant { program: grant.program, until: grant.until_ms.map(WallTime) };
+    Ok(Policy {
+        node: node_from(&policy.node_id)?,
+        revision: Revision(policy.revision),
+        profile: policy.profile,
+        mode,
+        allow: policy.allow.into_iter().map(grant).collect(),
+        deny: policy.deny,
+        env: policy.env,
+        timeout_ms_max: policy.timeout_ms_max,
+        changed_at: WallTime(policy.changed_at_ms),
+    })
+}
+
+fn refusal_into(refusal: &Refusal) -> mesh::Refusal {
+    mesh::Refusal {
+        code: refusal.code.as_str().to_owned(),
+        message: refusal.message.clone(),
+        hint: refusal.hint.clone(),
+        details: refusal.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+    }
+}
+
+/// The details stay behind: their names are a closed list on each side.
+fn refusal_from(refusal: mesh::Refusal) -> Refusal {
+    let code = Code::parse(&refusal.code).unwrap_or(Code::Internal);
+    Refusal::new(code, cortex_core::name::printable(&refusal.message, 2_000))
+        .hint(cortex_core::name::printable(&refusal.hint, 2_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    fn run() -> RunId {
+        RunId::mint(1, &[7; 10])
+    }
+
+    fn policy() -> Policy {
+        let node = NodeId::mint(1, &[1; 10]);
+        let mut policy = Policy::strict(node, WallTime(5));
+        policy.allow.push(Grant { program: "cargo".to_owned(), until: Some(WallTime(9)) });
+        policy.deny.push("rm".to_owned());
+        policy
+    }
+
+    fn ended() -> Ended {
+        Ended {
+            cause: EndCause::TimedOut,
+            code: None,
+            signal: Some(15),
+            duration_ms: 12,
+            output: Positions { stdout: 3, stderr: 4 },
+            diagnostic: Some("why".to_owned()),
+        }
+    }
+
+    #[test]
+    fn every_message_of_a_node_survives_the_wire() {
+        let facts =
+            Facts { os: "linux".to_owned(), cpus: 2, tools: vec!["git".to_owned()], ..Facts::default() };
+        let report = RunReport { run: run(), started: true, ended: Some(ended()), kept_from: 1, end: 7 };
+        let hello = Hello {
+            protocol: 1,
+            instance: u64::MAX,
+            generation: Generation(2),
+            epoch: Epoch(3),
+            facts,
+            runs: vec![report],
+        };
+        let frame = Frame {
+            run: run(),
+            stream: Stream::Stderr,
+            position: 9,
+            offset: 4,
+            data: Bytes::from_static(b"x\0\xff"),
+        };
+        let messages = [
+            ToHub::Hello(hello),
+            ToHub::Heartbeat { seq: 5 },
+            ToHub::Started { run: run() },
+            ToHub::Output(frame),
+            ToHub::Ended { run: run(), ended: ended() },
+            ToHub::OutputLost { run: run(), first_kept: Positions { stdout: 1, stderr: 0 } },
+            ToHub::InputTaken { run: run(), upto: 8 },
+            ToHub::Refused { run: None, refusal: Refusal::new(Code::StaleEpoch, "old") },
+            ToHub::Renew { csr: Bytes::from_static(b"csr") },
+        ];
+        for message in messages {
+            let envelope = Envelope { epoch: Epoch(3), message };
+            let bytes = to_hub_into_proto(envelope.clone()).encode_to_vec();
+            let back = mesh::AttachRequest::decode(bytes.as_slice()).expect("our own bytes");
+            assert_eq!(to_hub_from_proto(back).expect("our own message"), Some(envelope));
+        }
+    }
+
+    #[test]
+    fn every_message_of_the_hub_survives_the_wire() {
+        let spec = RunSpec {
+            argv: vec!["echo".to_owned(), "; id\n".to_owned()],
+            cwd: Some("/".to_owned()),
+            env: vec![("LANG".to_owned(), "C".to_owned())],
+            timeout_ms: Some(1),
+            stdin: true,
+        };
+        let start = Start {
+            run: run(),
+            spec,
+            caller: "token:admin".to_owned(),
+            policy_revision: Revision(4),
+            traceparent: Some("00-1-2-01".to_owned()),
+        };
+        let messages = [
+            ToNode::Welcome(Welcome { generation: Generation(1), name: "a".to_owned(), policy: policy() }),
+            ToNode::HeartbeatAck { seq: 5 },
+            ToNode::Start(start),
+            ToNode::Input { run: run(), offset: 1, data: Bytes::from_static(b"in"), eof: true },
+            ToNode::Cancel { run: run(), grace_ms: 3 },
+            ToNode::Resume { run: run(), from: 1, granted: 2 },
+            ToNode::Credit { run: run(), granted: 2, durable: 1 },
+            ToNode::Settled { run: run() },
+            ToNode::Forget { run: run() },
+            ToNode::Policy(policy()),
+            ToNode::Certificate { chain: vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")] },
+            ToNode::Goodbye { refusal: Refusal::new(Code::NodeRevoked, "gone"), retry_after_ms: None },
+        ];
+        for message in messages {
+            let envelope = Envelope { epoch: Epoch(9), message };
+            let bytes = to_node_into_proto(envelope.clone()).encode_to_vec();
+            let back = mesh::AttachResponse::decode(bytes.as_slice()).expect("our own bytes");
+            assert_eq!(to_node_from_proto(back).expect("our own message"), Some(envelope));
+        }
+    }
+
+    #[test]
+    fn a_message_of_a_newer_peer_is_ignored() {
+        // Field 200, length-delimited, two bytes: a future member of the oneof.
+        let bytes = [0x08, 0x03, 0xc2, 0x0c, 0x02, 0x01, 0x02];
+        let request = mesh::AttachRequest::decode(bytes.as_slice()).expect("unknown fields are skipped");
+        assert_eq!(to_hub_from_proto(request), Ok(None));
+    }
+
+    #[test]
+    fn a_policy_of_an_unknown_mode_is_strict() {
+        let mut proto = policy_into(&Policy { mode: Mode::Permissive, ..policy() });
+        proto.mode = 77;
+        assert_eq!(policy_from(proto).expect("readable").mode, Mode::Strict);
+    }
+
+    #[test]
+    fn a_frame_without_bytes_or_with_too_many_is_refused() {
+        for len in [0, limits::FRAME_BYTES_MAX + 1] {
+            let output = mesh::RunOutput {
+                run_id: run_into(run()),
+                stream: 1,
+                position: 0,
+                offset: 0,
+                data: Bytes::from(vec![0; len]),
+            };
+            assert_eq!(frame_from(output).map_err(|refusal| refusal.code), Err(Code::InvalidArgument));
+        }
+    }
+
+    #[test]
+    fn positions_that_overflow_together_are_refused() {
+        let positions = mesh::Positions { stdout: u64::MAX, stderr: 1 };
+        assert_eq!(positions_from(positions).map_err(|refusal| refusal.code), Err(Code::InvalidArgument));
+    }
+}

@@ -472,7 +472,7 @@ pub struct EventView {
     pub detail: Option<String>,
 }
 
-/// Events that are no longer kept.
+/// Events that were trimmed from the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventGap {
     /// The first that is missing.

@@ -1,1 +1,136 @@
-//! Placeholder.
+//! Run output on disk: one file per run, in blocks. What arrives waits in memory for at most
+//! half a second, is readable at once, and survives a kill of the hub from the moment of its
+//! write and a loss of power from the next sync on.
+//!
+//! Never here: blocking calls on async threads, a buffer that grows with the output, a reader
+//! that costs anything while it does not read.
+
+mod block;
+mod file;
+mod log;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use cortex_core::id::RunId;
+use cortex_core::{Code, Refusal};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+pub use block::Chunk;
+pub use log::RunLog;
+
+/// Blocks that are written or read at the same time, over all runs.
+const DISK_TASKS_MAX: usize = 8;
+
+/// Hears how far logs have come. Called on async threads; must not block.
+pub trait Sink: Send + Sync {
+    /// All before `position` is in the run's file.
+    fn written(&self, run: RunId, position: u64);
+    /// All before `position` survives a loss of power.
+    fn synced(&self, run: RunId, position: u64);
+}
+
+/// A sink for logs that are only read.
+#[derive(Debug)]
+struct NoSink;
+
+impl Sink for NoSink {
+    fn written(&self, _: RunId, _: u64) {}
+    fn synced(&self, _: RunId, _: u64) {}
+}
+
+/// The logs of all runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RunLogs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    disk: Semaphore,
+    tasks: TaskTracker,
+}
+
+impl RunLogs {
+    /// Uses `<data>/runs`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// `bad_config` when the directory cannot be made.
+    pub fn open(data: &Path) -> Result<Self, Refusal> {
+        let dir = data.join("runs");
+        std::fs::create_dir_all(&dir).map_err(|error| {
+            Refusal::new(Code::BadConfig, format!("{} cannot be used: {error}.", dir.display()))
+                .hint("Give the hub a data directory that it may write to.")
+        })?;
+        let (disk, tasks) = (Semaphore::new(DISK_TASKS_MAX), TaskTracker::new());
+        Ok(Self { inner: Arc::new(Inner { dir, disk, tasks }) })
+    }
+
+    /// The log of a run that has no output yet. No file is made before there is some.
+    pub fn create(&self, run: RunId, sink: Weak<dyn Sink>) -> Arc<RunLog> {
+        Arc::new(RunLog::new(Arc::clone(&self.inner), run, sink, Vec::new(), 0))
+    }
+
+    /// Takes up the log of a run that goes on after a restart: a torn tail is cut off, and all
+    /// before it is made durable. What it holds is [`RunLog::end`].
+    ///
+    /// # Errors
+    /// `store_unavailable` when the disk fails.
+    pub async fn recover(&self, run: RunId, sink: Weak<dyn Sink>) -> Result<Arc<RunLog>, Refusal> {
+        let path = file::path(&self.inner.dir, run);
+        let (places, len) = self
+            .inner
+            .blocking(move || {
+                let places = file::scan(&path)?;
+                let len = file::trim(&path, &places)?;
+                Ok((places, len))
+            })
+            .await?;
+        Ok(Arc::new(RunLog::new(Arc::clone(&self.inner), run, sink, places, len)))
+    }
+
+    /// The log of a run that has ended, for reading.
+    ///
+    /// # Errors
+    /// `store_unavailable` when the disk fails.
+    pub async fn kept(&self, run: RunId) -> Result<Arc<RunLog>, Refusal> {
+        let path = file::path(&self.inner.dir, run);
+        let places = self.inner.blocking(move || file::scan(&path)).await?;
+        let nobody: Weak<dyn Sink> = Weak::<NoSink>::new();
+        Ok(Arc::new(RunLog::new(Arc::clone(&self.inner), run, nobody, places, 0)))
+    }
+
+    /// Removes the kept output of a run that has ended.
+    ///
+    /// # Errors
+    /// `store_unavailable` when the disk fails.
+    pub async fn remove(&self, run: RunId) -> Result<(), Refusal> {
+        let path = file::path(&self.inner.dir, run);
+        self.inner.blocking(move || file::remove(&path)).await
+    }
+
+    /// Logs that write or are about to: 0 when everything has ended or is quiet.
+    pub fn writing(&self) -> usize {
+        self.inner.tasks.len()
+    }
+}
+
+impl Inner {
+    /// Runs blocking work on a thread for it; a bounded number at once.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "run output: disk failed");
+            Refusal::new(Code::StoreUnavailable, "The hub's disk did not do its work for the output of a run.")
+        };
+        let _permit = self.disk.acquire().await.map_err(|error| failed(&error))?;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done.map_err(|error| failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Blocks in files: where a run's file is, how a block is added, found and read. Blocking calls,
+//! for threads that may block.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use cortex_core::id::RunId;
+use cortex_core::stream::Positions;
+
+use super::block::{self, Chunk, Encoded, HEADER_BYTES, Header};
+
+/// A loss of power can tear only what was written since the last sync, which is far less than
+/// this: so much of a file's end is checked byte by byte when it is taken up again.
+const CHECKED_TAIL_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A block in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) header: Header,
+    pub(super) offset: u64,
+}
+
+impl Place {
+    const fn next_offset(&self) -> u64 {
+        self.offset + HEADER_BYTES as u64 + self.header.stored_len as u64
+    }
+}
+
+/// `<dir>/<xx>/<run>.log`, where `xx` are the last two digits of the id: the first ones of ids
+/// that are made in one moment are alike.
+pub(super) fn path(dir: &Path, run: RunId) -> PathBuf {
+    let name = run.to_string();
+    let shelf = &name[name.len() - 2..];
+    dir.join(shelf).join(format!("{name}.log"))
+}
+
+/// Writes a block at `offset`, whatever stood there, and returns where the next one goes.
+pub(super) fn write(path: &Path, offset: u64, block: &Encoded) -> io::Result<u64> {
+    fail::fail_point!("hub::log_flush", |_| Err(io::Error::other("failpoint hub::log_flush")));
+    let mut file = open_or_create(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(block.parts.len() + 1);
+    slices.push(IoSlice::new(&block.header));
+    slices.extend(block.parts.iter().map(|part| IoSlice::new(part)));
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(offset + HEADER_BYTES as u64 + u64::from(block.stored_len))
+}
+
+/// Makes all that was written safe from a loss of power; `fresh` also the file's own name.
+pub(super) fn sync(path: &Path, fresh: bool) -> io::Result<()> {
+    File::open(path)?.sync_data()?;
+    if fresh && let Some(shelf) = path.parent() {
+        File::open(shelf)?.sync_all()?;
+        if let Some(dir) = shelf.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// The blocks of a file up to the first that cannot be: torn, or not following the one before.
+pub(super) fn scan(path: &Path) -> io::Result<Vec<Place>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let len = file.metadata()?.len();
+    let mut places = Vec::new();
+    let (mut offset, mut at) = (0, Positions::default());
+    while offset + HEADER_BYTES as u64 <= len {
+        let mut bytes = [0; HEADER_BYTES];
+        file.read_exact_at(&mut bytes, offset)?;
+        let Some(header) = block::parse_header(&bytes) else { break };
+        let place = Place { header, offset };
+        if header.start != at || place.next_offset() > len {
+            break;
+        }
+        if len - offset <= CHECKED_TAIL_BYTES && !verify(&file, &place)? {
+            break;
+        }
+        (offset, at) = (place.next_offset(), header.end);
+        places.push(place);
+    }
+    Ok(places)
+}
+
+/// Cuts off what follows the last good block, and makes the rest durable. Returns the length.
+pub(super) fn trim(path: &Path, places: &[Place]) -> io::Result<u64> {
+    let len = places.last().map_or(0, Place::next_offset);
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => {
+            file.set_len(len)?;
+            file.sync_all()?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && len == 0 => {}
+        Err(error) => return Err(error),
+    }
+    Ok(len)
+}
+
+/// The chunks of a block. A block that is not as it was written is a mark over its whole length.
+pub(super) fn read(path: &Path, place: &Place) -> io::Result<Vec<Chunk>> {
+    let file = File::open(path)?;
+    let mut stored = vec![0; place.header.stored_len as usize];
+    file.read_exact_at(&mut stored, place.offset + HEADER_BYTES as u64)?;
+    Ok(block::decode(&place.header, &Bytes::from(stored)).unwrap_or_else(|| {
+        tracing::error!(path = %path.display(), offset = place.offset, "a block of run output is damaged");
+        vec![Chunk::Lost { at: place.header.start, to: place.header.end }]
+    }))
+}
+
+/// Removes a run's file. One that is not there is removed.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn verify(file: &File, place: &Place) -> io::Result<bool> {
+    let mut stored = vec![0; place.header.stored_len as usize];
+    file.read_exact_at(&mut stored, place.offset + HEADER_BYTES as u64)?;
+    Ok(block::verify(&place.header, &stored))
+}
+
+fn open_or_create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(shelf) = path.parent() {
+                fs::create_dir_all(shelf)?;
+            }
+            options.open(path)
+        }
+        opened => opened,
+    }
+}

@@ -1,0 +1,368 @@
+//! One run's log: what waits, what is in the file, and the task that brings the one to the other.
+//! The task lives only while something waits or is not synced.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cortex_core::Refusal;
+use cortex_core::id::RunId;
+use cortex_core::limits::{OUTPUT_FLUSH_BYTES, OUTPUT_FLUSH_MS};
+use cortex_core::stream::{Positions, Stream};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::block::{self, BLOCK_BYTES_MAX, Chunk};
+use super::file::{self, Place};
+use super::{Inner, Sink};
+
+/// Written output that stays in memory while the run is busy, so that those who follow it need
+/// neither disk nor decompression.
+const RECENT_BYTES: usize = 512 * 1024;
+/// Pieces below this are copied together: a small piece would hold the whole buffer that it
+/// arrived in.
+const SMALL_BYTES: usize = 4 * 1024;
+/// At most one sync per run in this time, but for its end.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// One run's log.
+pub struct RunLog {
+    inner: Arc<Inner>,
+    run: RunId,
+    sink: Weak<dyn Sink>,
+    state: Mutex<State>,
+    /// Something happened that the writing task should look at.
+    wake: Notify,
+    /// All before this position is in the file.
+    written: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    end: Positions,
+    /// The newest chunks, without a hole up to `end`; those from `taken` on wait to be written.
+    recent: VecDeque<Chunk>,
+    recent_bytes: usize,
+    taken: u64,
+    written: u64,
+    synced: u64,
+    waiting_bytes: usize,
+    waiting_since: Option<Instant>,
+    synced_at: Option<Instant>,
+    places: Vec<Place>,
+    file_len: u64,
+    fresh: bool,
+    finishing: bool,
+    writer_lives: bool,
+}
+
+/// What the writing task does next.
+enum Step {
+    Write(Vec<Chunk>, u64),
+    Sync(u64, bool),
+    Wait(Instant),
+    Rest,
+}
+
+impl RunLog {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        run: RunId,
+        sink: Weak<dyn Sink>,
+        places: Vec<Place>,
+        file_len: u64,
+    ) -> Self {
+        let end = places.last().map(|place| place.header.end).unwrap_or_default();
+        let total = end.total();
+        let state = State {
+            end,
+            taken: total,
+            written: total,
+            synced: total,
+            fresh: places.is_empty(),
+            places,
+            file_len,
+            ..State::default()
+        };
+        Self { inner, run, sink, state: Mutex::new(state), wake: Notify::new(), written: watch::Sender::new(total) }
+    }
+
+    /// How far the log goes, what waits included.
+    pub fn end(&self) -> Positions {
+        self.lock().end
+    }
+
+    /// Adds output at the log's end. Needs a runtime.
+    pub fn append(self: &Arc<Self>, stream: Stream, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.append(stream, data);
+        self.wake_writer(&mut state);
+    }
+
+    /// Puts a mark: output up to `to` is missing. Nothing happens when the log is there already.
+    pub fn mark(self: &Arc<Self>, to: Positions) {
+        let mut state = self.lock();
+        if to.total() <= state.end.total() {
+            return;
+        }
+        let chunk = Chunk::Lost { at: state.end, to };
+        state.push(chunk);
+        state.waiting_bytes = state.waiting_bytes.max(1);
+        self.wake_writer(&mut state);
+    }
+
+    /// The run's end is known: everything is written and synced without waiting for more.
+    pub fn finish(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.finishing = true;
+        self.wake_writer(&mut state);
+    }
+
+    /// Waits until all that was added so far is in the file.
+    pub async fn written(&self) {
+        let end = self.end().total();
+        let mut written = self.written.subscribe();
+        // The sender lives as long as `self`.
+        let _reached = written.wait_for(|position| *position >= end).await;
+    }
+
+    /// What is there from `position` on: at least one chunk, and not much more than `max` bytes;
+    /// nothing at the log's end.
+    ///
+    /// # Errors
+    /// `store_unavailable` when the disk fails.
+    pub async fn read(&self, position: u64, max: usize) -> Result<Vec<Chunk>, Refusal> {
+        let place = {
+            let state = self.lock();
+            if position >= state.end.total() {
+                return Ok(Vec::new());
+            }
+            if let Some(chunks) = state.read_recent(position, max) {
+                return Ok(chunks);
+            }
+            let index = state.places.partition_point(|place| place.header.end.total() <= position);
+            state.places.get(index).copied()
+        };
+        let Some(place) = place else { return Ok(Vec::new()) };
+        let path = file::path(&self.inner.dir, self.run);
+        let chunks = self.inner.blocking(move || file::read(&path, &place)).await?;
+        Ok(chunks.iter().filter_map(|chunk| chunk.from(position)).collect())
+    }
+
+    fn wake_writer(self: &Arc<Self>, state: &mut State) {
+        if state.writer_lives {
+            let urgent = state.finishing || state.waiting_bytes >= OUTPUT_FLUSH_BYTES;
+            if urgent {
+                self.wake.notify_one();
+            }
+            return;
+        }
+        if state.taken == state.end.total() && state.synced == state.written {
+            return;
+        }
+        state.writer_lives = true;
+        let log = Arc::clone(self);
+        self.inner.tasks.spawn(async move { log.write_until_quiet().await });
+    }
+
+    async fn write_until_quiet(self: Arc<Self>) {
+        let mut retry = RETRY_MIN;
+        loop {
+            let step = self.lock().next_step(Instant::now());
+            let done = match step {
+                Step::Write(chunks, offset) => self.write(chunks, offset).await,
+                Step::Sync(position, fresh) => self.sync(position, fresh).await,
+                Step::Wait(until) => {
+                    let _woken = tokio::time::timeout_at(until, self.wake.notified()).await;
+                    continue;
+                }
+                Step::Rest => return,
+            };
+            if done.is_ok() {
+                retry = RETRY_MIN;
+                continue;
+            }
+            // Without a disk nothing is acknowledged: the node gets no credit and keeps its output.
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn write(&self, chunks: Vec<Chunk>, offset: u64) -> Result<(), Refusal> {
+        let path = file::path(&self.inner.dir, self.run);
+        let written = self
+            .inner
+            .blocking(move || {
+                let block = block::encode(&chunks);
+                let next = file::write(&path, offset, &block)?;
+                Ok((block.header, block.end, next))
+            })
+            .await;
+        let (header, end, next) = match written {
+            Ok(written) => written,
+            Err(refusal) => {
+                self.lock().give_back();
+                return Err(refusal);
+            }
+        };
+        let position = end.total();
+        self.lock().wrote(block::parse_header(&header), offset, position, next);
+        self.written.send_replace(position);
+        if let Some(sink) = self.sink.upgrade() {
+            sink.written(self.run, position);
+        }
+        Ok(())
+    }
+
+    async fn sync(&self, position: u64, fresh: bool) -> Result<(), Refusal> {
+        let path = file::path(&self.inner.dir, self.run);
+        self.inner.blocking(move || file::sync(&path, fresh)).await?;
+        {
+            let mut state = self.lock();
+            state.synced = position;
+            state.synced_at = Some(Instant::now());
+            state.fresh = false;
+        }
+        if let Some(sink) = self.sink.upgrade() {
+            sink.synced(self.run, position);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for RunLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunLog").field("run", &self.run).field("end", &self.end()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn append(&mut self, stream: Stream, data: Bytes) {
+        self.waiting_bytes += data.len();
+        if let Some(joined) = self.join_small(stream, &data) {
+            self.end.advance(stream, data.len() as u64);
+            self.recent.push_back(joined);
+            return;
+        }
+        let data = if data.len() < SMALL_BYTES { Bytes::copy_from_slice(&data) } else { data };
+        self.push(Chunk::Output { stream, at: self.end, data });
+    }
+
+    /// The last chunk with `data` behind it, taken out of the list, when both are small and the
+    /// writer has not taken it.
+    fn join_small(&mut self, stream: Stream, data: &Bytes) -> Option<Chunk> {
+        let last = self.recent.back()?;
+        let Chunk::Output { stream: of, at, data: before } = last else { return None };
+        if *of != stream || at.total() < self.taken || before.len() + data.len() > SMALL_BYTES {
+            return None;
+        }
+        let mut joined = BytesMut::with_capacity(before.len() + data.len());
+        joined.extend_from_slice(before);
+        joined.extend_from_slice(data);
+        let chunk = Chunk::Output { stream, at: *at, data: joined.freeze() };
+        self.recent.pop_back();
+        self.recent_bytes += data.len();
+        Some(chunk)
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.end = chunk.end();
+        self.recent_bytes += chunk.weight();
+        self.recent.push_back(chunk);
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(Instant::now());
+        }
+    }
+
+    fn next_step(&mut self, now: Instant) -> Step {
+        let waits = self.end.total() > self.taken;
+        let flush_at = self.waiting_since.map_or(now, |since| since + Duration::from_millis(OUTPUT_FLUSH_MS));
+        if waits && (self.finishing || self.waiting_bytes >= OUTPUT_FLUSH_BYTES || flush_at <= now) {
+            return Step::Write(self.take(), self.file_len);
+        }
+        let sync_at = self.synced_at.map_or(now, |at| at + SYNC_EVERY);
+        if self.synced < self.written && (self.finishing || sync_at <= now) {
+            return Step::Sync(self.written, self.fresh);
+        }
+        match (waits, self.synced < self.written) {
+            (true, true) => Step::Wait(flush_at.min(sync_at)),
+            (true, false) => Step::Wait(flush_at),
+            (false, true) => Step::Wait(sync_at),
+            (false, false) => {
+                self.writer_lives = false;
+                self.recent.clear();
+                self.recent_bytes = 0;
+                Step::Rest
+            }
+        }
+    }
+
+    /// The next block's chunks: output up to the bound, or one mark.
+    fn take(&mut self) -> Vec<Chunk> {
+        let mut chunks: Vec<Chunk> = Vec::new();
+        let mut bytes = 0;
+        let first = self.recent.partition_point(|chunk| chunk.end().total() <= self.taken);
+        for chunk in self.recent.iter().skip(first) {
+            let is_mark = matches!(chunk, Chunk::Lost { .. });
+            if !chunks.is_empty() && (is_mark || bytes + chunk.weight() > BLOCK_BYTES_MAX) {
+                break;
+            }
+            bytes += chunk.weight();
+            chunks.push(chunk.clone());
+            if is_mark {
+                break;
+            }
+        }
+        self.taken = chunks.last().map_or(self.taken, |chunk| chunk.end().total());
+        self.count_waiting();
+        chunks
+    }
+
+    fn give_back(&mut self) {
+        self.taken = self.written;
+        self.count_waiting();
+    }
+
+    fn count_waiting(&mut self) {
+        let first = self.recent.partition_point(|chunk| chunk.end().total() <= self.taken);
+        self.waiting_bytes = self.recent.iter().skip(first).map(Chunk::weight).sum();
+        self.waiting_since = (first < self.recent.len()).then(Instant::now);
+    }
+
+    fn wrote(&mut self, header: Option<block::Header>, offset: u64, position: u64, next: u64) {
+        self.places.extend(header.map(|header| Place { header, offset }));
+        self.written = position;
+        self.file_len = next;
+        while self.recent_bytes > RECENT_BYTES
+            && self.recent.front().is_some_and(|chunk| chunk.end().total() <= self.written)
+        {
+            let gone = self.recent.pop_front();
+            self.recent_bytes = self.recent_bytes.saturating_sub(gone.map_or(0, |chunk| chunk.weight()));
+        }
+    }
+
+    /// From memory; `None` when `position` is before what memory holds.
+    fn read_recent(&self, position: u64, max: usize) -> Option<Vec<Chunk>> {
+        if self.recent.front().is_none_or(|first| first.at().total() > position) {
+            return None;
+        }
+        let first = self.recent.partition_point(|chunk| chunk.end().total() <= position);
+        let mut left = max;
+        let wanted = self.recent.iter().skip(first).take_while(|chunk| {
+            let begin = left > 0;
+            left = left.saturating_sub(chunk.weight());
+            begin
+        });
+        Some(wanted.filter_map(|chunk| chunk.from(position)).collect())
+    }
+}

@@ -1,0 +1,40 @@
+//! The refusals that a store makes by itself, in the same words whichever store it is.
+
+use cortex_core::id::Revision;
+use cortex_core::node::Node;
+use cortex_core::policy::Policy;
+use cortex_core::run::Run;
+use cortex_core::token::Token;
+use cortex_core::{Code, Refusal};
+
+use crate::WriteError;
+
+pub(crate) fn node_name(node: &Node) -> WriteError {
+    let name = &node.name;
+    Refusal::new(Code::Conflict, format!("Another node has the name `{name}`."))
+        .hint(format!("Choose another name, or remove the other node with `cortex node rm {name}` first."))
+        .into()
+}
+
+pub(crate) fn token_name(token: &Token) -> WriteError {
+    let name = &token.name;
+    Refusal::new(Code::Conflict, format!("Another live token has the name `{name}`."))
+        .hint(format!("Choose another name, or revoke the other with `cortex token revoke {name}` first."))
+        .into()
+}
+
+pub(crate) fn policy_revision(policy: &Policy, stored: Revision) -> WriteError {
+    Refusal::new(
+        Code::Conflict,
+        format!("The policy has revision {stored} by now; revision {} cannot follow it.", policy.revision),
+    )
+    .hint("Read the policy again with `cortex policy get`, then repeat the change.")
+    .detail("revision", stored.to_string())
+    .into()
+}
+
+pub(crate) fn run_key(run: &Run) -> WriteError {
+    Refusal::new(Code::Conflict, format!("Run {} repeats the idempotency key of an earlier run.", run.id))
+        .hint("Use the run that has this key, or choose a new key.")
+        .into()
+}

@@ -1,0 +1,123 @@
+//! Reading the maps, alike for a view and within a transaction.
+
+use std::ops::{Bound, Deref};
+
+use cortex_core::id::{Generation, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::invite::Invite;
+use cortex_core::name::Name;
+use cortex_core::node::Node;
+use cortex_core::policy::Policy;
+use cortex_core::run::Run;
+use cortex_core::token::Token;
+
+use super::state::State;
+use crate::{AuditFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError};
+
+/// Below and above every id, for ranges over one node.
+const FIRST_RUN: RunId = RunId::new(uuid::Uuid::nil());
+const LAST_RUN: RunId = RunId::new(uuid::Uuid::max());
+
+/// The state, held for reading (`S` is `&State`, `U` nothing) or for a transaction (`&mut State`
+/// and its undo log).
+pub(super) struct Held<S, U> {
+    pub(super) state: S,
+    pub(super) undo: U,
+}
+
+impl<S: Deref<Target = State>, U> Held<S, U> {
+    pub(super) const fn new(state: S, undo: U) -> Self {
+        Self { state, undo }
+    }
+}
+
+impl<S: Deref<Target = State>, U> Read for Held<S, U> {
+    fn generation(&self) -> Result<Generation, StoreError> {
+        Ok(self.state.generation)
+    }
+
+    fn node(&self, id: NodeId) -> Result<Option<Node>, StoreError> {
+        Ok(self.state.nodes.get(&id).cloned())
+    }
+
+    fn node_named(&self, name: &Name) -> Result<Option<Node>, StoreError> {
+        Ok(self.state.live_nodes.get(name).and_then(|id| self.state.nodes.get(id)).cloned())
+    }
+
+    fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        Ok(self.state.live_nodes.values().filter_map(|id| self.state.nodes.get(id)).cloned().collect())
+    }
+
+    fn invite(&self, id: InviteId) -> Result<Option<Invite>, StoreError> {
+        Ok(self.state.invites.get(&id).cloned())
+    }
+
+    fn invites(&self, limit: usize) -> Result<Vec<Invite>, StoreError> {
+        Ok(self.state.invites.values().rev().take(limit).cloned().collect())
+    }
+
+    fn token(&self, id: TokenId) -> Result<Option<Token>, StoreError> {
+        Ok(self.state.tokens.get(&id).cloned())
+    }
+
+    fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        Ok(self.state.tokens.values().rev().cloned().collect())
+    }
+
+    fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError> {
+        Ok(self.state.policies.get(&node).cloned())
+    }
+
+    fn policies(&self) -> Result<Vec<Policy>, StoreError> {
+        let live = |id: &NodeId| self.state.nodes.get(id).is_some_and(|node| node.removed_at.is_none());
+        Ok(self.state.policies.iter().filter(|(id, _)| live(id)).map(|(_, policy)| policy.clone()).collect())
+    }
+
+    fn run(&self, id: RunId) -> Result<Option<Run>, StoreError> {
+        Ok(self.state.runs.get(&id).cloned())
+    }
+
+    fn run_by_key(&self, caller: &str, node: NodeId, key: &str) -> Result<Option<Run>, StoreError> {
+        let id = self.state.run_keys.get(&(caller.to_owned(), node, key.to_owned()));
+        Ok(id.and_then(|id| self.state.runs.get(id)).cloned())
+    }
+
+    fn runs(&self, filter: &RunFilter, limit: usize) -> Result<Vec<Run>, StoreError> {
+        let wanted = |run: &&Run| filter.states.is_empty() || filter.states.contains(&run.state);
+        let upto = filter.before.map_or(Bound::Unbounded, Bound::Excluded);
+        let Some(node) = filter.node else {
+            let runs = self.state.runs.range((Bound::Unbounded, upto)).rev().map(|(_, run)| run);
+            return Ok(runs.filter(wanted).take(limit).cloned().collect());
+        };
+        let last = filter.before.map_or(Bound::Included((node, LAST_RUN)), |id| Bound::Excluded((node, id)));
+        let ids = self.state.runs_of_nodes.range((Bound::Included((node, FIRST_RUN)), last)).rev();
+        let runs = ids.filter_map(|(_, id)| self.state.runs.get(id));
+        Ok(runs.filter(wanted).take(limit).cloned().collect())
+    }
+
+    fn open_runs(&self) -> Result<Vec<Run>, StoreError> {
+        Ok(self.state.open_runs.iter().filter_map(|id| self.state.runs.get(id)).cloned().collect())
+    }
+
+    fn events(&self, after: Seq, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        Ok(self.state.iter_events(Seq(after.0.saturating_add(1))).take(limit).collect())
+    }
+
+    fn events_span(&self) -> Result<(Seq, Seq), StoreError> {
+        Ok((Seq(self.state.events_trimmed + 1), Seq(self.state.next_event().0 - 1)))
+    }
+
+    fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<LoggedAudit>, StoreError> {
+        let skip = usize::try_from(filter.after.0).unwrap_or(usize::MAX).min(self.state.audit.len());
+        let wanted = |logged: &&LoggedAudit| {
+            filter.node.is_none_or(|node| logged.row.node == Some(node))
+                && filter.actor.as_ref().is_none_or(|actor| logged.row.actor == *actor)
+        };
+        let rows = self.state.audit.get(skip..).unwrap_or_default().iter().filter(wanted);
+        if !filter.newest {
+            return Ok(rows.take(limit).cloned().collect());
+        }
+        let mut newest: Vec<LoggedAudit> = rows.rev().take(limit).cloned().collect();
+        newest.reverse();
+        Ok(newest)
+    }
+}

@@ -1,0 +1,177 @@
+//! Writing the maps, with a log of what was there before.
+
+use std::collections::VecDeque;
+
+use cortex_core::audit::AuditRow;
+use cortex_core::event::Event;
+use cortex_core::id::{Epoch, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::invite::Invite;
+use cortex_core::node::Node;
+use cortex_core::policy::Policy;
+use cortex_core::run::Run;
+use cortex_core::time::WallTime;
+use cortex_core::token::Token;
+
+use super::read::Held;
+use super::state::{State, run_key, set};
+use crate::chain::{CHAIN_START, chain_hash};
+use crate::{LoggedAudit, LoggedEvent, StoreError, Tx, WriteError, conflict};
+
+/// What a transaction has done so far.
+#[derive(Default)]
+pub(super) struct Undo {
+    /// What to set again, last first.
+    changes: Vec<Change>,
+    /// The events that it appended, trimmed since or not.
+    pub(super) events: Vec<LoggedEvent>,
+}
+
+enum Change {
+    Node(NodeId, Option<Node>),
+    Invite(InviteId, Option<Invite>),
+    Token(TokenId, Option<Token>),
+    Policy(NodeId, Option<Policy>),
+    Run(RunId, Option<Run>),
+    EventAppended,
+    EventsTrimmed(VecDeque<Event>),
+    AuditAppended,
+}
+
+type Writing<'s> = Held<&'s mut State, Undo>;
+
+impl Writing<'_> {
+    /// Undoes all of the transaction.
+    pub(super) fn roll_back(&mut self) {
+        while let Some(change) = self.undo.changes.pop() {
+            revert(self.state, change);
+        }
+    }
+
+    fn note(&mut self, change: Change) {
+        self.undo.changes.push(change);
+    }
+}
+
+fn revert(state: &mut State, change: Change) {
+    match change {
+        Change::Node(id, old) => drop(state.set_node(id, old)),
+        Change::Invite(id, old) => drop(set(&mut state.invites, id, old)),
+        Change::Token(id, old) => drop(state.set_token(id, old)),
+        Change::Policy(id, old) => drop(set(&mut state.policies, id, old)),
+        Change::Run(id, old) => drop(state.set_run(id, old)),
+        Change::EventAppended => drop(state.events.pop_back()),
+        Change::EventsTrimmed(mut old) => {
+            state.events_trimmed -= old.len() as u64;
+            old.append(&mut state.events);
+            state.events = old;
+        }
+        Change::AuditAppended => drop(state.audit.pop()),
+    }
+}
+
+impl Tx for Writing<'_> {
+    fn put_node(&mut self, node: &Node) -> Result<(), WriteError> {
+        let holder = self.state.live_nodes.get(&node.name);
+        if node.removed_at.is_none() && holder.is_some_and(|id| *id != node.id) {
+            return Err(conflict::node_name(node));
+        }
+        let old = self.state.set_node(node.id, Some(node.clone()));
+        self.note(Change::Node(node.id, old));
+        Ok(())
+    }
+
+    fn next_epoch(&mut self, id: NodeId) -> Result<Option<Epoch>, StoreError> {
+        let Some(node) = self.state.nodes.get(&id) else { return Ok(None) };
+        let epoch = node.epoch.next();
+        let node = Node { epoch, ..node.clone() };
+        let old = self.state.set_node(id, Some(node));
+        self.note(Change::Node(id, old));
+        Ok(Some(epoch))
+    }
+
+    fn observe_nodes(&mut self, seen: &[(NodeId, WallTime)]) -> Result<(), StoreError> {
+        for (id, at) in seen {
+            let Some(node) = self.state.nodes.get(id) else { continue };
+            let node = Node { last_seen_at: Some(*at), ..node.clone() };
+            let old = self.state.set_node(*id, Some(node));
+            self.note(Change::Node(*id, old));
+        }
+        Ok(())
+    }
+
+    fn put_invite(&mut self, invite: &Invite) -> Result<(), StoreError> {
+        let old = self.state.invites.insert(invite.id, invite.clone());
+        self.note(Change::Invite(invite.id, old));
+        Ok(())
+    }
+
+    fn put_token(&mut self, token: &Token) -> Result<(), WriteError> {
+        let holder = self.state.live_tokens.get(&token.name);
+        if token.revoked_at.is_none() && holder.is_some_and(|id| *id != token.id) {
+            return Err(conflict::token_name(token));
+        }
+        let old = self.state.set_token(token.id, Some(token.clone()));
+        self.note(Change::Token(token.id, old));
+        Ok(())
+    }
+
+    fn put_policy(&mut self, policy: &Policy) -> Result<(), WriteError> {
+        if let Some(stored) = self.state.policies.get(&policy.node)
+            && stored.revision >= policy.revision
+        {
+            return Err(conflict::policy_revision(policy, stored.revision));
+        }
+        let old = self.state.policies.insert(policy.node, policy.clone());
+        self.note(Change::Policy(policy.node, old));
+        Ok(())
+    }
+
+    fn put_run(&mut self, run: &Run) -> Result<(), WriteError> {
+        let holder = run_key(run).and_then(|key| self.state.run_keys.get(&key).copied());
+        if holder.is_some_and(|id| id != run.id) {
+            return Err(conflict::run_key(run));
+        }
+        let old = self.state.set_run(run.id, Some(run.clone()));
+        self.note(Change::Run(run.id, old));
+        Ok(())
+    }
+
+    fn append_event(&mut self, event: &Event) -> Result<Seq, StoreError> {
+        let seq = self.state.next_event();
+        self.state.events.push_back(event.clone());
+        self.undo.events.push(LoggedEvent { seq, event: event.clone() });
+        self.note(Change::EventAppended);
+        Ok(seq)
+    }
+
+    fn append_audit(&mut self, row: &AuditRow) -> Result<Seq, StoreError> {
+        let (last, previous) =
+            self.state.audit.last().map_or((Seq(0), CHAIN_START), |logged| (logged.seq, logged.hash));
+        let seq = last.next();
+        let hash = chain_hash(&previous, seq, row);
+        self.state.audit.push(LoggedAudit { seq, row: row.clone(), hash });
+        self.note(Change::AuditAppended);
+        Ok(seq)
+    }
+
+    fn trim_events(&mut self, keep: u64, batch: u64) -> Result<u64, StoreError> {
+        let beyond = (self.state.events.len() as u64).saturating_sub(keep);
+        let count = beyond.min(batch);
+        let gone: VecDeque<Event> = self.state.events.drain(..usize::try_from(count).unwrap_or(0)).collect();
+        self.state.events_trimmed += count;
+        self.note(Change::EventsTrimmed(gone));
+        Ok(count)
+    }
+
+    fn trim_runs(&mut self, before: WallTime, batch: usize) -> Result<Vec<RunId>, StoreError> {
+        let state = &*self.state;
+        let ended = state.ended_runs.iter().take_while(|(at, _)| *at < before).map(|(_, id)| *id);
+        let settled = |id: &RunId| !state.open_runs.contains(id);
+        let gone: Vec<RunId> = ended.filter(settled).take(batch).collect();
+        for id in &gone {
+            let old = self.state.set_run(*id, None);
+            self.note(Change::Run(*id, old));
+        }
+        Ok(gone)
+    }
+}

@@ -1,0 +1,191 @@
+//! Between columns and values. What is stored and cannot be read is `Damaged`, whichever column.
+
+use cortex_core::id::{InviteId, NodeId, RunId, TokenId};
+use cortex_core::name::Name;
+use cortex_core::time::WallTime;
+use rusqlite::types::{FromSql, ToSqlOutput};
+use rusqlite::{Connection, ErrorCode, Params, Row, ToSql, ffi};
+
+use crate::StoreError;
+
+/// SQLite's error as ours.
+pub(super) fn failed(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(error.to_string()),
+        _ => StoreError::Failed(error.to_string()),
+    }
+}
+
+/// Whether a unique index said no.
+pub(super) fn is_unique(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE)
+}
+
+/// Reads at most one row.
+pub(super) fn one<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    decode: impl FnOnce(&mut Columns<'_, '_>) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let mut statement = conn.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query(params).map_err(failed)?;
+    let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
+    decode(&mut Columns { row, at: 0 }).map(Some)
+}
+
+/// Reads all rows.
+pub(super) fn many<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    decode: impl Fn(&mut Columns<'_, '_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = conn.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query(params).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        found.push(decode(&mut Columns { row, at: 0 })?);
+    }
+    Ok(found)
+}
+
+/// Runs a statement that answers nothing. Returns how many rows it changed.
+pub(super) fn execute(conn: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+    conn.prepare_cached(sql)?.execute(params)
+}
+
+/// A count as SQLite takes it for LIMIT.
+pub(super) fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// An unsigned number in SQLite's signed column, bit by bit. Order is kept below 2^63, which is
+/// all that revisions and positions reach.
+pub(super) const fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// A list or map as JSON.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+/// One of our ids as the sixteen bytes of a column.
+pub(super) struct Key<'i>(&'i [u8; 16]);
+
+impl ToSql for Key<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.as_slice()))
+    }
+}
+
+/// The ids, which are alike.
+pub(super) trait Id: Sized {
+    fn key(&self) -> Key<'_>;
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+macro_rules! ids {
+    ($($id:ty),*) => { $(
+        impl Id for $id {
+            fn key(&self) -> Key<'_> {
+                Key(self.as_bytes())
+            }
+            fn read(bytes: &[u8]) -> Option<Self> {
+                Self::from_slice(bytes)
+            }
+        }
+    )* };
+}
+ids!(NodeId, RunId, InviteId, TokenId);
+
+/// The columns of a row, taken one after the other in the order of the query.
+pub(super) struct Columns<'r, 's> {
+    row: &'r Row<'s>,
+    at: usize,
+}
+
+impl Columns<'_, '_> {
+    /// A value that SQLite knows.
+    pub(super) fn take<T: FromSql>(&mut self) -> Result<T, StoreError> {
+        let value = self.row.get(self.at).map_err(|error| self.damaged(&error.to_string()))?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    /// An unsigned number.
+    pub(super) fn number(&mut self) -> Result<u64, StoreError> {
+        self.take::<i64>().map(i64::cast_unsigned)
+    }
+
+    /// An unsigned number or nothing.
+    pub(super) fn optional_number(&mut self) -> Result<Option<u64>, StoreError> {
+        Ok(self.take::<Option<i64>>()?.map(i64::cast_unsigned))
+    }
+
+    /// A moment.
+    pub(super) fn time(&mut self) -> Result<WallTime, StoreError> {
+        self.take().map(WallTime)
+    }
+
+    /// A moment or nothing.
+    pub(super) fn optional_time(&mut self) -> Result<Option<WallTime>, StoreError> {
+        Ok(self.take::<Option<i64>>()?.map(WallTime))
+    }
+
+    /// An id.
+    pub(super) fn id<T: Id>(&mut self) -> Result<T, StoreError> {
+        self.optional_id()?.ok_or_else(|| self.damaged("an id is missing"))
+    }
+
+    /// An id or nothing.
+    pub(super) fn optional_id<T: Id>(&mut self) -> Result<Option<T>, StoreError> {
+        let bytes = self.blob()?.map(|bytes| T::read(bytes));
+        let id = bytes.map(|id| id.ok_or_else(|| self.damaged("an id has not sixteen bytes"))).transpose()?;
+        self.at += 1;
+        Ok(id)
+    }
+
+    /// A hash.
+    pub(super) fn hash(&mut self) -> Result<[u8; 32], StoreError> {
+        let hash = self.blob()?.and_then(|bytes| bytes.try_into().ok());
+        let hash = hash.ok_or_else(|| self.damaged("a hash has not thirty-two bytes"))?;
+        self.at += 1;
+        Ok(hash)
+    }
+
+    /// A name.
+    pub(super) fn name(&mut self) -> Result<Name, StoreError> {
+        self.parsed(|text| Name::parse(text).ok())
+    }
+
+    /// A text of a closed list.
+    pub(super) fn parsed<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
+        let value = self.text().and_then(|text| parse(text).ok_or_else(|| self.damaged("unknown text")))?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    /// A list or map.
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, StoreError> {
+        let value = serde_json::from_str(self.text()?).map_err(|error| self.damaged(&error.to_string()))?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    fn text(&self) -> Result<&str, StoreError> {
+        let value = self.row.get_ref(self.at).map_err(failed)?;
+        value.as_str().map_err(|error| self.damaged(&error.to_string()))
+    }
+
+    fn blob(&self) -> Result<Option<&[u8]>, StoreError> {
+        let value = self.row.get_ref(self.at).map_err(failed)?;
+        value.as_blob_or_null().map_err(|error| self.damaged(&error.to_string()))
+    }
+
+    fn damaged(&self, why: &str) -> StoreError {
+        let column = self.row.as_ref().column_name(self.at).unwrap_or("?");
+        StoreError::Damaged(format!("column {column}: {why}"))
+    }
+}

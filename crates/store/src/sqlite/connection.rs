@@ -1,0 +1,112 @@
+//! The data directory: who owns it, and how connections into it are set up.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::codec::failed;
+use super::migrate;
+use crate::StoreError;
+
+const DATABASE: &str = "cortex.db";
+const LOCK: &str = "cortex.lock";
+/// Another process that looks into the database (a backup) may hold it for a moment.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Statements that each connection keeps ready: more than there are.
+const STATEMENTS: usize = 128;
+
+/// An owned data directory. Nobody else can own it until this is dropped.
+pub(super) struct Place {
+    database: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    /// Creates the directory when it is missing, and takes it.
+    pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
+        create_dir(dir).map_err(|error| io_failed("create", dir, &error))?;
+        let lock_path = dir.join(LOCK);
+        let lock = private_file(&lock_path).map_err(|error| io_failed("open", &lock_path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(dir)),
+            Err(TryLockError::Error(error)) => return Err(io_failed("lock", &lock_path, &error)),
+        }
+        let database = dir.join(DATABASE);
+        private_file(&database)
+            .and_then(|_| sync_dir(dir))
+            .map_err(|error| io_failed("create", &database, &error))?;
+        Ok(Self { database, _lock: lock })
+    }
+
+    /// The connection that writes, with its tables up to date.
+    pub(super) fn connect_writer(&self) -> Result<Connection, StoreError> {
+        let mut conn = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        conn.execute_batch(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             PRAGMA foreign_keys = ON;
+             PRAGMA journal_size_limit = 67108864;
+             PRAGMA wal_autocheckpoint = 2000;
+             PRAGMA cache_size = -65536;",
+        )
+        .map_err(failed)?;
+        migrate::run(&mut conn, migrate::MIGRATIONS)?;
+        Ok(conn)
+    }
+
+    /// A connection that cannot write.
+    pub(super) fn connect_reader(&self) -> Result<Connection, StoreError> {
+        let conn = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -16384;").map_err(failed)?;
+        Ok(conn)
+    }
+
+    fn connect(&self, access: OpenFlags) -> Result<Connection, StoreError> {
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&self.database, flags).map_err(failed)?;
+        conn.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(conn)
+    }
+}
+
+fn in_use(dir: &Path) -> StoreError {
+    StoreError::Failed(format!(
+        "another hub has {} open; stop that hub, or start this one with another `--data-dir`",
+        dir.display()
+    ))
+}
+
+fn io_failed(verb: &str, path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Failed(format!("cannot {verb} {}: {error}", path.display()))
+}
+
+#[cfg(unix)]
+fn create_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+#[cfg(not(unix))]
+fn create_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)
+}
+
+/// Opens or creates a file that only its owner can read. SQLite gives its companions (the
+/// write-ahead log) the rights of the database file.
+fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes the directory's new entries durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,79 @@
+//! One transaction that many writes share: each in a savepoint, one commit for all.
+//!
+//! Never here: the queue, threads, a second try of anything.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rusqlite::Connection;
+
+use super::codec::{execute, failed};
+use super::view::{Heads, Logs, View};
+use crate::{LoggedEvent, StoreError, WriteError, WriteFn};
+
+/// What one write ended with, until the commit.
+pub(super) type Outcome = Result<(), WriteError>;
+
+/// An open transaction. Dropping it without [`Group::commit`] rolls everything back.
+pub(super) struct Group<'c> {
+    conn: &'c Connection,
+    heads: Heads,
+    events: Vec<LoggedEvent>,
+    open: bool,
+}
+
+/// What a commit made public.
+pub(super) struct Committed {
+    pub(super) heads: Heads,
+    pub(super) events: Vec<LoggedEvent>,
+}
+
+impl<'c> Group<'c> {
+    /// Begins; from here on nobody else can write.
+    pub(super) fn begin(conn: &'c Connection, heads: Heads) -> Result<Self, StoreError> {
+        execute(conn, "BEGIN IMMEDIATE", []).map_err(failed)?;
+        Ok(Self { conn, heads, events: Vec::new(), open: true })
+    }
+
+    /// Runs one write. The inner result is its own; the outer one is an error when the whole group
+    /// is lost.
+    pub(super) fn run(&mut self, work: WriteFn) -> Result<Outcome, StoreError> {
+        execute(self.conn, "SAVEPOINT work", []).map_err(failed)?;
+        let mut view = View::new(self.conn, Logs { heads: self.heads, events: Vec::new() });
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut view))).unwrap_or_else(|_| {
+            Err(StoreError::Failed("the write panicked; nothing of it is kept".to_owned()).into())
+        });
+        let Logs { heads, mut events } = view.logs;
+        // SQLite gives the whole transaction up by itself after some errors of the disk.
+        if self.conn.is_autocommit() {
+            self.open = false;
+            let why = outcome.err().map_or_else(|| "SQLite gave it up".to_owned(), |error| error.to_string());
+            return Err(StoreError::Failed(format!("the transaction was lost: {why}")));
+        }
+        if outcome.is_ok() {
+            self.heads = heads;
+            self.events.append(&mut events);
+        } else {
+            execute(self.conn, "ROLLBACK TO work", []).map_err(failed)?;
+        }
+        execute(self.conn, "RELEASE work", []).map_err(failed)?;
+        Ok(outcome)
+    }
+
+    /// Makes all of it durable.
+    pub(super) fn commit(mut self) -> Result<Committed, StoreError> {
+        execute(self.conn, "COMMIT", []).map_err(failed)?;
+        self.open = false;
+        Ok(Committed { heads: self.heads, events: std::mem::take(&mut self.events) })
+    }
+}
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        // A failure leaves the transaction to the end of the connection, which is dropped then.
+        if self.open
+            && let Err(error) = execute(self.conn, "ROLLBACK", [])
+        {
+            tracing::debug!(%error, "the failed group was not rolled back by hand");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Nodes.
+
+use std::sync::LazyLock;
+
+use cortex_core::id::{Epoch, NodeId};
+use cortex_core::name::Name;
+use cortex_core::node::{Facts, Node};
+use cortex_core::time::WallTime;
+use rusqlite::{Connection, params};
+
+use super::super::codec::{Columns, Id, execute, failed, is_unique, json, many, one, signed};
+use super::upsert;
+use crate::{StoreError, WriteError, conflict};
+
+macro_rules! columns {
+    () => {
+        "id, name, labels, os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, key_hash, \
+         epoch, joined_at, last_seen_at, quarantined, removed_at"
+    };
+}
+
+const BY_ID: &str = concat!("SELECT ", columns!(), " FROM nodes WHERE id = ?1");
+const BY_NAME: &str = concat!("SELECT ", columns!(), " FROM nodes WHERE name = ?1 AND removed_at IS NULL");
+const LIVE: &str = concat!("SELECT ", columns!(), " FROM nodes WHERE removed_at IS NULL ORDER BY name");
+const NEXT_EPOCH: &str = "UPDATE nodes SET epoch = epoch + 1 WHERE id = ?1 RETURNING epoch";
+const OBSERVE: &str = "UPDATE nodes SET last_seen_at = ?2 WHERE id = ?1";
+static PUT: LazyLock<String> = LazyLock::new(|| upsert("nodes", columns!()));
+
+pub(in super::super) fn get(conn: &Connection, id: NodeId) -> Result<Option<Node>, StoreError> {
+    one(conn, BY_ID, [id.key()], decode)
+}
+
+pub(in super::super) fn named(conn: &Connection, name: &Name) -> Result<Option<Node>, StoreError> {
+    one(conn, BY_NAME, [name.as_str()], decode)
+}
+
+pub(in super::super) fn live(conn: &Connection) -> Result<Vec<Node>, StoreError> {
+    many(conn, LIVE, [], decode)
+}
+
+pub(in super::super) fn put(conn: &Connection, node: &Node) -> Result<(), WriteError> {
+    let facts = &node.facts;
+    let params = params![
+        node.id.key(),
+        node.name.as_str(),
+        json(&node.labels)?,
+        facts.os,
+        facts.arch,
+        facts.hostname,
+        facts.version,
+        facts.sandbox,
+        facts.cpus,
+        signed(facts.memory_bytes),
+        json(&facts.tools)?,
+        node.key_hash.as_slice(),
+        signed(node.epoch.0),
+        node.joined_at.0,
+        node.last_seen_at.map(|at| at.0),
+        node.quarantined,
+        node.removed_at.map(|at| at.0),
+    ];
+    match execute(conn, &PUT, params) {
+        Ok(_) => Ok(()),
+        Err(error) if is_unique(&error) => Err(conflict::node_name(node)),
+        Err(error) => Err(failed(error).into()),
+    }
+}
+
+pub(in super::super) fn next_epoch(conn: &Connection, id: NodeId) -> Result<Option<Epoch>, StoreError> {
+    one(conn, NEXT_EPOCH, [id.key()], |row| row.number().map(Epoch))
+}
+
+pub(in super::super) fn observe(conn: &Connection, seen: &[(NodeId, WallTime)]) -> Result<(), StoreError> {
+    let mut statement = conn.prepare_cached(OBSERVE).map_err(failed)?;
+    for (id, at) in seen {
+        statement.execute(params![id.key(), at.0]).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
+    Ok(Node {
+        id: row.id()?,
+        name: row.name()?,
+        labels: row.json()?,
+        facts: Facts {
+            os: row.take()?,
+            arch: row.take()?,
+            hostname: row.take()?,
+            version: row.take()?,
+            sandbox: row.take()?,
+            cpus: row.take()?,
+            memory_bytes: row.number()?,
+            tools: row.json()?,
+        },
+        key_hash: row.hash()?,
+        epoch: row.number().map(Epoch)?,
+        joined_at: row.time()?,
+        last_seen_at: row.optional_time()?,
+        quarantined: row.take()?,
+        removed_at: row.optional_time()?,
+    })
+}

@@ -1,0 +1,180 @@
+//! The port's two views of a connection: [`Read`] over any, [`Tx`] over the writer's.
+
+use cortex_core::audit::AuditRow;
+use cortex_core::event::Event;
+use cortex_core::id::{Epoch, Generation, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::invite::Invite;
+use cortex_core::name::Name;
+use cortex_core::node::Node;
+use cortex_core::policy::Policy;
+use cortex_core::run::Run;
+use cortex_core::time::WallTime;
+use cortex_core::token::Token;
+use rusqlite::Connection;
+
+use super::codec::one;
+use super::rows::{audit, events, invites, nodes, policies, runs, tokens};
+use crate::chain::chain_hash;
+use crate::{AuditFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError, Tx, WriteError};
+
+const GENERATION: &str = "SELECT value FROM numbers WHERE name = 'generation'";
+
+/// Ends of the two logs, so that appending needs no query. True of the connection's transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Heads {
+    event: Seq,
+    audit: Seq,
+    audit_hash: [u8; 32],
+}
+
+impl Heads {
+    /// As they are stored.
+    pub(super) fn load(conn: &Connection) -> Result<Self, StoreError> {
+        let (_, event) = events::span(conn)?;
+        let (audit, audit_hash) = audit::head(conn)?;
+        Ok(Self { event, audit, audit_hash })
+    }
+}
+
+/// What a transaction has done to the logs.
+pub(super) struct Logs {
+    pub(super) heads: Heads,
+    pub(super) events: Vec<LoggedEvent>,
+}
+
+/// A connection within a transaction; `L` is nothing for reading and [`Logs`] for writing.
+pub(super) struct View<'c, L> {
+    conn: &'c Connection,
+    pub(super) logs: L,
+}
+
+impl<'c, L> View<'c, L> {
+    pub(super) const fn new(conn: &'c Connection, logs: L) -> Self {
+        Self { conn, logs }
+    }
+}
+
+impl<L> Read for View<'_, L> {
+    fn generation(&self) -> Result<Generation, StoreError> {
+        let generation = one(self.conn, GENERATION, [], |row| row.number().map(Generation))?;
+        generation.ok_or_else(|| StoreError::Damaged("the number `generation` is missing".to_owned()))
+    }
+
+    fn node(&self, id: NodeId) -> Result<Option<Node>, StoreError> {
+        nodes::get(self.conn, id)
+    }
+
+    fn node_named(&self, name: &Name) -> Result<Option<Node>, StoreError> {
+        nodes::named(self.conn, name)
+    }
+
+    fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        nodes::live(self.conn)
+    }
+
+    fn invite(&self, id: InviteId) -> Result<Option<Invite>, StoreError> {
+        invites::get(self.conn, id)
+    }
+
+    fn invites(&self, limit: usize) -> Result<Vec<Invite>, StoreError> {
+        invites::newest(self.conn, limit)
+    }
+
+    fn token(&self, id: TokenId) -> Result<Option<Token>, StoreError> {
+        tokens::get(self.conn, id)
+    }
+
+    fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        tokens::newest(self.conn)
+    }
+
+    fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError> {
+        policies::get(self.conn, node)
+    }
+
+    fn policies(&self) -> Result<Vec<Policy>, StoreError> {
+        policies::live(self.conn)
+    }
+
+    fn run(&self, id: RunId) -> Result<Option<Run>, StoreError> {
+        runs::get(self.conn, id)
+    }
+
+    fn run_by_key(&self, caller: &str, node: NodeId, key: &str) -> Result<Option<Run>, StoreError> {
+        runs::by_key(self.conn, caller, node, key)
+    }
+
+    fn runs(&self, filter: &RunFilter, limit: usize) -> Result<Vec<Run>, StoreError> {
+        runs::list(self.conn, filter, limit)
+    }
+
+    fn open_runs(&self) -> Result<Vec<Run>, StoreError> {
+        runs::open(self.conn)
+    }
+
+    fn events(&self, after: Seq, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        events::after(self.conn, after, limit)
+    }
+
+    fn events_span(&self) -> Result<(Seq, Seq), StoreError> {
+        events::span(self.conn)
+    }
+
+    fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<LoggedAudit>, StoreError> {
+        audit::list(self.conn, filter, limit)
+    }
+}
+
+impl Tx for View<'_, Logs> {
+    fn put_node(&mut self, node: &Node) -> Result<(), WriteError> {
+        nodes::put(self.conn, node)
+    }
+
+    fn next_epoch(&mut self, id: NodeId) -> Result<Option<Epoch>, StoreError> {
+        nodes::next_epoch(self.conn, id)
+    }
+
+    fn observe_nodes(&mut self, seen: &[(NodeId, WallTime)]) -> Result<(), StoreError> {
+        nodes::observe(self.conn, seen)
+    }
+
+    fn put_invite(&mut self, invite: &Invite) -> Result<(), StoreError> {
+        invites::put(self.conn, invite)
+    }
+
+    fn put_token(&mut self, token: &Token) -> Result<(), WriteError> {
+        tokens::put(self.conn, token)
+    }
+
+    fn put_policy(&mut self, policy: &Policy) -> Result<(), WriteError> {
+        policies::put(self.conn, policy)
+    }
+
+    fn put_run(&mut self, run: &Run) -> Result<(), WriteError> {
+        runs::put(self.conn, run)
+    }
+
+    fn append_event(&mut self, event: &Event) -> Result<Seq, StoreError> {
+        let seq = self.logs.heads.event.next();
+        events::append(self.conn, seq, event)?;
+        self.logs.heads.event = seq;
+        self.logs.events.push(LoggedEvent { seq, event: event.clone() });
+        Ok(seq)
+    }
+
+    fn append_audit(&mut self, row: &AuditRow) -> Result<Seq, StoreError> {
+        let seq = self.logs.heads.audit.next();
+        let hash = chain_hash(&self.logs.heads.audit_hash, seq, row);
+        audit::append(self.conn, seq, row, &hash)?;
+        (self.logs.heads.audit, self.logs.heads.audit_hash) = (seq, hash);
+        Ok(seq)
+    }
+
+    fn trim_events(&mut self, keep: u64, batch: u64) -> Result<u64, StoreError> {
+        events::trim(self.conn, keep, batch)
+    }
+
+    fn trim_runs(&mut self, before: WallTime, batch: usize) -> Result<Vec<RunId>, StoreError> {
+        runs::trim(self.conn, before, batch)
+    }
+}
