@@ -1,11 +1,12 @@
 //! `cortex audit ls|get|export`.
 
-use cortex_core::limits::PAGE_ITEMS_MAX;
+use cortex_core::Code;
 use cortex_wire::http::{AuditView, Page};
+use http::Method;
 
 use super::{Context, args};
-use crate::client::{Client, encode};
-use crate::error::Result;
+use crate::client::{Call, Client, NDJSON};
+use crate::error::{Failure, Result};
 
 /// Read the append-only log of everything that was asked, allowed and refused.
 #[derive(clap::Args, Debug)]
@@ -46,7 +47,7 @@ impl Audit {
                 output.list(&rows, &head, row, "The audit log is empty.")
             }
             Action::Get { seq } => {
-                let row: AuditView = client.get(&format!("/audit/{seq}")).await?;
+                let row = one(&mut client, seq).await?;
                 let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
                 output.facts(
                     &row,
@@ -84,16 +85,25 @@ fn row(row: &AuditView) -> Vec<String> {
     ]
 }
 
-/// Page by page, so that a long log needs no memory.
+/// The row of that number: the first one after the number before it.
+async fn one(client: &mut Client, seq: u64) -> Result<AuditView> {
+    let before = seq.saturating_sub(1);
+    let page: Page<AuditView> = client.get(&format!("/audit?cursor={before}&limit=1")).await?;
+    page.items.into_iter().find(|row| row.seq == seq).ok_or_else(|| {
+        Failure::new(
+            Code::NotFound,
+            format!("There is no audit row {seq}."),
+            "List the rows with `cortex audit ls` and use one of those numbers.",
+        )
+    })
+}
+
+/// Line by line, so that a long log needs no memory. What was cut off is an error.
 async fn export(client: &mut Client, context: &Context) -> Result {
-    let mut cursor: Option<String> = None;
-    loop {
-        let after = cursor.as_deref().map(|cursor| format!("&cursor={}", encode(cursor))).unwrap_or_default();
-        let page: Page<AuditView> = client.get(&format!("/audit?limit={PAGE_ITEMS_MAX}{after}")).await?;
-        page.items.iter().try_for_each(|row| context.output.json(row))?;
-        if page.next_cursor.is_none() || page.next_cursor == cursor {
-            return Ok(());
-        }
-        cursor = page.next_cursor;
+    let call = Call::default().accept(NDJSON);
+    let mut lines = client.lines(Method::GET, "/audit/export", call).await?;
+    while let Some(row) = lines.json::<AuditView>().await? {
+        context.output.json(&row)?;
     }
+    Ok(())
 }

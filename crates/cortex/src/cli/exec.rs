@@ -208,7 +208,7 @@ async fn to_the_end(
     };
     if !watch.open().is_empty() {
         context.output.say("The connection to the hub broke; the runs go on. Connecting again …");
-        follow_all(client, watch, true).await?;
+        follow_all(client, watch).await?;
         context.output.say("Connected again; nothing of the output was lost or doubled.");
     } else if watch.is_empty() {
         return Err(broke.unwrap_or_else(nothing_said).way("look", "cortex run ls".to_owned()));

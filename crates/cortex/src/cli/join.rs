@@ -48,7 +48,7 @@ impl Join {
         if self.no_start {
             if output.json {
                 return output.json(&json!({
-                    "joined": true, "node": enrolled.name, "node_id": enrolled.node_id, "data_dir": data_dir,
+                    "joined": true, "node": enrolled.name, "node_id": enrolled.node_id.to_string(), "data_dir": data_dir,
                 }));
             }
             output.line(&format!("{} has joined as {}.", enrolled.name, enrolled.node_id))?;

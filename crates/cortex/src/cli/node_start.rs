@@ -15,9 +15,10 @@ pub(crate) async fn run(context: &Context, config: &Config) -> Result {
     let mut interrupt = Interrupt::new()?;
     let shutdown = CancellationToken::new();
     let output = context.output;
+    let data_dir = config.path("node.data_dir");
     let path = config.get("node.path").map(|value| value.text.clone());
     let attached = move |attached: Attached| announce(output, &attached);
-    let node = node::run(config.path("node.data_dir"), path, None, shutdown.clone(), attached);
+    let node = node::run(&data_dir, path, None, shutdown.clone(), attached);
     tokio::pin!(node);
     tokio::select! {
         result = &mut node => return Ok(result?),
@@ -34,8 +35,8 @@ pub(crate) async fn run(context: &Context, config: &Config) -> Result {
 fn announce(output: Output, attached: &Attached) {
     let told = if output.json {
         output.json(&json!({
-            "attached": true, "node": attached.node, "node_id": attached.node_id,
-            "epoch": attached.epoch, "sandbox": attached.sandbox,
+            "attached": true, "node": attached.node, "node_id": attached.node_id.to_string(),
+            "epoch": attached.epoch.0, "sandbox": attached.sandbox,
         }))
     } else {
         output.line(&format!(

@@ -1,5 +1,6 @@
 //! `cortex run ls|get|logs|cancel|rerun`.
 
+use cortex_core::run::RunState;
 use cortex_core::stream::Stream;
 use cortex_wire::http::{RunCancel, RunRequest, RunView, RunsAccepted};
 use serde_json::json;
@@ -161,10 +162,34 @@ async fn logs(
     let mut interrupt = Interrupt::new()?;
     let mut watch = Watch::new(Show::new(context.output, false, only), true);
     watch.add(&run.id, &run.node);
+    let over = RunState::parse(&run.state).is_some_and(RunState::is_final);
+    let shown = async {
+        if follow || over {
+            follow_all(client, &mut watch).await
+        } else {
+            so_far(client, &mut watch, &run).await
+        }
+    };
     tokio::select! {
-        result = follow_all(client, &mut watch, follow) => result,
+        result = shown => result,
         status = interrupt.wait() => Err(Failure::Exit(status)),
     }
+}
+
+/// What there is of a run that goes on: one stream after the other, up to where they are.
+async fn so_far(client: &Client, watch: &mut Watch, run: &RunView) -> Result {
+    for (stream, bytes) in [(Stream::Stdout, run.stdout_bytes), (Stream::Stderr, run.stderr_bytes)] {
+        if bytes > 0 {
+            let at = format!("{}/output?stream={}", path(&run.id), stream.as_str());
+            let mut body = client.another().body(&at).await?;
+            let mut offset = 0;
+            while let Some(piece) = body.piece().await? {
+                watch.output(&run.id, &run.node, stream, offset, &piece)?;
+                offset += piece.len() as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn rerun(context: &Context, client: &mut Client, id: &str) -> Result {

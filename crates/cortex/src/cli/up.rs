@@ -78,7 +78,7 @@ async fn stay(
             tracing::debug!("the node is attached again");
         }
     };
-    let running = node::run(node_dir, None, Some(hub.grpc.to_string()), shutdown, on_attached);
+    let running = node::run(&node_dir, None, Some(hub.grpc.to_string()), shutdown, on_attached);
     tokio::pin!(running);
     let first = tokio::select! {
         ended = &mut running => return Ok(ended?),
@@ -120,7 +120,7 @@ async fn show_first(context: &Context, client: &mut Client, hub: &Running, node:
     if output.json {
         return output.json(&json!({
             "up": true, "http": url, "grpc": hub.grpc.to_string(), "token_file": hub.token_file, "node": node.node,
-            "node_id": node.node_id, "first": {"argv": FIRST, "exit": status, "ms": took.as_secs_f64() * 1000.0},
+            "node_id": node.node_id.to_string(), "first": {"argv": FIRST, "exit": status, "ms": took.as_secs_f64() * 1000.0},
         }));
     }
     let milliseconds = took.as_secs_f64() * 1000.0;

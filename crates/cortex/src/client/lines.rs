@@ -58,6 +58,21 @@ impl Lines {
         }
     }
 
+    /// The next bytes as they come, for a body that has no lines.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => return Err(super::broken(&error.to_string())),
+            }
+        }
+    }
+
     fn take_line(&mut self) -> Option<Bytes> {
         let Some(found) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
             self.searched = self.buffer.len();

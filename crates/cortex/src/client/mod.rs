@@ -158,6 +158,11 @@ impl Client {
         Ok(Lines::new(response.into_body()))
     }
 
+    /// The body of a `GET` as bytes, piece by piece.
+    pub(crate) async fn body(&mut self, path: &str) -> Result<Lines> {
+        self.lines(Method::GET, path, Call::default().accept(OCTETS)).await
+    }
+
     /// The event stream, from the newest event or after the one that is named.
     pub(crate) async fn events(&mut self, last_event_id: Option<&str>) -> Result<ServerEvents> {
         let mut call = Call::default().accept(EVENT_STREAM);

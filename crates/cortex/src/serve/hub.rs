@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use cortex_core::{Code, Refusal};
+use cortex_core::Refusal;
+use cortex_hub::hub::{Config, Hub, StoreKind};
 
 /// What a hub is started with.
 #[derive(Clone, Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Settings {
 
 /// A hub whose ports listen.
 pub(crate) struct Running {
+    hub: Hub,
     /// Where its API listens.
     pub(crate) http: SocketAddr,
     /// Where nodes dial in.
@@ -31,18 +33,22 @@ pub(crate) struct Running {
 }
 
 /// Starts it; returns once both ports listen.
-#[expect(clippy::unused_async, reason = "the hub crate is merged into this place")]
 pub(crate) async fn start(settings: Settings) -> Result<Running, Refusal> {
-    Err(Refusal::new(Code::Internal, format!("There is no hub in this build: {settings:?}.")))
+    let Settings { data_dir, http, grpc, public_url, allow_plain_http } = settings;
+    let store = StoreKind::Sqlite;
+    let hub = Hub::start(Config { data_dir, http, grpc, public_url, store, allow_plain_http }).await?;
+    let started = hub.started().clone();
+    Ok(Running { hub, http: started.http, grpc: started.grpc, token_file: started.token_file })
 }
 
 impl Running {
     /// Waits until it fails.
     pub(crate) async fn failed(&self) -> Refusal {
-        std::future::pending().await
+        self.hub.failed().await
     }
 
     /// Ends it after what it has accepted is durable.
-    #[expect(clippy::unused_async, reason = "the hub crate is merged into this place")]
-    pub(crate) async fn stop(self) {}
+    pub(crate) async fn stop(self) {
+        self.hub.stop().await;
+    }
 }

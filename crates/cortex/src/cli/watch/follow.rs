@@ -22,14 +22,13 @@ const WAIT_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before another try.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Shows all open runs of `watch` to their ends. With `follow` unset it stops where the kept
-/// output stops.
-pub(crate) async fn follow_all(client: &Client, watch: &mut Watch, follow: bool) -> Result {
+/// Shows all open runs of `watch` to their ends.
+pub(crate) async fn follow_all(client: &Client, watch: &mut Watch) -> Result {
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
     let mut followers = JoinSet::new();
     for (run_id, _, shown) in watch.open() {
         let (client, events) = (client.another(), events.clone());
-        followers.spawn(Follower { client, run_id, shown, events, follow }.run());
+        followers.spawn(Follower { client, run_id, shown, events }.run());
     }
     drop(events);
     while let Some(event) = heard.recv().await {
@@ -52,7 +51,6 @@ struct Follower {
     run_id: String,
     shown: Positions,
     events: mpsc::Sender<RunEvent>,
-    follow: bool,
 }
 
 impl Follower {
@@ -79,10 +77,10 @@ impl Follower {
         }
     }
 
-    /// Reads one stream. `true` when the run is over, or when all that is wanted was read.
+    /// Reads one stream. `true` when the run is over, or nobody listens any more.
     async fn once(&mut self) -> Result<bool> {
         let id = encode(&self.run_id);
-        let path = format!("/runs/{id}/output?from={}&follow={}", self.shown.total(), self.follow);
+        let path = format!("/runs/{id}/output?from={}&follow=true", self.shown.total());
         let mut lines = self.client.lines(Method::GET, &path, Call::default().accept(NDJSON)).await?;
         while let Some(event) = lines.json::<RunEvent>().await? {
             self.note(&event);
@@ -91,7 +89,7 @@ impl Follower {
                 return Ok(true);
             }
         }
-        Ok(!self.follow)
+        Ok(false)
     }
 
     fn note(&mut self, event: &RunEvent) {

@@ -65,7 +65,7 @@ impl Watch {
             RunEvent::Output { run_id, node, stream, offset, data, data_base64 } => {
                 let bytes = bytes_of(data, data_base64)?;
                 let stream = Stream::parse(&stream).unwrap_or(Stream::Stdout);
-                self.output(&run_id, &node, stream, offset, bytes)
+                self.output(&run_id, &node, stream, offset, &bytes)
             }
             RunEvent::Lost { run_id, node, stdout, stderr } => {
                 self.add(&run_id, &node);
@@ -135,13 +135,14 @@ impl Watch {
         &self.outcomes
     }
 
-    fn output(
+    /// Shows what is new of a piece of output.
+    pub(crate) fn output(
         &mut self,
         run_id: &str,
         node: &str,
         stream: Stream,
         offset: u64,
-        bytes: Cow<'_, [u8]>,
+        bytes: &[u8],
     ) -> Result {
         self.add(run_id, node);
         let Some(track) = self.runs.get_mut(run_id) else { return Ok(()) };
