@@ -9,9 +9,14 @@ use crate::child::{Said, Task, rounds, serve_if_child, stored};
 #[test]
 fn acknowledged_writes_survive_kill_9() {
     serve_if_child(|| {});
-    let dir = TempDir::new().expect("a temporary directory");
+    let mut dir = TempDir::new().expect("a temporary directory");
     let mut acked = std::collections::BTreeSet::new();
     for round in 0..rounds(6) {
+        // Each round reads all that is there: what grows without end takes long.
+        if round % 20 == 19 {
+            dir = TempDir::new().expect("a temporary directory");
+            acked.clear();
+        }
         let task = Task { dir: dir.path(), first: round * 1_000_000 + 1, count: 100_000, callers: 8 };
         let enough = usize::try_from(RandomState::new().build_hasher().finish() % 300).expect("small");
         let mut child = task.start("kill::acknowledged_writes_survive_kill_9", &[]);
@@ -50,13 +55,12 @@ fn acknowledged_writes_survive_an_abort_at_every_failpoint() {
         .expect("a failpoint");
     });
     for point in ["store::before_commit", "store::after_commit", "store::before_answer"] {
-        let dir = TempDir::new().expect("a temporary directory");
         for round in 0..rounds(4) {
+            let dir = TempDir::new().expect("a temporary directory");
             let task = Task { dir: dir.path(), first: round * 1_000_000 + 1, count: 100_000, callers: 8 };
-            let before = stored(dir.path()).len();
             let mut child = task.start(
                 "kill::acknowledged_writes_survive_an_abort_at_every_failpoint",
-                &[(POINT, point.to_owned()), (NTH, (round * 7).to_string())],
+                &[(POINT, point.to_owned()), (NTH, (round * 7 % 150).to_string())],
             );
             let said = Said::read(&mut child, |_, _| {});
             let status = child.wait().expect("it ended");
@@ -64,7 +68,7 @@ fn acknowledged_writes_survive_an_abort_at_every_failpoint() {
             let stored = stored(dir.path());
             assert!(said.acked.is_subset(&stored), "{point}: {:?}", said.acked.difference(&stored));
             if point != "store::before_commit" {
-                assert!(stored.len() - before > said.acked.len(), "{point}: committed, and not answered");
+                assert!(stored.len() > said.acked.len(), "{point}: committed, and not answered");
             }
             if point == "store::before_answer" {
                 assert!(said.heard.len() > said.acked.len(), "{point}: heard, and not answered");
