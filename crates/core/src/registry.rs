@@ -142,3 +142,71 @@ impl Registry {
         times.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeId {
+        NodeId::mint(1, &[1; 10])
+    }
+
+    /// Link and epoch by the same number.
+    fn attach(registry: &mut Registry, number: u64, instance: u64, at: u64) -> Attached {
+        registry.attach(node(), LinkId(number), Epoch(number), instance, Timestamp(at))
+    }
+
+    #[test]
+    fn a_stale_farewell_does_not_evict_the_successor() {
+        let mut registry = Registry::new();
+        assert_eq!(attach(&mut registry, 1, 9, 0), Attached::Online { displaced: None });
+        assert_eq!(attach(&mut registry, 2, 9, 0), Attached::Online { displaced: Some(LinkId(1)) });
+        assert!(!registry.detach(node(), LinkId(1)));
+        assert_eq!(registry.get(node()).map(|presence| presence.link), Some(LinkId(2)));
+        assert!(registry.detach(node(), LinkId(2)) && !registry.detach(node(), LinkId(2)));
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_lower_epoch_never_comes_online_even_after_the_higher_one_left() {
+        let mut registry = Registry::new();
+        attach(&mut registry, 5, 9, 0);
+        assert_eq!(attach(&mut registry, 4, 9, 0), Attached::Stale);
+        registry.detach(node(), LinkId(5));
+        assert_eq!(attach(&mut registry, 4, 9, 0), Attached::Stale);
+        assert_eq!(attach(&mut registry, 5, 9, 0), Attached::Stale);
+        assert_eq!(registry.remove(node()), None);
+    }
+
+    #[test]
+    fn the_third_takeover_by_another_process_in_the_window_is_a_clone() {
+        let mut registry = Registry::new();
+        let answers: Vec<Attached> = (1..=4).map(|n| attach(&mut registry, n, n % 2, n * 1_000)).collect();
+        assert_eq!(answers[3], Attached::Cloned { displaced: LinkId(3) });
+        assert!(matches!(answers[2], Attached::Online { .. }) && registry.get(node()).is_none());
+    }
+
+    #[test]
+    fn takeovers_spread_over_time_or_by_one_process_are_no_clone() {
+        let mut registry = Registry::new();
+        for n in 1..=20 {
+            let answer = attach(&mut registry, n, n % 2, n * TAKEOVER_WINDOW_MS / 2);
+            assert!(matches!(answer, Attached::Online { .. }), "{n}");
+        }
+        for n in 21..=40 {
+            assert!(matches!(attach(&mut registry, n, 0, 20 * TAKEOVER_WINDOW_MS), Attached::Online { .. }));
+        }
+    }
+
+    #[test]
+    fn counts_of_takeovers_leave_when_their_window_is_over() {
+        let mut registry = Registry::new();
+        attach(&mut registry, 1, 1, 0);
+        attach(&mut registry, 2, 2, 10);
+        assert_eq!(registry.entries(), 2);
+        let (at, _) = registry.poll_timeout().expect("a window is open");
+        assert_eq!(at, Timestamp(10 + TAKEOVER_WINDOW_MS));
+        registry.handle_timeout(at);
+        assert_eq!((registry.entries(), registry.poll_timeout()), (1, None));
+    }
+}

@@ -60,6 +60,14 @@ pub(crate) enum Happened {
         epoch: u64,
         effect: bool,
     },
+    /// A frame of a link that another had superseded had an effect at the hub.
+    LateFrame {
+        node: usize,
+    },
+    /// A node contradicted itself.
+    Rude {
+        node: usize,
+    },
     /// Output went to the log; whether it was the right bytes at the right place.
     Appended {
         run: RunId,
@@ -154,6 +162,10 @@ fn fenced(history: &[(u64, Happened)]) -> Vec<String> {
             }
             Happened::Welcomed { node, epoch } if welcomed.insert(*node, *epoch) >= Some(*epoch) => {
                 found.push(format!("I3: node {node} took the old epoch {epoch} (at {at} ms)"));
+            }
+            Happened::Rude { node } => drop(stale.insert(*node)),
+            Happened::LateFrame { node } => {
+                found.push(format!("I3: a frame of an old link of node {node} had an effect (at {at} ms)"));
             }
             Happened::LinkBroken { node } if !stale.contains(node) => {
                 found.push(format!("I5: an honest node {node} was taken for broken (at {at} ms)"));

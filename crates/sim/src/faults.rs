@@ -36,6 +36,8 @@ pub(crate) enum Transition {
     RefusingStore { ms: u64 },
     /// Frames of older links arrive on the newest.
     Replay { node: usize },
+    /// A node sends output that does not follow.
+    Rude { node: usize },
 }
 
 /// The fate of a seed: moments and transitions, in order.
@@ -69,7 +71,7 @@ fn work(random: &mut Random, nodes: usize) -> Transition {
 fn fault(random: &mut Random, nodes: usize) -> Transition {
     let node = random.index(nodes);
     let (power, silent) = (random.chance(50), random.chance(40));
-    match random.between(0, 15) {
+    match random.between(0, 17) {
         0 | 1 => Transition::HubCrash { power, silent, down_ms: random.between(10, 8_000) },
         2 | 3 => Transition::NodeCrash { node, power, silent, down_ms: random.between(10, 15_000) },
         4 => Transition::Flap { node },
@@ -84,6 +86,7 @@ fn fault(random: &mut Random, nodes: usize) -> Transition {
         },
         13 => Transition::SlowStore { delay: random.between(50, 30_000), ms: random.between(100, 20_000) },
         14 => Transition::RefusingStore { ms: random.between(100, 8_000) },
-        _ => Transition::Replay { node },
+        15 => Transition::Replay { node },
+        _ => Transition::Rude { node },
     }
 }

@@ -189,10 +189,11 @@ impl Hub {
         }
         // What a reader still holds of a link that is over goes the same way: it is the machine
         // of the runs that must know which link is the current one.
-        let Some(end) = self.links.get_mut(&link).filter(|end| end.open) else {
-            self.runs[node].handle(link, message);
+        if !self.links.get(&link).is_some_and(|end| end.open) {
+            self.late_frame(node, link, message, cx);
             return;
-        };
+        }
+        let Some(end) = self.links.get_mut(&link) else { return };
         if let Err(refusal) = end.machine.handle(&message, now) {
             self.close(link, refusal, cx);
             return;
@@ -212,6 +213,20 @@ impl Hub {
             | ToHub::InputTaken { .. }
             | ToHub::Refused { .. }
             | ToHub::Renew { .. } => self.runs[node].handle(link, message),
+        }
+    }
+
+    /// A frame of a link that is closed here. It may do nothing once another link took over.
+    fn late_frame(&mut self, node: usize, link: LinkId, message: ToHub, cx: &mut Context) {
+        self.carry_out(cx);
+        let runs = &mut self.runs[node];
+        let superseded = runs.link() != Some(link);
+        runs.handle(link, message);
+        while let Some(action) = self.runs[node].poll_action() {
+            if superseded {
+                cx.note(Happened::LateFrame { node });
+            }
+            self.act(node, action, cx);
         }
     }
 

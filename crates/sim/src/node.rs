@@ -156,6 +156,17 @@ impl Node {
         }
     }
 
+    /// Sends garbage for a run that lives: beyond a gap, or at an offset that cannot be.
+    pub(crate) fn be_rude(&mut self, cx: &mut Context) {
+        let Some(link) = self.link().filter(|_| self.runs.is_linked()) else { return };
+        let Some((run, process)) = self.processes.first_key_value() else { return };
+        cx.note(Happened::Rude { node: self.index });
+        let beyond = if cx.random.chance(50) { 500 } else { 0 };
+        let (position, offset) = (process.written.total() + beyond, process.written.stdout + beyond + 1);
+        let data = Bytes::from_static(b"garbage");
+        cx.to_hub(link, ToHub::Output(Frame { run: *run, stream: Stream::Stdout, position, offset, data }));
+    }
+
     /// A frame of an older link comes on the one that is here.
     pub(crate) fn replay(&mut self, envelope: Envelope<ToNode>, cx: &mut Context) {
         let older = envelope.epoch < self.runs.numbers().1;

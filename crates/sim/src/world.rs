@@ -185,6 +185,7 @@ impl World {
             Transition::SlowLinks { node, delay, ms } => cx.slow[node] = (now + ms, delay),
             Transition::SlowStore { delay, ms } => self.hub.slow_store = (now + ms, delay),
             Transition::RefusingStore { ms } => self.hub.refusing_until = now + ms,
+            Transition::Rude { node } => self.nodes[node].be_rude(cx),
             Transition::Replay { node } => {
                 let recorded = cx.recorded[node].clone();
                 let begin = if recorded.is_empty() { 0 } else { cx.random.index(recorded.len()) };
@@ -222,7 +223,8 @@ impl World {
             | Transition::SlowLinks { .. }
             | Transition::SlowStore { .. }
             | Transition::RefusingStore { .. }
-            | Transition::Replay { .. } => return,
+            | Transition::Replay { .. }
+            | Transition::Rude { .. } => return,
         };
         self.hub.submit(job, cx);
     }
