@@ -154,7 +154,7 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         match asked {
             Some(ms) => ms.saturating_add(random % (ms / 2 + 1)),
-            None => BACKOFF_MS_MIN / 2 + random % ceiling,
+            None => (BACKOFF_MS_MIN / 2 + random % ceiling).min(BACKOFF_MS_MAX),
         }
     }
 }

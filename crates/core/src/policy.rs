@@ -138,7 +138,7 @@ impl Policy {
         now: WallTime,
     ) -> Result<&'static str, Refusal> {
         let program = spec.argv.first().map_or("", String::as_str);
-        if self.deny.iter().any(|denied| denied == program || denied == base_name(program)) {
+        if self.deny.iter().any(|denied| denies(denied, program)) {
             return Err(self.denied(program, node_name, "exec.deny", now));
         }
         if self.mode == Mode::Permissive {
@@ -196,17 +196,46 @@ impl Policy {
         if some.is_empty() {
             some.push("(nothing)");
         }
+        let others = match (rule, is_plain(&program)) {
+            ("exec.deny", _) => {
+                "It is denied whatever is allowed; only an administrator can change that.".to_owned()
+            }
+            (_, true) => {
+                format!("Or an administrator runs `cortex policy allow {node_name} {program} --for 1h`.")
+            }
+            // A command to copy must not carry what somebody else put into it.
+            (_, false) => "Or ask an administrator; no shell text is parsed, so give one program.".to_owned(),
+        };
         Refusal::new(Code::PolicyDenied, message)
-            .hint(format!(
-                "Use one of: {}. Or an administrator runs `cortex policy allow {node_name} {program} --for 1h`. Do not retry unchanged.",
-                some.join(", ")
-            ))
+            .hint(format!("Use one of: {}. {others} Do not retry unchanged.", some.join(", ")))
             .detail("rule", rule)
     }
 }
 
-fn base_name(program: &str) -> &str {
-    program.rsplit('/').next().unwrap_or(program)
+/// A denied name is meant wherever the program lies. A denied path is meant however it is spelt,
+/// and by its bare name, which may be looked up to it.
+fn denies(denied: &str, program: &str) -> bool {
+    let (denied, program) = (components(denied), components(program));
+    if denied.len() > 1 && program.len() > 1 { denied == program } else { denied.last() == program.last() }
+}
+
+/// `/usr/./bin/../bin//ls` as `["", "usr", "bin", "ls"]`; a bare name as itself.
+fn components(path: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = path.starts_with('/').then_some("").into_iter().collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.len() > 1 => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    parts
+}
+
+/// Whether a program's text may stand in a command line that somebody copies.
+fn is_plain(program: &str) -> bool {
+    program.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'+' | b'-'))
+        && !program.starts_with('-')
 }
 
 fn owned(lists: &[&[&str]]) -> Vec<String> {

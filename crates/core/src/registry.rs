@@ -130,6 +130,9 @@ impl Registry {
         let times = self.takeovers.entry(node).or_default();
         times.retain(|at| at.plus_ms(TAKEOVER_WINDOW_MS) > now);
         times.push_back(now);
+        if times.len() > TAKEOVERS_MAX {
+            times.pop_front();
+        }
         times.len()
     }
 }

@@ -322,8 +322,9 @@ pub fn decide(run: &Run, command: Command, now: WallTime) -> Result<(Run, Vec<Ev
             next.output = ended.output;
             next.diagnostic = ended.diagnostic;
             if ended.cause != EndCause::Failed && ended.cause != EndCause::Denied {
-                next.started_at =
-                    next.started_at.or(Some(WallTime(now.0.saturating_sub_unsigned(ended.duration_ms))));
+                // A duration is the node's word: it cannot have started before it was accepted.
+                let began = WallTime(now.0.saturating_sub_unsigned(ended.duration_ms));
+                next.started_at = next.started_at.or(Some(began.max(run.accepted_at)));
             }
             next.ended_at = Some(now);
             events.push(event(EventKind::RunEnded).detail(next.state.as_str()));

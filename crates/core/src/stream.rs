@@ -49,6 +49,17 @@ impl Positions {
         self.stdout.saturating_add(self.stderr)
     }
 
+    /// Whether neither stream is behind `other`'s.
+    pub const fn covers(self, other: Self) -> bool {
+        self.stdout >= other.stdout && self.stderr >= other.stderr
+    }
+
+    /// The further one of each stream.
+    #[must_use]
+    pub fn furthest(self, other: Self) -> Self {
+        Self { stdout: self.stdout.max(other.stdout), stderr: self.stderr.max(other.stderr) }
+    }
+
     /// Bytes of one stream.
     pub const fn of(self, stream: Stream) -> u64 {
         match stream {
@@ -98,7 +109,8 @@ impl Receiver {
     /// Begins where the kept log ends; all of that is durable.
     pub const fn new(kept: Positions) -> Self {
         let total = kept.total();
-        Self { next: kept, durable: total, granted: total + CREDIT_BYTES_START, window: CREDIT_BYTES_START }
+        let granted = total.saturating_add(CREDIT_BYTES_START);
+        Self { next: kept, durable: total, granted, window: CREDIT_BYTES_START }
     }
 
     /// How far the output has arrived without a gap.
@@ -118,7 +130,19 @@ impl Receiver {
 
     /// A new link: what was granted beyond what arrived is granted anew.
     pub fn resume(&mut self) {
-        self.granted = self.granted.max(self.next.total() + self.window);
+        self.granted = self.granted.max(self.next.total().saturating_add(self.window));
+    }
+
+    /// The node cannot give what lies before `first_kept`: goes on from there. `false` when a
+    /// stream would go back, which no honest node says; nothing is changed then. What had arrived
+    /// is no more durable by this than it was.
+    pub fn skip_to(&mut self, first_kept: Positions) -> bool {
+        if !first_kept.covers(self.next) {
+            return false;
+        }
+        self.next = first_kept;
+        self.resume();
+        true
     }
 
     /// Judges a frame of `len` bytes at `position` (common order) and `offset` (its stream).
@@ -148,8 +172,8 @@ impl Receiver {
         if written >= CREDIT_BYTES_START {
             self.window = CREDIT_BYTES_MAX;
         }
-        let grant = written + self.window;
-        if grant < self.granted.saturating_add(self.window / 4) {
+        let grant = written.saturating_add(self.window);
+        if grant <= self.granted || grant < self.granted.saturating_add(self.window / 4) {
             return None;
         }
         self.granted = grant;
@@ -172,6 +196,12 @@ pub struct Sender {
 }
 
 impl Sender {
+    /// A run that the hub has just sent: both ends begin with the same credit, so that output
+    /// flows without a message about it. (The default grants nothing until it is resumed.)
+    pub const fn new() -> Self {
+        Self { begin: 0, end: 0, sent: 0, granted: CREDIT_BYTES_START }
+    }
+
     /// First position that is still kept.
     pub const fn begin(&self) -> u64 {
         self.begin

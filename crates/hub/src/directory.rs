@@ -15,6 +15,7 @@ use cortex_core::token::Token;
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
+    doubt: Arc<tokio::sync::Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +77,9 @@ impl Directory {
     pub fn put_node(&self, node: Node) {
         let mut maps = self.write();
         let old_name = maps.nodes.get(&node.id).map(|old| old.name.clone());
-        if let Some(old) = old_name {
+        if let Some(old) = old_name
+            && maps.names.get(&old) == Some(&node.id)
+        {
             maps.names.remove(&old);
         }
         if node.removed_at.is_some() {
@@ -99,6 +102,17 @@ impl Directory {
     /// A committed token, also a revoked one.
     pub fn put_token(&self, token: Token) {
         self.write().tokens.insert(token.secret_hash, Arc::new(token));
+    }
+
+    /// A write timed out: it may be committed later, and these maps may then be behind. Whoever
+    /// waits in [`Self::doubted`] reads the store anew.
+    pub fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Ends after [`Self::doubt`] was called.
+    pub async fn doubted(&self) {
+        self.doubt.notified().await;
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {

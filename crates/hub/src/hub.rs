@@ -1,11 +1,338 @@
-//! Placeholder.
+//! A hub from start to stop: opens what it keeps, binds both ports, starts the workers, and ends
+//! in the opposite order. Nothing is decided here.
 
-/// Placeholder.
-#[derive(Debug)]
-pub struct Config;
-/// Placeholder.
-#[derive(Debug)]
-pub struct Hub;
-/// Placeholder.
-#[derive(Debug)]
-pub struct Started;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cortex_core::event::{Event, EventKind};
+use cortex_core::id::Seq;
+use cortex_core::{Code, Refusal};
+use cortex_store::memory::MemoryStore;
+use cortex_store::sqlite::{SqliteOptions, SqliteStore};
+use cortex_store::{Store, StoreError, Tx};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::authority::Authority;
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::files;
+use crate::http::{About, Api, Door};
+use crate::mesh::Mesh;
+use crate::metrics::Metrics;
+use crate::runlog::RunLogs;
+use crate::service::audit::Audit;
+use crate::service::enrol::Enrol;
+use crate::service::events::Events;
+use crate::service::invites::Invites;
+use crate::service::nodes::Nodes;
+use crate::service::policies::Policies;
+use crate::service::runs::Runs;
+use crate::service::tokens::Tokens;
+use crate::service::{Context, store_refusal};
+use crate::workers::supervisor::Supervisor;
+use crate::{grpc, http, workers};
+
+/// How long the HTTP door has to drain.
+const HTTP_DRAIN: Duration = Duration::from_millis(2_500);
+/// How long nodes and workers have to end.
+const WORKERS_DRAIN: Duration = Duration::from_secs(5);
+/// How long what nodes reported has to reach the store.
+const MESH_DRAIN: Duration = Duration::from_secs(2);
+/// How long the store has to answer what it accepted.
+const STORE_DRAIN: Duration = Duration::from_secs(10);
+
+/// How to start a hub.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything is kept; made when it is missing, for its owner alone.
+    pub data_dir: PathBuf,
+    /// Where people and programs call; port 0 lets the system choose.
+    pub http: SocketAddr,
+    /// Where nodes dial; port 0 lets the system choose.
+    pub grpc: SocketAddr,
+    /// `https://hub.lan:7440`, when others reach the hub under a name.
+    pub public_url: Option<String>,
+    /// What keeps.
+    pub store: StoreKind,
+    /// Leave to serve HTTP without TLS beyond this machine, behind a proxy that adds it.
+    pub allow_plain_http: bool,
+}
+
+/// What keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreKind {
+    /// SQLite in the data directory.
+    #[default]
+    Sqlite,
+    /// Memory: all is gone with the process. For tests and trials.
+    Memory,
+}
+
+impl StoreKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// What became of the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Where nodes dial.
+    pub grpc: SocketAddr,
+    /// The administrator's first token.
+    pub token_file: PathBuf,
+    /// Whether the data directory was empty before.
+    pub first_start: bool,
+}
+
+/// A running hub.
+pub struct Hub {
+    started: Started,
+    context: Context,
+    mesh: Mesh,
+    doors: Supervisor,
+    workers: Supervisor,
+}
+
+impl Hub {
+    /// Starts a hub: both ports listen when this returns.
+    ///
+    /// # Errors
+    /// `BadConfig` when an address or the data directory cannot be used, and what the store says.
+    pub async fn start(config: Config) -> Result<Self, Refusal> {
+        Self::start_with(config, |store| store).await
+    }
+
+    /// The same with something between the hub and its store, for tests of a store that stalls.
+    pub async fn start_with(
+        config: Config,
+        wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Result<Self, Refusal> {
+        refuse_plain_http(&config)?;
+        let clock = Clock::default();
+        let bus = Bus::new(clock);
+        let (opened, bus_of_store) = (config.clone(), bus.clone());
+        let (store, authority, logs) = blocking(move || open(&opened, &bus_of_store)).await?;
+        let context = Context { store: wrap(store), clock, directory: Directory::default(), bus };
+        load(&context).await?;
+        let token_file = config.data_dir.join("admin.token");
+        let tokens = Tokens::new(context.clone());
+        let first_start = tokens.begin(&token_file).await?;
+        let mesh = Mesh::new(context.clone(), logs.clone());
+        mesh.restore().await?;
+
+        let http = http::bind(config.http).await?;
+        let grpc = http::bind(config.grpc).await?;
+        let started = Started { http: local(&http)?, grpc: local(&grpc)?, token_file, first_start };
+        let hub = Self {
+            started,
+            context: context.clone(),
+            mesh: mesh.clone(),
+            doors: Supervisor::default(),
+            workers: Supervisor::default(),
+        };
+        let parts = Parts { config, authority: Arc::new(authority), logs, tokens };
+        hub.context.commit(announce(&hub.context), |_| ()).await?;
+        hub.serve(parts, http, grpc);
+        tracing::info!(http = %hub.started.http, grpc = %hub.started.grpc, first_start, "the hub serves");
+        Ok(hub)
+    }
+
+    /// Where it listens.
+    pub const fn started(&self) -> &Started {
+        &self.started
+    }
+
+    /// Ends when a worker failed that the hub cannot be without; then stop it.
+    pub async fn failed(&self) -> Refusal {
+        tokio::select! {
+            refusal = self.doors.failed() => refusal,
+            refusal = self.workers.failed() => refusal,
+        }
+    }
+
+    /// Stops: HTTP drains, nodes are told, logs are flushed, the store answers what it accepted.
+    pub async fn stop(self) {
+        let doors = self.doors.stop(HTTP_DRAIN).await;
+        let flushed = self.mesh.flush_last_seen().await;
+        let workers = self.workers.stop(WORKERS_DRAIN).await;
+        if !doors || !workers {
+            tracing::warn!(doors, workers, "not everything ended in time");
+        }
+        self.mesh.stop(MESH_DRAIN).await;
+        if let Err(refusal) = flushed {
+            tracing::warn!(code = %refusal.code, "when nodes were last heard could not be written");
+        }
+        if tokio::time::timeout(STORE_DRAIN, self.context.store.close()).await.is_err() {
+            tracing::warn!("the store did not close in time");
+        }
+    }
+
+    fn serve(&self, parts: Parts, http: TcpListener, grpc: TcpListener) {
+        let enrol = Enrol::new(self.context.clone(), Arc::clone(&parts.authority));
+        let api = self.api(&parts);
+        workers::start(&self.workers, &api);
+        serve_grpc(&self.workers, grpc, parts.authority, self.mesh.clone(), enrol);
+        serve_http(&self.doors, http, api);
+    }
+
+    fn api(&self, parts: &Parts) -> Api {
+        let context = self.context.clone();
+        let mesh = self.mesh.clone();
+        Api {
+            nodes: Nodes::new(context.clone(), mesh.clone()),
+            invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
+            tokens: parts.tokens.clone(),
+            policies: Policies::new(context.clone(), mesh.clone()),
+            audit: Audit::new(context.clone()),
+            events: Events::new(context.clone()),
+            runs: Runs::new(context.clone(), mesh.clone(), parts.logs.clone()),
+            metrics: Metrics::default(),
+            workers: self.workers.clone(),
+            door: Door::new(parts.config.public_url.as_deref()),
+            about: Arc::new(About {
+                store: parts.config.store.as_str(),
+                join_addr: join_addr(parts.config.public_url.as_deref(), self.started.grpc),
+                grpc: self.started.grpc,
+                began: Instant::now(),
+            }),
+            shutdown: CancellationToken::new(),
+            context,
+            mesh,
+        }
+    }
+}
+
+/// What only the start needs.
+struct Parts {
+    config: Config,
+    authority: Arc<Authority>,
+    logs: RunLogs,
+    tokens: Tokens,
+}
+
+fn serve_http(doors: &Supervisor, listener: TcpListener, api: Api) {
+    let (listener, metrics) = (Arc::new(listener), api.metrics.clone());
+    let streams = api.shutdown.clone();
+    let router = http::router(api);
+    doors.spawn(workers::HTTP, move |shutdown| {
+        let (listener, router, metrics) = (Arc::clone(&listener), router.clone(), metrics.clone());
+        let (streams, stopping) = (streams.clone(), shutdown.clone());
+        async move {
+            let serve = http::serve(listener, router, metrics, shutdown);
+            tokio::pin!(serve);
+            tokio::select! {
+                ended = serve.as_mut() => return ended,
+                () = stopping.cancelled() => streams.cancel(),
+            }
+            serve.await
+        }
+    });
+}
+
+fn serve_grpc(
+    workers: &Supervisor,
+    listener: TcpListener,
+    authority: Arc<Authority>,
+    mesh: Mesh,
+    enrol: Enrol,
+) {
+    let mut once = Some((listener, authority, mesh, enrol));
+    workers.spawn(workers::GRPC, move |shutdown| {
+        let parts = once.take();
+        async move {
+            let Some((listener, authority, mesh, enrol)) = parts else {
+                return Err(Refusal::new(Code::Internal, "The node port cannot be served a second time."));
+            };
+            grpc::serve(listener, authority, mesh, enrol, shutdown).await
+        }
+    });
+}
+
+fn refuse_plain_http(config: &Config) -> Result<(), Refusal> {
+    if config.http.ip().is_loopback() || config.allow_plain_http {
+        return Ok(());
+    }
+    let message = format!(
+        "`http` is {}, which is reachable from outside, and HTTP is served without TLS.",
+        config.http
+    );
+    Err(Refusal::new(Code::BadConfig, message).hint(
+        "Bind it to 127.0.0.1 behind a proxy that adds TLS, or set `allow_plain_http` for a network that you trust.",
+    ))
+}
+
+/// Opens what is kept in the data directory. Blocks.
+fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, Authority, RunLogs), Refusal> {
+    files::private_dir(&config.data_dir).map_err(|error| {
+        let message = format!("`data_dir` {} cannot be made: {error}.", config.data_dir.display());
+        Refusal::new(Code::BadConfig, message)
+            .hint("Choose a directory that can be written with `--data-dir`.")
+    })?;
+    let store: Arc<dyn Store> = match config.store {
+        StoreKind::Sqlite => {
+            let opened = SqliteStore::open(&config.data_dir, SqliteOptions::default(), Some(bus.hook()));
+            Arc::new(opened.map_err(|error| open_refusal(config, error))?)
+        }
+        StoreKind::Memory => Arc::new(MemoryStore::new(Some(bus.hook()))),
+    };
+    let authority = Authority::open_or_create(&config.data_dir)?;
+    let logs = RunLogs::open(&config.data_dir.join("runs"))?;
+    Ok((store, authority, logs))
+}
+
+fn open_refusal(config: &Config, error: StoreError) -> Refusal {
+    let message = format!("The store in {} cannot be opened: {error}.", config.data_dir.display());
+    let refusal = store_refusal(error);
+    Refusal { message, ..refusal }
+}
+
+async fn load(context: &Context) -> Result<(), Refusal> {
+    let (nodes, policies, tokens, head) = context
+        .view(|view| Ok((view.nodes()?, view.policies()?, view.tokens()?, view.events_span()?.1)))
+        .await?;
+    context.bus.begin(Seq(head.0));
+    nodes.into_iter().for_each(|node| context.directory.put_node(node));
+    policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
+    tokens.into_iter().for_each(|token| context.directory.put_token(token));
+    Ok(())
+}
+
+fn announce(context: &Context) -> impl FnOnce(&mut dyn Tx) -> Result<Seq, cortex_store::WriteError> + use<> {
+    let event = Event::new(EventKind::HubStarted, context.clock.wall());
+    let event = event.actor("hub").detail(env!("CARGO_PKG_VERSION"));
+    move |tx| Ok(tx.append_event(&event)?)
+}
+
+/// Where a joining node is told to dial.
+fn join_addr(public_url: Option<&str>, grpc: SocketAddr) -> String {
+    let public = public_url.and_then(|url| url.parse::<::http::Uri>().ok());
+    match public.as_ref().and_then(::http::Uri::host) {
+        Some(host) => format!("{host}:{}", grpc.port()),
+        None => grpc.to_string(),
+    }
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, Refusal> {
+    listener
+        .local_addr()
+        .map_err(|error| Refusal::new(Code::Internal, format!("A port has no address: {error}.")))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|_| {
+        Err(Refusal::new(Code::Internal, "Opening the data directory ended unexpectedly."))
+    })
+}

@@ -9,6 +9,7 @@ pub mod authority;
 pub mod bus;
 pub mod clock;
 pub mod directory;
+pub mod files;
 pub mod grpc;
 pub mod http;
 pub mod hub;
@@ -19,4 +20,4 @@ pub mod secret;
 pub mod service;
 pub mod workers;
 
-pub use hub::{Config, Hub, Started};
+pub use hub::{Config, Hub, Started, StoreKind};

@@ -1,1 +1,157 @@
-//! Placeholder.
+//! What the hub counts, for `/metrics`. Labels are from closed lists: routes as they are written in
+//! the router, classes of statuses, codes; never a name or an id.
+
+use std::sync::atomic::AtomicU64;
+
+use cortex_core::Code;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::bus::Bus;
+use crate::mesh::Mesh;
+use crate::service::Context;
+use crate::workers::supervisor::Supervisor;
+
+type Labels<const N: usize> = [(&'static str, String); N];
+
+/// Counters of the HTTP door. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    requests: Family<Labels<3>, Counter>,
+    seconds: Histogram,
+    refusals: Family<Labels<1>, Counter>,
+    run_starts: Family<Labels<1>, Counter>,
+    connections: prometheus_client::metrics::gauge::Gauge<i64, std::sync::atomic::AtomicI64>,
+    accepted: Counter<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0];
+        Self {
+            requests: Family::default(),
+            seconds: Histogram::new(buckets),
+            refusals: Family::default(),
+            run_starts: Family::default(),
+            connections: prometheus_client::metrics::gauge::Gauge::default(),
+            accepted: Counter::default(),
+        }
+    }
+}
+
+/// Counts one open connection for as long as it lives.
+pub struct ConnectionCount(Metrics);
+
+impl Drop for ConnectionCount {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}
+
+impl Metrics {
+    /// An answered request; `route` is the router's own pattern.
+    pub fn request(&self, method: &str, route: &str, status: u16, seconds: f64) {
+        let class = format!("{}xx", status / 100);
+        let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", class)];
+        self.requests.get_or_create(&labels).inc();
+        self.seconds.observe(seconds);
+    }
+
+    /// A refusal that was answered.
+    pub fn refused(&self, code: Code) {
+        self.refusals.get_or_create(&[("code", code.as_str().to_owned())]).inc();
+    }
+
+    /// A run that was accepted or refused.
+    pub fn run_start(&self, accepted: bool) {
+        let outcome = if accepted { "accepted" } else { "refused" };
+        self.run_starts.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// A connection came; what is returned says when it went.
+    pub fn connection(&self) -> ConnectionCount {
+        self.accepted.inc();
+        self.connections.inc();
+        ConnectionCount(self.clone())
+    }
+
+    /// All figures in the OpenMetrics text format.
+    pub fn render(&self, context: &Context, mesh: &Mesh, workers: &Supervisor) -> String {
+        let mut registry = Registry::with_prefix("cortex");
+        self.register_http(&mut registry);
+        register_mesh(&mut registry, context, mesh);
+        register_store(&mut registry, context, &context.bus);
+        register_workers(&mut registry, workers);
+        let mut text = String::new();
+        if encode(&mut text, &registry).is_err() {
+            "# the figures could not be written\n# EOF\n".clone_into(&mut text);
+        }
+        text
+    }
+
+    fn register_http(&self, registry: &mut Registry) {
+        registry.register("http_requests", "Answered requests.", self.requests.clone());
+        registry.register_with_unit(
+            "http_request",
+            "From request to head of the answer.",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+        registry.register("http_refusals", "Refusals by code.", self.refusals.clone());
+        registry.register("http_connections", "Open connections.", self.connections.clone());
+        registry.register("http_connections_accepted", "Connections so far.", self.accepted.clone());
+        registry.register("run_starts", "Runs asked for over HTTP.", self.run_starts.clone());
+    }
+}
+
+fn register_mesh(registry: &mut Registry, context: &Context, mesh: &Mesh) {
+    gauge(registry, "nodes", "Enrolled nodes.", context.directory.nodes().len() as u64);
+    gauge(registry, "nodes_online", "Connected nodes.", mesh.online() as u64);
+    gauge(registry, "runs_open", "Runs that have not ended.", mesh.runs_open() as u64);
+    gauge(registry, "mesh_entries", "Entries of all maps of links and runs.", mesh.entries() as u64);
+    counter(registry, "heartbeats", "Heartbeats of all nodes.", mesh.heartbeats());
+}
+
+fn register_store(registry: &mut Registry, context: &Context, bus: &Bus) {
+    let stats = context.store.stats();
+    counter(registry, "store_writes", "Durable transactions.", stats.writes);
+    counter(registry, "store_commits", "Commits, each of one or more transactions.", stats.commits);
+    counter(registry, "store_refused_full", "Writes refused because the queue was full.", stats.refused_full);
+    counter(
+        registry,
+        "store_reopened",
+        "Times the database was opened again after a failed sync.",
+        stats.reopened,
+    );
+    gauge(registry, "store_queue", "Writes that wait.", stats.queued);
+    let seconds = ConstGauge::new(stats.last_commit_us as f64 / 1e6);
+    registry.register_with_unit("store_last_commit", "Last commit with its sync.", Unit::Seconds, seconds);
+    gauge(registry, "event_listeners", "Event listeners.", bus.listeners() as u64);
+    counter(registry, "events", "Number of the newest event.", bus.head().0);
+}
+
+fn register_workers(registry: &mut Registry, workers: &Supervisor) {
+    let families: [Family<Labels<1>, Counter>; 3] = std::array::from_fn(|_| Family::default());
+    for (name, stats) in workers.stats() {
+        let label = [("worker", name.to_owned())];
+        for (family, value) in families.iter().zip([stats.starts, stats.errors, stats.panics]) {
+            family.get_or_create(&label).inc_by(value);
+        }
+    }
+    let [starts, errors, panics] = families;
+    registry.register("worker_starts", "Starts of a worker.", starts);
+    registry.register("worker_errors", "Ends of a worker by an error.", errors);
+    registry.register("worker_panics", "Ends of a worker by a panic.", panics);
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstCounter::new(value));
+}

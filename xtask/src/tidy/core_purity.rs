@@ -27,7 +27,13 @@ const FOREIGN_WORDS: &[(&str, &str)] = &[
 ];
 
 /// Where `tonic::` may stand.
-const GRPC_DOORS: &[&str] = &["crates/wire/", "crates/hub/src/grpc", "crates/node/src/link"];
+const GRPC_DOORS: &[&str] = &[
+    "crates/wire/",
+    "crates/hub/src/grpc",
+    "crates/node/src/link",
+    "crates/node/src/channel",
+    "crates/node/src/enrol",
+];
 
 /// Judges what core depends on.
 pub(super) fn check_tree(repo: &Repo) -> Result<Vec<Violation>> {

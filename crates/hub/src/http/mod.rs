@@ -1,1 +1,163 @@
-//! Placeholder.
+//! The HTTP door: API, health, metrics. Handlers translate between `cortex_wire::http` and
+//! `service`; what may be done is decided there. One file per resource.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use cortex_core::{Code, Refusal};
+use http::StatusCode;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::mesh::Mesh;
+use crate::metrics::Metrics;
+use crate::service::Context;
+use crate::service::audit::Audit;
+use crate::service::events::Events;
+use crate::service::invites::Invites;
+use crate::service::nodes::Nodes;
+use crate::service::policies::Policies;
+use crate::service::runs::Runs;
+use crate::service::tokens::Tokens;
+use crate::workers::supervisor::Supervisor;
+
+mod audit;
+mod events;
+mod extract;
+mod guard;
+mod health;
+mod invites;
+mod nodes;
+mod output;
+mod policies;
+mod problem;
+pub mod routes;
+mod run_stream;
+mod runs;
+mod server;
+mod status;
+mod text;
+mod tokens;
+mod view;
+
+pub use guard::Door;
+pub use problem::Failure;
+pub use server::{bind, serve};
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// The hub's parts.
+    pub context: Context,
+    /// Links.
+    pub mesh: Mesh,
+    /// Use cases of nodes.
+    pub nodes: Nodes,
+    /// Use cases of invites.
+    pub invites: Invites,
+    /// Use cases of tokens.
+    pub tokens: Tokens,
+    /// Use cases of policies.
+    pub policies: Policies,
+    /// Use cases of the audit log.
+    pub audit: Audit,
+    /// Use cases of events.
+    pub events: Events,
+    /// Use cases of runs.
+    pub runs: Runs,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Workers, for their figures.
+    pub workers: Supervisor,
+    /// Under which names this hub may be called.
+    pub door: Door,
+    /// What is told of the hub itself.
+    pub about: Arc<About>,
+    /// Ends streams when the hub stops.
+    pub shutdown: CancellationToken,
+}
+
+/// What does not change while the hub lives.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// `sqlite` or `memory`.
+    pub store: &'static str,
+    /// Where nodes dial, as it is told to people.
+    pub join_addr: String,
+    /// Where the gRPC listener is bound.
+    pub grpc: SocketAddr,
+    /// When the hub started.
+    pub began: Instant,
+}
+
+/// The router with all its layers.
+pub fn router(api: Api) -> Router {
+    let (router, document) = resources().split_for_parts();
+    let document: Arc<str> = document.to_json().unwrap_or_default().into();
+    router
+        .route("/api/v1/openapi.json", axum::routing::get(move || health::openapi(Arc::clone(&document))))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown_route)
+        .layer(from_fn_with_state(api.clone(), guard::authorise))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(api.clone(), guard::observe))
+        .with_state(api)
+}
+
+/// All routes that the document describes.
+fn resources() -> OpenApiRouter<Api> {
+    let info = utoipa::openapi::InfoBuilder::new()
+        .title("Cortex Hub")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("Nodes, runs, policies and events of one hub. Additions only."));
+    let document = utoipa::openapi::OpenApiBuilder::new().info(info.build()).build();
+    OpenApiRouter::with_openapi(document)
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(status::stats))
+        .routes(routes!(status::whoami))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get, nodes::change, nodes::remove))
+        .routes(routes!(invites::list, invites::create))
+        .routes(routes!(invites::revoke))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(policies::list))
+        .routes(routes!(policies::get, policies::set))
+        .routes(routes!(policies::allow))
+        .routes(routes!(policies::deny))
+        .routes(routes!(policies::test))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
+        .routes(routes!(events::follow))
+        .routes(routes!(runs::list, runs::start))
+        .routes(routes!(runs::get))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::input))
+        .routes(routes!(output::output))
+}
+
+async fn wrong_method(method: http::Method) -> problem::Failure {
+    let refusal = Refusal::new(Code::InvalidArgument, format!("This path has no method {method}."))
+        .hint("Use one of the methods that the Allow header names; `/api/v1/openapi.json` lists all routes.");
+    std::future::ready(problem::Failure::with_status(refusal, StatusCode::METHOD_NOT_ALLOWED)).await
+}
+
+async fn unknown_route() -> problem::Failure {
+    let refusal = Refusal::new(Code::NotFound, "There is no such path.")
+        .hint("Use one of the paths that `/api/v1/openapi.json` lists.");
+    std::future::ready(problem::Failure::from(refusal)).await
+}
+
+fn panicked(_panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    tracing::error!("a handler panicked");
+    problem::Failure::from(Refusal::new(Code::Internal, "The request met a defect of the hub."))
+        .into_response()
+}

@@ -1,17 +1,29 @@
 //! The use cases. HTTP, gRPC and later MCP only translate; what may be done, and by whom, is here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use cortex_core::limits::STORE_MS_MAX;
 use cortex_core::token::{Role, Token};
 use cortex_core::{Code, Refusal};
-use cortex_store::{Store, StoreError, WriteError};
+use cortex_store::{Read, Store, StoreError, StoreExt, Tx, WriteError};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::directory::Directory;
 
+pub mod audit;
 pub mod enrol;
+pub mod events;
+pub mod invites;
+pub mod nodes;
+pub mod policies;
 pub mod runs;
+pub mod targets;
+pub mod tokens;
+
+/// How long a use case waits for the store.
+pub const STORE_DEADLINE: Duration = Duration::from_millis(STORE_MS_MAX);
 
 /// What every use case needs. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +36,67 @@ pub struct Context {
     pub directory: Directory,
     /// Where committed events go.
     pub bus: Bus,
+}
+
+impl Context {
+    /// One transaction, then `after` with what it returned: the maps and links that follow the
+    /// store. Both happen even when the caller goes away in the middle, so that a committed
+    /// change is never one that this process does not know of. After a timeout, which leaves
+    /// the outcome open, the directory is read anew.
+    pub async fn commit<T, W, A>(&self, work: W, after: A) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut dyn Tx) -> Result<T, WriteError> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let context = self.clone();
+        // Ends by itself at the store's deadline.
+        let task = tokio::spawn(async move {
+            match context.store.write(STORE_DEADLINE, work).await {
+                Ok(value) => {
+                    after(&value);
+                    Ok(value)
+                }
+                Err(error) => {
+                    if matches!(error, WriteError::Store(StoreError::Timeout(_))) {
+                        context.directory.doubt();
+                    }
+                    Err(write_refusal(error))
+                }
+            }
+        });
+        task.await.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "A change ended unexpectedly.")))
+    }
+
+    /// Reads from one consistent view.
+    pub async fn view<T, F>(&self, work: F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Read) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.store.read(STORE_DEADLINE, work).await.map_err(store_refusal)
+    }
+
+    /// Reads nodes, policies and tokens anew, behind every write that was accepted before.
+    pub async fn reload(&self) -> Result<(), Refusal> {
+        let directory = self.directory.clone();
+        let work = move |tx: &mut dyn Tx| {
+            // What is held was committed before this; what of it is not live was removed.
+            let held = directory.nodes();
+            let mut nodes = tx.nodes()?;
+            let live: std::collections::BTreeSet<_> = nodes.iter().map(|node| node.id).collect();
+            for node in held.iter().filter(|node| !live.contains(&node.id)) {
+                nodes.extend(tx.node(node.id)?);
+            }
+            Ok((nodes, tx.policies()?, tx.tokens()?))
+        };
+        let (nodes, policies, tokens) =
+            self.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
+        nodes.into_iter().for_each(|node| self.directory.put_node(node));
+        policies.into_iter().for_each(|policy| self.directory.put_policy(policy));
+        tokens.into_iter().for_each(|token| self.directory.put_token(token));
+        Ok(())
+    }
 }
 
 /// Who asks.

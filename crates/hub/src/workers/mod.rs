@@ -1,1 +1,78 @@
-//! Placeholder.
+//! Work that goes on for the life of the hub. Spawned in one place, the supervisor. Each worker
+//! sleeps until its next deadline.
+
+use std::time::Duration;
+
+use cortex_core::Refusal;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Api;
+use crate::mesh::Mesh;
+use crate::service::Context;
+use crate::workers::supervisor::{Fate, OnCancel, OnError, Supervisor};
+
+pub mod supervisor;
+
+/// Time between two writings of when nodes were last heard (DESIGN §4).
+const LAST_SEEN_EVERY: Duration = Duration::from_secs(60);
+
+/// The HTTP door.
+pub(crate) const HTTP: Fate = restart("http", OnCancel::Wait);
+/// The node door. Its listener cannot be taken up again.
+pub(crate) const GRPC: Fate = Fate { name: "grpc", on_error: OnError::StopHub, on_cancel: OnCancel::Wait };
+
+/// Starts what has no door.
+pub(crate) fn start(workers: &Supervisor, api: &Api) {
+    let mesh = api.mesh.clone();
+    workers.spawn(restart("mesh-timers", OnCancel::Wait), move |shutdown| {
+        let mesh = mesh.clone();
+        async move { mesh.run_timers(shutdown).await }
+    });
+    let mesh = api.mesh.clone();
+    workers.spawn(restart("last-seen", OnCancel::Abort), move |_| flush_last_seen(mesh.clone()));
+    let events = api.events.clone();
+    workers.spawn(restart("event-trim", OnCancel::Wait), move |shutdown| {
+        let events = events.clone();
+        async move { events.run_trim(shutdown).await }
+    });
+    let bus = api.context.bus.clone();
+    workers.spawn(restart("listener-pruning", OnCancel::Wait), move |shutdown| {
+        let bus = bus.clone();
+        async move { bus.run_pruner(shutdown).await }
+    });
+    let policies = api.policies.clone();
+    workers.spawn(restart("policy-expiry", OnCancel::Wait), move |shutdown| {
+        let policies = policies.clone();
+        async move { policies.run_expiry(shutdown).await }
+    });
+    let context = api.context.clone();
+    workers.spawn(restart("directory-reload", OnCancel::Wait), move |shutdown| {
+        reload(context.clone(), shutdown)
+    });
+}
+
+const fn restart(name: &'static str, on_cancel: OnCancel) -> Fate {
+    Fate { name, on_error: OnError::Restart, on_cancel }
+}
+
+async fn flush_last_seen(mesh: Mesh) -> Result<(), Refusal> {
+    loop {
+        tokio::time::sleep(LAST_SEEN_EVERY).await;
+        mesh.flush_last_seen().await?;
+    }
+}
+
+/// Reads the directory anew after each write whose outcome was left open.
+async fn reload(context: Context, shutdown: CancellationToken) -> Result<(), Refusal> {
+    loop {
+        tokio::select! {
+            () = context.directory.doubted() => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        if let Err(refusal) = context.reload().await {
+            // The doubt stands; the supervisor starts this again after a wait.
+            context.directory.doubt();
+            return Err(refusal);
+        }
+    }
+}

@@ -67,10 +67,10 @@ impl State {
 
     /// The kept events from `first` on.
     pub(super) fn iter_events(&self, first: Seq) -> impl Iterator<Item = LoggedEvent> + '_ {
-        let first = first.0.max(self.events_trimmed + 1);
-        let skip = usize::try_from(first - self.events_trimmed - 1).unwrap_or(usize::MAX);
-        let rows = self.events.range(skip.min(self.events.len())..);
-        (first..).zip(rows).map(|(seq, event)| LoggedEvent { seq: Seq(seq), event: event.clone() })
+        let oldest = self.events_trimmed + 1;
+        let skip = first.0.saturating_sub(oldest).min(self.events.len() as u64);
+        let rows = self.events.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
+        (oldest + skip..).zip(rows).map(|(seq, event)| LoggedEvent { seq: Seq(seq), event: event.clone() })
     }
 
     pub(super) fn set_node(&mut self, id: NodeId, node: Option<Node>) -> Option<Node> {

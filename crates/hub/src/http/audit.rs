@@ -1,0 +1,90 @@
+//! `/api/v1/audit`.
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use cortex_core::id::Seq;
+use cortex_core::limits::PAGE_ITEMS_MAX;
+use cortex_store::AuditFilter;
+use cortex_wire::http::{AuditView, Page};
+use futures::stream;
+use http::header;
+use serde::Deserialize;
+
+use crate::http::extract::{Args, page_limit, parse};
+use crate::http::problem::Failure;
+use crate::http::{Api, view};
+use crate::service::targets;
+
+/// Which rows to list.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListArgs {
+    /// Only of this node, by name or id.
+    node: Option<String>,
+    /// Only of this actor: `token:admin`.
+    actor: Option<String>,
+    /// The newest rows, which is the default without a cursor.
+    newest: Option<bool>,
+    /// At most so many; 100 when missing.
+    limit: Option<usize>,
+    /// `next_cursor` of the page before, or the number of a row; 0 begins at the first.
+    cursor: Option<String>,
+}
+
+/// Rows of the audit log, oldest first; without a cursor the newest ones.
+#[utoipa::path(get, path = "/api/v1/audit", tag = "audit", params(ListArgs),
+    responses((status = 200, body = Page<AuditView>)))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Args(args): Args<ListArgs>,
+) -> Result<Json<Page<AuditView>>, Failure> {
+    let limit = page_limit(args.limit)?;
+    let filter = filter(&api, &args)?;
+    let rows = api.audit.list(filter, limit).await?;
+    // A full page may have a next one; following it to an empty one is harmless.
+    let next_cursor = rows.last().filter(|_| rows.len() == limit).map(|last| last.seq.to_string());
+    Ok(Json(Page { items: rows.iter().map(view::audit).collect(), next_cursor }))
+}
+
+/// All rows as NDJSON, oldest first.
+#[utoipa::path(get, path = "/api/v1/audit/export", tag = "audit", params(ListArgs),
+    responses((status = 200, body = AuditView, content_type = "application/x-ndjson")))]
+pub(super) async fn export(State(api): State<Api>, Args(args): Args<ListArgs>) -> Result<Response, Failure> {
+    let first = AuditFilter { newest: false, ..filter(&api, &args)? };
+    let shutdown = api.shutdown.clone();
+    let pages = stream::try_unfold(Some(first), move |filter| {
+        let api = api.clone();
+        async move {
+            let Some(filter) = filter else { return Ok::<_, std::io::Error>(None) };
+            let rows = api.audit.list(filter.clone(), PAGE_ITEMS_MAX).await.map_err(std::io::Error::other)?;
+            let lines: String = rows
+                .iter()
+                .filter_map(|row| serde_json::to_string(&view::audit(row)).ok())
+                .map(|line| line + "\n")
+                .collect();
+            let full = rows.len() == PAGE_ITEMS_MAX;
+            let next = rows.last().filter(|_| full).map(|last| AuditFilter { after: last.seq, ..filter });
+            Ok(Some((Bytes::from(lines), next)))
+        }
+    });
+    let pages = futures::StreamExt::take_until(pages, shutdown.cancelled_owned());
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())
+}
+
+fn filter(api: &Api, args: &ListArgs) -> Result<AuditFilter, Failure> {
+    let node = args.node.as_deref().map(|text| match text.parse() {
+        // An id may be of a node that was removed; its rows stay.
+        Ok(id) => Ok(id),
+        Err(_) => targets::find(&api.context.directory, text).map(|node| node.id),
+    });
+    let after = args.cursor.as_deref().map(|text| parse::<u64>("cursor", text)).transpose()?;
+    Ok(AuditFilter {
+        node: node.transpose()?,
+        actor: args.actor.clone(),
+        after: Seq(after.unwrap_or(0)),
+        newest: args.newest.unwrap_or(after.is_none()),
+    })
+}

@@ -1,0 +1,263 @@
+//! What every request passes before a handler sees it: an id, the check of Host and Origin
+//! (against DNS rebinding), no secret in the URL, and the caller's token and role.
+//!
+//! A token is never logged, and a query string is never logged at all.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use cortex_core::invite::to_hex;
+use cortex_core::{Code, Refusal};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use crate::clock;
+use crate::http::problem::{self, Failure};
+use crate::http::{Api, routes};
+use crate::secret;
+use crate::service::Caller;
+
+/// The id of a request, in its answer and in the log.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
+/// Outermost: names the request, counts it, logs it, and gives what failed its form.
+pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = RequestId(to_hex(&clock::random::<8>()));
+    request.extensions_mut().insert(id.clone());
+    let method = request.method().clone();
+    let head = method == Method::HEAD;
+    let response = match check_door(&api, &request) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    };
+    let route =
+        response.extensions().get::<Matched>().map_or_else(|| "other".to_owned(), |route| route.0.clone());
+    let (mut response, code) = problem::finish(response, &id.0);
+    if head {
+        *response.body_mut() = axum::body::Body::empty();
+    }
+    decorate(response.headers_mut(), &id);
+    let (status, seconds) = (response.status().as_u16(), began.elapsed().as_secs_f64());
+    api.metrics.request(known_method(&method), &route, status, seconds);
+    if let Some(code) = code {
+        api.metrics.refused(code);
+    }
+    tracing::debug!(request_id = %id.0, %method, route, status, code = code.map(Code::as_str), "request");
+    response
+}
+
+/// The pattern by which a request was routed, told to the outermost layer.
+#[derive(Clone, Debug)]
+struct Matched(String);
+
+/// Behind the router: the caller's token, and whether its role reaches what the route needs.
+pub(super) async fn authorise(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let Some(path) = path else { return next.run(request).await };
+    let mut response = match admit(&api, &path, &mut request).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Failure::from(refusal).into_response(),
+    };
+    response.extensions_mut().insert(Matched(path));
+    response
+}
+
+async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refusal> {
+    let Some(route) = routes::row(request.method().as_str(), path) else {
+        // A method that the path does not have is answered by the router; a route without a row
+        // is a defect, and closed.
+        if routes::ROUTES.iter().any(|route| route.path == path) {
+            return Ok(());
+        }
+        tracing::error!(path, "a route has no row in the table of rights");
+        return Err(Refusal::new(Code::Internal, "This route has no rule for who may call it."));
+    };
+    let Some(role) = route.needs else { return Ok(()) };
+    let caller = authenticate(api, request.headers())?;
+    if let Err(refusal) = caller.require(role) {
+        api.audit.refused(&caller, &refusal, &format!("{} {path}", route.method)).await;
+        return Err(refusal);
+    }
+    request.extensions_mut().insert(caller);
+    Ok(())
+}
+
+fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    let missing = || Refusal::new(Code::Unauthenticated, "The request has no API token.");
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    let value = shown.next().ok_or_else(missing)?;
+    if shown.next().is_some() {
+        return Err(Refusal::new(
+            Code::Unauthenticated,
+            "The request has more than one Authorization header.",
+        ));
+    }
+    let (scheme, secret) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refusal::new(
+            Code::Unauthenticated,
+            "The Authorization header is not of the kind Bearer.",
+        ));
+    }
+    let secret = secret.trim();
+    refuse_foreign(secret)?;
+    // The lookup is by hash: what it takes tells nothing about the secrets that are there.
+    let token = api.context.directory.token(&secret::hash(secret.as_bytes()));
+    let token = token
+        .ok_or_else(|| Refusal::new(Code::Unauthenticated, "The API token is not known to this hub."))?;
+    token.check(api.context.clock.wall())?;
+    Ok(Caller { token })
+}
+
+/// Credentials of another door: an invite, a node's certificate or key.
+fn refuse_foreign(secret: &str) -> Result<(), Refusal> {
+    let what = if secret.starts_with("CXI1.") {
+        "an invite, which only joins a node"
+    } else if secret.starts_with("-----BEGIN") || secret.starts_with("MII") {
+        "a certificate or key, which only serves on the node port"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(Code::WrongAudience, format!("The bearer is {what}; the HTTP API takes API tokens.")))
+}
+
+fn check_door(api: &Api, request: &Request) -> Result<(), Failure> {
+    let forbidden = |message: &str| {
+        let hint = "Use the hub's own address, or start the hub with `--public-url` for this one.";
+        Failure::with_status(Refusal::new(Code::Forbidden, message).hint(hint), StatusCode::FORBIDDEN)
+    };
+    let host =
+        host_of(request).ok_or_else(|| problem::invalid("The request has no single valid Host header."))?;
+    if !api.door.allows(host) {
+        return Err(forbidden("The Host header names an address that is not this hub's."));
+    }
+    if let Some(origin) = request.headers().get(header::ORIGIN)
+        && !origin.to_str().is_ok_and(|origin| api.door.allows_origin(origin, host))
+    {
+        return Err(forbidden("The Origin header names another site."));
+    }
+    refuse_secret_in_url(request)
+}
+
+fn host_of(request: &Request) -> Option<&str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().ok(),
+        (None, None) => request.uri().authority().map(http::uri::Authority::as_str),
+        (None | Some(_), Some(_)) => None,
+    }
+}
+
+/// URLs end up in logs and histories; a secret there is burnt, whether it is good or not.
+fn refuse_secret_in_url(request: &Request) -> Result<(), Failure> {
+    let url = request.uri();
+    let text = url.query().unwrap_or_default();
+    let named = text.split('&').filter_map(|pair| pair.split('=').next()).any(|name| {
+        matches!(
+            name.to_ascii_lowercase().as_str(),
+            "token" | "access_token" | "api_key" | "apikey" | "authorization"
+        )
+    });
+    if !named && ![text, url.path()].iter().any(|part| part.contains("cxt_") || part.contains("CXI1.")) {
+        return Ok(());
+    }
+    let refusal = Refusal::new(Code::InvalidArgument, "A secret must not be part of a URL.").hint(
+        "Send it as `Authorization: Bearer …`, and replace this one, since URLs are logged on their way.",
+    );
+    Err(refusal.into())
+}
+
+/// The names under which the hub may be called.
+#[derive(Clone, Debug, Default)]
+pub struct Door {
+    public: Option<String>,
+}
+
+impl Door {
+    /// `public_url` is the address under which others reach the hub.
+    pub fn new(public_url: Option<&str>) -> Self {
+        let authority =
+            public_url.and_then(|url| url.parse::<http::Uri>().ok()).and_then(|uri| uri.authority().cloned());
+        Self { public: authority.map(|authority| authority.as_str().to_ascii_lowercase()) }
+    }
+
+    /// Whether a Host header may say this. A literal address cannot be rebound; a name can, so
+    /// only known ones pass.
+    fn allows(&self, host: &str) -> bool {
+        let name = name_of(host).to_ascii_lowercase();
+        let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+        literal || name == "localhost" || self.public.as_deref().is_some_and(|public| name_of(public) == name)
+    }
+
+    /// Whether a page of this origin may call: only the hub's own pages.
+    fn allows_origin(&self, origin: &str, host: &str) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        let own = authority.eq_ignore_ascii_case(host)
+            || self.public.as_deref().is_some_and(|public| authority.eq_ignore_ascii_case(public));
+        matches!(scheme, "http" | "https") && own
+    }
+}
+
+/// `host:port` without the port.
+fn name_of(authority: &str) -> &str {
+    if authority.starts_with('[') {
+        return authority.find(']').map_or(authority, |end| &authority[..=end]);
+    }
+    authority.rsplit_once(':').map_or(authority, |(name, _port)| name)
+}
+
+fn decorate(headers: &mut HeaderMap, id: &RequestId) {
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        headers.insert("x-request-id", value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// A label from a closed list, whatever the client sent.
+fn known_method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_names_and_literal_addresses_are_hosts() {
+        let door = Door::new(Some("https://hub.lan:7440"));
+        for good in
+            ["localhost", "localhost:7440", "127.0.0.1:1", "[::1]:7440", "[::1]", "hub.lan", "HUB.lan:7440"]
+        {
+            assert!(door.allows(good), "{good}");
+        }
+        for bad in
+            ["evil.example", "localhost.evil.example:7440", "127.0.0.1.evil.example", "", "hub.lan.evil"]
+        {
+            assert!(!door.allows(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_hubs_own_origin_passes() {
+        let door = Door::new(Some("https://hub.lan:7440"));
+        assert!(door.allows_origin("http://127.0.0.1:7440", "127.0.0.1:7440"));
+        assert!(door.allows_origin("https://hub.lan:7440", "10.0.0.1:7440"));
+        for bad in ["null", "http://127.0.0.1:3000", "http://evil.example", "file://127.0.0.1:7440"] {
+            assert!(!door.allows_origin(bad, "127.0.0.1:7440"), "{bad}");
+        }
+    }
+}

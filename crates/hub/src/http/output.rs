@@ -1,0 +1,138 @@
+//! `/api/v1/runs/{id}/output`: the exact bytes of one stream or of both in order, or lines.
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use cortex_core::name::printable;
+use cortex_core::run::Run;
+use cortex_core::stream::{Positions, Stream};
+use futures::{StreamExt as _, stream};
+use http::{HeaderMap, header};
+use serde::Deserialize;
+
+use crate::http::Api;
+use crate::http::extract::{Args, path_id};
+use crate::http::guard::RequestId;
+use crate::http::problem::{Failure, invalid};
+use crate::http::run_stream::{self, Wanted};
+use crate::http::runs::node_name;
+use crate::service::runs::{Follower, Update};
+
+/// Which output.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OutputArgs {
+    /// With `stream`, the offset in that stream to begin at; otherwise the position in both together.
+    from: u64,
+    /// `stdout` or `stderr`; both in their common order when missing.
+    stream: Option<String>,
+    /// Wait for what is still to come. Without it the answer ends with what there is.
+    follow: bool,
+}
+
+/// Output of a run: bytes, or with `Accept: application/x-ndjson` lines that end with the run.
+///
+/// Bytes that were lost on the way break a byte answer off, so that nobody takes it for complete; lines
+/// tell the loss and go on.
+#[utoipa::path(get, path = "/api/v1/runs/{id}/output", tag = "runs", params(("id" = String, Path), OutputArgs),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>)))]
+pub(super) async fn output(
+    State(api): State<Api>,
+    Extension(id): Extension<RequestId>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+    Args(args): Args<OutputArgs>,
+) -> Result<Response, Failure> {
+    let wanted = wanted(&args)?;
+    let run = api.runs.get(path_id("run", &run)?).await?;
+    let shutdown = api.shutdown.clone().cancelled_owned();
+    if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
+        let name = node_name(&api, &run).await?;
+        let lines = run_stream::follow(api.runs.clone(), run.id, name, wanted, id.0);
+        return Ok(run_stream::answer(lines.take_until(shutdown)));
+    }
+    if run_stream::wants_lines(&headers) {
+        return Err(invalid("Lines of a run that has not ended need `follow=true`."));
+    }
+    let follower = api.runs.follow(run.id).await?.from(wanted.position);
+    let bytes = Reader::new(follower, wanted, &run, args.follow).bytes().take_until(shutdown);
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())
+}
+
+fn wanted(args: &OutputArgs) -> Result<Wanted, Failure> {
+    let stream = args.stream.as_deref().map(|text| {
+        Stream::parse(text).ok_or_else(|| {
+            invalid(format!("`stream` is `{}`; it must be stdout or stderr.", printable(text, 80)))
+        })
+    });
+    // A byte's offset in its stream is never above its position in both, so that this begins early
+    // enough, and the part before is left out.
+    Ok(Wanted { stream: stream.transpose()?, offset: args.from, position: args.from })
+}
+
+/// Reads a run's bytes.
+struct Reader {
+    follower: Follower,
+    wanted: Wanted,
+    /// How far both streams have come.
+    at: Positions,
+    /// Where to end without waiting; `None` follows the run to its end.
+    end: Option<Positions>,
+}
+
+impl Reader {
+    fn new(follower: Follower, wanted: Wanted, run: &Run, follow: bool) -> Self {
+        let end = (!follow && !run.state.is_final()).then_some(run.output);
+        Self { follower, wanted, at: Positions::default(), end }
+    }
+
+    fn bytes(self) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send {
+        stream::unfold(Some(self), |reader| async move {
+            let mut reader = reader?;
+            match reader.next().await {
+                Some(Ok(bytes)) => Some((Ok(bytes), Some(reader))),
+                Some(Err(error)) => Some((Err(error), None)),
+                None => None,
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Option<std::io::Result<Bytes>> {
+        loop {
+            if self.end.is_some_and(|end| self.reached(end)) {
+                return None;
+            }
+            match self.follower.next().await? {
+                Update::Output { stream, offset, data } => {
+                    let end = offset + data.len() as u64;
+                    match stream {
+                        Stream::Stdout => self.at.stdout = end,
+                        Stream::Stderr => self.at.stderr = end,
+                    }
+                    if let Some((_, data)) = self.wanted.part(stream, offset, &data) {
+                        return Some(Ok(data));
+                    }
+                }
+                Update::Lost(to) => {
+                    let message =
+                        format!("output up to stdout {} and stderr {} was lost", to.stdout, to.stderr);
+                    return Some(Err(std::io::Error::other(message)));
+                }
+                Update::State(_) => {}
+                Update::Ended(_) => return None,
+            }
+        }
+    }
+
+    /// Whether nothing is left before `end`. A stream that was begun behind its end has come there too.
+    fn reached(&self, end: Positions) -> bool {
+        let done = |stream: Stream| self.at.of(stream) >= end.of(stream);
+        let all = end.total() <= self.wanted.position;
+        all || match self.wanted.stream {
+            Some(only) => done(only) || end.of(only) <= self.wanted.offset,
+            None => done(Stream::Stdout) && done(Stream::Stderr),
+        }
+    }
+}

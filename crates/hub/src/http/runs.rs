@@ -1,0 +1,359 @@
+//! `/api/v1/runs`: start, list, show, cancel, standard input. Output is in `output`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use cortex_core::id::{NodeId, RunId};
+use cortex_core::limits;
+use cortex_core::name::printable;
+use cortex_core::node::Node;
+use cortex_core::run::{Run, RunSpec, RunState};
+use cortex_core::{Code, Refusal};
+use cortex_store::RunFilter;
+use cortex_wire::error::Problem;
+use cortex_wire::http::{InputTaken, Page, RunCancel, RunRefused, RunRequest, RunView, RunsAccepted};
+use futures::future::Either;
+use futures::{StreamExt as _, stream};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+
+use crate::http::extract::{Args, JsonBody, RawBody, page_limit, parse, path_id};
+use crate::http::guard::RequestId;
+use crate::http::problem::{Failure, invalid};
+use crate::http::run_stream::{self, Wanted};
+use crate::http::{Api, view};
+use crate::service::runs::StartRuns;
+use crate::service::{Caller, targets};
+
+/// Longest `Idempotency-Key`, bytes.
+const KEY_BYTES_MAX: usize = 128;
+
+/// Which runs to list.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListArgs {
+    /// Only of this node, by name or id.
+    node: Option<String>,
+    /// Only in one of these states, separated by commas.
+    state: Option<String>,
+    /// At most so many; 100 when missing.
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Where the bytes of standard input belong.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct InputArgs {
+    /// Of the first byte of the body in all of standard input.
+    offset: u64,
+    /// Nothing comes after this body.
+    eof: bool,
+}
+
+/// A target as it was named, found or not.
+type Target = (String, Result<Arc<Node>, Refusal>);
+
+/// Runs, newest first.
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(ListArgs),
+    responses((status = 200, body = Page<RunView>)))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Args(args): Args<ListArgs>,
+) -> Result<Json<Page<RunView>>, Failure> {
+    let limit = page_limit(args.limit)?;
+    let mut runs = api.runs.list(filter(&api, &args)?, limit + 1).await?;
+    let more = runs.len() > limit;
+    runs.truncate(limit);
+    let next_cursor = runs.last().filter(|_| more).map(|last| last.id.to_string());
+    let names = names(&api, &runs).await?;
+    let items = runs.iter().map(|run| view::run(run, &names[&run.node])).collect();
+    Ok(Json(Page { items, next_cursor }))
+}
+
+/// Starts a command on one or many nodes.
+///
+/// With `Accept: application/x-ndjson` the answer is a stream of `RunEvent` lines; leaving it leaves the
+/// runs alone, and nodes that `parallel` still holds back are not started.
+#[utoipa::path(post, path = "/api/v1/runs", tag = "runs", request_body = RunRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key on the same node is the same run.")),
+    responses((status = 202, body = RunsAccepted), (status = 200, description = "NDJSON of RunEvent.")))]
+pub(super) async fn start(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    JsonBody(request): JsonBody<RunRequest>,
+) -> Result<Response, Failure> {
+    let lines = run_stream::wants_lines(&headers);
+    if request.parallel == Some(0) {
+        return Err(invalid("`parallel` must be above 0."));
+    }
+    if request.parallel.is_some() && !lines {
+        let refusal = Refusal::new(Code::InvalidArgument, "`parallel` needs an answer that is a stream.");
+        return Err(refusal.hint("Send `Accept: application/x-ndjson`, or leave `parallel` out.").into());
+    }
+    let targets = targets_of(&api, &request)?;
+    let parallel = request.parallel;
+    let order = Order {
+        spec: spec(request)?,
+        key: idempotency_key(&headers)?,
+        traceparent: traceparent(&headers),
+        caller,
+        request_id: id.0,
+    };
+    if lines {
+        return Ok(stream_runs(api, targets, order, parallel).await);
+    }
+    accept_runs(&api, targets, order).await
+}
+
+/// One run.
+#[utoipa::path(get, path = "/api/v1/runs/{id}", tag = "runs", params(("id" = String, Path)),
+    responses((status = 200, body = RunView)))]
+pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RunView>, Failure> {
+    let run = api.runs.get(path_id("run", &id)?).await?;
+    Ok(Json(shown(&api, &run).await?))
+}
+
+/// Asks for the end of a run. It has ended when its state says so.
+#[utoipa::path(post, path = "/api/v1/runs/{id}/cancel", tag = "runs", params(("id" = String, Path)),
+    request_body = RunCancel, responses((status = 202, body = RunView)))]
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    JsonBody(cancel): JsonBody<RunCancel>,
+) -> Result<Response, Failure> {
+    let grace_ms = cancel.grace_ms.unwrap_or(limits::KILL_GRACE_MS);
+    if grace_ms > limits::KILL_GRACE_MS_MAX {
+        return Err(invalid(format!("`grace_ms` must be at most {}.", limits::KILL_GRACE_MS_MAX)));
+    }
+    let run = api.runs.cancel(&caller, path_id("run", &id)?, grace_ms).await?;
+    Ok((StatusCode::ACCEPTED, Json(shown(&api, &run).await?)).into_response())
+}
+
+/// Standard input of a run that was started with `stdin`. The answer comes when its node has it.
+#[utoipa::path(post, path = "/api/v1/runs/{id}/stdin", tag = "runs", params(("id" = String, Path), InputArgs),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = InputTaken)))]
+pub(super) async fn input(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Args(args): Args<InputArgs>,
+    RawBody(data): RawBody,
+) -> Result<Json<InputTaken>, Failure> {
+    let upto = api.runs.input(&caller, path_id("run", &id)?, args.offset, data, args.eof).await?;
+    Ok(Json(InputTaken { upto }))
+}
+
+/// The name of a run's node; the id when nothing is known of it.
+pub(super) async fn node_name(api: &Api, run: &Run) -> Result<String, Failure> {
+    let mut names = names(api, std::slice::from_ref(run)).await?;
+    Ok(names.remove(&run.node).unwrap_or_default())
+}
+
+/// A request to start runs, without its targets.
+#[derive(Clone)]
+struct Order {
+    spec: RunSpec,
+    key: Option<String>,
+    traceparent: Option<String>,
+    caller: Caller,
+    request_id: String,
+}
+
+impl Order {
+    async fn start(&self, api: &Api, nodes: Vec<Arc<Node>>) -> Vec<(Arc<Node>, Result<Run, Refusal>)> {
+        if nodes.is_empty() {
+            return Vec::new();
+        }
+        let (spec, key, traceparent) = (self.spec.clone(), self.key.clone(), self.traceparent.clone());
+        let started = api.runs.start(&self.caller, StartRuns { nodes, spec, key, traceparent }).await;
+        started.iter().for_each(|(_, result)| api.metrics.run_start(result.is_ok()));
+        started
+    }
+}
+
+async fn accept_runs(api: &Api, targets: Vec<Target>, order: Order) -> Result<Response, Failure> {
+    let alone = targets.len() == 1;
+    let (nodes, missing) = split(targets);
+    let mut answer = RunsAccepted { runs: Vec::new(), refused: Vec::new() };
+    let refuse = |node: String, refusal: &Refusal| RunRefused { node, error: Problem::new(refusal, "") };
+    let mut first = None;
+    for (node, refusal) in missing {
+        answer.refused.push(refuse(node, &refusal));
+        first.get_or_insert(refusal);
+    }
+    for (node, result) in order.start(api, nodes).await {
+        match result {
+            Ok(run) => answer.runs.push(view::run(&run, node.name.as_str())),
+            Err(refusal) => {
+                answer.refused.push(refuse(node.name.to_string(), &refusal));
+                first.get_or_insert(refusal);
+            }
+        }
+    }
+    if let (true, Some(refusal)) = (alone, first) {
+        return Err(refusal.into());
+    }
+    let location = answer.runs.first().map(|run| format!("/api/v1/runs/{}", run.id));
+    let mut response = (StatusCode::ACCEPTED, Json(answer)).into_response();
+    if let Some(value) = location.and_then(|path| header::HeaderValue::from_str(&path).ok()) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    Ok(response)
+}
+
+async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Option<usize>) -> Response {
+    let shutdown = api.shutdown.clone().cancelled_owned();
+    let (nodes, missing) = split(targets);
+    let refusals: Vec<_> =
+        missing.iter().map(|(node, refusal)| run_stream::refused(node, refusal, &order.request_id)).collect();
+    let refusals = stream::iter(refusals);
+    let runs = match parallel {
+        Some(parallel) => {
+            let one_by_one = stream::iter(nodes).map(move |node| {
+                let (api, order) = (api.clone(), order.clone());
+                let begin = async move {
+                    let started = order.start(&api, vec![node]).await;
+                    told(&api, started, &order.request_id)
+                };
+                stream::once(begin).flatten().boxed()
+            });
+            Either::Left(one_by_one.flatten_unordered(parallel))
+        }
+        None => Either::Right(told(&api, order.start(&api, nodes).await, &order.request_id)),
+    };
+    run_stream::answer(refusals.chain(runs).take_until(shutdown))
+}
+
+/// The lines of started runs: which were accepted, then all of them as they come.
+fn told(
+    api: &Api,
+    started: Vec<(Arc<Node>, Result<Run, Refusal>)>,
+    request_id: &str,
+) -> impl futures::Stream<Item = cortex_wire::http::RunEvent> + Send + use<> {
+    let mut heads = Vec::new();
+    let mut bodies = Vec::new();
+    for (node, result) in started {
+        match result {
+            Ok(run) => {
+                heads.push(run_stream::accepted(&run, node.name.as_str()));
+                let (name, id) = (node.name.to_string(), request_id.to_owned());
+                bodies
+                    .push(run_stream::follow(api.runs.clone(), run.id, name, Wanted::default(), id).boxed());
+            }
+            Err(refusal) => heads.push(run_stream::refused(node.name.as_str(), &refusal, request_id)),
+        }
+    }
+    stream::iter(heads).chain(stream::iter(bodies).flatten_unordered(None))
+}
+
+fn split(targets: Vec<Target>) -> (Vec<Arc<Node>>, Vec<(String, Refusal)>) {
+    let mut nodes = Vec::new();
+    let mut missing = Vec::new();
+    for (text, target) in targets {
+        match target {
+            Ok(node) => nodes.push(node),
+            Err(refusal) => missing.push((text, refusal)),
+        }
+    }
+    (nodes, missing)
+}
+
+fn targets_of(api: &Api, request: &RunRequest) -> Result<Vec<Target>, Failure> {
+    let mut targets = targets::named(&api.context.directory, &request.nodes);
+    if let Some(selector) = &request.selector {
+        if !request.nodes.is_empty() {
+            return Err(invalid("`nodes` and `selector` exclude each other."));
+        }
+        let online = |node: &Node| api.mesh.presence(node.id).is_some();
+        let found = targets::selected(&api.context.directory, selector, online)?;
+        targets = found.into_iter().map(|node| (node.name.to_string(), Ok(node))).collect();
+    }
+    targets::check_count(targets.len())?;
+    Ok(targets)
+}
+
+fn spec(request: RunRequest) -> Result<RunSpec, Failure> {
+    let spec = RunSpec {
+        argv: request.argv,
+        cwd: request.cwd,
+        env: request.env.into_iter().collect(),
+        timeout_ms: request.timeout_ms,
+        stdin: request.stdin,
+    };
+    spec.check()?;
+    Ok(spec)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text.is_empty() || text.len() > KEY_BYTES_MAX {
+        return Err(invalid(format!("`Idempotency-Key` must be 1 to {KEY_BYTES_MAX} ASCII characters.")));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// The W3C header when it has its form; a wrong one is left out, as the standard says.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    let hex = text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
+    (hex && lengths == [2, 32, 16, 2]).then(|| text.to_owned())
+}
+
+fn filter(api: &Api, args: &ListArgs) -> Result<RunFilter, Failure> {
+    let node = args.node.as_deref().map(|text| match text.parse() {
+        // An id may be of a node that was removed; its runs stay.
+        Ok(id) => Ok(id),
+        Err(_) => targets::find(&api.context.directory, text).map(|node| node.id),
+    });
+    let states = args.state.as_deref().unwrap_or_default().split(',').filter(|part| !part.is_empty());
+    let states = states.map(|text| {
+        RunState::parse(text.trim()).ok_or_else(|| {
+            invalid(format!("`state` is `{}`, which is no state of a run.", printable(text, 80)))
+        })
+    });
+    Ok(RunFilter {
+        node: node.transpose()?,
+        states: states.collect::<Result<_, _>>()?,
+        before: args.cursor.as_deref().map(|text| parse::<RunId>("cursor", text)).transpose()?,
+    })
+}
+
+async fn shown(api: &Api, run: &Run) -> Result<RunView, Failure> {
+    Ok(view::run(run, &node_name(api, run).await?))
+}
+
+/// The names of the nodes of these runs: from memory, and of removed ones by one look into the store.
+async fn names(api: &Api, runs: &[Run]) -> Result<BTreeMap<NodeId, String>, Failure> {
+    let mut names = BTreeMap::new();
+    let mut removed = Vec::new();
+    for run in runs {
+        match api.context.directory.node(run.node) {
+            Some(node) => drop(names.insert(run.node, node.name.to_string())),
+            None => removed.push(run.node),
+        }
+    }
+    removed.sort();
+    removed.dedup();
+    if removed.is_empty() {
+        return Ok(names);
+    }
+    let found = api.context.view(move |view| {
+        removed.into_iter().map(|id| Ok((id, view.node(id)?.map(|node| node.name.to_string())))).collect()
+    });
+    let found: Vec<(NodeId, Option<String>)> = found.await?;
+    names.extend(found.into_iter().map(|(id, name)| (id, name.unwrap_or_else(|| id.to_string()))));
+    Ok(names)
+}

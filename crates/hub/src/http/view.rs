@@ -1,0 +1,186 @@
+//! From inner types to the shapes of `cortex_wire::http`. Never a secret, never a decision.
+
+use cortex_core::audit::Outcome;
+use cortex_core::event::Event;
+use cortex_core::id::Seq;
+use cortex_core::invite::{Invite, to_hex};
+use cortex_core::node::Node;
+use cortex_core::policy::Policy;
+use cortex_core::run::Run;
+use cortex_core::time::WallTime;
+use cortex_core::token::Token;
+use cortex_store::LoggedAudit;
+use cortex_wire::http::{
+    AuditView, EventView, GrantView, InviteView, NodeView, PolicyView, RunView, TokenView,
+};
+
+use crate::service::nodes::NodeStatus;
+
+/// RFC 3339 in UTC with milliseconds.
+pub(crate) fn time(at: WallTime) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| at.0.to_string(), |at| format!("{at:.3}"))
+}
+
+/// A node.
+pub(crate) fn node(status: &NodeStatus, now: WallTime) -> NodeView {
+    let NodeStatus { node, policy, presence, runs_open } = status;
+    let state = match (node.quarantined, presence) {
+        (true, _) => "quarantined",
+        (false, Some(_)) => "online",
+        (false, None) => "offline",
+    };
+    let seen = if presence.is_some() { Some(now) } else { node.last_seen_at };
+    NodeView {
+        id: node.id.to_string(),
+        name: node.name.to_string(),
+        state: state.to_owned(),
+        labels: node.labels.clone(),
+        os: node.facts.os.clone(),
+        arch: node.facts.arch.clone(),
+        hostname: node.facts.hostname.clone(),
+        version: node.facts.version.clone(),
+        cpus: node.facts.cpus,
+        memory_bytes: node.facts.memory_bytes,
+        tools: node.facts.tools.clone(),
+        policy_mode: policy.mode.as_str().to_owned(),
+        policy_profile: policy.profile.clone(),
+        policy_revision: policy.revision.0,
+        sandbox: node.facts.sandbox.clone(),
+        epoch: presence.map_or(node.epoch, |presence| presence.epoch).0,
+        runs_open: *runs_open,
+        last_seen_at: seen.map(time),
+        joined_at: time(node.joined_at),
+    }
+}
+
+/// A run on the node of that name.
+pub(crate) fn run(run: &Run, node: &str) -> RunView {
+    RunView {
+        id: run.id.to_string(),
+        node: node.to_owned(),
+        node_id: run.node.to_string(),
+        state: run.state.as_str().to_owned(),
+        argv: run.spec.argv.clone(),
+        cwd: run.spec.cwd.clone(),
+        code: run.code,
+        signal: run.signal,
+        caller: run.caller.clone(),
+        policy_revision: run.policy_revision.0,
+        accepted_at: time(run.accepted_at),
+        started_at: run.started_at.map(time),
+        ended_at: run.ended_at.map(time),
+        duration_ms: run.duration_ms,
+        output_bytes: run.output.total(),
+        stdout_bytes: run.output.stdout,
+        stderr_bytes: run.output.stderr,
+        cancelled_by: run.cancelled_by.clone(),
+        diagnostic: run.diagnostic.clone(),
+    }
+}
+
+/// An invite, without its secret.
+pub(crate) fn invite(invite: &Invite, now: WallTime) -> InviteView {
+    let state = if invite.revoked_at.is_some() {
+        "revoked"
+    } else if invite.used_by.is_some() {
+        "used"
+    } else if invite.expires_at <= now {
+        "expired"
+    } else {
+        "open"
+    };
+    InviteView {
+        id: invite.id.to_string(),
+        state: state.to_owned(),
+        labels: invite.labels.clone(),
+        profile: invite.profile.clone(),
+        created_by: invite.created_by.clone(),
+        created_at: time(invite.created_at),
+        expires_at: time(invite.expires_at),
+        used_by: invite.used_by.map(|node| node.to_string()),
+    }
+}
+
+/// A token, without its secret.
+pub(crate) fn token(token: &Token, now: WallTime) -> TokenView {
+    let state = match (token.revoked_at, token.check(now)) {
+        (Some(_), _) => "revoked",
+        (None, Err(_)) => "expired",
+        (None, Ok(())) => "live",
+    };
+    TokenView {
+        id: token.id.to_string(),
+        name: token.name.to_string(),
+        role: token.role.as_str().to_owned(),
+        state: state.to_owned(),
+        created_at: time(token.created_at),
+        expires_at: token.expires_at.map(time),
+    }
+}
+
+/// A policy.
+pub(crate) fn policy(node: &Node, policy: &Policy) -> PolicyView {
+    let grant = |grant: &cortex_core::policy::Grant| GrantView {
+        program: grant.program.clone(),
+        until: grant.until.map(time),
+    };
+    PolicyView {
+        node: node.name.to_string(),
+        revision: policy.revision.0,
+        profile: policy.profile.clone(),
+        mode: policy.mode.as_str().to_owned(),
+        allow: policy.allow.iter().map(grant).collect(),
+        deny: policy.deny.clone(),
+        env: policy.env.clone(),
+        timeout_ms_max: policy.timeout_ms_max,
+        changed_at: time(policy.changed_at),
+    }
+}
+
+/// A row of the audit log.
+pub(crate) fn audit(logged: &LoggedAudit) -> AuditView {
+    let row = &logged.row;
+    let outcome = match row.outcome {
+        Outcome::Allowed => "allowed",
+        Outcome::Denied => "denied",
+    };
+    AuditView {
+        seq: logged.seq.0,
+        at: time(row.at),
+        actor: row.actor.clone(),
+        action: row.action.clone(),
+        outcome: outcome.to_owned(),
+        reason: row.reason.clone(),
+        node: row.node.map(|id| id.to_string()),
+        run: row.run.map(|id| id.to_string()),
+        policy_revision: row.policy_revision.map(|revision| revision.0),
+        argv: row.argv.clone(),
+        detail: row.detail.clone(),
+        hash: to_hex(&logged.hash),
+    }
+}
+
+/// An event.
+pub(crate) fn event(seq: Seq, event: &Event) -> EventView {
+    EventView {
+        seq: seq.0,
+        kind: event.kind.as_str().to_owned(),
+        at: time(event.at),
+        node: event.node.map(|id| id.to_string()),
+        run: event.run.map(|id| id.to_string()),
+        actor: event.actor.clone(),
+        subject: event.subject.clone(),
+        detail: event.detail.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        assert_eq!(time(WallTime(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time(WallTime(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+    }
+}

@@ -1,0 +1,136 @@
+//! Invites: made, listed, revoked. The secret is in the answer to the one who asked, and nowhere
+//! else; redeeming is `enrol`.
+
+use std::sync::Arc;
+
+use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::event::{Event, EventKind};
+use cortex_core::id::InviteId;
+use cortex_core::invite::{Invite, InviteText};
+use cortex_core::name::{Labels, check_labels, printable};
+use cortex_core::policy::PROFILES;
+use cortex_core::token::Role;
+use cortex_core::{Code, Refusal, limits};
+use cortex_store::Tx;
+
+use crate::authority::Authority;
+use crate::clock;
+use crate::secret;
+use crate::service::{Caller, Context};
+
+/// The use cases of invites. Cheap to clone.
+#[derive(Clone)]
+pub struct Invites {
+    context: Context,
+    authority: Arc<Authority>,
+}
+
+/// What an invite is for.
+#[derive(Clone, Debug, Default)]
+pub struct NewInvite {
+    /// Labels for the joining node.
+    pub labels: Labels,
+    /// Profile for the joining node; STRICT when missing.
+    pub profile: Option<String>,
+    /// Life, milliseconds; 15 minutes when missing.
+    pub ttl_ms: Option<u64>,
+}
+
+impl Invites {
+    /// The use cases over `context`, for joining the hub of `authority`.
+    pub fn new(context: Context, authority: Arc<Authority>) -> Self {
+        Self { context, authority }
+    }
+
+    /// Makes an invite. Needs an administrator. The text holds the secret.
+    pub async fn create(&self, caller: &Caller, new: NewInvite) -> Result<(Invite, InviteText), Refusal> {
+        caller.require(Role::Admin)?;
+        let profile = check(&new)?;
+        let secret: [u8; 32] = clock::random();
+        let now = self.context.clock.wall();
+        let invite = Invite {
+            id: clock::new_invite_id(&self.context.clock),
+            secret_hash: secret::hash(&secret),
+            labels: new.labels,
+            profile,
+            created_by: caller.actor(),
+            created_at: now,
+            expires_at: now.plus_ms(new.ttl_ms.unwrap_or(limits::INVITE_TTL_MS)),
+            used_by: None,
+            used_at: None,
+            revoked_at: None,
+        };
+        let text = InviteText { authority: self.authority.fingerprint(), id: invite.id, secret };
+        let kept = invite.clone();
+        let work = move |tx: &mut dyn Tx| {
+            tx.put_invite(&kept)?;
+            let detail = format!("{} profile {}", kept.id, kept.profile);
+            record(tx, &kept, EventKind::InviteCreated, "invite.create", &kept.created_by, detail)
+        };
+        self.context.commit(work, |()| ()).await?;
+        Ok((invite, text))
+    }
+
+    /// The newest invites, at most `limit`.
+    pub async fn list(&self, limit: usize) -> Result<Vec<Invite>, Refusal> {
+        self.context.view(move |view| view.invites(limit)).await
+    }
+
+    /// Ends an invite. Needs an administrator. Ending it twice changes nothing; `Conflict` when it
+    /// was used.
+    pub async fn revoke(&self, caller: &Caller, id: InviteId) -> Result<Invite, Refusal> {
+        caller.require(Role::Admin)?;
+        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        let work = move |tx: &mut dyn Tx| {
+            let Some(mut invite) = tx.invite(id)? else {
+                return Err(Refusal::new(Code::NotFound, format!("There is no invite {id}.")).into());
+            };
+            if invite.revoked_at.is_some() {
+                return Ok(invite);
+            }
+            if invite.used_by.is_some() {
+                let message = format!("Invite {id} was used; it can admit nobody more.");
+                let hint = "Remove the node that joined by it with `cortex node rm`, if it should go.";
+                return Err(Refusal::new(Code::Conflict, message).hint(hint).into());
+            }
+            invite.revoked_at = Some(now);
+            tx.put_invite(&invite)?;
+            record(tx, &invite, EventKind::InviteRevoked, "invite.revoke", &actor, id.to_string())?;
+            Ok(invite)
+        };
+        self.context.commit(work, |_| ()).await
+    }
+}
+
+fn check(new: &NewInvite) -> Result<String, Refusal> {
+    check_labels(&new.labels)?;
+    let profile = new.profile.clone().unwrap_or_else(|| "strict".to_owned());
+    if !PROFILES.contains(&profile.as_str()) {
+        return Err(super::policies::unknown_profile(&profile));
+    }
+    let ttl_ms = new.ttl_ms.unwrap_or(limits::INVITE_TTL_MS);
+    if ttl_ms == 0 || ttl_ms > limits::INVITE_TTL_MS_MAX {
+        let message = format!(
+            "`ttl_ms` is {}; it must be above 0 and at most {}.",
+            printable(&ttl_ms.to_string(), 20),
+            limits::INVITE_TTL_MS_MAX
+        );
+        return Err(Refusal::new(Code::InvalidArgument, message));
+    }
+    Ok(profile)
+}
+
+fn record(
+    tx: &mut dyn Tx,
+    invite: &Invite,
+    kind: EventKind,
+    action: &str,
+    actor: &str,
+    detail: String,
+) -> Result<(), cortex_store::WriteError> {
+    let at = invite.revoked_at.unwrap_or(invite.created_at);
+    tx.append_event(&Event::new(kind, at).actor(actor).subject(invite.id.to_string()))?;
+    let row = AuditRow::new(at, actor, action, Outcome::Allowed);
+    tx.append_audit(&AuditRow { detail: Some(detail), ..row })?;
+    Ok(())
+}

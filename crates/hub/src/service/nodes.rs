@@ -1,0 +1,191 @@
+//! Nodes: listing them costs no query at all (MISSION 2.9); changing them is one transaction
+//! with its audit row and event.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::event::{Event, EventKind};
+use cortex_core::id::NodeId;
+use cortex_core::name::{self, Name, Selector};
+use cortex_core::node::Node;
+use cortex_core::policy::Policy;
+use cortex_core::time::WallTime;
+use cortex_core::token::Role;
+use cortex_core::{Code, Refusal};
+use cortex_store::{Tx, WriteError};
+
+use crate::mesh::{Mesh, PresenceView};
+use crate::service::{Caller, Context};
+
+/// The use cases of nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct Nodes {
+    context: Context,
+    mesh: Mesh,
+    /// Changes of records one after another, so that the directory sees them in their order.
+    changes: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A node with all that is shown of it.
+pub struct NodeStatus {
+    /// The record.
+    pub node: Arc<Node>,
+    /// Its policy.
+    pub policy: Arc<Policy>,
+    /// Its link, when it is here.
+    pub presence: Option<PresenceView>,
+    /// Its open runs.
+    pub runs_open: usize,
+}
+
+/// Which nodes to list, by name.
+#[derive(Clone, Debug, Default)]
+pub struct NodeFilter {
+    /// Only with these labels.
+    pub selector: Selector,
+    /// Only online (true) or not online (false) ones.
+    pub online: Option<bool>,
+    /// Only with this text in their name.
+    pub text: Option<String>,
+    /// Only after this name: the cursor.
+    pub after: Option<String>,
+}
+
+/// What to change of a record.
+#[derive(Clone, Debug, Default)]
+pub struct NodeChange {
+    /// A new name.
+    pub name: Option<Name>,
+    /// Labels to set, or with `None` to remove.
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+impl Nodes {
+    /// The use cases over `context`.
+    pub fn new(context: Context, mesh: Mesh) -> Self {
+        Self { context, mesh, changes: Arc::default() }
+    }
+
+    /// At most `limit` nodes by name: one pass over memory, no query.
+    pub fn list(&self, filter: &NodeFilter, limit: usize) -> Vec<NodeStatus> {
+        let nodes = self.context.directory.nodes().into_iter();
+        let wanted = nodes
+            .filter(|node| filter.after.as_deref().is_none_or(|after| node.name.as_str() > after))
+            .filter(|node| filter.text.as_deref().is_none_or(|text| node.name.as_str().contains(text)))
+            .filter(|node| filter.selector.matches(&node.labels));
+        wanted
+            .map(|node| self.status(node))
+            .filter(|status| filter.online.is_none_or(|online| status.presence.is_some() == online))
+            .take(limit)
+            .collect()
+    }
+
+    /// A node by name or id. `NodeNotFound` with the nearest names.
+    pub fn get(&self, text: &str) -> Result<NodeStatus, Refusal> {
+        Ok(self.status(super::targets::find(&self.context.directory, text)?))
+    }
+
+    /// Renames and labels. Needs an administrator. `Conflict` when the name is taken.
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        text: &str,
+        change: NodeChange,
+    ) -> Result<NodeStatus, Refusal> {
+        caller.require(Role::Admin)?;
+        let id = super::targets::find(&self.context.directory, text)?.id;
+        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        let work = move |tx: &mut dyn Tx| {
+            let before = live(tx, id)?;
+            let (after, detail) = changed(&before, change)?;
+            if after == before {
+                return Ok(after);
+            }
+            tx.put_node(&after)?;
+            record(tx, &after, EventKind::NodeChanged, "node.change", &actor, now, Some(detail))?;
+            Ok(after)
+        };
+        let _in_order = self.changes.lock().await;
+        let directory = self.context.directory.clone();
+        let node = self.context.commit(work, move |node: &Node| directory.put_node(node.clone())).await?;
+        Ok(self.status(Arc::new(node)))
+    }
+
+    /// Removes a node: its record leaves the lists, its certificate is refused from here on, and
+    /// its link is closed. Needs an administrator.
+    pub async fn remove(&self, caller: &Caller, text: &str) -> Result<(), Refusal> {
+        caller.require(Role::Admin)?;
+        let id = super::targets::find(&self.context.directory, text)?.id;
+        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        let work = move |tx: &mut dyn Tx| {
+            let node = Node { removed_at: Some(now), ..live(tx, id)? };
+            tx.put_node(&node)?;
+            record(tx, &node, EventKind::NodeRemoved, "node.remove", &actor, now, None)?;
+            Ok(node)
+        };
+        let _in_order = self.changes.lock().await;
+        let (directory, mesh) = (self.context.directory.clone(), self.mesh.clone());
+        let after = move |node: &Node| {
+            directory.put_node(node.clone());
+            let message = format!("The node {} was removed from this hub.", node.name);
+            mesh.close_node(node.id, Refusal::new(Code::NodeRevoked, message));
+        };
+        self.context.commit(work, after).await?;
+        Ok(())
+    }
+
+    fn status(&self, node: Arc<Node>) -> NodeStatus {
+        NodeStatus {
+            policy: self.context.directory.policy(node.id, node.joined_at),
+            presence: self.mesh.presence(node.id),
+            runs_open: self.mesh.runs_open_on(node.id),
+            node,
+        }
+    }
+}
+
+/// The stored record of a node that is not removed.
+pub(super) fn live(tx: &dyn Tx, id: NodeId) -> Result<Node, WriteError> {
+    let node = tx.node(id)?.filter(|node| node.removed_at.is_none());
+    Ok(node.ok_or_else(|| Refusal::new(Code::NodeNotFound, "The node was removed.".to_owned()))?)
+}
+
+fn changed(before: &Node, change: NodeChange) -> Result<(Node, String), Refusal> {
+    let mut node = before.clone();
+    let mut words = Vec::new();
+    if let Some(name) = change.name
+        && name != node.name
+    {
+        words.push(format!("name {} -> {name}", node.name));
+        node.name = name;
+    }
+    for (key, value) in change.labels {
+        if let Some(value) = value {
+            name::check_label(&key, &value)?;
+            words.push(format!("+{key}={value}"));
+            node.labels.insert(key, value);
+        } else if node.labels.remove(&key).is_some() {
+            words.push(format!("-{key}"));
+        }
+    }
+    name::check_labels(&node.labels)?;
+    Ok((node, words.join(", ")))
+}
+
+fn record(
+    tx: &mut dyn Tx,
+    node: &Node,
+    kind: EventKind,
+    action: &str,
+    actor: &str,
+    now: WallTime,
+    detail: Option<String>,
+) -> Result<(), WriteError> {
+    let event = Event::new(kind, now).node(node.id).actor(actor).subject(node.name.as_str());
+    tx.append_event(&Event { detail: detail.clone(), ..event })?;
+    let row = AuditRow::new(now, actor, action, Outcome::Allowed);
+    let detail = Some(detail.unwrap_or_else(|| node.name.to_string()));
+    tx.append_audit(&AuditRow { node: Some(node.id), detail, ..row })?;
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! One suite over every store: what the port promises, the memory store and SQLite both keep.
+//! `contract/agree.rs` adds random histories, after which both must hold the same.
+
+mod support;
+
+#[path = "contract/agree.rs"]
+mod agree;
+#[path = "contract/entities.rs"]
+mod entities;
+#[path = "contract/logs.rs"]
+mod logs;
+#[path = "contract/subject.rs"]
+mod subject;
+#[path = "contract/transactions.rs"]
+mod transactions;
+
+/// Makes each named test once per store.
+macro_rules! contract {
+    ($($module:ident::$name:ident,)*) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$module::$name(super::subject::Subject::memory()).await })*
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$module::$name(super::subject::Subject::sqlite()).await })*
+        }
+    };
+}
+
+contract! {
+    entities::a_new_store_is_empty_and_of_generation_one,
+    entities::what_is_put_is_read_back_to_the_last_field,
+    entities::putting_again_replaces,
+    entities::two_live_nodes_cannot_share_a_name,
+    entities::nodes_are_listed_by_name_and_without_the_removed,
+    entities::two_live_tokens_cannot_share_a_name,
+    entities::a_policy_only_moves_forward,
+    entities::policies_of_removed_nodes_are_not_listed,
+    entities::a_key_is_one_run_per_caller_and_node,
+    entities::epochs_only_grow,
+    entities::observing_writes_the_time_and_nothing_else,
+    entities::invites_and_tokens_are_listed_newest_first,
+    entities::runs_are_paged_newest_first,
+    entities::runs_are_filtered_by_node_and_state,
+    entities::a_cursor_outlives_its_run,
+    entities::open_runs_are_listed_oldest_first,
+    entities::final_runs_are_trimmed_by_age_in_batches,
+    transactions::a_transaction_sees_its_own_writes,
+    transactions::a_refusal_leaves_nothing,
+    transactions::a_panic_leaves_nothing_and_harms_nobody,
+    transactions::a_conflict_inside_a_transaction_can_be_survived,
+    transactions::a_read_sees_what_was_answered,
+    transactions::a_read_that_panics_harms_nobody,
+    transactions::values_come_back_from_closures,
+    transactions::a_closed_store_says_so,
+    transactions::accepted_writes_are_answered_before_it_closes,
+    logs::events_are_numbered_without_holes_whatever_fails_beside_them,
+    logs::the_hook_hears_commits_in_order_and_before_the_callers,
+    logs::events_are_paged_by_number,
+    logs::events_are_trimmed_from_the_front_in_batches,
+    logs::numbers_go_on_after_everything_was_trimmed,
+    logs::a_refused_trim_brings_the_events_back,
+    logs::audit_rows_are_chained,
+    logs::audit_rows_are_filtered,
+}
