@@ -46,7 +46,8 @@ async fn a_hundred_clients_with_one_invite_make_one_node() {
         }
     });
     let answers = futures::future::join_all(joins).await;
-    let refused = |answer: &&Result<_, cortex_core::Refusal>| matches!(answer, Err(r) if r.code == Code::InviteUsed);
+    let refused =
+        |answer: &&Result<_, cortex_core::Refusal>| matches!(answer, Err(r) if r.code == Code::InviteUsed);
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
     assert_eq!(answers.iter().filter(refused).count(), 99);
 }
@@ -71,7 +72,8 @@ async fn wrong_unknown_expired_revoked_and_malformed_invites_are_refused_and_aud
         let refusal = hub.enrol(join_request(id, &secret, "n", &key())).await.expect_err("refused");
         assert_eq!(refusal.code, code);
     }
-    let rows = hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
+    let rows =
+        hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
     assert_eq!(rows.iter().filter(|logged| logged.row.outcome == Outcome::Denied).count(), 5);
     assert!(rows.iter().all(|logged| logged.row.reason.is_some()));
     hub.enrol(join_request(good, &secret, "n", &key())).await.expect("the invite is still good");

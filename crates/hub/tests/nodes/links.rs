@@ -42,7 +42,9 @@ async fn a_removed_node_is_cut_off_and_stays_out() {
     let removed = Node { removed_at: Some(hub.context.clock.wall()), ..Node::clone(&hub.record(&node)) };
     hub.context.directory.put_node(removed);
     hub.mesh.close_node(node.id, Refusal::new(Code::NodeRevoked, "removed"));
-    let goodbye = link.expect(|m| if let ToNode::Goodbye { retry_after_ms, .. } = m { Some(*retry_after_ms) } else { None });
+    let goodbye = link.expect(|m| {
+        if let ToNode::Goodbye { retry_after_ms, .. } = m { Some(*retry_after_ms) } else { None }
+    });
     assert_eq!(goodbye.await, None);
     assert_eq!(link.until_closed().await.code, Code::NodeRevoked);
     assert_eq!(node.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::NodeRevoked));
@@ -124,7 +126,8 @@ async fn three_takeovers_by_other_processes_quarantine_the_identity() {
     let id = node.id;
     let deadline = Instant::now() + SOON;
     loop {
-        let stored = hub.context.store.read(SOON, move |view| view.node(id)).await.expect("read").expect("node");
+        let stored =
+            hub.context.store.read(SOON, move |view| view.node(id)).await.expect("read").expect("node");
         if stored.quarantined {
             break;
         }
@@ -153,11 +156,17 @@ async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_lin
     });
     let runs = hub.runs.clone();
     let cancel = tokio::spawn(async move { runs.cancel(&caller(Role::Operator), run.id, 100).await });
-    link.expect(|m| if let ToNode::Cancel { run: of, .. } = m { (*of == run.id).then_some(()) } else { None }).await;
+    link.expect(
+        |m| if let ToNode::Cancel { run: of, .. } = m { (*of == run.id).then_some(()) } else { None },
+    )
+    .await;
     assert!(begun.elapsed() < Duration::from_secs(1), "the cancel reached the node at once");
     for seq in 1..5 {
         link.say(ToHub::Heartbeat { seq }).await;
-        link.expect(|m| if let ToNode::HeartbeatAck { seq: of } = m { (*of == seq).then_some(()) } else { None }).await;
+        link.expect(
+            |m| if let ToNode::HeartbeatAck { seq: of } = m { (*of == seq).then_some(()) } else { None },
+        )
+        .await;
     }
     assert!(hub.mesh.presence(node.id).is_some());
     let refused = attach.await.expect("no panic");
@@ -188,7 +197,9 @@ async fn nodes_are_told_when_the_hub_goes() {
     let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
     let begun = Instant::now();
     let stopping = tokio::spawn(hub.stop());
-    let retry = link.expect(|m| if let ToNode::Goodbye { retry_after_ms, .. } = m { Some(*retry_after_ms) } else { None });
+    let retry = link.expect(|m| {
+        if let ToNode::Goodbye { retry_after_ms, .. } = m { Some(*retry_after_ms) } else { None }
+    });
     assert!(retry.await.is_some());
     drop(link);
     stopping.await.expect("stopped");

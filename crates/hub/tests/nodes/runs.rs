@@ -73,7 +73,8 @@ async fn the_policy_is_asked_and_every_answer_is_audited_before_the_effect() {
     };
     let answer = hub.runs.start(&caller(Role::Viewer), viewer).await.remove(0).1;
     assert_eq!(answer.expect_err("forbidden").code, Code::Forbidden);
-    let rows = hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
+    let rows =
+        hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
     let reasons: Vec<String> = rows
         .iter()
         .filter(|logged| logged.row.action == "run.start")
@@ -161,7 +162,10 @@ async fn a_restarted_hub_takes_the_run_up_where_its_log_ends() {
     link.expect(is_start).await;
     link.say(ToHub::Started { run: run.id }).await;
     link.output(&run, 0, b"kept ").await;
-    link.expect(|m| if let ToNode::Credit { durable, .. } = m { (*durable == 5).then_some(()) } else { None }).await;
+    link.expect(
+        |m| if let ToNode::Credit { durable, .. } = m { (*durable == 5).then_some(()) } else { None },
+    )
+    .await;
     drop(link);
     hub.stop().await;
 
@@ -191,7 +195,8 @@ async fn a_node_that_does_not_come_back_loses_its_run_with_a_diagnostic() {
     assert!(ended.diagnostic.is_some());
     wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
     let mut link = node.attach(&hub, vec![report(&run, 10)]).await.expect("welcome");
-    link.expect(|m| if let ToNode::Forget { run: of } = m { (*of == run.id).then_some(()) } else { None }).await;
+    link.expect(|m| if let ToNode::Forget { run: of } = m { (*of == run.id).then_some(()) } else { None })
+        .await;
 }
 
 #[tokio::test]
@@ -230,7 +235,13 @@ async fn standard_input_waits_until_the_process_has_it() {
     let mut got = 0;
     loop {
         let (offset, bytes, eof) = link
-            .expect(|m| if let ToNode::Input { offset, data, eof, .. } = m { Some((*offset, data.len(), *eof)) } else { None })
+            .expect(|m| {
+                if let ToNode::Input { offset, data, eof, .. } = m {
+                    Some((*offset, data.len(), *eof))
+                } else {
+                    None
+                }
+            })
             .await;
         assert_eq!(offset, got);
         got += bytes as u64;

@@ -38,13 +38,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-pub const SOON: Duration = Duration::from_secs(8);
+pub(crate) const SOON: Duration = Duration::from_secs(8);
 
 /// A store that can be made to sleep.
-pub struct Sleepy {
+pub(crate) struct Sleepy {
     inner: Arc<MemoryStore>,
-    pub sleep_ms: AtomicU64,
-    pub writes: AtomicU64,
+    pub(crate) sleep_ms: AtomicU64,
+    pub(crate) writes: AtomicU64,
 }
 
 impl Sleepy {
@@ -80,33 +80,33 @@ impl Store for Sleepy {
 }
 
 /// What outlives a restart of the hub.
-pub struct Kept {
-    pub dir: tempfile::TempDir,
-    pub store: Arc<MemoryStore>,
+pub(crate) struct Kept {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: Arc<MemoryStore>,
 }
 
 impl Kept {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         Self { dir, store: Arc::new(MemoryStore::new(None)) }
     }
 }
 
 /// The node-facing half of a hub.
-pub struct TestHub {
-    pub context: Context,
-    pub store: Arc<Sleepy>,
-    pub mesh: Mesh,
-    pub runs: Runs,
-    pub enrol: Enrol,
-    pub address: std::net::SocketAddr,
-    pub shutdown: CancellationToken,
-    pub serving: tokio::task::JoinHandle<Result<(), Refusal>>,
+pub(crate) struct TestHub {
+    pub(crate) context: Context,
+    pub(crate) store: Arc<Sleepy>,
+    pub(crate) mesh: Mesh,
+    pub(crate) runs: Runs,
+    pub(crate) enrol: Enrol,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) serving: tokio::task::JoinHandle<Result<(), Refusal>>,
     authority_pem: String,
 }
 
 impl TestHub {
-    pub async fn start(kept: &Kept) -> Self {
+    pub(crate) async fn start(kept: &Kept) -> Self {
         let clock = Clock::default();
         let store = Arc::new(Sleepy {
             inner: Arc::clone(&kept.store),
@@ -141,17 +141,17 @@ impl TestHub {
         Self { context, store, mesh, runs, enrol, address, shutdown, serving, authority_pem }
     }
 
-    pub fn stall(&self, ms: u64) {
+    pub(crate) fn stall(&self, ms: u64) {
         self.store.sleep_ms.store(ms, Ordering::SeqCst);
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(SOON, self.serving).await.expect("in time").expect("no panic").expect("served");
         self.mesh.stop(Duration::from_secs(2)).await;
     }
 
-    pub async fn invite(&self, change: impl FnOnce(&mut Invite)) -> (InviteId, [u8; 32]) {
+    pub(crate) async fn invite(&self, change: impl FnOnce(&mut Invite)) -> (InviteId, [u8; 32]) {
         let secret = random::<32>();
         let now = self.context.clock.wall();
         let mut invite = Invite {
@@ -179,7 +179,7 @@ impl TestHub {
         (id, secret)
     }
 
-    pub async fn channel(&self, identity: Option<Identity>) -> Channel {
+    pub(crate) async fn channel(&self, identity: Option<Identity>) -> Channel {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority_pem))
             .domain_name("hub.cortex.internal");
@@ -191,13 +191,20 @@ impl TestHub {
         endpoint.tls_config(tls).expect("TLS").connect().await.expect("connected")
     }
 
-    pub async fn enrol(&self, request: EnrolRequest) -> Result<cortex_wire::mesh::EnrolResponse, Refusal> {
+    pub(crate) async fn enrol(
+        &self,
+        request: EnrolRequest,
+    ) -> Result<cortex_wire::mesh::EnrolResponse, Refusal> {
         let mut client = EnrolmentServiceClient::new(self.channel(None).await);
-        client.enrol(request).await.map(tonic::Response::into_inner).map_err(|status| refusal_from_status(&status))
+        client
+            .enrol(request)
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(|status| refusal_from_status(&status))
     }
 
     /// A node that joined and is not connected.
-    pub async fn node(&self, name: &str) -> FakeNode {
+    pub(crate) async fn node(&self, name: &str) -> FakeNode {
         let (id, secret) = self.invite(|_| ()).await;
         let key = rcgen::KeyPair::generate().expect("key");
         let joined = self.enrol(join_request(id, &secret, name, &key)).await.expect("joined");
@@ -209,15 +216,15 @@ impl TestHub {
         }
     }
 
-    pub fn record(&self, node: &FakeNode) -> Arc<Node> {
+    pub(crate) fn record(&self, node: &FakeNode) -> Arc<Node> {
         self.context.directory.node(node.id).expect("known node")
     }
 
-    pub async fn run(&self, node: &FakeNode, argv: &[&str]) -> Result<Run, Refusal> {
+    pub(crate) async fn run(&self, node: &FakeNode, argv: &[&str]) -> Result<Run, Refusal> {
         self.run_with(node, argv, None, false).await
     }
 
-    pub async fn run_with(
+    pub(crate) async fn run_with(
         &self,
         node: &FakeNode,
         argv: &[&str],
@@ -226,19 +233,23 @@ impl TestHub {
     ) -> Result<Run, Refusal> {
         let spec =
             RunSpec { argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), stdin, ..RunSpec::default() };
-        let request =
-            StartRuns { nodes: vec![self.record(node)], spec, key: key.map(str::to_owned), traceparent: None };
+        let request = StartRuns {
+            nodes: vec![self.record(node)],
+            spec,
+            key: key.map(str::to_owned),
+            traceparent: None,
+        };
         let mut answers = self.runs.start(&caller(Role::Operator), request).await;
         answers.remove(0).1
     }
 
     /// Follows a run to its end: its output, marks and final row.
-    pub async fn finish(&self, run: &Run) -> (Vec<u8>, Vec<Positions>, Run) {
+    pub(crate) async fn finish(&self, run: &Run) -> (Vec<u8>, Vec<Positions>, Run) {
         collect(self.runs.follow(run.id).await.expect("followed")).await
     }
 }
 
-pub async fn collect(mut follower: Follower) -> (Vec<u8>, Vec<Positions>, Run) {
+pub(crate) async fn collect(mut follower: Follower) -> (Vec<u8>, Vec<Positions>, Run) {
     let (mut output, mut lost) = (Vec::new(), Vec::new());
     loop {
         match tokio::time::timeout(2 * SOON, follower.next()).await.expect("an update in time") {
@@ -251,7 +262,7 @@ pub async fn collect(mut follower: Follower) -> (Vec<u8>, Vec<Positions>, Run) {
     }
 }
 
-pub fn caller(role: Role) -> Caller {
+pub(crate) fn caller(role: Role) -> Caller {
     let token = Token {
         id: TokenId::mint(1, &[1; 10]),
         name: Name::parse("tester").expect("name"),
@@ -264,7 +275,7 @@ pub fn caller(role: Role) -> Caller {
     Caller { token: Arc::new(token) }
 }
 
-pub fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPair) -> EnrolRequest {
+pub(crate) fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPair) -> EnrolRequest {
     let csr = rcgen::CertificateParams::default().serialize_request(key).expect("request");
     EnrolRequest {
         invite_id: Bytes::copy_from_slice(id.as_bytes()),
@@ -277,23 +288,23 @@ pub fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPai
 
 /// A machine that joined.
 #[derive(Clone)]
-pub struct FakeNode {
-    pub id: NodeId,
-    pub identity: Identity,
-    pub instance: u64,
+pub(crate) struct FakeNode {
+    pub(crate) id: NodeId,
+    pub(crate) identity: Identity,
+    pub(crate) instance: u64,
 }
 
 /// One link of it.
-pub struct FakeLink {
-    pub epoch: Epoch,
-    pub up: mpsc::Sender<AttachRequest>,
-    pub down: Streaming<AttachResponse>,
+pub(crate) struct FakeLink {
+    pub(crate) epoch: Epoch,
+    pub(crate) up: mpsc::Sender<AttachRequest>,
+    pub(crate) down: Streaming<AttachResponse>,
     _channel: Channel,
 }
 
 impl FakeNode {
     /// A link on which nothing was said.
-    pub async fn dial(&self, hub: &TestHub) -> Result<FakeLink, Refusal> {
+    pub(crate) async fn dial(&self, hub: &TestHub) -> Result<FakeLink, Refusal> {
         let channel = hub.channel(Some(self.identity.clone())).await;
         let (up, requests) = mpsc::channel(64);
         let mut client = MeshServiceClient::new(channel.clone()).max_encoding_message_size(usize::MAX);
@@ -302,7 +313,7 @@ impl FakeNode {
         Ok(FakeLink { epoch: Epoch(0), up, down, _channel: channel })
     }
 
-    pub fn hello(&self, runs: Vec<RunReport>) -> ToHub {
+    pub(crate) fn hello(&self, runs: Vec<RunReport>) -> ToHub {
         ToHub::Hello(Hello {
             protocol: 1,
             instance: self.instance,
@@ -314,7 +325,7 @@ impl FakeNode {
     }
 
     /// A link that was welcomed.
-    pub async fn attach(&self, hub: &TestHub, runs: Vec<RunReport>) -> Result<FakeLink, Refusal> {
+    pub(crate) async fn attach(&self, hub: &TestHub, runs: Vec<RunReport>) -> Result<FakeLink, Refusal> {
         let mut link = self.dial(hub).await?;
         link.say(self.hello(runs)).await;
         match link.hear().await? {
@@ -326,17 +337,17 @@ impl FakeNode {
 }
 
 impl FakeLink {
-    pub async fn say(&self, message: ToHub) {
+    pub(crate) async fn say(&self, message: ToHub) {
         self.say_at(self.epoch, message).await;
     }
 
-    pub async fn say_at(&self, epoch: Epoch, message: ToHub) {
+    pub(crate) async fn say_at(&self, epoch: Epoch, message: ToHub) {
         // A closed link is seen by the one who listens.
         let _closed = self.up.send(to_hub_into_proto(Envelope { epoch, message })).await;
     }
 
     /// The next message; the refusal with which the stream ended.
-    pub async fn hear(&mut self) -> Result<ToNode, Refusal> {
+    pub(crate) async fn hear(&mut self) -> Result<ToNode, Refusal> {
         let message = tokio::time::timeout(2 * SOON, self.down.message()).await.expect("a message in time");
         match message.map_err(|status| refusal_from_status(&status))? {
             Some(response) => {
@@ -349,7 +360,7 @@ impl FakeLink {
     }
 
     /// Waits for a message of a kind, passing over the others.
-    pub async fn expect<T>(&mut self, want: impl Fn(&ToNode) -> Option<T>) -> T {
+    pub(crate) async fn expect<T>(&mut self, want: impl Fn(&ToNode) -> Option<T>) -> T {
         loop {
             let message = self.hear().await.expect("the link is open");
             if let Some(found) = want(&message) {
@@ -359,7 +370,7 @@ impl FakeLink {
     }
 
     /// Listens until the link ends, and says why.
-    pub async fn until_closed(&mut self) -> Refusal {
+    pub(crate) async fn until_closed(&mut self) -> Refusal {
         loop {
             if let Err(refusal) = self.hear().await {
                 return refusal;
@@ -367,17 +378,24 @@ impl FakeLink {
         }
     }
 
-    pub async fn output(&self, run: &Run, at: u64, text: &[u8]) {
+    pub(crate) async fn output(&self, run: &Run, at: u64, text: &[u8]) {
         let data = Bytes::copy_from_slice(text);
-        self.say(ToHub::Output(Frame { run: run.id, stream: Stream::Stdout, position: at, offset: at, data })).await;
+        self.say(ToHub::Output(Frame {
+            run: run.id,
+            stream: Stream::Stdout,
+            position: at,
+            offset: at,
+            data,
+        }))
+        .await;
     }
 
-    pub async fn exit(&self, run: &Run, written: u64) {
+    pub(crate) async fn exit(&self, run: &Run, written: u64) {
         self.say(ToHub::Ended { run: run.id, ended: exited(written) }).await;
     }
 }
 
-pub fn exited(written: u64) -> Ended {
+pub(crate) fn exited(written: u64) -> Ended {
     Ended {
         cause: EndCause::Exited,
         code: Some(0),
@@ -388,16 +406,16 @@ pub fn exited(written: u64) -> Ended {
     }
 }
 
-pub fn is_start(message: &ToNode) -> Option<cortex_core::id::RunId> {
+pub(crate) fn is_start(message: &ToNode) -> Option<cortex_core::id::RunId> {
     if let ToNode::Start(start) = message { Some(start.run) } else { None }
 }
 
-pub fn is_settled(message: &ToNode) -> Option<cortex_core::id::RunId> {
+pub(crate) fn is_settled(message: &ToNode) -> Option<cortex_core::id::RunId> {
     if let ToNode::Settled { run } = message { Some(*run) } else { None }
 }
 
 /// Waits until `done`, looking often, with a deadline.
-pub async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + 2 * SOON;
     while !done() {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
