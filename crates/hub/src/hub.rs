@@ -40,6 +40,8 @@ use crate::{grpc, http, workers};
 const HTTP_DRAIN: Duration = Duration::from_millis(2_500);
 /// How long nodes and workers have to end.
 const WORKERS_DRAIN: Duration = Duration::from_secs(5);
+/// How long what nodes reported has to reach the store.
+const MESH_DRAIN: Duration = Duration::from_secs(2);
 /// How long the store has to answer what it accepted.
 const STORE_DRAIN: Duration = Duration::from_secs(10);
 
@@ -166,6 +168,7 @@ impl Hub {
         if !doors || !workers {
             tracing::warn!(doors, workers, "not everything ended in time");
         }
+        self.mesh.stop(MESH_DRAIN).await;
         if let Err(refusal) = flushed {
             tracing::warn!(code = %refusal.code, "when nodes were last heard could not be written");
         }
