@@ -97,6 +97,9 @@ struct Local {
     output: Sender,
     started_told: bool,
     end_told: bool,
+    /// Whether the hub has said on this link where its output goes on: an end told before that
+    /// would overtake what was sent on the old link and never arrived.
+    resumed: bool,
     timeout_ms: Option<u64>,
     deadline: Option<Timestamp>,
     kill_at: Option<Timestamp>,
@@ -119,6 +122,7 @@ impl Local {
             output: Sender::default(),
             started_told: false,
             end_told: false,
+            resumed: true,
             timeout_ms,
             deadline: None,
             kill_at: None,
@@ -176,6 +180,7 @@ impl NodeRuns {
             runs.replay(record);
         }
         runs.settle_unknown_outcomes();
+        runs.disconnected();
         runs
     }
 
@@ -267,6 +272,7 @@ impl NodeRuns {
         for local in self.runs.values_mut() {
             local.output.hold();
             local.end_told = false;
+            local.resumed = false;
         }
     }
 
@@ -394,6 +400,7 @@ impl NodeRuns {
         }
         let (run, local) = self.runs.iter_mut().find(|(_, local)| {
             !local.end_told
+                && local.resumed
                 && !local.forgotten
                 && !local.is_live()
                 && local.output.sent() == local.output.end()
@@ -531,6 +538,7 @@ impl NodeRuns {
     fn handle_resume(&mut self, run: RunId, from: u64, granted: u64) {
         let Some(local) = self.runs.get_mut(&run) else { return };
         local.end_told = false;
+        local.resumed = true;
         if local.output.resume(from, granted).is_err() {
             // The hub lacks bytes that it had called durable. Where the streams stand is known
             // only at the end, so the mark covers all that was written until here.

@@ -36,7 +36,7 @@ pub enum Attached {
         /// The link that was there.
         displaced: LinkId,
     },
-    /// A link with a higher epoch is here already: this one is late.
+    /// A link with a higher epoch is, or was, here: this one is late.
     Stale,
 }
 
@@ -44,6 +44,9 @@ pub enum Attached {
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     present: BTreeMap<NodeId, Presence>,
+    /// The highest epoch that came, of every node that ever did and is enrolled: a link whose
+    /// attach was answered late must not come back from behind one that has ended since.
+    highest: BTreeMap<NodeId, Epoch>,
     takeovers: BTreeMap<NodeId, VecDeque<Timestamp>>,
 }
 
@@ -62,10 +65,11 @@ impl Registry {
         instance: u64,
         now: Timestamp,
     ) -> Attached {
-        let before = self.present.get(&node).cloned();
-        if before.as_ref().is_some_and(|before| before.epoch >= epoch) {
+        if self.highest.get(&node).is_some_and(|highest| *highest >= epoch) {
             return Attached::Stale;
         }
+        self.highest.insert(node, epoch);
+        let before = self.present.get(&node).cloned();
         if let Some(before) = &before
             && before.instance != instance
             && self.count_takeover(node, now) >= TAKEOVERS_MAX
@@ -89,6 +93,7 @@ impl Registry {
     /// The node was removed: its link, which must be closed.
     pub fn remove(&mut self, node: NodeId) -> Option<LinkId> {
         self.takeovers.remove(&node);
+        self.highest.remove(&node);
         self.present.remove(&node).map(|presence| presence.link)
     }
 
@@ -107,7 +112,8 @@ impl Registry {
         self.present.is_empty()
     }
 
-    /// Entries of all maps, for the counter tests of I9.
+    /// Entries of all maps that follow links, for the counter tests of I9. (The highest epoch of
+    /// an enrolled node is kept until [`Self::remove`].)
     pub fn entries(&self) -> usize {
         self.present.len() + self.takeovers.len()
     }

@@ -79,8 +79,10 @@ impl Authority {
         let key = fs::read_to_string(&key_path).map_err(|e| unusable(&key_path, &e))?;
         let key = KeyPair::from_pem(&key).map_err(|e| unusable(&key_path, &e))?;
         let certificate = fs::read(&certificate_path).map_err(|e| unusable(&certificate_path, &e))?;
-        let certificate = pem_to_der(&certificate).ok_or_else(|| unusable(&certificate_path, &"it is not PEM"))?;
-        let public = key_hash_of(&certificate).ok_or_else(|| unusable(&certificate_path, &"it is not X.509"))?;
+        let certificate =
+            pem_to_der(&certificate).ok_or_else(|| unusable(&certificate_path, &"it is not PEM"))?;
+        let public =
+            key_hash_of(&certificate).ok_or_else(|| unusable(&certificate_path, &"it is not X.509"))?;
         if public != hash(&key.subject_public_key_info()) {
             return Err(unusable(&certificate_path, &"it does not belong to authority.key"));
         }
@@ -155,9 +157,9 @@ impl std::fmt::Debug for Authority {
 pub fn identity(certificate_der: &[u8]) -> Option<Identity> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate_der).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
-    let node = names.value.general_names.iter().find_map(|name| match name {
-        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix(NODE_URN)?.parse().ok(),
-        _ => None,
+    let node = names.value.general_names.iter().find_map(|name| {
+        let x509_parser::extensions::GeneralName::URI(uri) = name else { return None };
+        uri.strip_prefix(NODE_URN)?.parse().ok()
     })?;
     Some(Identity { node, key_hash: hash(certificate.public_key().raw) })
 }
@@ -251,7 +253,10 @@ impl PublicKeyData for RequestKey {
 fn read_request(csr_der: &[u8]) -> Result<RequestKey, Refusal> {
     let invalid = |why: &str| Refusal::new(Code::InvalidArgument, format!("The certificate request {why}."));
     if csr_der.len() > CSR_BYTES_MAX {
-        return Err(Refusal::new(Code::TooLarge, format!("The certificate request is above {CSR_BYTES_MAX} bytes.")));
+        return Err(Refusal::new(
+            Code::TooLarge,
+            format!("The certificate request is above {CSR_BYTES_MAX} bytes."),
+        ));
     }
     let (rest, csr) =
         X509CertificationRequest::from_der(csr_der).map_err(|_| invalid("is not PKCS #10 in DER"))?;

@@ -1,15 +1,45 @@
-//! Stand-in for the links of all nodes: nobody is ever here.
+//! All nodes that have a link or open runs: drives the machines of `cortex_core` with link
+//! frames, log progress, commits and timers, and does what they say.
+//!
+//! Never here: waiting for the store on the path of a frame, a lock over an await, protobuf.
+//! Locks nest in one order: slot, then the maps of [`Inner`].
 
-use std::sync::Arc;
+mod attach;
+mod decide;
+mod link;
+mod requests;
+mod slot;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use cortex_core::Refusal;
-use cortex_core::id::{Epoch, NodeId};
+use cortex_core::hub_runs::{Action, HubRuns};
+use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
+use cortex_core::limits::{ATTACHES_AT_ONCE_MAX, BACKOFF_MS_MAX, RESTART_GRACE_MS};
+use cortex_core::message::{Start, ToHub, ToNode};
 use cortex_core::policy::Policy;
+use cortex_core::registry::Registry;
+use cortex_core::run::Run;
 use cortex_core::time::Timestamp;
+use cortex_store::StoreExt;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::runlog::RunLogs;
-use crate::service::Context;
+pub use link::{Link, Outgoing};
+pub(crate) use requests::Reserved;
+pub(crate) use slot::{Live, Progress};
+
+use crate::runlog::{RunLog, RunLogs, Sink};
+use crate::service::{Context, store_refusal};
+use slot::{Decision, Slot, SlotState};
+
+/// How long the start of the hub waits for the store.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What is known of a connected node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,54 +52,356 @@ pub struct PresenceView {
     pub heard: Timestamp,
 }
 
-/// The links of all nodes.
+/// The links and open runs of all nodes. Cheap to clone.
 #[derive(Clone)]
-pub struct Mesh;
+pub struct Mesh {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: Weak<Self>,
+    context: Context,
+    logs: RunLogs,
+    next_link: AtomicU64,
+    heartbeats: AtomicU64,
+    attaches: Semaphore,
+    present: Mutex<Present>,
+    slots: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
+    runs: Mutex<BTreeMap<RunId, Arc<Live>>>,
+    timers: Mutex<BTreeSet<(Timestamp, NodeId)>>,
+    timers_changed: Notify,
+    /// Nodes that left, and when they were last heard, until that is written.
+    left: Mutex<BTreeMap<NodeId, Timestamp>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Who is here, and by which link.
+#[derive(Default)]
+struct Present {
+    registry: Registry,
+    links: BTreeMap<NodeId, Arc<Link>>,
+}
 
 impl Mesh {
-    /// Nobody is here.
-    pub fn new(_context: Context, _logs: RunLogs) -> Self {
-        Self
+    /// Nobody is here. [`Self::restore`] takes up what the store holds.
+    pub fn new(context: Context, logs: RunLogs) -> Self {
+        let inner = Arc::new_cyclic(|me| Inner {
+            me: Weak::clone(me),
+            context,
+            logs,
+            next_link: AtomicU64::new(1),
+            heartbeats: AtomicU64::new(0),
+            attaches: Semaphore::new(ATTACHES_AT_ONCE_MAX),
+            present: Mutex::default(),
+            slots: Mutex::default(),
+            runs: Mutex::default(),
+            timers: Mutex::default(),
+            timers_changed: Notify::new(),
+            left: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        Self { inner }
     }
-    /// Takes up open runs.
+
+    /// Takes up the runs that had not ended when the hub stopped, each with what its log holds.
+    /// Call it once, before nodes are let in.
+    ///
+    /// # Errors
+    /// `store_unavailable` when store or disk do not answer.
     pub async fn restore(&self) -> Result<(), Refusal> {
-        std::future::ready(Ok(())).await
-    }
-    /// Presence of a node.
-    pub fn presence(&self, _node: NodeId) -> Option<PresenceView> {
-        None
-    }
-    /// Nodes online.
-    pub fn online(&self) -> usize {
-        0
-    }
-    /// Open runs.
-    pub fn runs_open(&self) -> usize {
-        0
-    }
-    /// Open runs of a node.
-    pub fn runs_open_on(&self, _node: NodeId) -> usize {
-        0
-    }
-    /// Entries of all maps.
-    pub fn entries(&self) -> usize {
-        0
-    }
-    /// Sends a policy to its node.
-    pub fn push_policy(&self, _policy: Arc<Policy>) {}
-    /// Closes the link of a node.
-    pub fn close_node(&self, _node: NodeId, _refusal: Refusal) {}
-    /// Heartbeats so far.
-    pub fn heartbeats(&self) -> u64 {
-        0
-    }
-    /// Serves the machines' timers.
-    pub async fn run_timers(&self, shutdown: CancellationToken) -> Result<(), Refusal> {
-        shutdown.cancelled().await;
+        let store = &self.inner.context.store;
+        let open = store.read(RESTORE_DEADLINE, |view| view.open_runs()).await.map_err(store_refusal)?;
+        let mut nodes = BTreeSet::new();
+        for run in open {
+            nodes.insert(run.node);
+            let log = self.inner.logs.recover(run.id, self.inner.sink()).await?;
+            let (kept, started) = (log.end(), run.started_at.is_some());
+            let (start, cancelled) = (start_of(&run), run.cancelled_by.is_some());
+            let live = self.inner.insert_live(run, log);
+            self.inner.with_slot(live.node, |slot, state| {
+                state.live.insert(start.run, Arc::clone(&live));
+                state.runs.restore(start, started, kept, cancelled);
+                self.inner.act(slot, state);
+            });
+        }
+        let now = self.inner.context.clock.now();
+        for node in nodes {
+            self.inner.drive(node, |runs| runs.await_node(now, RESTART_GRACE_MS));
+        }
         Ok(())
     }
-    /// Writes when nodes were last heard.
-    pub async fn flush_last_seen(&self) -> Result<(), Refusal> {
-        std::future::ready(Ok(())).await
+
+    /// Presence of a node.
+    pub fn presence(&self, node: NodeId) -> Option<PresenceView> {
+        let present = lock(&self.inner.present);
+        let presence = present.registry.get(node)?;
+        let heard = present.links.get(&node).map_or(presence.since, |link| link.heard());
+        Some(PresenceView { epoch: presence.epoch, since: presence.since, heard })
     }
+
+    /// Nodes that are connected.
+    pub fn online(&self) -> usize {
+        lock(&self.inner.present).registry.len()
+    }
+
+    /// Open runs of all nodes.
+    pub fn runs_open(&self) -> usize {
+        lock(&self.inner.runs).len()
+    }
+
+    /// Open runs of one node.
+    pub fn runs_open_on(&self, node: NodeId) -> usize {
+        let slot = lock(&self.inner.slots).get(&node).cloned();
+        slot.map_or(0, |slot| slot.lock().runs.len())
+    }
+
+    /// Entries of all maps: what must return to its idle count (I9).
+    pub fn entries(&self) -> usize {
+        let present = {
+            let present = lock(&self.inner.present);
+            present.registry.entries() + present.links.len()
+        };
+        let maps =
+            lock(&self.inner.slots).len() + lock(&self.inner.runs).len() + lock(&self.inner.timers).len();
+        present + maps + self.inner.logs.writing()
+    }
+
+    /// Heartbeats since the start.
+    pub fn heartbeats(&self) -> u64 {
+        self.inner.heartbeats.load(Ordering::Relaxed)
+    }
+
+    /// Sends a committed policy to its node, when that is connected. One that is not gets it in
+    /// its Welcome.
+    pub fn push_policy(&self, policy: Arc<Policy>) {
+        let link = lock(&self.inner.present).links.get(&policy.node).cloned();
+        if let Some(link) = link {
+            link.send(ToNode::Policy(live_policy(&policy, self.inner.context.clock.wall())));
+        }
+    }
+
+    /// The node was removed or shut out: its link ends, it is told not to come back, and its open
+    /// runs are settled as lost.
+    pub fn close_node(&self, node: NodeId, refusal: Refusal) {
+        self.inner.close_node(node, &refusal);
+    }
+
+    /// Tells all nodes that the hub goes away, and when to come back.
+    pub fn goodbye(&self, refusal: &Refusal, retry_after_ms: u64) {
+        let links: Vec<Arc<Link>> = lock(&self.inner.present).links.values().cloned().collect();
+        for link in links {
+            link.close(refusal.clone(), Some(retry_after_ms));
+        }
+    }
+
+    /// Ends what the mesh does by itself, after a moment for what is under way. The store must
+    /// still be open.
+    pub async fn stop(&self, patience: Duration) {
+        self.inner.tasks.close();
+        let _quiet = tokio::time::timeout(patience, self.inner.tasks.wait()).await;
+        self.inner.stop.cancel();
+    }
+
+    /// Monotonic time of the hub.
+    pub fn now(&self) -> Timestamp {
+        self.inner.context.clock.now()
+    }
+
+    /// The moment of the runtime's clock that `at` names.
+    pub fn instant(&self, at: Timestamp) -> tokio::time::Instant {
+        self.inner.context.clock.instant(at)
+    }
+
+    /// Runs a task that outlives the caller, and that [`Self::stop`] waits for.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.inner.tasks.spawn(task)
+    }
+
+    /// An open run.
+    pub(crate) fn live(&self, run: RunId) -> Option<Arc<Live>> {
+        lock(&self.inner.runs).get(&run).cloned()
+    }
+}
+
+impl Inner {
+    fn sink(&self) -> Weak<dyn Sink> {
+        let me: Weak<Self> = Weak::clone(&self.me);
+        me
+    }
+
+    fn insert_live(&self, run: Run, log: Arc<RunLog>) -> Arc<Live> {
+        let (id, node) = (run.id, run.node);
+        let progress = Progress { end: log.end().total(), run: Arc::new(run), input_taken: 0 };
+        let live = Arc::new(Live { node, log, progress: watch::Sender::new(progress) });
+        lock(&self.runs).insert(id, Arc::clone(&live));
+        live
+    }
+
+    /// Works on a node's slot, which is made when there is none.
+    fn with_slot<T>(&self, node: NodeId, work: impl FnOnce(&Arc<Slot>, &mut SlotState) -> T) -> T {
+        loop {
+            let slot = Arc::clone(lock(&self.slots).entry(node).or_insert_with(|| Arc::new(Slot::new(node))));
+            let mut state = slot.lock();
+            if state.dead {
+                continue;
+            }
+            return work(&slot, &mut state);
+        }
+    }
+
+    /// Puts something into a node's machine and does what it says.
+    fn drive<T>(&self, node: NodeId, step: impl FnOnce(&mut HubRuns) -> T) -> T {
+        self.with_slot(node, |slot, state| {
+            let result = step(&mut state.runs);
+            self.act(slot, state);
+            result
+        })
+    }
+
+    /// Does all that the machine of the slot asks for; nothing of it waits.
+    fn act(&self, slot: &Arc<Slot>, state: &mut SlotState) {
+        while let Some(action) = state.runs.poll_action() {
+            self.act_once(state, action);
+        }
+        self.start_deciding(slot, state);
+        let wanted = state.runs.poll_timeout().map(|(at, _)| at);
+        if wanted != state.timer {
+            self.move_timer(slot.node, state.timer, wanted);
+            state.timer = wanted;
+        }
+        if state.is_idle() {
+            state.dead = true;
+            lock(&self.slots).remove(&slot.node);
+        }
+    }
+
+    fn act_once(&self, state: &mut SlotState, action: Action) {
+        match action {
+            Action::Send(message) => {
+                let sent = state.link.as_ref().is_none_or(|link| link.send(message));
+                state.input_refused |= !sent;
+            }
+            Action::Decide(run, command) => state.decide(Decision::Run(run, command)),
+            Action::Append { run, stream, offset: _, data } => {
+                let Some(live) = state.live.get(&run) else { return };
+                let bytes = data.len() as u64;
+                live.log.append(stream, data);
+                live.progress.send_modify(|progress| progress.end += bytes);
+            }
+            Action::Mark { run, to } => {
+                let Some(live) = state.live.get(&run) else { return };
+                live.log.mark(to);
+                live.progress.send_modify(|progress| progress.end = progress.end.max(to.total()));
+            }
+            Action::Finish(run) => {
+                if let Some(live) = state.live.get(&run) {
+                    live.log.finish();
+                }
+            }
+            Action::InputTaken(run, upto) => {
+                if let Some(live) = state.live.get(&run) {
+                    live.progress
+                        .send_modify(|progress| progress.input_taken = progress.input_taken.max(upto));
+                }
+            }
+            Action::Closed(run) => {
+                state.live.remove(&run);
+                lock(&self.runs).remove(&run);
+            }
+            Action::CloseLink(refusal) => {
+                if let Some(link) = &state.link {
+                    link.close(refusal, Some(BACKOFF_MS_MAX));
+                }
+            }
+        }
+    }
+
+    fn close_node(&self, node: NodeId, refusal: &Refusal) {
+        self.with_slot(node, |slot, state| {
+            let link = {
+                let mut present = lock(&self.present);
+                present.registry.remove(node);
+                present.links.remove(&node)
+            };
+            state.link = None;
+            state.runs.abandon(&format!("The node was shut out: {}", refusal.message));
+            self.act(slot, state);
+            if let Some(link) = link {
+                link.close(refusal.clone(), None);
+            }
+        });
+    }
+
+    fn next_link(&self) -> LinkId {
+        LinkId(self.next_link.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn move_timer(&self, node: NodeId, from: Option<Timestamp>, to: Option<Timestamp>) {
+        let mut timers = lock(&self.timers);
+        if let Some(from) = from {
+            timers.remove(&(from, node));
+        }
+        if let Some(to) = to {
+            timers.insert((to, node));
+        }
+        drop(timers);
+        self.timers_changed.notify_one();
+    }
+}
+
+impl Sink for Inner {
+    fn written(&self, run: RunId, position: u64) {
+        let node = lock(&self.runs).get(&run).map(|live| live.node);
+        if let Some(node) = node {
+            self.drive(node, |runs| runs.written(run, position));
+        }
+    }
+
+    fn synced(&self, run: RunId, position: u64) {
+        let node = lock(&self.runs).get(&run).map(|live| live.node);
+        if let Some(node) = node {
+            self.drive(node, |runs| runs.synced(run, position));
+        }
+    }
+}
+
+/// A frame of a node on its current link; frames of any other link have no effect.
+impl Mesh {
+    /// Takes in a frame about a run.
+    pub fn handle(&self, link: &Link, message: ToHub) {
+        self.inner.drive(link.node(), |runs| runs.handle(link.id(), message));
+    }
+
+    /// Answers a heartbeat. Touches neither store nor slot.
+    pub fn heartbeat(&self, link: &Link, seq: u64) {
+        self.inner.heartbeats.fetch_add(1, Ordering::Relaxed);
+        link.send(ToNode::HeartbeatAck { seq });
+    }
+}
+
+/// The message that starts a run.
+fn start_of(run: &Run) -> Start {
+    Start {
+        run: run.id,
+        spec: run.spec.clone(),
+        caller: run.caller.clone(),
+        policy_revision: run.policy_revision,
+        traceparent: run.traceparent.clone(),
+    }
+}
+
+/// A policy without the grants that have ended: nodes read no clock for them.
+fn live_policy(policy: &Policy, now: cortex_core::time::WallTime) -> Policy {
+    let mut policy = policy.clone();
+    policy.allow.retain(|grant| grant.until.is_none_or(|end| now < end));
+    policy
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -87,7 +87,14 @@ impl RunLog {
             file_len,
             ..State::default()
         };
-        Self { inner, run, sink, state: Mutex::new(state), wake: Notify::new(), written: watch::Sender::new(total) }
+        Self {
+            inner,
+            run,
+            sink,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            written: watch::Sender::new(total),
+        }
     }
 
     /// How far the log goes, what waits included.
@@ -101,7 +108,12 @@ impl RunLog {
             return;
         }
         let mut state = self.lock();
+        let first = state.waiting_since.is_none();
         state.append(stream, data);
+        if first && state.writer_lives {
+            // The writer may sleep until the next sync, which is later than this is due.
+            self.wake.notify_one();
+        }
         self.wake_writer(&mut state);
     }
 

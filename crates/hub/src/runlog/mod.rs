@@ -111,6 +111,11 @@ impl RunLogs {
         self.inner.blocking(move || file::remove(&path)).await
     }
 
+    /// The data directory that was opened.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.inner.dir.parent()
+    }
+
     /// Logs that write or are about to: 0 when everything has ended or is quiet.
     pub fn writing(&self) -> usize {
         self.inner.tasks.len()
@@ -125,7 +130,10 @@ impl Inner {
     ) -> Result<T, Refusal> {
         let failed = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, "run output: disk failed");
-            Refusal::new(Code::StoreUnavailable, "The hub's disk did not do its work for the output of a run.")
+            Refusal::new(
+                Code::StoreUnavailable,
+                "The hub's disk did not do its work for the output of a run.",
+            )
         };
         let _permit = self.disk.acquire().await.map_err(|error| failed(&error))?;
         match tokio::task::spawn_blocking(work).await {

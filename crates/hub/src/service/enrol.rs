@@ -1,17 +1,248 @@
-//! Stand-in for the use case of joining.
+//! Joining: an invite becomes a node, its certificate and its policy, in one transaction.
+//!
+//! Never here: an answer that tells a wrong secret from an unknown invite, a secret in a log or an
+//! audit row, a certificate handed out for a join that is not committed.
 
-use std::sync::Arc;
+mod sources;
 
-use crate::authority::Authority;
-use crate::service::Context;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// Joining.
+use bytes::Bytes;
+use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::event::{Event, EventKind};
+use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Revision};
+use cortex_core::invite::{self, Invite};
+use cortex_core::limits::{ATTACH_STORE_MS_MAX, ATTACHES_AT_ONCE_MAX, PROTOCOL, PROTOCOL_MIN};
+use cortex_core::name::Name;
+use cortex_core::node::{Facts, Node};
+use cortex_core::policy::Policy;
+use cortex_core::time::WallTime;
+use cortex_core::{Code, Refusal};
+use cortex_store::{StoreExt, Tx, WriteError};
+use tokio::sync::Semaphore;
+
+use super::{Context, store_refusal, write_refusal};
+use crate::authority::{Authority, SignedNode};
+use crate::clock::new_node_id;
+use crate::secret;
+use sources::Sources;
+
+const DEADLINE: Duration = Duration::from_millis(ATTACH_STORE_MS_MAX);
+
+/// The use case. Cheap to clone.
 #[derive(Clone)]
-pub struct Enrol;
+pub struct Enrol {
+    context: Context,
+    authority: Arc<Authority>,
+    sources: Arc<Mutex<Sources>>,
+    at_once: Arc<Semaphore>,
+}
+
+/// A request to join.
+#[derive(Clone)]
+pub struct Joining {
+    /// The invite's id, as it came.
+    pub invite: Bytes,
+    /// The invite's secret, as it came.
+    pub secret: Bytes,
+    /// The name that the node would like.
+    pub name: String,
+    /// The certificate request, DER.
+    pub csr_der: Bytes,
+    /// The protocol version that the node speaks.
+    pub protocol: u32,
+}
+
+/// A node that joined.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name in the hub's record.
+    pub name: Name,
+    /// Its certificate first, then the authority's; DER.
+    pub chain_der: Vec<Vec<u8>>,
+    /// The store's generation.
+    pub generation: Generation,
+}
+
+/// A join whose parts could be read.
+struct Request {
+    invite: InviteId,
+    secret_hash: [u8; 32],
+    name: Name,
+}
 
 impl Enrol {
     /// The use case.
-    pub fn new(_context: Context, _authority: Arc<Authority>) -> Self {
-        Self
+    pub fn new(context: Context, authority: Arc<Authority>) -> Self {
+        let at_once = Arc::new(Semaphore::new(ATTACHES_AT_ONCE_MAX));
+        Self { context, authority, sources: Arc::default(), at_once }
     }
+
+    /// Redeems an invite for a node's certificate. `source` is the peer's address, whose failures
+    /// are counted.
+    ///
+    /// # Errors
+    /// `rate_limited`, `version_unsupported`, `invite_malformed`, `invite_unknown`, `invite_used`,
+    /// `invite_expired`, `conflict` when the name is taken (the invite stays good),
+    /// `invalid_argument`, `store_unavailable`.
+    pub async fn join(&self, joining: Joining, source: Option<IpAddr>) -> Result<Joined, Refusal> {
+        self.sources().check(source, self.context.clock.now())?;
+        let _permit = self.at_once.try_acquire().map_err(|_| busy())?;
+        let shown = InviteId::from_slice(&joining.invite);
+        match self.join_once(&joining).await {
+            Ok(joined) => Ok(joined),
+            Err(refusal) => {
+                if counts(refusal.code) {
+                    self.sources().fail(source, self.context.clock.now());
+                }
+                self.audit_refusal(shown, &refusal).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Entries of the map of addresses, for the counter tests.
+    pub fn entries(&self) -> usize {
+        self.sources().len()
+    }
+
+    async fn join_once(&self, joining: &Joining) -> Result<Joined, Refusal> {
+        let request = parse(joining)?;
+        self.look(&request).await?;
+        let (node_id, csr, authority) =
+            (new_node_id(&self.context.clock), joining.csr_der.clone(), Arc::clone(&self.authority));
+        // Signed before the commit, so that a join that is committed has its certificate; on a
+        // thread that may be busy, and only for those who know the secret.
+        let signed = tokio::task::spawn_blocking(move || authority.sign_node(&csr, node_id))
+            .await
+            .map_err(|_| Refusal::new(Code::Internal, "Signing the certificate failed."))??;
+        self.commit(request, node_id, signed).await
+    }
+
+    /// Refuses what the transaction would refuse, before work is done for it.
+    async fn look(&self, request: &Request) -> Result<(), Refusal> {
+        let (id, now) = (request.invite, self.context.clock.wall());
+        let found =
+            self.context.store.read(DEADLINE, move |view| view.invite(id)).await.map_err(store_refusal)?;
+        // A stand-in is compared when there is none, so that both ways take the same time.
+        let hash = found.as_ref().map_or([0; 32], |invite| invite.secret_hash);
+        let same = secret::same(&hash, &request.secret_hash);
+        let invite = found.filter(|_| same).ok_or_else(invite::unknown)?;
+        invite::redeem(invite, NodeId::new(uuid::Uuid::nil()), now)?;
+        Ok(())
+    }
+
+    async fn commit(&self, request: Request, id: NodeId, signed: SignedNode) -> Result<Joined, Refusal> {
+        let now = self.context.clock.wall();
+        let SignedNode { chain_der, key_hash } = signed;
+        fail::fail_point!("hub::enrol_before_commit");
+        let written = self.context.store.write(DEADLINE, move |tx| {
+            let (node, policy) = redeem(tx, &request, id, key_hash, now)?;
+            Ok((node, policy, tx.generation()?))
+        });
+        let (node, policy, generation) = written.await.map_err(write_refusal)?;
+        fail::fail_point!("hub::enrol_after_commit");
+        tracing::info!(node = %node.name, node_id = %node.id, "node joined");
+        let name = node.name.clone();
+        self.context.directory.put_node(node);
+        self.context.directory.put_policy(policy);
+        Ok(Joined { node: id, name, chain_der, generation })
+    }
+
+    async fn audit_refusal(&self, invite: Option<InviteId>, refusal: &Refusal) {
+        if refusal.code == Code::StoreUnavailable {
+            return;
+        }
+        let actor = invite.map_or_else(|| "invite:?".to_owned(), |id| format!("invite:{id}"));
+        let mut row = AuditRow::new(self.context.clock.wall(), actor, "node.join", Outcome::Denied);
+        row.reason = Some(refusal.code.as_str().to_owned());
+        let written = self.context.store.write(DEADLINE, move |tx| {
+            tx.append_audit(&row)?;
+            Ok(())
+        });
+        if let Err(error) = written.await {
+            tracing::error!(%error, "the refusal of a join is not in the audit log");
+        }
+    }
+
+    fn sources(&self) -> std::sync::MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse(joining: &Joining) -> Result<Request, Refusal> {
+    if !(PROTOCOL_MIN..=PROTOCOL).contains(&joining.protocol) {
+        let message = format!(
+            "The node speaks protocol {}; this hub speaks {PROTOCOL_MIN} to {PROTOCOL}.",
+            joining.protocol
+        );
+        return Err(Refusal::new(Code::VersionUnsupported, message));
+    }
+    let malformed = || Refusal::new(Code::InviteMalformed, "The invite's id or secret has the wrong length.");
+    let invite = InviteId::from_slice(&joining.invite).ok_or_else(malformed)?;
+    let secret: [u8; 32] = joining.secret.as_ref().try_into().map_err(|_| malformed())?;
+    Ok(Request { invite, secret_hash: secret::hash(&secret), name: Name::parse(&joining.name)? })
+}
+
+fn redeem(
+    tx: &mut dyn Tx,
+    request: &Request,
+    id: NodeId,
+    key_hash: [u8; 32],
+    now: WallTime,
+) -> Result<(Node, Policy), WriteError> {
+    let invite = tx
+        .invite(request.invite)?
+        .filter(|invite| secret::same(&invite.secret_hash, &request.secret_hash))
+        .ok_or_else(invite::unknown)?;
+    let invite = invite::redeem(invite, id, now)?;
+    if tx.node_named(&request.name)?.is_some() {
+        let message = format!("There is a node named `{}` already.", request.name);
+        return Err(Refusal::new(Code::Conflict, message)
+            .hint("Choose another name with `--name`, or remove the old node with `cortex node rm`.")
+            .into());
+    }
+    let node = new_node(&invite, request, id, key_hash, now);
+    let policy = Policy::from_profile(id, &invite.profile, Revision(1), now)
+        .unwrap_or_else(|| Policy::strict(id, now));
+    tx.put_invite(&invite)?;
+    tx.put_node(&node)?;
+    tx.put_policy(&policy)?;
+    let actor = format!("invite:{}", invite.id);
+    let mut row = AuditRow::new(now, actor.clone(), "node.join", Outcome::Allowed);
+    row.node = Some(id);
+    row.policy_revision = Some(policy.revision);
+    row.detail = Some(format!("{} joined with the profile {}", node.name, policy.profile));
+    tx.append_audit(&row)?;
+    let event = Event::new(EventKind::NodeJoined, now).node(id).actor(actor);
+    tx.append_event(&event.subject(node.name.as_str()))?;
+    Ok((node, policy))
+}
+
+fn new_node(invite: &Invite, request: &Request, id: NodeId, key_hash: [u8; 32], now: WallTime) -> Node {
+    Node {
+        id,
+        name: request.name.clone(),
+        labels: invite.labels.clone(),
+        facts: Facts::default(),
+        key_hash,
+        epoch: Epoch(0),
+        joined_at: now,
+        last_seen_at: None,
+        quarantined: false,
+        removed_at: None,
+    }
+}
+
+/// Whether a refusal may come from guessing.
+const fn counts(code: Code) -> bool {
+    matches!(code, Code::InviteUnknown | Code::InviteMalformed | Code::InviteUsed | Code::InviteExpired)
+}
+
+fn busy() -> Refusal {
+    Refusal::new(Code::RateLimited, "Too many nodes join at this moment.").detail("retry_after_s", "1")
 }

@@ -1,23 +1,45 @@
-//! Stand-in for the use cases of runs: every node is offline, and runs are what the store says.
+//! Use cases of runs: start, look, cancel, feed, follow.
+//!
+//! A run is judged, written with its audit row and its event in one transaction for all nodes of
+//! the request, and only then sent: what a node executes was on disk before.
 
+mod accept;
+mod follow;
+mod spool;
+
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::id::RunId;
+use cortex_core::limits::{FRAME_BYTES_MAX, INPUT_BYTES_MAX, KILL_GRACE_MS_MAX, STORE_MS_MAX};
 use cortex_core::node::Node;
-use cortex_core::run::{Run, RunSpec, RunState};
-use cortex_core::stream::{Positions, Stream};
+use cortex_core::run::{self, Run, RunSpec};
+use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
-use cortex_store::RunFilter;
+use cortex_store::{RunFilter, StoreExt, Tx, WriteError};
 
-use crate::mesh::Mesh;
+use super::{Caller, Context, store_refusal};
+use crate::mesh::{Live, Mesh, Progress};
 use crate::runlog::RunLogs;
-use crate::service::{Caller, Context};
+pub use follow::{Follower, Update};
+use spool::Spool;
 
-/// Runs.
+/// How long a cancel waits for the store; the node was asked before.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(3);
+/// How long standard input waits to be taken over.
+const INPUT_DEADLINE: Duration = Duration::from_secs(10);
+const STORE_DEADLINE: Duration = Duration::from_millis(STORE_MS_MAX);
+
+/// The use cases. Cheap to clone.
 #[derive(Clone)]
 pub struct Runs {
     context: Context,
+    mesh: Mesh,
+    logs: RunLogs,
+    spool: Arc<Spool>,
 }
 
 /// A command for nodes.
@@ -27,96 +49,249 @@ pub struct StartRuns {
     pub nodes: Vec<Arc<Node>>,
     /// What.
     pub spec: RunSpec,
-    /// The caller's key.
+    /// The caller's key: the same key on the same node is the same run.
     pub key: Option<String>,
-    /// Trace context.
+    /// W3C traceparent.
     pub traceparent: Option<String>,
 }
 
 impl Runs {
-    /// The use cases.
-    pub fn new(context: Context, _mesh: Mesh, _logs: RunLogs) -> Self {
-        Self { context }
+    /// The use cases over `mesh`. Audit rows that a stalled store left in the spool are imported
+    /// when a runtime is there.
+    pub fn new(context: Context, mesh: Mesh, logs: RunLogs) -> Self {
+        let spool = Arc::new(Spool::new(&data_dir(&logs)));
+        let runs = Self { context, mesh, logs, spool };
+        if runs.spool.exists() && tokio::runtime::Handle::try_current().is_ok() {
+            runs.import_soon();
+        }
+        runs
     }
-    /// Starts.
-    pub async fn start(
-        &self,
-        _caller: &Caller,
-        request: StartRuns,
-    ) -> Vec<(Arc<Node>, Result<Run, Refusal>)> {
-        let offline =
-            |node: &Arc<Node>| Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name));
-        let answers = request.nodes.into_iter().map(|node| {
-            let refusal = offline(&node);
-            (node, Err(refusal))
-        });
-        std::future::ready(answers.collect()).await
+
+    /// Starts a command on nodes, each judged by its own policy. One commit for all of them.
+    /// Answers in the order of the request.
+    pub async fn start(&self, caller: &Caller, request: StartRuns) -> Vec<(Arc<Node>, Result<Run, Refusal>)> {
+        let (runs, caller, nodes) = (self.clone(), caller.clone(), request.nodes.clone());
+        // A task of its own: a caller who goes away leaves no run that was accepted and not sent.
+        match self.mesh.spawn(async move { runs.accept(&caller, request).await }).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::error!(%error, "starting runs failed");
+                let refusal = Refusal::new(Code::Internal, "Starting the run failed.");
+                nodes.into_iter().map(|node| (node, Err(refusal.clone()))).collect()
+            }
+        }
     }
-    /// One run.
+
+    /// A run. Of one that has not ended, `output` says how far it has arrived.
+    ///
+    /// # Errors
+    /// `not_found`, `store_unavailable`.
     pub async fn get(&self, id: RunId) -> Result<Run, Refusal> {
-        let found = self.context.view(move |view| view.run(id)).await?;
-        found.ok_or_else(|| Refusal::new(Code::NotFound, format!("There is no run {id}.")))
+        if let Some(live) = self.mesh.live(id) {
+            return Ok(snapshot(&live));
+        }
+        let found = self.context.store.read(STORE_DEADLINE, move |view| view.run(id)).await;
+        found.map_err(store_refusal)?.ok_or_else(|| not_found(id))
     }
-    /// Runs.
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
     pub async fn list(&self, filter: RunFilter, limit: usize) -> Result<Vec<Run>, Refusal> {
-        self.context.view(move |view| view.runs(&filter, limit)).await
+        let found = self.context.store.read(STORE_DEADLINE, move |view| view.runs(&filter, limit)).await;
+        let mut runs = found.map_err(store_refusal)?;
+        for run in runs.iter_mut().filter(|run| !run.state.is_final()) {
+            if let Some(live) = self.mesh.live(run.id) {
+                run.output = live.log.end();
+            }
+        }
+        Ok(runs)
     }
-    /// Ends a run.
-    pub async fn cancel(&self, _caller: &Caller, id: RunId, _grace_ms: u64) -> Result<Run, Refusal> {
-        self.get(id).await
+
+    /// Asks for the end of a run: TERM, the grace, KILL. The node is asked at once; when the store
+    /// does not answer, the audit row is kept in a file until it does.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `conflict` when the run has ended, `invalid_argument`.
+    pub async fn cancel(&self, caller: &Caller, id: RunId, grace_ms: u64) -> Result<Run, Refusal> {
+        caller.require(Role::Operator)?;
+        if grace_ms > KILL_GRACE_MS_MAX {
+            let message = format!("The grace must be at most {KILL_GRACE_MS_MAX} ms.");
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        }
+        let live = self.mesh.live(id);
+        if let Some(live) = &live {
+            self.mesh.cancel(live, id, grace_ms);
+        }
+        let by = caller.actor();
+        let now = self.context.clock.wall();
+        let mut row = AuditRow::new(now, by.clone(), "run.cancel", Outcome::Allowed);
+        row.run = Some(id);
+        row.node = live.as_ref().map(|live| live.node);
+        let (written_row, written_by) = (row.clone(), by.clone());
+        let written = self
+            .context
+            .store
+            .write(CANCEL_DEADLINE, move |tx| record_cancel(tx, id, written_by, &written_row, now))
+            .await;
+        match (written, live) {
+            (Ok(run), Some(live)) => {
+                live.progress.send_modify(|progress| {
+                    if !progress.run.state.is_final() {
+                        progress.run = Arc::new(run);
+                    }
+                });
+                Ok(snapshot(&live))
+            }
+            (Ok(run), None) => Ok(run),
+            (Err(WriteError::Refused(refusal)), _) => Err(refusal),
+            (Err(WriteError::Store(error)), Some(live)) => {
+                tracing::error!(%error, "store failed; the audit row of a cancel goes to the spool");
+                self.spool.keep(row).await?;
+                self.import_soon();
+                let mut run = snapshot(&live);
+                run.cancelled_by.get_or_insert(by);
+                Ok(run)
+            }
+            (Err(WriteError::Store(error)), None) => Err(store_refusal(error)),
+        }
     }
-    /// Standard input.
+
+    /// Gives standard input to a run, beginning at `offset` of all of it. Returns how far the
+    /// process has taken it over: all of it, or less when it did not read in time.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `conflict` when the run has ended, `invalid_argument` when it was
+    /// started without standard input, `node_offline`, `quota`.
     pub async fn input(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         id: RunId,
         offset: u64,
         data: Bytes,
-        _eof: bool,
+        eof: bool,
     ) -> Result<u64, Refusal> {
-        self.get(id).await?;
-        Ok(offset + data.len() as u64)
+        caller.require(Role::Operator)?;
+        let Some(live) = self.mesh.live(id) else {
+            let run = self.get(id).await?;
+            return Err(ended(&run));
+        };
+        if !live.progress.borrow().run.spec.stdin {
+            return Err(Refusal::new(Code::InvalidArgument, "This run was started without standard input.")
+                .hint("Start it with `stdin` set."));
+        }
+        let feeding = self.feed(&live, id, offset, data, eof);
+        match tokio::time::timeout(INPUT_DEADLINE, feeding).await {
+            Ok(taken) => taken,
+            Err(_) => Ok(live.progress.borrow().input_taken.max(offset)),
+        }
     }
-    /// Follows a run.
+
+    /// Follows a run from its beginning, or from [`Follower::from`]: what is there, then what
+    /// comes, then its end.
+    ///
+    /// # Errors
+    /// `not_found`, `store_unavailable`.
     pub async fn follow(&self, id: RunId) -> Result<Follower, Refusal> {
-        Ok(Follower { run: Some(self.get(id).await?) })
+        if let Some(live) = self.mesh.live(id) {
+            return Ok(Follower::live(&live));
+        }
+        let run = self.get(id).await?;
+        if !run.state.is_final() {
+            let message = format!("Run {id} was accepted while the store failed, and is being settled.");
+            return Err(Refusal::new(Code::StoreUnavailable, message));
+        }
+        Ok(Follower::kept(self.logs.kept(id).await?, Arc::new(run)))
     }
-}
 
-/// Follows one run.
-#[derive(Debug)]
-pub struct Follower {
-    run: Option<Run>,
-}
-
-impl Follower {
-    /// Begins there.
-    #[must_use]
-    pub fn from(self, _position: u64) -> Self {
-        self
-    }
-    /// The next update.
-    pub async fn next(&mut self) -> Option<Update> {
-        std::future::ready(self.run.take().map(|run| Update::Ended(Box::new(run)))).await
-    }
-}
-
-/// What a follower sees.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// Bytes.
-    Output {
-        /// Stream.
-        stream: Stream,
-        /// Offset in it.
+    async fn feed(
+        &self,
+        live: &Live,
+        id: RunId,
         offset: u64,
-        /// Bytes.
         data: Bytes,
-    },
-    /// Lost up to there.
-    Lost(Positions),
-    /// State.
-    State(RunState),
-    /// End.
-    Ended(Box<Run>),
+        eof: bool,
+    ) -> Result<u64, Refusal> {
+        let mut progress = live.progress.subscribe();
+        let end = offset + data.len() as u64;
+        let mut sent = offset;
+        loop {
+            let room_from = sent.saturating_sub(INPUT_BYTES_MAX - FRAME_BYTES_MAX as u64).max(offset);
+            self.wait_taken(&mut progress, offset, room_from).await?;
+            let begin = usize::try_from(sent - offset).unwrap_or(usize::MAX).min(data.len());
+            let piece = data.slice(begin..data.len().min(begin + FRAME_BYTES_MAX));
+            let from = sent;
+            sent += piece.len() as u64;
+            self.mesh.input(live, id, from, piece, eof && sent == end)?;
+            if sent == end {
+                break;
+            }
+        }
+        self.wait_taken(&mut progress, offset, end).await
+    }
+
+    /// Waits until the process has taken over all before `upto`; what is before `offset` was.
+    async fn wait_taken(
+        &self,
+        progress: &mut tokio::sync::watch::Receiver<Progress>,
+        offset: u64,
+        upto: u64,
+    ) -> Result<u64, Refusal> {
+        let reached =
+            |progress: &Progress| progress.input_taken.max(offset) >= upto || progress.run.state.is_final();
+        let Ok(now) = progress.wait_for(reached).await else {
+            return Err(Refusal::new(Code::Conflict, "The run has ended."));
+        };
+        if now.input_taken.max(offset) >= upto {
+            Ok(now.input_taken.max(offset))
+        } else {
+            Err(ended(&now.run))
+        }
+    }
+
+    fn import_soon(&self) {
+        let (spool, store) = (Arc::clone(&self.spool), Arc::clone(&self.context.store));
+        drop(self.mesh.spawn(async move { spool.import(store).await }));
+    }
+}
+
+fn record_cancel(
+    tx: &mut dyn Tx,
+    id: RunId,
+    by: String,
+    row: &AuditRow,
+    now: cortex_core::time::WallTime,
+) -> Result<Run, WriteError> {
+    let before = tx.run(id)?.ok_or_else(|| not_found(id))?;
+    let (after, events) = run::decide(&before, run::Command::Cancel { by }, now)?;
+    tx.put_run(&after)?;
+    for event in &events {
+        tx.append_event(event)?;
+    }
+    let row = AuditRow { node: Some(after.node), ..row.clone() };
+    tx.append_audit(&row)?;
+    Ok(after)
+}
+
+/// An open run as it stands, with the output that has arrived.
+fn snapshot(live: &Live) -> Run {
+    let mut run = Run::clone(&live.progress.borrow().run);
+    if !run.state.is_final() {
+        run.output = live.log.end();
+    }
+    run
+}
+
+fn not_found(id: RunId) -> Refusal {
+    Refusal::new(Code::NotFound, format!("There is no run {id}.")).hint("List the runs with `cortex run ls`.")
+}
+
+fn ended(run: &Run) -> Refusal {
+    Refusal::new(Code::Conflict, format!("Run {} has ended: it is {}.", run.id, run.state.as_str()))
+        .hint("Read its result with `cortex run get`.")
+}
+
+fn data_dir(logs: &RunLogs) -> std::path::PathBuf {
+    logs.data_dir().map_or_else(|| Path::new(".").to_owned(), Path::to_owned)
 }

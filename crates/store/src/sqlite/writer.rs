@@ -146,7 +146,7 @@ impl Writer {
     }
 
     fn open(&self) -> Result<Desk, StoreError> {
-        let desk = Desk::new(self.place.connect_writer()?)?;
+        let desk = Desk::new(self.place.connect_writer(&self.options)?)?;
         self.counters.reopened();
         Ok(desk)
     }

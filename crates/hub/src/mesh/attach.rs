@@ -1,0 +1,224 @@
+//! How a link begins and ends: who may have one, its epoch from the store, the place in the
+//! registry. The store is asked once, with a deadline, and only by the link that begins: links
+//! that are up never wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cortex_core::event::{Event, EventKind};
+use cortex_core::id::{Epoch, Generation, NodeId};
+use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX, STORE_MS_MAX};
+use cortex_core::message::{Hello, ToNode, Welcome};
+use cortex_core::node::{Facts, Node};
+use cortex_core::registry::Attached;
+use cortex_core::{Code, Refusal};
+use cortex_store::{StoreExt, Tx, WriteError};
+
+use super::slot::{Decision, SlotState};
+use super::{Inner, Link, Mesh, live_policy, lock};
+use crate::authority::Identity;
+use crate::service::write_refusal;
+
+impl Mesh {
+    /// Whether the one who showed this certificate may have a link.
+    ///
+    /// # Errors
+    /// `node_revoked`, `cloned_identity`.
+    pub fn admit(&self, identity: &Identity) -> Result<Arc<Node>, Refusal> {
+        let node = self.inner.context.directory.node(identity.node).ok_or_else(revoked)?;
+        if node.quarantined {
+            return Err(cloned(&node));
+        }
+        if node.key_hash != identity.key_hash {
+            return Err(revoked());
+        }
+        Ok(node)
+    }
+
+    /// A link that has said nothing yet.
+    pub fn open_link(&self, node: NodeId) -> Arc<Link> {
+        Arc::new(Link::new(self.inner.next_link(), node, self.inner.context.clock.now()))
+    }
+
+    /// Hello came: the link gets its epoch and its Welcome, and what runs goes on. A link that was
+    /// there before is told to go.
+    ///
+    /// # Errors
+    /// `store_unavailable` within its deadline, `rate_limited`, `node_revoked`,
+    /// `cloned_identity`, `stale_epoch`. The link is to be closed with it.
+    pub async fn attach(&self, link: &Arc<Link>, hello: Hello) -> Result<(), Refusal> {
+        let record = {
+            let _permit = self.inner.attaches.try_acquire().map_err(|_| {
+                Refusal::new(Code::RateLimited, "Too many nodes attach at this moment.")
+                    .detail("retry_after_s", "1")
+            })?;
+            self.inner.record_attach(link.node(), hello.facts.clone()).await?
+        };
+        if self.inner.context.directory.node(link.node()).is_some() {
+            self.inner.context.directory.put_node(record.node.clone());
+        }
+        self.inner.take_up(link, hello, record)
+    }
+
+    /// The link ended. A link that was displaced before changes nothing.
+    pub fn detach(&self, link: &Arc<Link>) {
+        let inner = &self.inner;
+        if !lock(&inner.slots).contains_key(&link.node()) {
+            return;
+        }
+        inner.with_slot(link.node(), |slot, state| {
+            let gone = {
+                let mut present = lock(&inner.present);
+                let gone = present.registry.detach(link.node(), link.id());
+                if gone {
+                    present.links.remove(&link.node());
+                }
+                gone
+            };
+            if gone {
+                state.link = None;
+                state.runs.detached(link.id(), inner.context.clock.now());
+                state.decide(Decision::Event(inner.event(EventKind::NodeOffline, link.node())));
+                lock(&inner.left).insert(link.node(), link.heard());
+                tracing::info!("node is offline");
+            }
+            inner.act(slot, state);
+        });
+    }
+}
+
+/// What the store said at attach.
+struct Record {
+    node: Node,
+    epoch: Epoch,
+    generation: Generation,
+}
+
+impl Inner {
+    async fn record_attach(&self, id: NodeId, facts: Facts) -> Result<Record, Refusal> {
+        let online = self.event(EventKind::NodeOnline, id);
+        let recorded = self.context.store.write(Duration::from_millis(ATTACH_STORE_MS_MAX), move |tx| {
+            let epoch = tx.next_epoch(id)?.ok_or_else(revoked)?;
+            let mut node = tx.node(id)?.ok_or_else(revoked)?;
+            if node.removed_at.is_some() {
+                return Err(revoked().into());
+            }
+            if node.quarantined {
+                return Err(cloned(&node).into());
+            }
+            node.facts = facts;
+            node.last_seen_at = Some(online.at);
+            tx.put_node(&node)?;
+            let generation = tx.generation()?;
+            tx.append_event(&online)?;
+            Ok(Record { node, epoch, generation })
+        });
+        recorded.await.map_err(write_refusal)
+    }
+
+    fn take_up(&self, link: &Arc<Link>, hello: Hello, record: Record) -> Result<(), Refusal> {
+        let Record { node, epoch, generation } = record;
+        self.with_slot(node.id, |slot, state| {
+            let (attached, displaced) = self.register(link, epoch, hello.instance);
+            if let Some(displaced) = displaced {
+                let refusal =
+                    if matches!(attached, Attached::Cloned { .. }) { cloned(&node) } else { stale() };
+                let retry = (!matches!(attached, Attached::Cloned { .. })).then_some(BACKOFF_MS_MAX);
+                displaced.close(refusal, retry);
+            }
+            let result = match attached {
+                Attached::Online { .. } => {
+                    let wall = self.context.clock.wall();
+                    let policy = live_policy(&self.context.directory.policy(node.id, node.joined_at), wall);
+                    link.set_epoch(epoch);
+                    link.send(ToNode::Welcome(Welcome { generation, name: node.name.to_string(), policy }));
+                    state.link = Some(Arc::clone(link));
+                    state.runs.attached(link.id(), hello.runs);
+                    tracing::info!(%epoch, "node is online");
+                    Ok(())
+                }
+                Attached::Cloned { .. } => Err(self.quarantine(state, &node)),
+                Attached::Stale => Err(stale()),
+            };
+            self.act(slot, state);
+            result
+        })
+    }
+
+    /// Takes the place in the registry; returns the link that was there, when it must go.
+    fn register(&self, link: &Arc<Link>, epoch: Epoch, instance: u64) -> (Attached, Option<Arc<Link>>) {
+        let mut present = lock(&self.present);
+        let now = self.context.clock.now();
+        let attached = present.registry.attach(link.node(), link.id(), epoch, instance, now);
+        let displaced = match attached {
+            Attached::Online { .. } => present.links.insert(link.node(), Arc::clone(link)),
+            Attached::Cloned { .. } => present.links.remove(&link.node()),
+            Attached::Stale => None,
+        };
+        drop(present);
+        self.timers_changed.notify_one();
+        (attached, displaced)
+    }
+
+    /// Shuts out an identity that two machines use: in memory at once, in the store as soon as
+    /// that answers.
+    fn quarantine(&self, state: &mut SlotState, node: &Node) -> Refusal {
+        tracing::warn!(node = %node.name, node_id = %node.id, "two machines use one identity; it is quarantined");
+        state.link = None;
+        state.runs.abandon("Two machines use this node's identity; what became of the command is not known.");
+        self.context.directory.put_node(Node { quarantined: true, ..node.clone() });
+        if let Some(me) = self.me.upgrade() {
+            let id = node.id;
+            self.tasks.spawn(async move { me.record_quarantine(id).await });
+        }
+        cloned(node)
+    }
+
+    async fn record_quarantine(&self, id: NodeId) {
+        let mut retry = Duration::from_millis(100);
+        loop {
+            let event = self.event(EventKind::NodeQuarantined, id);
+            let written = self
+                .context
+                .store
+                .write(Duration::from_millis(STORE_MS_MAX), move |tx| put_quarantine(tx, id, &event))
+                .await;
+            let Err(error) = written else { return };
+            tracing::error!(%error, node_id = %id, "the quarantine is not stored; it is tried again");
+            tokio::select! {
+                () = tokio::time::sleep(retry) => retry = (retry * 2).min(Duration::from_secs(5)),
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn event(&self, kind: EventKind, node: NodeId) -> Event {
+        let event = Event::new(kind, self.context.clock.wall()).node(node);
+        match self.context.directory.node(node) {
+            Some(record) => event.actor(format!("node:{}", record.name)),
+            None => event,
+        }
+    }
+}
+
+fn put_quarantine(tx: &mut dyn Tx, id: NodeId, event: &Event) -> Result<(), WriteError> {
+    let Some(node) = tx.node(id)?.filter(|node| !node.quarantined && node.removed_at.is_none()) else {
+        return Ok(());
+    };
+    tx.put_node(&Node { quarantined: true, ..node })?;
+    tx.append_event(event)?;
+    Ok(())
+}
+
+fn revoked() -> Refusal {
+    Refusal::new(Code::NodeRevoked, "This node was removed from the hub, or the hub never knew it.")
+}
+
+fn cloned(node: &Node) -> Refusal {
+    let message = format!("Two machines use the identity of {}; it is shut out.", node.name);
+    Refusal::new(Code::ClonedIdentity, message)
+}
+
+fn stale() -> Refusal {
+    Refusal::new(Code::StaleEpoch, "A newer link of this node has taken over.")
+}

@@ -1,0 +1,159 @@
+//! Brings decisions to the store: one ordered queue per node, so that a start comes before its
+//! end, and a task that lives while something waits. What fails is tried again in its order;
+//! frames and heartbeats go on meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cortex_core::id::RunId;
+use cortex_core::limits::STORE_MS_MAX;
+use cortex_core::run::{self, Run};
+use cortex_store::{StoreExt, Tx, WriteError};
+
+use super::slot::{Decision, Slot, SlotState};
+use super::{Inner, lock};
+
+/// How long a decision that nobody waits for lets others join it: the start of a short command
+/// and its end share one commit.
+const COALESCE: Duration = Duration::from_millis(10);
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+impl Inner {
+    pub(super) fn start_deciding(&self, slot: &Arc<Slot>, state: &mut SlotState) {
+        if state.decisions.is_empty() {
+            return;
+        }
+        if state.deciding {
+            if state.is_urgent() {
+                slot.urgent.notify_one();
+            }
+            return;
+        }
+        let Some(me) = self.me.upgrade() else { return };
+        state.deciding = true;
+        let slot = Arc::clone(slot);
+        self.tasks.spawn(async move { me.decide_until_quiet(&slot).await });
+    }
+
+    async fn decide_until_quiet(&self, slot: &Arc<Slot>) {
+        while let Some(urgent) = self.waiting(slot) {
+            if !urgent {
+                let _came = tokio::time::timeout(COALESCE, slot.urgent.notified()).await;
+            }
+            let batch: Arc<[Decision]> = slot.lock().decisions.drain(..).collect();
+            self.wait_for_logs(&batch).await;
+            fail::fail_point!("hub::before_settle");
+            let Some(runs) = self.commit(&batch).await else { return };
+            fail::fail_point!("hub::after_settle");
+            self.tell(slot, &batch, runs);
+        }
+    }
+
+    /// Whether one of the waiting decisions is urgent; `None` when nothing waits, and then the
+    /// task is over.
+    fn waiting(&self, slot: &Arc<Slot>) -> Option<bool> {
+        let mut state = slot.lock();
+        if state.decisions.is_empty() {
+            state.deciding = false;
+            self.act(slot, &mut state);
+            return None;
+        }
+        Some(state.is_urgent())
+    }
+
+    /// A run's end is committed only after its output is in its file: a kill in between must not
+    /// leave an ended run whose output nobody asks the node for.
+    async fn wait_for_logs(&self, batch: &[Decision]) {
+        for decision in batch {
+            if let Decision::Run(run, _) = decision
+                && decision.is_urgent()
+            {
+                let live = lock(&self.runs).get(run).cloned();
+                if let Some(live) = live {
+                    live.log.written().await;
+                }
+            }
+        }
+    }
+
+    /// Commits the batch, however long it takes. `None` when the hub stops first.
+    async fn commit(&self, batch: &Arc<[Decision]>) -> Option<Vec<Arc<Run>>> {
+        let mut retry = RETRY_MIN;
+        loop {
+            let now = self.context.clock.wall();
+            let work = Arc::clone(batch);
+            let deadline = Duration::from_millis(STORE_MS_MAX);
+            let done = self.context.store.write(deadline, move |tx| {
+                work.iter()
+                    .filter_map(|decision| apply(tx, decision, now).transpose())
+                    .collect::<Result<Vec<_>, _>>()
+            });
+            match done.await {
+                Ok(runs) => return Some(runs),
+                Err(error) => {
+                    tracing::error!(%error, "what nodes reported could not be stored; it is tried again")
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(retry) => retry = (retry * 2).min(RETRY_MAX),
+                () = self.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    fn tell(&self, slot: &Arc<Slot>, batch: &[Decision], runs: Vec<Arc<Run>>) {
+        let mut state = slot.lock();
+        for run in runs {
+            if let Some(live) = state.live.get(&run.id) {
+                live.progress.send_modify(|progress| progress.run = run);
+            }
+        }
+        for decision in batch {
+            if let Some(run) = decision.ends() {
+                state.runs.settled(run);
+            }
+        }
+        self.act(slot, &mut state);
+    }
+}
+
+impl Decision {
+    const fn ends(&self) -> Option<RunId> {
+        match self {
+            Self::Run(run, run::Command::End(_) | run::Command::Lose { .. }) => Some(*run),
+            Self::Run(
+                _,
+                run::Command::Start
+                | run::Command::Disconnect
+                | run::Command::Reattach
+                | run::Command::Cancel { .. },
+            )
+            | Self::Event(_) => None,
+        }
+    }
+}
+
+/// Applies one decision. A refusal (the run was final already) changes nothing and is no error.
+fn apply(
+    tx: &mut dyn Tx,
+    decision: &Decision,
+    now: cortex_core::time::WallTime,
+) -> Result<Option<Arc<Run>>, WriteError> {
+    let (id, command) = match decision {
+        Decision::Event(event) => {
+            tx.append_event(event)?;
+            return Ok(None);
+        }
+        Decision::Run(id, command) => (*id, command.clone()),
+    };
+    let Some(before) = tx.run(id)? else { return Ok(None) };
+    let Ok((after, events)) = run::decide(&before, command, now) else { return Ok(Some(Arc::new(before))) };
+    if after != before {
+        tx.put_run(&after)?;
+    }
+    for event in &events {
+        tx.append_event(event)?;
+    }
+    Ok(Some(Arc::new(after)))
+}

@@ -1,0 +1,114 @@
+//! What use cases ask of the mesh: room for a run, its start, its cancel, its input.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cortex_core::id::{NodeId, RunId};
+use cortex_core::limits::RUNS_OPEN_PER_NODE_MAX;
+use cortex_core::run::Run;
+use cortex_core::{Code, Refusal};
+
+use super::{Inner, Live, Mesh, lock, start_of};
+
+/// Room for one run on a node, until it is used or dropped.
+pub(crate) struct Reserved {
+    mesh: Arc<Inner>,
+    node: NodeId,
+}
+
+impl Mesh {
+    /// Keeps room for a run while it is accepted.
+    ///
+    /// # Errors
+    /// `quota`.
+    pub(crate) fn reserve(&self, node: NodeId) -> Result<Reserved, Refusal> {
+        self.inner.with_slot(node, |slot, state| {
+            let admitted = state.runs.admit().and_then(|()| {
+                if state.runs.len() + state.reserved < RUNS_OPEN_PER_NODE_MAX {
+                    return Ok(());
+                }
+                Err(Refusal::new(
+                    Code::Quota,
+                    format!(
+                        "The node has {RUNS_OPEN_PER_NODE_MAX} open runs, which is the most it may have."
+                    ),
+                )
+                .hint("Wait for one to end, or end one with `cortex run cancel`."))
+            });
+            match admitted {
+                Ok(()) => {
+                    state.reserved += 1;
+                    Ok(Reserved { mesh: Arc::clone(&self.inner), node })
+                }
+                Err(refusal) => {
+                    self.inner.act(slot, state);
+                    Err(refusal)
+                }
+            }
+        })
+    }
+
+    /// Makes a run visible to those who ask for it, before it is committed: its event may reach
+    /// somebody before the commit is answered.
+    pub(crate) fn prepare(&self, run: Run) {
+        let log = self.inner.logs.create(run.id, self.inner.sink());
+        self.inner.insert_live(run, log);
+    }
+
+    /// Takes back [`Self::prepare`].
+    pub(crate) fn withdraw(&self, run: RunId) {
+        lock(&self.inner.runs).remove(&run);
+    }
+
+    /// A prepared run was accepted durably: it goes to its node.
+    pub(crate) fn submit(&self, run: &Run, room: Reserved) {
+        fail::fail_point!("hub::before_send_start");
+        let Some(live) = self.live(run.id) else { return };
+        let now = self.inner.context.clock.now();
+        let start = start_of(run);
+        self.inner.with_slot(run.node, |slot, state| {
+            state.live.insert(run.id, live);
+            state.runs.submit(start, now);
+            self.inner.act(slot, state);
+        });
+        drop(room);
+    }
+
+    /// Asks a node for the end of a run, at once.
+    pub(crate) fn cancel(&self, live: &Live, run: RunId, grace_ms: u64) {
+        self.inner.drive(live.node, |runs| runs.cancel(run, grace_ms));
+    }
+
+    /// Sends standard input on.
+    ///
+    /// # Errors
+    /// `not_found` for a run that has ended, `node_offline`, `quota` when too much is on its way.
+    pub(crate) fn input(
+        &self,
+        live: &Live,
+        run: RunId,
+        offset: u64,
+        data: Bytes,
+        eof: bool,
+    ) -> Result<(), Refusal> {
+        self.inner.with_slot(live.node, |slot, state| {
+            state.input_refused = false;
+            let sent = state.runs.input(run, offset, data, eof);
+            self.inner.act(slot, state);
+            sent?;
+            if state.input_refused {
+                return Err(Refusal::new(Code::Quota, "Too much standard input waits for this node."));
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.mesh.with_slot(self.node, |slot, state| {
+            state.reserved = state.reserved.saturating_sub(1);
+            self.mesh.act(slot, state);
+        });
+    }
+}

@@ -1,0 +1,270 @@
+//! How runs are accepted: judged, written, sent. All nodes of a request share one write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::event::{Event, EventKind};
+use cortex_core::id::{Revision, RunId};
+use cortex_core::node::Node;
+use cortex_core::run::{self, Run, RunState};
+use cortex_core::stream::Positions;
+use cortex_core::time::WallTime;
+use cortex_core::token::Role;
+use cortex_core::{Code, Refusal};
+use cortex_store::{StoreExt, Tx, WriteError};
+
+use super::{Caller, Runs, STORE_DEADLINE, StartRuns, store_refusal};
+use crate::clock::new_run_id;
+use crate::mesh::Reserved;
+
+/// Bytes of a caller's idempotency key.
+const KEY_BYTES_MAX: usize = 256;
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// One node of a request, judged.
+#[derive(Clone)]
+struct Judged {
+    run: Run,
+    name: String,
+    /// The rule that allows it, or why not.
+    verdict: Result<&'static str, Refusal>,
+}
+
+/// What the transaction made of it.
+enum Written {
+    /// A new run.
+    Accepted(Run),
+    /// The run of an earlier request with this key.
+    Known(Run),
+    /// Refused; the audit row is written.
+    Refused(Refusal),
+}
+
+impl Runs {
+    pub(super) async fn accept(
+        &self,
+        caller: &Caller,
+        request: StartRuns,
+    ) -> Vec<(Arc<Node>, Result<Run, Refusal>)> {
+        let refuse_all = |refusal: Refusal| {
+            request.nodes.iter().map(|node| (Arc::clone(node), Err(refusal.clone()))).collect::<Vec<_>>()
+        };
+        if let Err(refusal) = check(&request) {
+            return refuse_all(refusal);
+        }
+        let mut rooms = BTreeMap::new();
+        let judged: Vec<Judged> =
+            request.nodes.iter().map(|node| self.judge(caller, &request, node, &mut rooms)).collect();
+        for one in judged.iter().filter(|one| one.verdict.is_ok()) {
+            self.mesh.prepare(one.run.clone());
+        }
+        let ids: Vec<RunId> = judged.iter().map(|one| one.run.id).collect();
+        match self.write(judged).await {
+            Ok(written) => {
+                let answers = written.into_iter().zip(ids).map(|(one, id)| self.send(one, id, &mut rooms));
+                request.nodes.iter().cloned().zip(answers).collect()
+            }
+            Err(refusal) => {
+                ids.iter().for_each(|id| self.mesh.withdraw(*id));
+                refuse_all(refusal)
+            }
+        }
+    }
+
+    fn judge(
+        &self,
+        caller: &Caller,
+        request: &StartRuns,
+        node: &Arc<Node>,
+        rooms: &mut BTreeMap<RunId, Reserved>,
+    ) -> Judged {
+        let now = self.context.clock.wall();
+        let policy = self.context.directory.policy(node.id, node.joined_at);
+        let run = new_run(caller, request, node, policy.revision, new_run_id(&self.context.clock), now);
+        let verdict = caller
+            .require(Role::Operator)
+            .and_then(|()| policy.check(&request.spec, node.name.as_str(), now))
+            .and_then(|rule| {
+                if self.mesh.presence(node.id).is_none() {
+                    return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
+                }
+                rooms.insert(run.id, self.mesh.reserve(node.id)?);
+                Ok(rule)
+            });
+        Judged { run, name: node.name.to_string(), verdict }
+    }
+
+    async fn write(&self, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
+        let given_up = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&given_up);
+        let accepted: Vec<RunId> =
+            judged.iter().filter(|one| one.verdict.is_ok()).map(|one| one.run.id).collect();
+        let written = self.context.store.write(STORE_DEADLINE, move |tx| {
+            if seen.load(Ordering::Acquire) {
+                return Err(Refusal::new(Code::StoreUnavailable, "The request was given up before.").into());
+            }
+            judged.iter().map(|one| put(tx, one)).collect()
+        });
+        match written.await {
+            Ok(written) => Ok(written),
+            Err(WriteError::Refused(refusal)) => Err(refusal),
+            Err(WriteError::Store(error)) => {
+                given_up.store(true, Ordering::Release);
+                self.settle_late(accepted);
+                Err(store_refusal(error))
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        written: Written,
+        id: RunId,
+        rooms: &mut BTreeMap<RunId, Reserved>,
+    ) -> Result<Run, Refusal> {
+        match (written, rooms.remove(&id)) {
+            (Written::Accepted(run), Some(room)) => {
+                self.mesh.submit(&run, room);
+                Ok(run)
+            }
+            (Written::Accepted(run) | Written::Known(run), _) => {
+                self.mesh.withdraw(id);
+                Ok(self.mesh.live(run.id).map_or(run, |live| super::snapshot(&live)))
+            }
+            (Written::Refused(refusal), _) => {
+                self.mesh.withdraw(id);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The store did not say whether it kept these runs. Their caller was told so, and they were
+    /// not sent: those that it kept are settled as lost as soon as it answers.
+    fn settle_late(&self, ids: Vec<RunId>) {
+        if ids.is_empty() {
+            return;
+        }
+        let (store, clock) = (Arc::clone(&self.context.store), self.context.clock);
+        let task = async move {
+            let mut retry = Duration::from_millis(200);
+            loop {
+                let (ids, now) = (ids.clone(), clock.wall());
+                if store.write(STORE_DEADLINE, move |tx| lose_all(tx, &ids, now)).await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(RETRY_MAX);
+            }
+        };
+        drop(self.mesh.spawn(task));
+    }
+}
+
+fn check(request: &StartRuns) -> Result<(), Refusal> {
+    request.spec.check()?;
+    if request.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+        let message = format!("The idempotency key must have 1 to {KEY_BYTES_MAX} bytes.");
+        return Err(Refusal::new(Code::InvalidArgument, message));
+    }
+    Ok(())
+}
+
+fn put(tx: &mut dyn Tx, one: &Judged) -> Result<Written, WriteError> {
+    if let Some(known) = known(tx, &one.run)? {
+        if known.spec == one.run.spec {
+            return Ok(Written::Known(known));
+        }
+        let refusal = Refusal::new(
+            Code::Conflict,
+            format!("The idempotency key was used on {} for another command, run {}.", one.name, known.id),
+        )
+        .hint("Use a new key for a new command.");
+        return refuse(tx, one, refusal);
+    }
+    let rule = match &one.verdict {
+        Ok(rule) => *rule,
+        Err(refusal) => return refuse(tx, one, refusal.clone()),
+    };
+    let run = &one.run;
+    tx.append_audit(&audit(one, Outcome::Allowed, rule))?;
+    tx.put_run(run)?;
+    let event = Event::new(EventKind::RunAccepted, run.accepted_at).node(run.node).run(run.id);
+    tx.append_event(&event.actor(run.caller.clone()))?;
+    Ok(Written::Accepted(run.clone()))
+}
+
+fn known(tx: &dyn Tx, run: &Run) -> Result<Option<Run>, WriteError> {
+    match &run.idempotency_key {
+        Some(key) => Ok(tx.run_by_key(&run.caller, run.node, key)?),
+        None => Ok(None),
+    }
+}
+
+fn refuse(tx: &mut dyn Tx, one: &Judged, refusal: Refusal) -> Result<Written, WriteError> {
+    let rule = refusal.details.iter().find(|(name, _)| *name == "rule").map(|(_, rule)| rule.clone());
+    let reason = rule.unwrap_or_else(|| refusal.code.as_str().to_owned());
+    tx.append_audit(&AuditRow { run: None, ..audit(one, Outcome::Denied, &reason) })?;
+    if refusal.code == Code::PolicyDenied {
+        let event = Event::new(EventKind::RunDenied, one.run.accepted_at).node(one.run.node);
+        tx.append_event(&event.actor(one.run.caller.clone()).detail(reason))?;
+    }
+    Ok(Written::Refused(refusal))
+}
+
+fn audit(one: &Judged, outcome: Outcome, reason: &str) -> AuditRow {
+    let run = &one.run;
+    AuditRow {
+        reason: Some(reason.to_owned()),
+        node: Some(run.node),
+        run: Some(run.id),
+        policy_revision: Some(run.policy_revision),
+        argv: run.spec.argv.clone(),
+        ..AuditRow::new(run.accepted_at, run.caller.clone(), "run.start", outcome)
+    }
+}
+
+fn lose_all(tx: &mut dyn Tx, ids: &[RunId], now: WallTime) -> Result<(), WriteError> {
+    for id in ids {
+        let Some(before) = tx.run(*id)? else { continue };
+        let diagnostic = "The hub's store answered too late; the command was not sent.".to_owned();
+        let command = run::Command::Lose { diagnostic, output: Positions::default() };
+        let Ok((after, events)) = run::decide(&before, command, now) else { continue };
+        tx.put_run(&after)?;
+        for event in &events {
+            tx.append_event(event)?;
+        }
+    }
+    Ok(())
+}
+
+fn new_run(
+    caller: &Caller,
+    request: &StartRuns,
+    node: &Node,
+    policy_revision: Revision,
+    id: RunId,
+    now: WallTime,
+) -> Run {
+    Run {
+        id,
+        node: node.id,
+        spec: request.spec.clone(),
+        state: RunState::Queued,
+        caller: caller.actor(),
+        policy_revision,
+        idempotency_key: request.key.clone(),
+        traceparent: request.traceparent.clone(),
+        accepted_at: now,
+        started_at: None,
+        ended_at: None,
+        code: None,
+        signal: None,
+        duration_ms: None,
+        output: Positions::default(),
+        cancelled_by: None,
+        diagnostic: None,
+    }
+}

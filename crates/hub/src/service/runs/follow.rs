@@ -1,0 +1,129 @@
+//! Following a run. A follower is a place in the log, not a queue: one that does not read costs
+//! nothing, and delays nobody.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cortex_core::run::{Run, RunState};
+use cortex_core::stream::{Positions, Stream};
+use tokio::sync::watch;
+
+use crate::mesh::{Live, Progress};
+use crate::runlog::{Chunk, RunLog};
+
+/// Bytes that a follower takes out of the log at a time.
+const READ_BYTES: usize = 128 * 1024;
+
+/// What a follower sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Output.
+    Output {
+        /// Which stream.
+        stream: Stream,
+        /// Offset of the first byte in its stream.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// Output is missing; it goes on here.
+    Lost(Positions),
+    /// The run has another state than before.
+    State(RunState),
+    /// The run has ended; nothing follows.
+    Ended(Box<Run>),
+}
+
+/// A place in the output of one run.
+#[derive(Debug)]
+pub struct Follower {
+    log: Arc<RunLog>,
+    position: u64,
+    progress: watch::Receiver<Progress>,
+    /// Keeps the channel of a run that has ended open.
+    _kept: Option<watch::Sender<Progress>>,
+    ready: VecDeque<Chunk>,
+    state: Option<RunState>,
+    over: bool,
+}
+
+impl Follower {
+    pub(super) fn live(live: &Live) -> Self {
+        Self::new(Arc::clone(&live.log), live.progress.subscribe(), None)
+    }
+
+    pub(super) fn kept(log: Arc<RunLog>, run: Arc<Run>) -> Self {
+        let end = log.end().total();
+        let (sender, receiver) = watch::channel(Progress { end, run, input_taken: 0 });
+        Self::new(log, receiver, Some(sender))
+    }
+
+    fn new(
+        log: Arc<RunLog>,
+        progress: watch::Receiver<Progress>,
+        kept: Option<watch::Sender<Progress>>,
+    ) -> Self {
+        Self { log, position: 0, progress, _kept: kept, ready: VecDeque::new(), state: None, over: false }
+    }
+
+    /// Begins at a position of the common order of both streams.
+    #[must_use]
+    pub fn from(mut self, position: u64) -> Self {
+        self.position = position;
+        self.ready.clear();
+        self
+    }
+
+    /// The next update; `None` after the end. Waits without a deadline of its own: the run has
+    /// one, or its node's grace ends it.
+    pub async fn next(&mut self) -> Option<Update> {
+        while !self.over {
+            if let Some(chunk) = self.ready.pop_front() {
+                self.position = chunk.end().total();
+                return Some(update(chunk));
+            }
+            let now = self.progress.borrow_and_update().clone();
+            if self.position < now.end && self.read().await {
+                continue;
+            }
+            if now.run.state.is_final() {
+                return Some(self.end(now.run));
+            }
+            if self.state != Some(now.run.state) {
+                self.state = Some(now.run.state);
+                return Some(Update::State(now.run.state));
+            }
+            if self.progress.changed().await.is_err() {
+                self.over = true;
+            }
+        }
+        None
+    }
+
+    /// Whether something was read. A disk that fails counts as a gap up to the log's end.
+    async fn read(&mut self) -> bool {
+        match self.log.read(self.position, READ_BYTES).await {
+            Ok(chunks) => self.ready.extend(chunks),
+            Err(_) => self.ready.push_back(Chunk::Lost { at: Positions::default(), to: self.log.end() }),
+        }
+        !self.ready.is_empty()
+    }
+
+    /// The end, or first the mark for output that the log does not have.
+    fn end(&mut self, run: Arc<Run>) -> Update {
+        if run.output.total() > self.position {
+            self.position = run.output.total();
+            return Update::Lost(run.output);
+        }
+        self.over = true;
+        Update::Ended(Box::new(Run::clone(&run)))
+    }
+}
+
+fn update(chunk: Chunk) -> Update {
+    match chunk {
+        Chunk::Output { stream, at, data } => Update::Output { stream, offset: at.of(stream), data },
+        Chunk::Lost { to, .. } => Update::Lost(to),
+    }
+}
