@@ -333,3 +333,6 @@ async fn blocking<T: Send + 'static>(
         Err(Refusal::new(Code::Internal, "Opening the data directory ended unexpectedly."))
     })
 }
+
+#[cfg(test)]
+mod tests;
