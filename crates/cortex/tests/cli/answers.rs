@@ -46,7 +46,9 @@ fn a_refusal_passes_through_unchanged_and_sets_the_exit_status() {
 fn an_empty_list_is_an_empty_array_and_a_sentence_for_people() {
     let hub = Fake::start(|_, _| Answer::Json(200, r#"{"items":[]}"#.to_owned()));
     let program = Program::new().with("CORTEX_HUB", hub.url());
-    for command in [&["node", "ls"][..], &["run", "ls"], &["invite", "ls"], &["token", "ls"], &["policy", "ls"]] {
+    for command in
+        [&["node", "ls"][..], &["run", "ls"], &["invite", "ls"], &["token", "ls"], &["policy", "ls"]]
+    {
         assert_eq!(program.run(&[command, &["--json"]].concat()).text(), "[]\n", "{command:?}");
         let ended = program.run(command);
         assert!(ended.stdout.is_empty() && !ended.stderr.is_empty(), "{command:?}");
@@ -65,7 +67,10 @@ fn tables_in_a_pipe_are_plain_and_pages_are_joined() {
     let text = ended.text();
     assert!(!text.contains('\x1b'), "{text:?}");
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("NAME") && lines[1].starts_with("build-2") && lines[2].starts_with("web-1"), "{text}");
+    assert!(
+        lines[0].starts_with("NAME") && lines[1].starts_with("build-2") && lines[2].starts_with("web-1"),
+        "{text}"
+    );
     let asked = hub.asked();
     assert!(asked[0].path.starts_with("/api/v1/nodes?selector=role%3Dci&limit="), "{}", asked[0].path);
     assert!(asked[1].path.ends_with("&cursor=a%20b"), "{}", asked[1].path);
@@ -77,8 +82,10 @@ fn the_token_goes_into_one_header_and_a_readable_file_is_told() {
     let program = Program::new();
     let file = program.file("token", "cxt_canary\n");
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).expect("chmod");
-    let program =
-        program.with("CORTEX_HUB", hub.url()).with("CORTEX_TOKEN_FILE", file.display().to_string()).with("CORTEX_LOG", "trace");
+    let program = program
+        .with("CORTEX_HUB", hub.url())
+        .with("CORTEX_TOKEN_FILE", file.display().to_string())
+        .with("CORTEX_LOG", "trace");
     let ended = program.run(&["node", "ls"]);
     assert!(ended.stderr.contains("warning:") && ended.stderr.contains("chmod 600"), "{}", ended.stderr);
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("chmod");
@@ -100,7 +107,9 @@ fn a_node_that_is_not_there_gets_the_nearest_name() {
         Answer::Json(404, problem("node_not_found", "There is no node `biuld-2`."))
     });
     let program = Program::new().with("CORTEX_HUB", hub.url());
-    for arguments in [&["node", "get", "biuld-2"][..], &["exec", "biuld-2", "--", "true"], &["policy", "get", "biuld-2"]] {
+    for arguments in
+        [&["node", "get", "biuld-2"][..], &["exec", "biuld-2", "--", "true"], &["policy", "get", "biuld-2"]]
+    {
         let ended = program.run(arguments);
         assert_eq!(ended.code, Some(3), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains("build-2\n"), "{arguments:?}: {}", ended.stderr);
@@ -109,7 +118,9 @@ fn a_node_that_is_not_there_gets_the_nearest_name() {
 
 #[test]
 fn an_answer_of_something_else_is_no_panic() {
-    for (status, body) in [(200, "<html>"), (200, "{}"), (502, "bad gateway"), (418, ""), (500, "{\"code\":1}")] {
+    for (status, body) in
+        [(200, "<html>"), (200, "{}"), (502, "bad gateway"), (418, ""), (500, "{\"code\":1}")]
+    {
         let hub = Fake::start(move |_, _| Answer::Json(status, body.to_owned()));
         let ended = Program::new().with("CORTEX_HUB", hub.url()).run(&["status", "--json"]);
         assert!(ended.code.is_some_and(|code| code != 0 && code != 101), "{status} {body}: {:?}", ended.code);
@@ -124,7 +135,11 @@ fn setting_a_policy_shows_the_difference_and_guards_against_a_change_in_between(
     let program = Program::new().with("CORTEX_HUB", hub.url());
     let ended = program.run(&["policy", "set", "a", "permissive"]);
     assert_eq!(ended.code, Some(2), "without --yes nothing is asked in a script");
-    assert!(ended.stderr.contains("STRICT → PERMISSIVE") && ended.stderr.contains("--yes"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("STRICT → PERMISSIVE") && ended.stderr.contains("--yes"),
+        "{}",
+        ended.stderr
+    );
     assert!(hub.asked().iter().all(|asked| asked.method == "GET"), "nothing was changed");
     let ended = program.run(&["policy", "set", "a", "dev", "--yes"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

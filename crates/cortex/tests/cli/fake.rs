@@ -103,7 +103,9 @@ fn read(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
 fn answer(mut stream: &TcpStream, answer: Answer) -> std::io::Result<()> {
     let chunked = |lines: &[String]| {
         let chunks = lines.iter().map(|line| format!("{:x}\r\n{line}\r\n", line.len())).collect::<String>();
-        format!("HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n{chunks}")
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"
+        )
     };
     match answer {
         Answer::Json(status, body) => write!(

@@ -69,11 +69,8 @@ fn bytes_that_are_no_text_arrive_exactly_and_repeats_are_cut_off() {
 
 #[test]
 fn json_is_output_lines_and_last_the_exit() {
-    let lines = vec![
-        accepted(RUN, "a"),
-        output(RUN, "a", "stdout", 0, "x"),
-        exit(RUN, "a", "exited", "3", "null"),
-    ];
+    let lines =
+        vec![accepted(RUN, "a"), output(RUN, "a", "stdout", 0, "x"), exit(RUN, "a", "exited", "3", "null")];
     let hub = Fake::start(move |_, _| Answer::Lines(lines.clone()));
     let ended = program(&hub).run(&["exec", "a", "--json", "--", "x"]);
     let lines = ended.lines();
@@ -81,8 +78,14 @@ fn json_is_output_lines_and_last_the_exit() {
     assert_eq!(lines.len(), 2, "{}", ended.text());
     assert_eq!((lines[0]["type"].as_str(), lines[0]["data"].as_str()), (Some("output"), Some("x")));
     let end = &lines[1];
-    assert_eq!((end["type"].as_str(), end["run_id"].as_str(), end["node"].as_str()), (Some("exit"), Some(RUN), Some("a")));
-    assert_eq!((end["code"].as_i64(), end["signal"].is_null(), end["duration_ms"].as_u64()), (Some(3), true, Some(5)));
+    assert_eq!(
+        (end["type"].as_str(), end["run_id"].as_str(), end["node"].as_str()),
+        (Some("exit"), Some(RUN), Some("a"))
+    );
+    assert_eq!(
+        (end["code"].as_i64(), end["signal"].is_null(), end["duration_ms"].as_u64()),
+        (Some(3), true, Some(5))
+    );
 }
 
 #[test]
@@ -146,7 +149,8 @@ fn a_stream_that_breaks_is_taken_up_where_it_stopped() {
 
 #[test]
 fn output_that_the_hub_lost_is_marked_and_never_silent() {
-    let lost = format!("{{\"type\":\"lost\",\"run_id\":\"{RUN}\",\"node\":\"a\",\"stdout\":9,\"stderr\":0}}\n");
+    let lost =
+        format!("{{\"type\":\"lost\",\"run_id\":\"{RUN}\",\"node\":\"a\",\"stdout\":9,\"stderr\":0}}\n");
     let lines = vec![
         accepted(RUN, "a"),
         output(RUN, "a", "stdout", 0, "ab"),
@@ -184,7 +188,12 @@ fn standard_input_is_sent_in_pieces_with_offsets_and_an_end() {
             return Answer::Lines(vec![accepted(RUN, "a")]);
         }
         if asked.path.contains("/stdin") {
-            let offset: u64 = asked.path.split("offset=").nth(1).and_then(|t| t.split('&').next()?.parse().ok()).unwrap_or(0);
+            let offset: u64 = asked
+                .path
+                .split("offset=")
+                .nth(1)
+                .and_then(|t| t.split('&').next()?.parse().ok())
+                .unwrap_or(0);
             return Answer::Json(200, format!("{{\"upto\":{}}}", offset + asked.body.len() as u64));
         }
         // The run ends once its standard input did: the follower asks until then.
@@ -197,7 +206,11 @@ fn standard_input_is_sent_in_pieces_with_offsets_and_an_end() {
     let pieces: Vec<Asked> = hub.asked().into_iter().filter(|a| a.path.contains("/stdin")).collect();
     let sent: usize = pieces.iter().map(|piece| piece.body.len()).sum();
     assert_eq!(sent, input.len());
-    assert!(pieces.last().is_some_and(|last| last.path.ends_with("offset=100000&eof=true")), "{:?}", pieces.last());
+    assert!(
+        pieces.last().is_some_and(|last| last.path.ends_with("offset=100000&eof=true")),
+        "{:?}",
+        pieces.last()
+    );
 }
 
 #[test]

@@ -129,22 +129,37 @@ fn a_bad_value_names_its_key_and_its_source() {
     let program = Program::new().with("CORTEX_HUB__GRPC", "7441");
     let ended = program.run(&["hub", "start"]);
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
-    assert!(ended.stderr.contains("hub.grpc") && ended.stderr.contains("CORTEX_HUB__GRPC"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("hub.grpc") && ended.stderr.contains("CORTEX_HUB__GRPC"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
 fn flags_go_before_the_environment_before_files_before_defaults() {
     let program = Program::new().with("CORTEX_NODE__DATA_DIR", "/from-environment");
-    program.file(".config/cortex/cortex.toml", "[node]\ndata_dir = \"/from-file\"\n[hub]\nhttp = \"127.0.0.1:1\"\n");
+    program.file(
+        ".config/cortex/cortex.toml",
+        "[node]\ndata_dir = \"/from-file\"\n[hub]\nhttp = \"127.0.0.1:1\"\n",
+    );
     program.file(".config/cortex/conf.d/10.toml", "[hub]\nhttp = \"127.0.0.1:2\"\n");
     let ended = program.run(&["config", "show", "--json", "--hub-url", "http://127.0.0.1:3"]);
     let rows = &ended.lines()[0];
     let of = |key: &str| {
-        let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["key"] == key)).expect("the key");
-        (row["value"].as_str().unwrap_or_default().to_owned(), row["from"].as_str().unwrap_or_default().to_owned())
+        let row =
+            rows.as_array().and_then(|rows| rows.iter().find(|row| row["key"] == key)).expect("the key");
+        (
+            row["value"].as_str().unwrap_or_default().to_owned(),
+            row["from"].as_str().unwrap_or_default().to_owned(),
+        )
     };
     assert_eq!(of("node.data_dir"), ("/from-environment".into(), "environment CORTEX_NODE__DATA_DIR".into()));
-    assert!(of("hub.http").0 == "127.0.0.1:2" && of("hub.http").1.ends_with("conf.d/10.toml"), "{:?}", of("hub.http"));
+    assert!(
+        of("hub.http").0 == "127.0.0.1:2" && of("hub.http").1.ends_with("conf.d/10.toml"),
+        "{:?}",
+        of("hub.http")
+    );
     assert_eq!(of("client.hub"), ("http://127.0.0.1:3".into(), "flag --hub-url".into()));
     assert_eq!(of("hub.grpc").1, "default");
 }
@@ -173,7 +188,11 @@ fn a_hub_that_is_not_there_is_named_with_what_to_do() {
     assert_eq!((ended.error()["code"].as_str(), ended.code), (Some("hub_unreachable"), Some(1)));
     let ended = program.run(&["exec", "a", "--", "true"]);
     assert_eq!(ended.code, Some(255), "for exec it is the transport: {}", ended.stderr);
-    assert!(ended.stderr.contains("127.0.0.1:9") && ended.stderr.contains("cortex hub start"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("127.0.0.1:9") && ended.stderr.contains("cortex hub start"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -16,7 +16,10 @@ fn a_detached_run_is_found_again_with_its_exact_bytes() {
     let world = hub().open_node("a").start();
     let id = detached(&world, &["sh", "-c", "printf 'a\\0b'; printf 'e' >&2; exit 7"]);
     let run = world.run_reaches(&id, "exited", Duration::from_secs(10));
-    assert_eq!((run["code"].as_i64(), run["output_bytes"].as_u64(), run["signal"].is_null()), (Some(7), Some(4), true));
+    assert_eq!(
+        (run["code"].as_i64(), run["output_bytes"].as_u64(), run["signal"].is_null()),
+        (Some(7), Some(4), true)
+    );
     for name in ["id", "node", "state", "code", "signal", "started_at", "ended_at", "output_bytes"] {
         assert!(run.get(name).is_some(), "{name} is missing in {run}");
     }
@@ -45,7 +48,10 @@ fn a_cancelled_run_ends_with_all_its_processes() {
     let world = hub().open_node("a").start();
     let alive = world.path("alive");
     // The child ignores TERM and has left its group; it must end all the same.
-    let script = format!("trap '' TERM; (trap '' TERM; setsid sh -c 'trap \"\" TERM; while :; do date > {}; sleep 0.1; done') & sleep 300", alive.display());
+    let script = format!(
+        "trap '' TERM; (trap '' TERM; setsid sh -c 'trap \"\" TERM; while :; do date > {}; sleep 0.1; done') & sleep 300",
+        alive.display()
+    );
     let id = detached(&world, &["sh", "-c", &script]);
     world.eventually("the child", Duration::from_secs(10), |_| alive.exists().then_some(()));
     world.cortex(&["run", "cancel", &id, "--grace", "200ms"]).expect(0);
@@ -75,7 +81,10 @@ fn every_command_and_refusal_has_its_audit_row() {
     let rows = world.cortex(&["audit", "export"]).expect(0).lines();
     let of = |program: &str| rows.iter().find(|row| row["argv"][0] == program).expect("its row").clone();
     assert_eq!(of("id")["outcome"], "allowed");
-    assert_eq!((of("curl")["outcome"].as_str(), of("curl")["actor"].as_str()), (Some("denied"), Some("token:admin")));
+    assert_eq!(
+        (of("curl")["outcome"].as_str(), of("curl")["actor"].as_str()),
+        (Some("denied"), Some("token:admin"))
+    );
     let seq = of("curl")["seq"].to_string();
     assert_eq!(world.cortex(&["audit", "get", &seq, "--json"]).expect(0).value(), of("curl"));
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -81,7 +81,9 @@ impl Ended {
     /// The lines of JSON on standard output.
     pub(crate) fn lines(&self) -> Vec<Value> {
         let text = self.text();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect()
     }
 
     /// The only value on standard output.
@@ -186,7 +188,12 @@ impl World {
     }
 
     /// Waits until a look at the world gives something.
-    pub(crate) fn eventually<T>(&self, what: &str, within: Duration, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) fn eventually<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut look: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         let until = Instant::now() + within;
         loop {
             if let Some(found) = look(self) {
@@ -220,7 +227,8 @@ impl World {
     /// All logs of all processes so far.
     pub(crate) fn logs(&self) -> String {
         let entries = std::fs::read_dir(self.dir.path()).expect("the world's folder").flatten();
-        let logs = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log"));
+        let logs =
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log"));
         logs.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
     }
 
@@ -237,7 +245,8 @@ impl World {
 
     fn unexpected(&self) -> Vec<String> {
         let loud = |line: &&str| {
-            let level = serde_json::from_str::<Value>(line).ok().and_then(|v| v["level"].as_str().map(str::to_owned));
+            let level =
+                serde_json::from_str::<Value>(line).ok().and_then(|v| v["level"].as_str().map(str::to_owned));
             level.is_none_or(|level| level == "WARN" || level == "ERROR")
         };
         let logs = self.logs();
@@ -280,7 +289,8 @@ impl HubProcess {
         let process = Process::start(&mut command, &dir.join("hub.log"));
         let ready = process.first_line();
         assert_eq!(ready["ready"], true, "{ready}");
-        let text = |name: &str| ready[name].as_str().unwrap_or_else(|| panic!("no {name} in {ready}")).to_owned();
+        let text =
+            |name: &str| ready[name].as_str().unwrap_or_else(|| panic!("no {name} in {ready}")).to_owned();
         Self { http: text("http"), grpc: text("grpc"), token_file: text("token_file"), process }
     }
 
@@ -293,7 +303,7 @@ impl HubProcess {
 /// A process of ours with its lines and its log.
 pub(crate) struct Process {
     child: Child,
-    lines: mpsc::Receiver<String>,
+    lines: Mutex<mpsc::Receiver<String>>,
 }
 
 impl Process {
@@ -307,12 +317,13 @@ impl Process {
             // A test that wants no more lines lets them go.
             stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
-        Self { child, lines }
+        Self { child, lines: Mutex::new(lines) }
     }
 
     /// The next line on its standard output.
     pub(crate) fn first_line(&self) -> Value {
-        let line = self.lines.recv_timeout(DEADLINE).expect("a line from the process");
+        let lines = self.lines.lock().expect("nobody panicked with it");
+        let line = lines.recv_timeout(DEADLINE).expect("a line from the process");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
     }
 
