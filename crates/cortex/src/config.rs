@@ -285,9 +285,9 @@ fn unknown(name: &str, origin: &Origin) -> Refusal {
         .detail("nearest", near)
 }
 
-/// The candidate that takes the fewest changes of a letter.
+/// The candidate that takes the fewest changes of a letter; one that only goes on is nearer.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates.min_by_key(|candidate| distance(name, candidate))
+    candidates.min_by_key(|candidate| (distance(name, candidate), !candidate.starts_with(name)))
 }
 
 /// Levenshtein distance of bytes, over at most the first 80 of each.

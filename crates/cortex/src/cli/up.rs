@@ -109,18 +109,28 @@ async fn show_first(context: &Context, client: &mut Client, hub: &Running, node:
     let argv = FIRST.map(str::to_owned).to_vec();
     let request = RunRequest { nodes: vec![node.node.clone()], argv, ..RunRequest::default() };
     let mut lines = client.lines(Method::POST, "/runs", Call::json(&request)?.accept(NDJSON)).await?;
+    let mut printed = String::new();
     while let Some(event) = lines.json::<RunEvent>().await? {
-        if let RunEvent::Refused { error, .. } = event {
-            return Err(error.into());
+        match event {
+            RunEvent::Refused { error, .. } => return Err(error.into()),
+            // With JSON the output is part of the one line.
+            RunEvent::Output { data, .. } if output.json => printed.push_str(&data.unwrap_or_default()),
+            RunEvent::Exit { ref state, code, signal, .. } if output.json => {
+                watch.note(&node.node, state, code, signal);
+            }
+            event @ (RunEvent::Accepted { .. }
+            | RunEvent::Output { .. }
+            | RunEvent::Lost { .. }
+            | RunEvent::State { .. }
+            | RunEvent::Exit { .. }) => watch.take(event)?,
         }
-        watch.take(event)?;
     }
     let took = began.elapsed();
     let status = watch.outcomes().first().map_or(1, |outcome| outcome.status);
     if output.json {
         return output.json(&json!({
             "up": true, "http": url, "grpc": hub.grpc.to_string(), "token_file": hub.token_file, "node": node.node,
-            "node_id": node.node_id.to_string(), "first": {"argv": FIRST, "exit": status, "ms": took.as_secs_f64() * 1000.0},
+            "node_id": node.node_id.to_string(), "first": {"argv": FIRST, "exit": status, "stdout": printed, "ms": took.as_secs_f64() * 1000.0},
         }));
     }
     let milliseconds = took.as_secs_f64() * 1000.0;

@@ -97,6 +97,11 @@ impl Watch {
         }
     }
 
+    /// Books an end without showing it.
+    pub(crate) fn note(&mut self, node: &str, state: &str, code: Option<i32>, signal: Option<i32>) {
+        self.outcomes.push(outcome(node, state, code, signal));
+    }
+
     /// Books a refusal.
     pub(crate) fn refused(&mut self, node: &str, error: Problem) {
         let status = transport_or(error.code());
