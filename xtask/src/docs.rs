@@ -3,12 +3,15 @@
 //! A page is a path and a function that makes its text. `--check` writes nothing.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::codes::{self, CODES, Entry};
 use crate::out;
+use crate::reference;
 use crate::repo::Repo;
-use crate::tidy::{ERROR_TABLE, Entry, PAGES, entries};
+use crate::tidy::PAGES;
 
 /// What to do with a page that differs from what the code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +24,8 @@ pub(crate) enum Mode {
 
 /// Makes every page. Whether all was well.
 pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<bool> {
-    let pages = [(format!("{PAGES}/README.md"), errors(&entries(&repo.read(ERROR_TABLE)?)?))];
+    let mut pages = vec![(format!("{PAGES}/README.md"), errors(&codes::read(repo)?))];
+    pages.extend(reference::pages(repo)?);
     let mut well = true;
     for (path, text) in pages {
         if repo.read(&path).is_ok_and(|there| there == text) {
@@ -29,6 +33,8 @@ pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<bool> {
         }
         match mode {
             Mode::Write => {
+                let folder = repo.root.join(&path).parent().map(Path::to_owned).unwrap_or_default();
+                fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
                 fs::write(repo.root.join(&path), &text).with_context(|| format!("write {path}"))?;
                 out::line(&format!("wrote {path}"));
             }
@@ -44,19 +50,23 @@ pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<bool> {
 /// The index of the error pages.
 fn errors(entries: &[Entry]) -> String {
     let mut text = format!(
-        "<!-- Made by `cargo xtask docs` from {ERROR_TABLE}; edit that file. -->\n\
+        "<!-- Made by `cargo xtask docs` from {CODES}; edit that file. -->\n\
          # Error codes\n\n\
          Every refusal has one of these codes, on every surface, with a sentence and a hint.\n\n\
-         | code | meaning | what to do |\n|---|---|---|\n"
+         | code | meaning | what to do | HTTP | gRPC | exit |\n|---|---|---|---|---|---|\n"
     );
-    for Entry { code, meaning, hint, .. } in entries {
-        text.push_str(&format!("| [`{code}`]({code}.md) | {} | {} |\n", cell(meaning), cell(hint)));
+    for Entry { code, meaning, hint, surface, .. } in entries {
+        let (meaning, hint) = (cell(meaning), cell(hint));
+        text.push_str(&format!(
+            "| [`{code}`]({code}.md) | {meaning} | {hint} | {} | {} | {} |\n",
+            surface.http, surface.grpc, surface.exit
+        ));
     }
     text
 }
 
 /// Text that does not end its table cell.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
@@ -66,9 +76,8 @@ mod tests {
 
     #[test]
     fn the_index_has_a_row_for_each_code() {
-        let entry =
-            Entry { code: "late".into(), meaning: "It is a|b.".into(), hint: "Wait.".into(), line: 1 };
-        let text = errors(&[entry]);
-        assert!(text.ends_with("|---|---|---|\n| [`late`](late.md) | It is a\\|b. | Wait. |\n"), "{text}");
+        let text = errors(&[codes::example("late", "504", "DEADLINE_EXCEEDED", "124")]);
+        let row = "| [`late`](late.md) | It is a\\|b. | Wait. | 504 | DEADLINE_EXCEEDED | 124 |\n";
+        assert!(text.ends_with(row), "{text}");
     }
 }

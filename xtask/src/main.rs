@@ -2,9 +2,11 @@
 //!
 //! It must never depend on a crate of the product: it has to judge a tree that does not compile.
 
+mod codes;
 mod docs;
 mod needs;
 mod out;
+mod reference;
 mod repo;
 mod test;
 mod tidy;

@@ -27,12 +27,13 @@ struct Need {
     tests: &'static str,
 }
 
-/// Programs beside the runner.
+/// Programs beside the runner. None: the tests make do with `sh`, the core utilities and the C
+/// compiler, which is there since Rust links with it.
 const PROGRAMS: &[Need] = &[];
 
 /// Sees to it that all is there. An error only when no test could run at all.
 pub(crate) fn install(root: &Path) -> Result<()> {
-    if !answers(cargo(root).args(["nextest", "--version"])) {
+    if !has_runner(root) {
         install_runner(root)?;
     }
     let missing: Vec<&Need> = PROGRAMS.iter().filter(|need| !on_path(need.program)).collect();
@@ -46,6 +47,10 @@ pub(crate) fn install(root: &Path) -> Result<()> {
     Ok(())
 }
 
+fn has_runner(root: &Path) -> bool {
+    answers(cargo(root).args(["nextest", "--version"]))
+}
+
 fn install_runner(root: &Path) -> Result<()> {
     out::note(&format!(
         "the tests need {NEXTEST} (one process per test): `cargo install --locked {NEXTEST}`"
@@ -53,7 +58,7 @@ fn install_runner(root: &Path) -> Result<()> {
     if !agreed("Install it into cargo's own folder?") {
         bail!("no test can run without it; install it with `cargo install --locked {NEXTEST}`");
     }
-    if !cargo(root).args(["install", "--locked", NEXTEST]).status()?.success() {
+    if !cargo(root).args(["install", "--locked", NEXTEST]).status()?.success() || !has_runner(root) {
         bail!("it could not be installed; see above, then try `cargo install --locked {NEXTEST}`");
     }
     Ok(())
@@ -87,11 +92,13 @@ fn may_use_apt() -> bool {
 }
 
 fn apt(missing: &[&Need]) -> bool {
-    let mut command = Command::new("apt-get");
-    command
-        .args(["install", "--yes", "--no-install-recommends"])
-        .args(missing.iter().map(|need| need.package));
-    command.env("DEBIAN_FRONTEND", "noninteractive").status().is_ok_and(|status| status.success())
+    let packages = missing.iter().map(|need| need.package);
+    let get = |words: &mut dyn Iterator<Item = &'static str>| {
+        let mut command = Command::new("apt-get");
+        command.args(words).env("DEBIAN_FRONTEND", "noninteractive").status().is_ok_and(|done| done.success())
+    };
+    get(&mut ["update"].into_iter())
+        && get(&mut ["install", "--yes", "--no-install-recommends"].into_iter().chain(packages))
 }
 
 fn on_path(program: &str) -> bool {

@@ -6,7 +6,9 @@ mod banned;
 mod core_purity;
 mod edges;
 mod pages;
+mod papers;
 mod reached;
+mod rows;
 mod sizes;
 mod source;
 mod text;
@@ -15,7 +17,7 @@ use std::fmt;
 
 use anyhow::Result;
 
-pub(crate) use self::pages::{ERROR_TABLE, Entry, PAGES, entries};
+pub(crate) use self::pages::PAGES;
 use self::source::Source;
 use crate::out;
 use crate::repo::Repo;
@@ -52,6 +54,7 @@ pub(crate) fn run(repo: &Repo) -> Result<bool> {
     found.extend(banned::check(repo)?);
     found.extend(core_purity::check_tree(repo)?);
     found.extend(pages::check(repo)?);
+    found.extend(papers::check(repo)?);
     found.extend(reached::check(repo, &sources));
     for source in &sources {
         found.extend(core_purity::check_source(source));
@@ -59,6 +62,7 @@ pub(crate) fn run(repo: &Repo) -> Result<bool> {
     }
     found.sort();
     out::line(&sizes::report(&sources));
+    out::line(&rows::report(&sources));
     found.iter().for_each(|violation| out::line(&violation.to_string()));
     out::line(&format!("tidy: {} files, {} to mend", sources.len(), found.len()));
     Ok(found.is_empty())

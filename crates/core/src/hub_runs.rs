@@ -26,7 +26,8 @@ pub enum Action {
     /// Apply to the stored run. For [`Command::End`] and [`Command::Lose`], call
     /// [`HubRuns::settled`] after the commit; a refusal (it was final already) counts as that.
     Decide(RunId, Command),
-    /// Append to the run's log; call [`HubRuns::written`] and [`HubRuns::synced`] as it gets on.
+    /// Append to the run's log; call [`HubRuns::written`] and [`HubRuns::synced`] as it gets on,
+    /// with positions in the common order of both streams, marked gaps included.
     Append {
         /// Which run.
         run: RunId,
@@ -37,7 +38,9 @@ pub enum Action {
         /// The bytes.
         data: Bytes,
     },
-    /// Output up to these positions was lost at the node: put a mark into the log.
+    /// Output up to these positions was lost at the node: put a mark into the log. It counts
+    /// like bytes: once it is written or synced, so is all before `to.total()`. A mark that goes
+    /// no further than the log's end is a repeat.
     Mark {
         /// Which run.
         run: RunId,
@@ -61,17 +64,31 @@ struct Open {
     receiver: Receiver,
     cancel: Option<u64>,
     /// The decision of its end was handed out; the commit is awaited.
-    ending: Option<Positions>,
+    ending: Option<Ending>,
+    /// How much standard input its process has taken, as far as told.
+    input_taken: u64,
     /// Its end is committed.
     committed: bool,
     /// The node is to be told to forget it, not that it was settled.
     lost: bool,
 }
 
+#[derive(Clone, Debug)]
+struct Ending {
+    /// How far its output had arrived: the log must be durable up to here.
+    arrived: u64,
+    /// To be handed out again should the store not take it.
+    command: Command,
+    /// When that is, after a store that did not take it.
+    retry_at: Option<Timestamp>,
+}
+
 /// The machine, one per enrolled node.
 #[derive(Debug, Default)]
 pub struct HubRuns {
     link: Option<LinkId>,
+    /// The latest moment that was told, for waits that begin in calls without one.
+    now: Timestamp,
     grace_until: Option<Timestamp>,
     open: BTreeMap<RunId, Open>,
     actions: VecDeque<Action>,
@@ -93,6 +110,7 @@ impl HubRuns {
 
     /// After a hub restart: gives the node `ms` to come back with the restored runs.
     pub fn await_node(&mut self, now: Timestamp, ms: u64) {
+        self.now = now;
         if !self.open.is_empty() {
             self.grace_until = Some(now.plus_ms(ms));
         }
@@ -135,6 +153,7 @@ impl HubRuns {
 
     /// A run that was accepted durably. Sent at once, or when the node comes back.
     pub fn submit(&mut self, start: Start, now: Timestamp) {
+        self.now = now;
         let run = start.run;
         if self.open.contains_key(&run) {
             return;
@@ -156,10 +175,18 @@ impl HubRuns {
         }
     }
 
-    /// Standard input for a run. `Err` when it cannot be delivered.
+    /// Standard input for a run. `Err` when it cannot be delivered: unknown run, node away, or
+    /// more than `INPUT_BYTES_MAX` that the process has not taken (`quota`; wait for
+    /// [`Action::InputTaken`]).
     pub fn input(&mut self, run: RunId, offset: u64, data: Bytes, eof: bool) -> Result<(), Refusal> {
-        if !self.open.contains_key(&run) {
+        let Some(open) = self.open.get(&run) else {
             return Err(Refusal::new(Code::NotFound, format!("Run {run} is not open.")));
+        };
+        let end = offset.saturating_add(data.len() as u64);
+        if end.saturating_sub(open.input_taken) > limits::INPUT_BYTES_MAX {
+            let bound = limits::INPUT_BYTES_MAX;
+            let message = format!("Run {run} has not read its input so far; at most {bound} bytes may wait.");
+            return Err(Refusal::new(Code::Quota, message).hint("Wait until the process reads, then go on."));
         }
         if self.link.is_none() {
             return Err(Refusal::new(Code::NodeOffline, "The node is away; its input cannot be delivered."));
@@ -190,6 +217,7 @@ impl HubRuns {
         if self.link != Some(link) {
             return;
         }
+        self.now = now;
         self.link = None;
         self.grace_until = (!self.open.is_empty()).then(|| now.plus_ms(limits::GRACE_MS));
         for (run, open) in &self.open {
@@ -219,7 +247,7 @@ impl HubRuns {
             ToHub::Output(frame) => self.handle_output(frame),
             ToHub::Ended { run, ended } => self.handle_ended(run, ended),
             ToHub::OutputLost { run, first_kept } => self.handle_lost_output(run, first_kept),
-            ToHub::InputTaken { run, upto } => self.actions.push_back(Action::InputTaken(run, upto)),
+            ToHub::InputTaken { run, upto } => self.handle_input_taken(run, upto),
             ToHub::Refused { run, refusal } => self.handle_refused(run, &refusal),
             ToHub::Hello(_) | ToHub::Heartbeat { .. } | ToHub::Renew { .. } => {}
         }
@@ -255,14 +283,13 @@ impl HubRuns {
         self.close_if_done(run);
     }
 
-    /// The end of the run could not be committed: it is tried again when the node tells it anew,
-    /// which it does until it is settled.
+    /// The store did not take the end of the run: the decision is handed out again after
+    /// `SETTLE_RETRY_MS`, whether the node is there or not, until the store takes it.
     pub fn not_settled(&mut self, run: RunId) {
-        let Some(open) = self.open.get_mut(&run) else { return };
-        open.ending = None;
-        if self.link.is_some() {
-            let (from, granted) = (open.receiver.next().total(), open.receiver.granted());
-            self.actions.push_back(Action::Send(ToNode::Resume { run, from, granted }));
+        let at = self.now.plus_ms(limits::SETTLE_RETRY_MS);
+        let ending = self.open.get_mut(&run).filter(|open| !open.committed).and_then(|o| o.ending.as_mut());
+        if let Some(ending) = ending {
+            ending.retry_at = Some(at);
         }
     }
 
@@ -273,11 +300,15 @@ impl HubRuns {
 
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        self.grace_until.map(|at| (at, "the node's grace to come back"))
+        let grace = self.grace_until.map(|at| (at, "the node's grace to come back"));
+        let retries = self.open.values().filter_map(|open| open.ending.as_ref()?.retry_at);
+        grace.into_iter().chain(retries.map(|at| (at, "an end that the store did not take"))).min()
     }
 
     /// A moment that was asked for is here.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = now;
+        self.retry_ends();
         if self.grace_until.is_none_or(|at| at > now) {
             return;
         }
@@ -288,20 +319,30 @@ impl HubRuns {
         }
     }
 
+    fn retry_ends(&mut self) {
+        for (run, open) in &mut self.open {
+            let Some(ending) = &mut open.ending else { continue };
+            if ending.retry_at.is_some_and(|at| at <= self.now) {
+                ending.retry_at = None;
+                self.actions.push_back(Action::Decide(*run, ending.command.clone()));
+            }
+        }
+    }
+
     fn take_up(&mut self, run: RunId, report: &RunReport) {
         let Some(open) = self.open.get_mut(&run) else { return };
-        if open.lost {
-            self.actions.push_back(Action::Send(ToNode::Forget { run }));
-            return;
-        }
-        // The end waits for its commit or its log; the node is told when both are done.
+        // The end, or the loss, waits for its commit or its log; the node is told when both are
+        // done. Told earlier, it would forget a run that a hub which crashes takes up again.
         if open.ending.is_some() {
             return;
         }
-        open.started |= report.started;
         open.receiver.resume();
         let (from, granted) = (open.receiver.next().total(), open.receiver.granted());
         self.actions.push_back(Action::Decide(run, Command::Reattach));
+        if report.started && !open.started {
+            open.started = true;
+            self.actions.push_back(Action::Decide(run, Command::Start));
+        }
         self.actions.push_back(Action::Send(ToNode::Resume { run, from, granted }));
         if let (Some(grace_ms), None) = (open.cancel, &report.ended) {
             self.actions.push_back(Action::Send(ToNode::Cancel { run, grace_ms }));
@@ -329,10 +370,18 @@ impl HubRuns {
     }
 
     fn handle_started(&mut self, run: RunId) {
-        let Some(open) = self.open.get_mut(&run) else { return };
+        let Some(open) = self.open.get_mut(&run) else {
+            // It overtook its own loss: nobody waits for it.
+            self.actions.push_back(Action::Send(ToNode::Forget { run }));
+            return;
+        };
         if !open.started {
             open.started = true;
             self.actions.push_back(Action::Decide(run, Command::Start));
+        }
+        if let (Some(grace_ms), None) = (open.cancel, &open.ending) {
+            // Control goes before commands: the wish may have been there before the run.
+            self.actions.push_back(Action::Send(ToNode::Cancel { run, grace_ms }));
         }
     }
 
@@ -364,7 +413,7 @@ impl HubRuns {
         }
     }
 
-    fn handle_ended(&mut self, run: RunId, ended: Ended) {
+    fn handle_ended(&mut self, run: RunId, mut ended: Ended) {
         let Some(open) = self.open.get_mut(&run) else {
             // Settled before: the node did not hear it.
             self.actions.push_back(Action::Send(ToNode::Settled { run }));
@@ -374,24 +423,34 @@ impl HubRuns {
             return;
         }
         let arrived = open.receiver.next();
+        // A node process that restarted no longer knows how much it had given.
+        ended.output = ended.output.furthest(arrived);
         if arrived.total() < ended.output.total() {
             // The node sends an end after all the output that it can give, so this is gone.
             self.actions.push_back(Action::Mark { run, to: ended.output });
         }
-        open.ending = Some(arrived);
-        self.actions.push_back(Action::Finish(run));
-        self.actions.push_back(Action::Decide(run, Command::End(ended)));
+        self.finish(run, Command::End(ended));
     }
 
     fn handle_lost_output(&mut self, run: RunId, first_kept: Positions) {
         let Some(open) = self.open.get_mut(&run) else { return };
-        if open.ending.is_none() && first_kept.total() > open.receiver.next().total() {
-            open.receiver = Receiver::new(first_kept);
-            let granted = open.receiver.granted();
-            let durable = open.receiver.durable();
-            self.actions.push_back(Action::Mark { run, to: first_kept });
-            self.actions.push_back(Action::Send(ToNode::Credit { run, granted, durable }));
+        if open.ending.is_some() || first_kept == open.receiver.next() {
+            return;
         }
+        if !open.receiver.skip_to(first_kept) {
+            let message = format!("The lost output of run {run} contradicts what came before.");
+            self.actions.push_back(Action::CloseLink(Refusal::new(Code::InvalidArgument, message)));
+            return;
+        }
+        let (granted, durable) = (open.receiver.granted(), open.receiver.durable());
+        self.actions.push_back(Action::Mark { run, to: first_kept });
+        self.actions.push_back(Action::Send(ToNode::Credit { run, granted, durable }));
+    }
+
+    fn handle_input_taken(&mut self, run: RunId, upto: u64) {
+        let Some(open) = self.open.get_mut(&run) else { return };
+        open.input_taken = open.input_taken.max(upto);
+        self.actions.push_back(Action::InputTaken(run, upto));
     }
 
     fn handle_refused(&mut self, run: Option<RunId>, refusal: &Refusal) {
@@ -408,18 +467,23 @@ impl HubRuns {
             return;
         }
         let output = open.receiver.next();
-        open.ending = Some(output);
         open.lost = true;
+        self.finish(run, Command::Lose { diagnostic: diagnostic.to_owned(), output });
+    }
+
+    fn finish(&mut self, run: RunId, command: Command) {
+        let Some(open) = self.open.get_mut(&run) else { return };
+        let arrived = open.receiver.next().total();
+        open.ending = Some(Ending { arrived, command: command.clone(), retry_at: None });
         self.actions.push_back(Action::Finish(run));
-        self.actions
-            .push_back(Action::Decide(run, Command::Lose { diagnostic: diagnostic.to_owned(), output }));
+        self.actions.push_back(Action::Decide(run, command));
     }
 
     /// Tells the node to let go, once the store and the log both keep everything.
     fn close_if_done(&mut self, run: RunId) {
         let Some(open) = self.open.get(&run) else { return };
-        let Some(arrived) = open.ending else { return };
-        if !open.committed || open.receiver.durable() < arrived.total() {
+        let Some(ending) = &open.ending else { return };
+        if !open.committed || open.receiver.durable() < ending.arrived {
             return;
         }
         let lost = open.lost;
@@ -440,6 +504,7 @@ impl Open {
             receiver: Receiver::new(kept),
             cancel: None,
             ending: None,
+            input_taken: 0,
             committed: false,
             lost: false,
         }

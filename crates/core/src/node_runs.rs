@@ -97,14 +97,21 @@ struct Local {
     output: Sender,
     started_told: bool,
     end_told: bool,
+    /// Whether the hub has said on this link where its output goes on: an end told before that
+    /// would overtake what was sent on the old link and never arrived.
+    resumed: bool,
     timeout_ms: Option<u64>,
     deadline: Option<Timestamp>,
     kill_at: Option<Timestamp>,
     cause: Option<EndCause>,
     input_upto: u64,
     input_taken: u64,
+    /// Input that came before the process was there.
+    input_early: Vec<(Bytes, bool)>,
     /// The hub gave the run up while its process lived: nothing of it is reported.
     forgotten: bool,
+    /// The hub sent it again after that: its end is reported, without output.
+    recalled: bool,
 }
 
 impl Local {
@@ -115,13 +122,16 @@ impl Local {
             output: Sender::default(),
             started_told: false,
             end_told: false,
+            resumed: true,
             timeout_ms,
             deadline: None,
             kill_at: None,
             cause: None,
             input_upto: 0,
             input_taken: 0,
+            input_early: Vec::new(),
             forgotten: false,
+            recalled: false,
         }
     }
 
@@ -170,6 +180,7 @@ impl NodeRuns {
             runs.replay(record);
         }
         runs.settle_unknown_outcomes();
+        runs.disconnected();
         runs
     }
 
@@ -222,7 +233,10 @@ impl NodeRuns {
     /// A frame from the hub. `wall` is for grants that end by date.
     pub fn handle(&mut self, envelope: Envelope<ToNode>, now: Timestamp, wall: WallTime) {
         let Envelope { epoch, message } = envelope;
-        if let ToNode::Goodbye { refusal, retry_after_ms } = message {
+        // Before Welcome there is no epoch to compare, and a hub may well send a node away then.
+        if let ToNode::Goodbye { refusal, retry_after_ms } = message.clone()
+            && (!self.linked || epoch == self.epoch)
+        {
             self.actions.push_back(Action::Close { refusal, retry_after_ms });
             return;
         }
@@ -258,6 +272,7 @@ impl NodeRuns {
         for local in self.runs.values_mut() {
             local.output.hold();
             local.end_told = false;
+            local.resumed = false;
         }
     }
 
@@ -287,6 +302,9 @@ impl NodeRuns {
             // The wish to end it came between spawn and here.
             let signal = if kill_at <= now { Signal::Kill } else { Signal::Term };
             self.actions.push_back(Action::Signal(run, signal));
+        }
+        for (data, eof) in std::mem::take(&mut local.input_early) {
+            self.actions.push_back(Action::Input { run, data, eof });
         }
         self.tell_started(run);
     }
@@ -333,6 +351,12 @@ impl NodeRuns {
         local.phase = Phase::Ended(ended.clone());
         local.deadline = None;
         local.kill_at = None;
+        local.input_early.clear();
+        if local.recalled {
+            self.actions.push_back(Action::Drop(run));
+            self.hold_ended(run, ended);
+            return;
+        }
         if local.forgotten {
             self.forget(run);
             return;
@@ -376,6 +400,7 @@ impl NodeRuns {
         }
         let (run, local) = self.runs.iter_mut().find(|(_, local)| {
             !local.end_told
+                && local.resumed
                 && !local.forgotten
                 && !local.is_live()
                 && local.output.sent() == local.output.end()
@@ -430,6 +455,10 @@ impl NodeRuns {
             self.actions.push_back(Action::Close { refusal, retry_after_ms: Some(limits::BACKOFF_MS_MAX) });
             return;
         }
+        if welcome.generation > self.generation {
+            // The store was restored: revisions may have gone back, and the hub's word counts.
+            self.policy = None;
+        }
         self.epoch = epoch;
         self.generation = welcome.generation;
         self.name = welcome.name;
@@ -440,14 +469,25 @@ impl NodeRuns {
             self.runs.iter().filter(|(_, l)| l.phase == Phase::Running).map(|(id, _)| *id).collect();
         for run in live {
             self.tell_started(run);
+            self.tell_input_taken(run);
         }
     }
 
     fn handle_start(&mut self, start: Start, wall: WallTime) {
         let run = start.run;
-        if self.settled.contains(&run) || self.runs.contains_key(&run) {
-            // Executed or under way: a repeat changes nothing. What the hub lacks it learns from
-            // the reports and ends.
+        if let Some(local) = self.runs.get_mut(&run) {
+            // Under way or ended: a repeat changes nothing. What the hub lacks it learns from the
+            // reports and ends.
+            local.recalled = local.forgotten;
+            return;
+        }
+        if self.settled.contains(&run) {
+            // It was executed, and its result let go. A hub that asks again lost its memory of
+            // that (an older store): silence would leave it waiting for ever.
+            let diagnostic = "This command was taken on by this node before, and its result is gone.";
+            let ended =
+                Ended { diagnostic: Some(diagnostic.to_owned()), ..unstarted(EndCause::UnknownOutcome) };
+            self.hold_ended(run, ended);
             return;
         }
         let refusal = match &self.policy {
@@ -456,23 +496,31 @@ impl NodeRuns {
                 start.spec.check().and_then(|()| policy.check(&start.spec, &self.name, wall)).err()
             }
         };
-        let timeout_ms = start.spec.timeout_ms;
+        // A run without a wish of its own lasts as long as the policy lets any.
+        let longest = self.policy.as_ref().map(|policy| policy.timeout_ms_max);
+        let timeout_ms = start.spec.timeout_ms.or(longest);
         if let Some(refusal) = refusal {
             self.runs.insert(run, Local::new(Phase::Starting, None));
             let ended = Ended { diagnostic: Some(refusal.message), ..unstarted(EndCause::Denied) };
             self.ended(run, ended);
             return;
         }
-        self.runs.insert(run, Local::new(Phase::Journaling(start), timeout_ms));
+        let local = Local { output: Sender::new(), ..Local::new(Phase::Journaling(start), timeout_ms) };
+        self.runs.insert(run, local);
         self.actions.push_back(Action::Journal(Record::Accepted(run)));
     }
 
     fn handle_input(&mut self, run: RunId, offset: u64, data: Bytes, eof: bool) {
         let Some(local) = self.runs.get_mut(&run) else { return };
-        if local.phase != Phase::Running || offset > local.input_upto {
+        let end = offset.saturating_add(data.len() as u64);
+        let waiting = end.saturating_sub(local.input_taken);
+        let too_early =
+            local.phase != Phase::Running && local.input_early.len() >= limits::OUTBOX_INTERACTIVE_MAX;
+        let too_much = too_early || waiting > limits::INPUT_BYTES_MAX;
+        if !local.is_live() || offset > local.input_upto || too_much {
             let refusal = Refusal::new(
                 Code::InvalidArgument,
-                format!("Input of run {run} at {offset} does not follow."),
+                format!("Input of run {run} at {offset} does not follow, or is more than may wait."),
             );
             self.send(ToHub::Refused { run: Some(run), refusal });
             return;
@@ -480,8 +528,13 @@ impl NodeRuns {
         let skip = usize::try_from(local.input_upto - offset).unwrap_or(usize::MAX).min(data.len());
         let fresh = data.slice(skip..);
         local.input_upto += fresh.len() as u64;
-        if !fresh.is_empty() || eof {
+        if fresh.is_empty() && !eof {
+            return;
+        }
+        if local.phase == Phase::Running {
             self.actions.push_back(Action::Input { run, data: fresh, eof });
+        } else {
+            local.input_early.push((fresh, eof));
         }
     }
 
@@ -492,6 +545,7 @@ impl NodeRuns {
     fn handle_resume(&mut self, run: RunId, from: u64, granted: u64) {
         let Some(local) = self.runs.get_mut(&run) else { return };
         local.end_told = false;
+        local.resumed = true;
         if local.output.resume(from, granted).is_err() {
             // The hub lacks bytes that it had called durable. Where the streams stand is known
             // only at the end, so the mark covers all that was written until here.
@@ -550,11 +604,17 @@ impl NodeRuns {
 
     fn end_process(&mut self, run: RunId, cause: EndCause, grace_ms: u64, now: Timestamp) {
         let Some(local) = self.runs.get_mut(&run) else { return };
-        if !local.is_live() || local.kill_at.is_some() {
+        if !local.is_live() {
+            return;
+        }
+        let kill_at = now.plus_ms(grace_ms);
+        if let Some(before) = local.kill_at {
+            // Asked again: it may be hurried, not put off.
+            local.kill_at = Some(before.min(kill_at));
             return;
         }
         local.cause.get_or_insert(cause);
-        local.kill_at = Some(now.plus_ms(grace_ms));
+        local.kill_at = Some(kill_at);
         if local.phase == Phase::Running {
             self.actions.push_back(Action::Signal(run, Signal::Term));
         }
@@ -567,6 +627,20 @@ impl NodeRuns {
         if linked && !local.forgotten {
             self.actions.push_back(Action::Send(ToHub::Started { run }));
         }
+    }
+
+    fn tell_input_taken(&mut self, run: RunId) {
+        let Some(local) = self.runs.get(&run) else { return };
+        let upto = local.input_taken;
+        if upto > 0 && !local.forgotten {
+            self.send(ToHub::InputTaken { run, upto });
+        }
+    }
+
+    /// Keeps an end without output, to be told until the hub settles it.
+    fn hold_ended(&mut self, run: RunId, ended: Ended) {
+        self.runs.insert(run, ended_before(ended.clone()));
+        self.actions.push_back(Action::Journal(Record::Ended(run, ended)));
     }
 
     fn forget(&mut self, run: RunId) {

@@ -51,8 +51,9 @@ pub enum StoreError {
     #[error("the store is closed")]
     Closed,
     /// The disk or the database said no, or the closure panicked. Nothing of this transaction is
-    /// kept; only if the sync of its commit failed and the machine went down right after may it
-    /// still be found, so that a caller repeats it with an idempotency key.
+    /// kept. One exception: its commit failed and the process ended before the disk took another
+    /// write; then it may be found at the next start, so a caller repeats it with an idempotency
+    /// key.
     #[error("the store failed: {0}")]
     Failed(String),
     /// What is stored cannot be read: damaged, or written by a newer version.

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cortex-node", &["cortex-wire", "cortex-core"]),
     ("cortex", &["cortex-hub", "cortex-node", "cortex-wire", "cortex-core"]),
     ("cortex-sim", &["cortex-core", "cortex-store"]),
+    ("cortex-bench", &["cortex-wire", "cortex-core"]),
     ("xtask", &[]),
 ];
 

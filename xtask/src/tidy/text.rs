@@ -12,6 +12,9 @@ const LEFTOVERS: &[(&str, &str)] = &[
     ("#[ignore", "make the test run, or take it out: a test that never runs proves nothing"),
 ];
 
+/// How files begin that were put there to be written later.
+const PLACEHOLDERS: &[&str] = &["//! Placeholder", "//! Stand-in", "//! Stub"];
+
 /// Words that tell of a change where a comment should describe the code (EXAMPLES 17).
 const STALE_WORDS: &[&str] = &["no longer"];
 
@@ -22,9 +25,18 @@ const STATEMENTS: &[&str] =
 /// Judges one file.
 pub(super) fn check(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
-    if !source.lines.first().is_some_and(|line| line.raw.starts_with("//!")) {
+    let first = source.lines.first().map_or("", |line| line.raw.as_str());
+    if !first.starts_with("//!") {
         let remedy = "say what the file is and what it must never do";
         found.push(Violation::new(&source.path, 1, "does not begin with `//!`", remedy));
+    }
+    if PLACEHOLDERS.iter().any(|word| first.starts_with(word)) {
+        found.push(Violation::new(
+            &source.path,
+            1,
+            "a file that only holds a place",
+            "write it, or take it out",
+        ));
     }
     for (number, line) in source.numbered() {
         found.extend(judge(line).map(|(what, remedy)| Violation::new(&source.path, number, what, remedy)));
@@ -72,6 +84,13 @@ mod tests {
         assert_eq!(bare[0].to_string().split(" → ").next(), Some("x.rs:1: does not begin with `//!`"));
         assert_eq!(check(&Source::parse("x.rs", "")).len(), 1);
         assert_eq!(check(&Source::parse("x.rs", "//! What it is.\n")), []);
+    }
+
+    #[test]
+    fn a_file_that_only_holds_a_place_is_found() {
+        let judged = check(&Source::parse("x.rs", "//! Stand-in for the listener.\n"));
+        assert_eq!(judged[0].what, "a file that only holds a place");
+        assert_eq!(check(&Source::parse("x.rs", "//! Stands in nobody's way.\n")), []);
     }
 
     #[test]

@@ -54,12 +54,12 @@ struct Inner {
 }
 
 impl RunLogs {
-    /// Uses `<data>/runs`, which is made when it is not there.
+    /// Uses `dir`, which is made when it is not there.
     ///
     /// # Errors
     /// `bad_config` when the directory cannot be made.
-    pub fn open(data: &Path) -> Result<Self, Refusal> {
-        let dir = data.join("runs");
+    pub fn open(dir: &Path) -> Result<Self, Refusal> {
+        let dir = dir.to_owned();
         std::fs::create_dir_all(&dir).map_err(|error| {
             Refusal::new(Code::BadConfig, format!("{} cannot be used: {error}.", dir.display()))
                 .hint("Give the hub a data directory that it may write to.")
@@ -111,7 +111,7 @@ impl RunLogs {
         self.inner.blocking(move || file::remove(&path)).await
     }
 
-    /// The data directory that was opened.
+    /// The directory above the logs: the hub's data directory.
     pub fn data_dir(&self) -> Option<&Path> {
         self.inner.dir.parent()
     }

@@ -75,7 +75,7 @@ async fn unknown_paths_methods_and_bodies_have_the_form_of_every_error() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_no_head_is_cut_off_and_a_whole_request_before_it_is_served() {
+async fn an_unfinished_head_holds_up_nobody_and_a_request_without_host_is_refused() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let world = World::new(StoreKind::Memory).await;
     let mut silent = tokio::net::TcpStream::connect(world.hub.started().http).await.expect("connected");

@@ -1,0 +1,56 @@
+//! One file per measurement.
+
+pub(crate) mod exec;
+pub(crate) mod fanout;
+pub(crate) mod heartbeats;
+pub(crate) mod idle;
+pub(crate) mod reconnect;
+pub(crate) mod stdout;
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::cpu;
+use crate::report::Samples;
+
+/// Wall and CPU milliseconds of one way to do a thing.
+#[derive(Default)]
+pub(crate) struct Cost {
+    pub(crate) wall_ms: Samples,
+    pub(crate) cpu_ms: Samples,
+}
+
+impl Cost {
+    /// Runs client commands at once to their ends, and adds their wall time.
+    pub(crate) fn take(&mut self, commands: Vec<Command>) -> Result<()> {
+        let begun = Instant::now();
+        let children: Vec<_> = commands
+            .into_iter()
+            .map(|mut command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn())
+            .collect::<Result<_, _>>()?;
+        for mut child in children {
+            let status = child.wait()?;
+            ensure!(status.success(), "a measured command failed: {status}");
+        }
+        self.wall_ms.push(begun.elapsed().as_secs_f64() * 1e3);
+        Ok(())
+    }
+}
+
+/// CPU milliseconds of `pids` and of client commands while `work` goes on.
+pub(crate) struct CpuSpan<'p> {
+    pids: &'p [u32],
+    before: f64,
+}
+
+impl<'p> CpuSpan<'p> {
+    pub(crate) fn begin(pids: &'p [u32]) -> Result<Self> {
+        Ok(Self { pids, before: cpu::seconds(pids)? + cpu::of_children()? })
+    }
+
+    pub(crate) fn end_ms(self) -> Result<f64> {
+        Ok((cpu::seconds(self.pids)? + cpu::of_children()? - self.before) * 1e3)
+    }
+}

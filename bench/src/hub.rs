@@ -1,0 +1,146 @@
+//! A real hub with real nodes, as processes of the measured binary in directories of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+
+/// A running hub. Ended when dropped.
+pub(crate) struct Hub {
+    cortex: PathBuf,
+    dir: tempfile::TempDir,
+    process: Child,
+    pub(crate) http: String,
+    pub(crate) grpc: String,
+    nodes: Vec<Child>,
+}
+
+impl Hub {
+    /// Starts a hub on free loopback ports.
+    pub(crate) fn start(cortex: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (process, http, grpc) = start_hub(cortex, dir.path(), "127.0.0.1:0", "127.0.0.1:0")?;
+        Ok(Self { cortex: cortex.to_owned(), dir, process, http, grpc, nodes: Vec::new() })
+    }
+
+    /// Kills the hub with SIGKILL and starts it again on the same ports and data.
+    pub(crate) fn kill_and_restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        let http = self.http.trim_start_matches("http://").to_owned();
+        let (process, http, grpc) = start_hub(&self.cortex, self.dir.path(), &http, &self.grpc)?;
+        (self.process, self.http, self.grpc) = (process, http, grpc);
+        Ok(())
+    }
+
+    /// Joins and starts a node, and waits until it is attached.
+    pub(crate) fn add_node(&mut self, name: &str) -> Result<()> {
+        let invite = self.dir.path().join(format!("{name}.invite"));
+        std::fs::write(&invite, self.invite()?)?;
+        let mut node = Command::new(&self.cortex)
+            .args(["join", &self.grpc, "--json", "--name", name, "--invite-file"])
+            .arg(&invite)
+            .arg("--data-dir")
+            .arg(self.dir.path().join(name))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .stdin(Stdio::null())
+            .spawn()?;
+        let attached = first_json_line(&mut node)?;
+        anyhow::ensure!(attached["attached"] == true, "the node answered {attached}");
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// A fresh invite.
+    pub(crate) fn invite(&self) -> Result<String> {
+        let answer = self.cli(&["invite", "--json", "--no-wait"])?;
+        Ok(answer["invite"].as_str().context("no invite in the answer")?.to_owned())
+    }
+
+    /// Lets a node run `programs` beside what STRICT allows.
+    pub(crate) fn allow(&self, node: &str, programs: &[&str]) -> Result<()> {
+        for program in programs {
+            self.cli(&["policy", "allow", node, program, "--yes", "--json"])?;
+        }
+        Ok(())
+    }
+
+    /// Runs a client command with `--json` among its arguments; its first JSON line.
+    pub(crate) fn cli(&self, args: &[&str]) -> Result<Value> {
+        let output = self.command(args).output()?;
+        if !output.status.success() {
+            bail!(
+                "cortex {args:?}: {}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// A client command, ready to be started.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.cortex);
+        command.args(args).env("CORTEX_HUB", &self.http).env("CORTEX_TOKEN_FILE", self.token_file());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn token(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.token_file())?.trim().to_owned())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The hub and all its nodes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        std::iter::once(self.process.id()).chain(self.nodes.iter().map(Child::id)).collect()
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.dir.path().join("hub/admin.token")
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        for process in self.nodes.iter_mut().chain([&mut self.process]) {
+            // It may have ended by itself; either way it is gone afterwards.
+            drop(process.kill());
+            drop(process.wait());
+        }
+    }
+}
+
+fn start_hub(cortex: &Path, dir: &Path, http: &str, grpc: &str) -> Result<(Child, String, String)> {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("hub.log"))?;
+    let mut process = Command::new(cortex)
+        .args(["hub", "start", "--json", "--http", http, "--grpc", grpc, "--data-dir"])
+        .arg(dir.join("hub"))
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .stdin(Stdio::null())
+        .spawn()?;
+    let ready = first_json_line(&mut process)?;
+    let text = |key: &str| Ok::<_, anyhow::Error>(ready[key].as_str().context("ready line")?.to_owned());
+    Ok((process, text("http")?, text("grpc")?))
+}
+
+fn first_json_line(process: &mut Child) -> Result<Value> {
+    let stdout = process.stdout.take().context("stdout")?;
+    let mut reader = BufReader::new(stdout);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    // What follows must not fill the pipe.
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    serde_json::from_str(&line).with_context(|| format!("first line: {line:?}"))
+}

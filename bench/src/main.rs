@@ -1,0 +1,98 @@
+//! Side-by-side measurements of `cortex` and its peers, on this machine, in turn, in the same
+//! minutes. Prints tables with medians and ratios; asserts nothing.
+//!
+//! See `README.md` beside this folder for how to repeat them.
+
+mod api;
+mod cases;
+mod cpu;
+mod hub;
+mod report;
+mod ssh;
+mod swarm;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures the link between hub and nodes.
+#[derive(Parser)]
+struct Args {
+    /// The `cortex` binary to measure; a release build.
+    #[arg(long, default_value = "target/release/cortex", global = true)]
+    cortex: PathBuf,
+    #[command(subcommand)]
+    case: Case,
+}
+
+#[derive(Subcommand)]
+enum Case {
+    /// `true` over a kept connection, over the command line, and ssh beside it.
+    Exec {
+        /// Runs of each, taken in turn.
+        #[arg(long, default_value_t = 200)]
+        rounds: usize,
+    },
+    /// `true` on many nodes at once, and ssh that many times.
+    Fanout {
+        /// How many nodes.
+        #[arg(long, default_value_t = 100)]
+        nodes: usize,
+        /// Rounds of each, taken in turn.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// Output of one run from node to client, and ssh beside it: CPU per GB, memory of the hub, and
+    /// what it does to another node's commands.
+    Stdout {
+        /// Bytes of one round.
+        #[arg(long, default_value_t = 1_000_000_000)]
+        bytes: u64,
+        /// Rounds of each, taken in turn.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// Memory of the hub per idle node, and what heartbeats cost, with simulated nodes.
+    Idle {
+        /// How many nodes; several counts are measured one after the other.
+        #[arg(long, value_delimiter = ',', default_value = "1000,5000")]
+        nodes: Vec<usize>,
+        /// How long each count stays idle, seconds.
+        #[arg(long, default_value_t = 15)]
+        seconds: u64,
+    },
+    /// Heartbeats of simulated nodes, as many as the hub takes in.
+    Heartbeats {
+        /// How many nodes.
+        #[arg(long, default_value_t = 200)]
+        nodes: usize,
+        /// How long, seconds.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
+    /// All nodes come back at once after the hub was killed.
+    Reconnect {
+        /// How many nodes.
+        #[arg(long, default_value_t = 1_000)]
+        nodes: usize,
+    },
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    anyhow::ensure!(installed.is_ok(), "the TLS provider was installed before");
+    let cortex = args.cortex.canonicalize()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        match args.case {
+            Case::Exec { rounds } => cases::exec::run(&cortex, rounds).await,
+            Case::Fanout { nodes, rounds } => cases::fanout::run(&cortex, nodes, rounds).await,
+            Case::Stdout { bytes, rounds } => cases::stdout::run(&cortex, bytes, rounds).await,
+            Case::Idle { nodes, seconds } => cases::idle::run(&cortex, &nodes, seconds).await,
+            Case::Heartbeats { nodes, seconds } => cases::heartbeats::run(&cortex, nodes, seconds).await,
+            Case::Reconnect { nodes } => cases::reconnect::run(&cortex, nodes).await,
+        }
+    })
+}

@@ -1,0 +1,120 @@
+//! Joining: who gets in, who does not, and what they are told.
+
+use bytes::Bytes;
+use cortex_core::Code;
+use cortex_core::audit::Outcome;
+use cortex_core::id::InviteId;
+use cortex_store::{AuditFilter, StoreExt};
+
+use super::support::{Kept, SOON, TestHub, join_request};
+
+fn key() -> rcgen::KeyPair {
+    rcgen::KeyPair::generate().expect("key")
+}
+
+#[tokio::test]
+async fn an_invite_makes_a_node_with_its_labels_and_profile_and_works_once() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (id, secret) = hub.invite(|_| ()).await;
+    let joined = hub.enrol(join_request(id, &secret, "Build-1", &key())).await.expect("joined");
+    assert_eq!((joined.name.as_str(), joined.certificate_chain_der.len()), ("build-1", 2));
+    let node = hub.context.directory.nodes().remove(0);
+    assert_eq!(node.labels.get("role").map(String::as_str), Some("ci"));
+    assert_eq!(hub.context.directory.policy(node.id, node.joined_at).profile, "ci");
+    let again = hub.enrol(join_request(id, &secret, "build-2", &key())).await.expect_err("used");
+    assert_eq!(again.code, Code::InviteUsed);
+    assert_eq!(hub.context.directory.nodes().len(), 1);
+}
+
+#[tokio::test]
+async fn a_hundred_clients_with_one_invite_make_one_node() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (id, secret) = hub.invite(|_| ()).await;
+    let joins = (0..100).map(|n| {
+        let (enrol, request) = (hub.enrol.clone(), join_request(id, &secret, &format!("n{n}"), &key()));
+        async move {
+            let joining = cortex_hub::service::enrol::Joining {
+                invite: request.invite_id,
+                secret: request.secret,
+                name: request.name,
+                csr_der: request.csr_der,
+                protocol: 1,
+            };
+            enrol.join(joining, None).await
+        }
+    });
+    let answers = futures::future::join_all(joins).await;
+    let refused =
+        |answer: &&Result<_, cortex_core::Refusal>| matches!(answer, Err(r) if r.code == Code::InviteUsed);
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert_eq!(answers.iter().filter(refused).count(), 99);
+}
+
+#[tokio::test]
+async fn wrong_unknown_expired_revoked_and_malformed_invites_are_refused_and_audited() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let now = hub.context.clock.wall();
+    let (good, secret) = hub.invite(|_| ()).await;
+    let (old, old_secret) = hub.invite(|invite| invite.expires_at = now).await;
+    let (gone, gone_secret) = hub.invite(|invite| invite.revoked_at = Some(now)).await;
+    let unknown = InviteId::mint(1, &[9; 10]);
+    let cases = [
+        (good, vec![0; 32], Code::InviteUnknown),
+        (unknown, secret.to_vec(), Code::InviteUnknown),
+        (gone, gone_secret.to_vec(), Code::InviteUnknown),
+        (old, old_secret.to_vec(), Code::InviteExpired),
+        (good, secret[..31].to_vec(), Code::InviteMalformed),
+    ];
+    for (id, secret, code) in cases {
+        let refusal = hub.enrol(join_request(id, &secret, "n", &key())).await.expect_err("refused");
+        assert_eq!(refusal.code, code);
+    }
+    let rows =
+        hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
+    assert_eq!(rows.iter().filter(|logged| logged.row.outcome == Outcome::Denied).count(), 5);
+    assert!(rows.iter().all(|logged| logged.row.reason.is_some()));
+    hub.enrol(join_request(good, &secret, "n", &key())).await.expect("the invite is still good");
+}
+
+#[tokio::test]
+async fn a_taken_name_leaves_the_invite_good_and_says_what_to_do() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    hub.node("build").await;
+    let (id, secret) = hub.invite(|_| ()).await;
+    let refusal = hub.enrol(join_request(id, &secret, "build", &key())).await.expect_err("taken");
+    assert_eq!(refusal.code, Code::Conflict);
+    assert!(refusal.hint.contains("--name"));
+    hub.enrol(join_request(id, &secret, "build-2", &key())).await.expect("joined");
+}
+
+#[tokio::test]
+async fn an_old_protocol_and_a_bad_certificate_request_are_refused() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (id, secret) = hub.invite(|_| ()).await;
+    let old = cortex_wire::mesh::EnrolRequest { protocol: 0, ..join_request(id, &secret, "n", &key()) };
+    assert_eq!(hub.enrol(old).await.expect_err("old").code, Code::VersionUnsupported);
+    let csr_der = Bytes::from_static(b"nonsense");
+    let bad = cortex_wire::mesh::EnrolRequest { csr_der, ..join_request(id, &secret, "n", &key()) };
+    assert_eq!(hub.enrol(bad).await.expect_err("bad").code, Code::InvalidArgument);
+    hub.enrol(join_request(id, &secret, "n", &key())).await.expect("the invite is still good");
+}
+
+#[tokio::test]
+async fn guessing_is_rate_limited_by_address() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let key = key();
+    let unknown = InviteId::mint(1, &[9; 10]);
+    let mut codes = Vec::new();
+    for _ in 0..=cortex_core::limits::JOIN_FAILURES_MAX {
+        codes.push(hub.enrol(join_request(unknown, &[1; 32], "n", &key)).await.expect_err("refused").code);
+    }
+    let last = codes.pop().expect("answers");
+    assert!(codes.iter().all(|code| *code == Code::InviteUnknown));
+    assert_eq!(last, Code::RateLimited);
+}

@@ -1,0 +1,233 @@
+//! Links: who may have one, how each breach of the protocol ends, take-overs, a stalled store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cortex_core::id::Epoch;
+use cortex_core::limits::{ATTACH_STORE_MS_MAX, CREDIT_BYTES_START, FRAME_BYTES_MAX};
+use cortex_core::message::{ToHub, ToNode};
+use cortex_core::node::Node;
+use cortex_core::token::Role;
+use cortex_core::{Code, Refusal};
+use cortex_store::StoreExt;
+use cortex_wire::error::refusal_from_status;
+use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
+use cortex_wire::mesh::{AttachRequest, RunOutput, attach_request};
+use tokio_stream::StreamExt;
+
+use super::support::{Kept, SOON, TestHub, caller, is_start, wait_until};
+
+#[tokio::test]
+async fn without_a_certificate_or_with_a_token_there_is_no_link() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let mut client = MeshServiceClient::new(hub.channel(None).await);
+    let status = client.attach(tokio_stream::empty()).await.expect_err("no certificate");
+    assert_eq!(refusal_from_status(&status).code, Code::Unauthenticated);
+    let node = hub.node("a").await;
+    let mut client = MeshServiceClient::new(hub.channel(Some(node.identity)).await);
+    let mut request = tonic::Request::new(tokio_stream::empty());
+    request.metadata_mut().insert("authorization", "Bearer cxt_x".parse().expect("metadata"));
+    let status = client.attach(request).await.expect_err("a token");
+    assert_eq!(refusal_from_status(&status).code, Code::WrongAudience);
+}
+
+#[tokio::test]
+async fn a_removed_node_is_cut_off_and_stays_out() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let removed = Node { removed_at: Some(hub.context.clock.wall()), ..Node::clone(&hub.record(&node)) };
+    hub.context.directory.put_node(removed);
+    hub.mesh.close_node(node.id, Refusal::new(Code::NodeRevoked, "removed"));
+    let goodbye = link.expect(|m| {
+        if let ToNode::Goodbye { retry_after_ms, .. } = m { Some(*retry_after_ms) } else { None }
+    });
+    assert_eq!(goodbye.await, None);
+    assert_eq!(link.until_closed().await.code, Code::NodeRevoked);
+    assert_eq!(node.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::NodeRevoked));
+    wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+}
+
+#[tokio::test]
+async fn each_breach_of_the_protocol_closes_the_link_with_its_code() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+
+    let mut first = node.dial(&hub).await.expect("dialled");
+    first.say(ToHub::Heartbeat { seq: 1 }).await;
+    assert_eq!(first.until_closed().await.code, Code::InvalidArgument, "the first message is not Hello");
+
+    let mut twice = node.attach(&hub, Vec::new()).await.expect("welcome");
+    twice.say(node.hello(Vec::new())).await;
+    assert_eq!(twice.until_closed().await.code, Code::InvalidArgument, "Hello twice");
+
+    let mut stale = node.attach(&hub, Vec::new()).await.expect("welcome");
+    stale.say_at(Epoch(stale.epoch.0 + 1), ToHub::Heartbeat { seq: 1 }).await;
+    assert_eq!(stale.until_closed().await.code, Code::StaleEpoch, "another epoch");
+
+    let mut large = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let data = Bytes::from(vec![0; 64 * 1024 * 1024]);
+    let output = RunOutput { data, ..RunOutput::default() };
+    let message = Some(attach_request::Message::RunOutput(output));
+    let _sent = large.up.send(AttachRequest { epoch: large.epoch.0, message }).await;
+    assert_eq!(large.until_closed().await.code, Code::TooLarge, "a message of 64 MiB");
+
+    let mut unknown = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let _sent = unknown.up.send(AttachRequest { epoch: unknown.epoch.0, message: None }).await;
+    unknown.say(ToHub::Heartbeat { seq: 7 }).await;
+    let ack = unknown.expect(|m| if let ToNode::HeartbeatAck { seq } = m { Some(*seq) } else { None }).await;
+    assert_eq!(ack, 7, "an unknown message is ignored");
+}
+
+#[tokio::test]
+async fn output_beyond_its_credit_closes_the_link() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["true"]).await.expect("accepted");
+    link.expect(is_start).await;
+    let frame = vec![b'x'; FRAME_BYTES_MAX];
+    // The hub writes and grants in between, so more than one window is sent at once.
+    for n in 0..(8 * CREDIT_BYTES_START / FRAME_BYTES_MAX as u64) {
+        link.output(&run, n * FRAME_BYTES_MAX as u64, &frame).await;
+    }
+    link.output(&run, 1 << 40, b"a gap is asked for again").await;
+    let from = link.expect(|m| if let ToNode::Resume { from, .. } = m { Some(*from) } else { None });
+    let outcome = tokio::time::timeout(SOON, from).await;
+    // Either the grants kept up and the gap is asked for, or the credit was exceeded.
+    if let Ok(from) = outcome {
+        assert_eq!(from, 8 * CREDIT_BYTES_START);
+    }
+}
+
+#[tokio::test]
+async fn three_takeovers_by_other_processes_quarantine_the_identity() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let mut node = hub.node("a").await;
+    let mut first = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let mut links = Vec::new();
+    for _ in 0..2 {
+        node.instance += 1;
+        links.push(node.attach(&hub, Vec::new()).await.expect("welcome"));
+    }
+    assert_eq!(first.until_closed().await.code, Code::StaleEpoch);
+    node.instance += 1;
+    let third = node.attach(&hub, Vec::new()).await.err().map(|refusal| refusal.code);
+    assert_eq!(third, Some(Code::ClonedIdentity));
+    let mut last = links.pop().expect("a link");
+    assert_eq!(last.until_closed().await.code, Code::ClonedIdentity);
+    assert_eq!(node.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::ClonedIdentity));
+    let id = node.id;
+    let deadline = Instant::now() + SOON;
+    loop {
+        let stored =
+            hub.context.store.read(SOON, move |view| view.node(id)).await.expect("read").expect("node");
+        if stored.quarantined {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the quarantine is stored");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (node, other) = (hub.node("a").await, hub.node("b").await);
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["sleep", "60"]).await.expect("accepted");
+    link.expect(is_start).await;
+    hub.stall(60_000);
+    let begun = Instant::now();
+    let attach = tokio::spawn({
+        let (other, request) = (other.clone(), other.dial(&hub).await.expect("dialled"));
+        async move {
+            let mut request = request;
+            request.say(other.hello(Vec::new())).await;
+            request.until_closed().await
+        }
+    });
+    let runs = hub.runs.clone();
+    let cancel = tokio::spawn(async move { runs.cancel(&caller(Role::Operator), run.id, 100).await });
+    link.expect(
+        |m| if let ToNode::Cancel { run: of, .. } = m { (*of == run.id).then_some(()) } else { None },
+    )
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "the cancel reached the node at once");
+    for seq in 1..5 {
+        link.say(ToHub::Heartbeat { seq }).await;
+        link.expect(
+            |m| if let ToNode::HeartbeatAck { seq: of } = m { (*of == seq).then_some(()) } else { None },
+        )
+        .await;
+    }
+    assert!(hub.mesh.presence(node.id).is_some());
+    let refused = attach.await.expect("no panic");
+    assert_eq!(refused.code, Code::StoreUnavailable);
+    assert!(begun.elapsed() < Duration::from_millis(ATTACH_STORE_MS_MAX + 2_000));
+    let cancelled = cancel.await.expect("no panic").expect("cancelled");
+    assert_eq!(cancelled.cancelled_by.as_deref(), Some("token:tester"));
+    hub.stall(0);
+    let deadline = Instant::now() + SOON;
+    while !cancel_is_audited(&hub).await {
+        assert!(Instant::now() < deadline, "the spool is imported");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    other.attach(&hub, Vec::new()).await.expect("welcome when the store is back");
+}
+
+async fn cancel_is_audited(hub: &TestHub) -> bool {
+    let filter = cortex_store::AuditFilter::default();
+    let rows = hub.context.store.read(SOON, move |view| view.audit(&filter, 100)).await.expect("audit");
+    rows.iter().any(|logged| logged.row.action == "run.cancel")
+}
+
+#[tokio::test]
+async fn nodes_are_told_when_the_hub_goes() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let begun = Instant::now();
+    let stopping = tokio::spawn(hub.stop());
+    let retry = link.expect(|m| {
+        if let ToNode::Goodbye { retry_after_ms, .. } = m { Some(*retry_after_ms) } else { None }
+    });
+    assert!(retry.await.is_some());
+    drop(link);
+    stopping.await.expect("stopped");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_connection_that_never_says_hello_is_closed() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.dial(&hub).await.expect("dialled");
+    assert_eq!(link.until_closed().await.code, Code::Timeout);
+    wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+}
+
+#[tokio::test]
+async fn many_links_leave_nothing_behind() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = Arc::new(hub.node("a").await);
+    for _ in 0..20 {
+        let link = node.attach(&hub, Vec::new()).await.expect("welcome");
+        drop(link);
+    }
+    wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+    let mut rest = tokio_stream::iter(0..3);
+    while rest.next().await.is_some() {
+        hub.mesh.flush_last_seen().await.expect("written");
+    }
+}

@@ -1,0 +1,262 @@
+//! Runs over real links: their output, their end, and what a cut or a restart does to them.
+
+use bytes::Bytes;
+use cortex_core::Code;
+use cortex_core::message::{RunReport, ToHub, ToNode};
+use cortex_core::run::{Run, RunSpec, RunState};
+use cortex_core::stream::Positions;
+use cortex_core::token::Role;
+use cortex_hub::service::runs::StartRuns;
+use cortex_store::{AuditFilter, StoreExt};
+
+use super::support::{Kept, SOON, TestHub, caller, exited, is_settled, is_start, wait_until};
+
+fn report(run: &Run, end: u64) -> RunReport {
+    RunReport { run: run.id, started: true, ended: None, kept_from: 0, end }
+}
+
+fn is_resume(message: &ToNode) -> Option<u64> {
+    if let ToNode::Resume { from, .. } = message { Some(*from) } else { None }
+}
+
+#[tokio::test]
+async fn a_run_is_sent_followed_and_settled() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["echo", "hello"]).await.expect("accepted");
+    assert_eq!(link.expect(is_start).await, run.id);
+    link.say(ToHub::Started { run: run.id }).await;
+    link.output(&run, 0, b"hello ").await;
+    link.output(&run, 0, b"hello world").await;
+    link.exit(&run, 11).await;
+    let (output, lost, ended) = hub.finish(&run).await;
+    assert_eq!((output.as_slice(), lost.len(), ended.state), (&b"hello world"[..], 0, RunState::Exited));
+    assert_eq!(link.expect(is_settled).await, run.id);
+    let (again, _, same) = hub.finish(&run).await;
+    assert_eq!((again, same), (output, ended), "the kept log tells the same");
+    wait_until("only the link is left", || hub.mesh.runs_open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_gap_is_asked_for_again() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["true"]).await.expect("accepted");
+    link.expect(is_start).await;
+    link.output(&run, 0, b"abc").await;
+    link.output(&run, 5, b"fgh").await;
+    assert_eq!(link.expect(is_resume).await, 3);
+    link.output(&run, 3, b"defgh").await;
+    link.exit(&run, 8).await;
+    let (output, _, _) = hub.finish(&run).await;
+    assert_eq!(output, b"abcdefgh");
+}
+
+#[tokio::test]
+async fn the_policy_is_asked_and_every_answer_is_audited_before_the_effect() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    assert_eq!(hub.run(&node, &["true"]).await.expect_err("offline").code, Code::NodeOffline);
+    let _link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    assert_eq!(hub.run(&node, &["rm", "-rf", "/"]).await.expect_err("denied").code, Code::PolicyDenied);
+    let run = hub.run(&node, &["true"]).await.expect("accepted");
+    let viewer = StartRuns {
+        nodes: vec![hub.record(&node)],
+        spec: RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() },
+        key: None,
+        traceparent: None,
+    };
+    let answer = hub.runs.start(&caller(Role::Viewer), viewer).await.remove(0).1;
+    assert_eq!(answer.expect_err("forbidden").code, Code::Forbidden);
+    let rows =
+        hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
+    let reasons: Vec<String> = rows
+        .iter()
+        .filter(|logged| logged.row.action == "run.start")
+        .filter_map(|logged| logged.row.reason.clone())
+        .collect();
+    assert_eq!(reasons, ["node_offline", "exec.allow", "exec.allow", "forbidden"]);
+    let allowed = rows.iter().find(|logged| logged.row.run == Some(run.id)).expect("a row for the run");
+    assert_eq!(allowed.row.argv, ["true"]);
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_run_and_another_command_a_conflict() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let first = hub.run_with(&node, &["true"], Some("k"), false).await.expect("accepted");
+    let again = hub.run_with(&node, &["true"], Some("k"), false).await.expect("known");
+    assert_eq!(first.id, again.id);
+    let other = hub.run_with(&node, &["false"], Some("k"), false).await.expect_err("another command");
+    assert_eq!(other.code, Code::Conflict);
+    drop(link);
+    wait_until("offline", || hub.mesh.presence(node.id).is_none()).await;
+    let offline = hub.run_with(&node, &["true"], Some("k"), false).await.expect("known, though offline");
+    assert_eq!(first.id, offline.id);
+    assert_eq!(hub.mesh.runs_open(), 1);
+}
+
+#[tokio::test]
+async fn a_hundred_nodes_cost_one_write() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let mut nodes = Vec::new();
+    let mut links = Vec::new();
+    for n in 0..100 {
+        let node = hub.node(&format!("n{n}")).await;
+        links.push(node.attach(&hub, Vec::new()).await.expect("welcome"));
+        nodes.push(hub.record(&node));
+    }
+    let before = hub.store.writes.load(std::sync::atomic::Ordering::SeqCst);
+    let spec = RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() };
+    let request = StartRuns { nodes, spec, key: None, traceparent: None };
+    let answers = hub.runs.start(&caller(Role::Operator), request).await;
+    let after = hub.store.writes.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
+    assert_eq!(after - before, 1);
+    for link in &mut links {
+        link.expect(is_start).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cut_link_disconnects_the_run_and_its_output_goes_on_without_a_hole() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["true"]).await.expect("accepted");
+    link.expect(is_start).await;
+    link.say(ToHub::Started { run: run.id }).await;
+    link.output(&run, 0, b"before ").await;
+    let (runs, id) = (hub.runs.clone(), run.id);
+    wait_for_output(&hub, &run, 7).await;
+    drop(link);
+    let deadline = std::time::Instant::now() + SOON;
+    while runs.get(id).await.expect("known").state != RunState::Disconnected {
+        assert!(std::time::Instant::now() < deadline, "disconnected");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let mut link = node.attach(&hub, vec![report(&run, 12)]).await.expect("welcome");
+    assert_eq!(link.expect(is_resume).await, 7);
+    link.output(&run, 5, b"e after").await;
+    link.exit(&run, 12).await;
+    let (output, lost, ended) = hub.finish(&run).await;
+    assert_eq!((output.as_slice(), lost.len(), ended.state), (&b"before after"[..], 0, RunState::Exited));
+}
+
+#[tokio::test]
+async fn a_restarted_hub_takes_the_run_up_where_its_log_ends() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["true"]).await.expect("accepted");
+    link.expect(is_start).await;
+    link.say(ToHub::Started { run: run.id }).await;
+    link.output(&run, 0, b"kept ").await;
+    link.expect(
+        |m| if let ToNode::Credit { durable, .. } = m { (*durable == 5).then_some(()) } else { None },
+    )
+    .await;
+    drop(link);
+    hub.stop().await;
+
+    let hub = TestHub::start(&kept).await;
+    assert_eq!(hub.mesh.runs_open(), 1);
+    let mut link = node.attach(&hub, vec![report(&run, 9)]).await.expect("welcome");
+    assert_eq!(link.expect(is_resume).await, 5);
+    link.output(&run, 5, b"more").await;
+    link.exit(&run, 9).await;
+    let (output, lost, ended) = hub.finish(&run).await;
+    assert_eq!((output.as_slice(), lost.len(), ended.state), (&b"kept more"[..], 0, RunState::Exited));
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_come_back_loses_its_run_with_a_diagnostic() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["true"]).await.expect("accepted");
+    link.expect(is_start).await;
+    link.output(&run, 0, b"last words").await;
+    wait_for_output(&hub, &run, 10).await;
+    drop(link);
+    let (output, _, ended) = hub.finish(&run).await;
+    assert_eq!((output.as_slice(), ended.state), (&b"last words"[..], RunState::Lost));
+    assert!(ended.diagnostic.is_some());
+    wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+    let mut link = node.attach(&hub, vec![report(&run, 10)]).await.expect("welcome");
+    link.expect(|m| if let ToNode::Forget { run: of } = m { (*of == run.id).then_some(()) } else { None })
+        .await;
+}
+
+#[tokio::test]
+async fn lost_output_is_marked_and_never_silent() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["true"]).await.expect("accepted");
+    link.expect(is_start).await;
+    link.output(&run, 0, b"abc").await;
+    let first_kept = Positions { stdout: 100, stderr: 0 };
+    link.say(ToHub::OutputLost { run: run.id, first_kept }).await;
+    link.output(&run, 100, b"xyz").await;
+    link.say(ToHub::Ended { run: run.id, ended: exited(103) }).await;
+    let (output, lost, _) = hub.finish(&run).await;
+    assert_eq!((output.as_slice(), lost.as_slice()), (&b"abcxyz"[..], &[first_kept][..]));
+}
+
+#[tokio::test]
+async fn standard_input_waits_until_the_process_has_it() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let closed = hub.run(&node, &["true"]).await.expect("accepted");
+    let operator = caller(Role::Operator);
+    let refused = hub.runs.input(&operator, closed.id, 0, Bytes::from_static(b"x"), false).await;
+    assert_eq!(refused.expect_err("no standard input").code, Code::InvalidArgument);
+    let run = hub.run_with(&node, &["true"], None, true).await.expect("accepted");
+    let data = Bytes::from(vec![b'i'; 600_000]);
+    let feeding = tokio::spawn({
+        let runs = hub.runs.clone();
+        async move { runs.input(&caller(Role::Operator), run.id, 0, data, true).await }
+    });
+    let mut got = 0;
+    loop {
+        let (offset, bytes, eof) = link
+            .expect(|m| {
+                if let ToNode::Input { offset, data, eof, .. } = m {
+                    Some((*offset, data.len(), *eof))
+                } else {
+                    None
+                }
+            })
+            .await;
+        assert_eq!(offset, got);
+        got += bytes as u64;
+        link.say(ToHub::InputTaken { run: run.id, upto: got }).await;
+        if eof {
+            break;
+        }
+    }
+    assert_eq!(feeding.await.expect("no panic").expect("taken"), 600_000);
+}
+
+async fn wait_for_output(hub: &TestHub, run: &Run, bytes: u64) {
+    let deadline = std::time::Instant::now() + SOON;
+    while hub.runs.get(run.id).await.expect("known").output.total() < bytes {
+        assert!(std::time::Instant::now() < deadline, "output arrives");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,433 @@
+//! A hub without its HTTP half, and nodes made by hand: a tonic client on real TLS.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use bytes::Bytes;
+use cortex_core::id::{Epoch, InviteId, NodeId, TokenId};
+use cortex_core::invite::Invite;
+use cortex_core::message::{Envelope, Frame, Hello, RunReport, ToHub, ToNode};
+use cortex_core::name::Name;
+use cortex_core::node::{Facts, Node};
+use cortex_core::run::{EndCause, Ended, Run, RunSpec};
+use cortex_core::stream::{Positions, Stream};
+use cortex_core::token::{Role, Token};
+use cortex_core::{Code, Refusal};
+use cortex_hub::authority::Authority;
+use cortex_hub::bus::Bus;
+use cortex_hub::clock::{Clock, new_invite_id, random};
+use cortex_hub::directory::Directory;
+use cortex_hub::mesh::Mesh;
+use cortex_hub::runlog::RunLogs;
+use cortex_hub::service::enrol::Enrol;
+use cortex_hub::service::runs::{Follower, Runs, StartRuns, Update};
+use cortex_hub::service::{Caller, Context};
+use cortex_store::memory::MemoryStore;
+use cortex_store::{ReadFn, Store, StoreError, StoreExt, StoreStats, WriteError, WriteFn};
+use cortex_wire::convert::{to_hub_into_proto, to_node_from_proto};
+use cortex_wire::error::refusal_from_status;
+use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
+use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
+use cortex_wire::mesh::{AttachRequest, AttachResponse, EnrolRequest};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+pub(crate) const SOON: Duration = Duration::from_secs(8);
+
+/// A store that can be made to sleep.
+pub(crate) struct Sleepy {
+    inner: Arc<MemoryStore>,
+    pub(crate) sleep_ms: AtomicU64,
+    pub(crate) writes: AtomicU64,
+}
+
+impl Sleepy {
+    async fn nap(&self, deadline: Duration) -> Result<(), StoreError> {
+        let nap = Duration::from_millis(self.sleep_ms.load(Ordering::SeqCst));
+        if nap >= deadline {
+            tokio::time::sleep(deadline).await;
+            return Err(StoreError::Timeout(deadline));
+        }
+        tokio::time::sleep(nap).await;
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Sleepy {
+    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.nap(deadline).await?;
+        self.inner.write_boxed(work, deadline).await
+    }
+
+    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
+        self.nap(deadline).await?;
+        self.inner.read_boxed(work, deadline).await
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.inner.stats()
+    }
+
+    async fn close(&self) {}
+}
+
+/// What outlives a restart of the hub.
+pub(crate) struct Kept {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: Arc<MemoryStore>,
+}
+
+impl Kept {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        Self { dir, store: Arc::new(MemoryStore::new(None)) }
+    }
+}
+
+/// The node-facing half of a hub.
+pub(crate) struct TestHub {
+    pub(crate) context: Context,
+    pub(crate) store: Arc<Sleepy>,
+    pub(crate) mesh: Mesh,
+    pub(crate) runs: Runs,
+    pub(crate) enrol: Enrol,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) serving: tokio::task::JoinHandle<Result<(), Refusal>>,
+    authority_pem: String,
+}
+
+impl TestHub {
+    pub(crate) async fn start(kept: &Kept) -> Self {
+        let clock = Clock::default();
+        let store = Arc::new(Sleepy {
+            inner: Arc::clone(&kept.store),
+            sleep_ms: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        });
+        let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+        let context = Context { store: shared, clock, directory: Directory::default(), bus: Bus::new(clock) };
+        let nodes = kept.store.read_now(|view| view.nodes()).expect("nodes");
+        nodes.into_iter().for_each(|node| context.directory.put_node(node));
+        let policies = kept.store.read_now(|view| view.policies()).expect("policies");
+        policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
+        let authority = Arc::new(Authority::open_or_create(kept.dir.path()).expect("authority"));
+        let logs = RunLogs::open(&kept.dir.path().join("runs")).expect("logs");
+        let mesh = Mesh::new(context.clone(), logs.clone());
+        mesh.restore().await.expect("restored");
+        let enrol = Enrol::new(context.clone(), Arc::clone(&authority));
+        let runs = Runs::new(context.clone(), mesh.clone(), logs);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let address = listener.local_addr().expect("address");
+        let shutdown = CancellationToken::new();
+        let (timers, over) = (mesh.clone(), shutdown.clone());
+        drop(tokio::spawn(async move { timers.run_timers(over).await }));
+        let serving = tokio::spawn(cortex_hub::grpc::serve(
+            listener,
+            authority,
+            mesh.clone(),
+            enrol.clone(),
+            shutdown.clone(),
+        ));
+        let authority_pem = read(kept.dir.path(), "authority.crt");
+        Self { context, store, mesh, runs, enrol, address, shutdown, serving, authority_pem }
+    }
+
+    pub(crate) fn stall(&self, ms: u64) {
+        self.store.sleep_ms.store(ms, Ordering::SeqCst);
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(SOON, self.serving).await.expect("in time").expect("no panic").expect("served");
+        self.mesh.stop(Duration::from_secs(2)).await;
+    }
+
+    pub(crate) async fn invite(&self, change: impl FnOnce(&mut Invite)) -> (InviteId, [u8; 32]) {
+        let secret = random::<32>();
+        let now = self.context.clock.wall();
+        let mut invite = Invite {
+            id: new_invite_id(&self.context.clock),
+            secret_hash: cortex_hub::secret::hash(&secret),
+            labels: [("role".to_owned(), "ci".to_owned())].into(),
+            profile: "ci".to_owned(),
+            created_by: "token:admin".to_owned(),
+            created_at: now,
+            expires_at: now.plus_ms(60_000),
+            used_by: None,
+            used_at: None,
+            revoked_at: None,
+        };
+        change(&mut invite);
+        let id = invite.id;
+        self.context
+            .store
+            .write(SOON, move |tx| {
+                tx.put_invite(&invite)?;
+                Ok(())
+            })
+            .await
+            .expect("invite");
+        (id, secret)
+    }
+
+    pub(crate) async fn channel(&self, identity: Option<Identity>) -> Channel {
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.authority_pem))
+            .domain_name("hub.cortex.internal");
+        let tls = match identity {
+            Some(identity) => tls.identity(identity),
+            None => tls,
+        };
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).expect("address");
+        endpoint.tls_config(tls).expect("TLS").connect().await.expect("connected")
+    }
+
+    pub(crate) async fn enrol(
+        &self,
+        request: EnrolRequest,
+    ) -> Result<cortex_wire::mesh::EnrolResponse, Refusal> {
+        let mut client = EnrolmentServiceClient::new(self.channel(None).await);
+        client
+            .enrol(request)
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(|status| refusal_from_status(&status))
+    }
+
+    /// A node that joined and is not connected.
+    pub(crate) async fn node(&self, name: &str) -> FakeNode {
+        let (id, secret) = self.invite(|_| ()).await;
+        let key = rcgen::KeyPair::generate().expect("key");
+        let joined = self.enrol(join_request(id, &secret, name, &key)).await.expect("joined");
+        let pem = pem(&joined.certificate_chain_der[0]);
+        FakeNode {
+            id: NodeId::from_slice(&joined.node_id).expect("id"),
+            identity: Identity::from_pem(pem, key.serialize_pem()),
+            instance: u64::from_le_bytes(random()),
+        }
+    }
+
+    pub(crate) fn record(&self, node: &FakeNode) -> Arc<Node> {
+        self.context.directory.node(node.id).expect("known node")
+    }
+
+    pub(crate) async fn run(&self, node: &FakeNode, argv: &[&str]) -> Result<Run, Refusal> {
+        self.run_with(node, argv, None, false).await
+    }
+
+    pub(crate) async fn run_with(
+        &self,
+        node: &FakeNode,
+        argv: &[&str],
+        key: Option<&str>,
+        stdin: bool,
+    ) -> Result<Run, Refusal> {
+        let spec =
+            RunSpec { argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), stdin, ..RunSpec::default() };
+        let request = StartRuns {
+            nodes: vec![self.record(node)],
+            spec,
+            key: key.map(str::to_owned),
+            traceparent: None,
+        };
+        let mut answers = self.runs.start(&caller(Role::Operator), request).await;
+        answers.remove(0).1
+    }
+
+    /// Follows a run to its end: its output, marks and final row.
+    pub(crate) async fn finish(&self, run: &Run) -> (Vec<u8>, Vec<Positions>, Run) {
+        collect(self.runs.follow(run.id).await.expect("followed")).await
+    }
+}
+
+pub(crate) async fn collect(mut follower: Follower) -> (Vec<u8>, Vec<Positions>, Run) {
+    let (mut output, mut lost) = (Vec::new(), Vec::new());
+    loop {
+        match tokio::time::timeout(2 * SOON, follower.next()).await.expect("an update in time") {
+            Some(Update::Output { data, .. }) => output.extend_from_slice(&data),
+            Some(Update::Lost(to)) => lost.push(to),
+            Some(Update::State(_)) => {}
+            Some(Update::Ended(run)) => return (output, lost, *run),
+            None => panic!("the stream ended without an end"),
+        }
+    }
+}
+
+pub(crate) fn caller(role: Role) -> Caller {
+    let token = Token {
+        id: TokenId::mint(1, &[1; 10]),
+        name: Name::parse("tester").expect("name"),
+        role,
+        secret_hash: [0; 32],
+        created_at: cortex_core::time::WallTime(0),
+        expires_at: None,
+        revoked_at: None,
+    };
+    Caller { token: Arc::new(token) }
+}
+
+pub(crate) fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPair) -> EnrolRequest {
+    let csr = rcgen::CertificateParams::default().serialize_request(key).expect("request");
+    EnrolRequest {
+        invite_id: Bytes::copy_from_slice(id.as_bytes()),
+        secret: Bytes::copy_from_slice(secret),
+        name: name.to_owned(),
+        csr_der: Bytes::copy_from_slice(csr.der()),
+        protocol: 1,
+    }
+}
+
+/// A machine that joined.
+#[derive(Clone)]
+pub(crate) struct FakeNode {
+    pub(crate) id: NodeId,
+    pub(crate) identity: Identity,
+    pub(crate) instance: u64,
+}
+
+/// One link of it.
+pub(crate) struct FakeLink {
+    pub(crate) epoch: Epoch,
+    pub(crate) up: mpsc::Sender<AttachRequest>,
+    pub(crate) down: Streaming<AttachResponse>,
+    _channel: Channel,
+}
+
+impl FakeNode {
+    /// A link on which nothing was said.
+    pub(crate) async fn dial(&self, hub: &TestHub) -> Result<FakeLink, Refusal> {
+        let channel = hub.channel(Some(self.identity.clone())).await;
+        let (up, requests) = mpsc::channel(64);
+        let mut client = MeshServiceClient::new(channel.clone()).max_encoding_message_size(usize::MAX);
+        let attached = client.attach(ReceiverStream::new(requests)).await;
+        let down = attached.map_err(|status| refusal_from_status(&status))?.into_inner();
+        Ok(FakeLink { epoch: Epoch(0), up, down, _channel: channel })
+    }
+
+    pub(crate) fn hello(&self, runs: Vec<RunReport>) -> ToHub {
+        ToHub::Hello(Hello {
+            protocol: 1,
+            instance: self.instance,
+            generation: cortex_core::id::Generation(1),
+            epoch: Epoch(0),
+            facts: Facts { os: "linux".to_owned(), ..Facts::default() },
+            runs,
+        })
+    }
+
+    /// A link that was welcomed.
+    pub(crate) async fn attach(&self, hub: &TestHub, runs: Vec<RunReport>) -> Result<FakeLink, Refusal> {
+        let mut link = self.dial(hub).await?;
+        link.say(self.hello(runs)).await;
+        match link.hear().await? {
+            ToNode::Welcome(_) => Ok(link),
+            ToNode::Goodbye { refusal, .. } => Err(refusal),
+            other => panic!("neither Welcome nor Goodbye: {other:?}"),
+        }
+    }
+}
+
+impl FakeLink {
+    pub(crate) async fn say(&self, message: ToHub) {
+        self.say_at(self.epoch, message).await;
+    }
+
+    pub(crate) async fn say_at(&self, epoch: Epoch, message: ToHub) {
+        // A closed link is seen by the one who listens.
+        let _closed = self.up.send(to_hub_into_proto(Envelope { epoch, message })).await;
+    }
+
+    /// The next message; the refusal with which the stream ended.
+    pub(crate) async fn hear(&mut self) -> Result<ToNode, Refusal> {
+        let message = tokio::time::timeout(2 * SOON, self.down.message()).await.expect("a message in time");
+        match message.map_err(|status| refusal_from_status(&status))? {
+            Some(response) => {
+                let envelope = to_node_from_proto(response).expect("readable").expect("known");
+                self.epoch = envelope.epoch;
+                Ok(envelope.message)
+            }
+            None => Err(Refusal::new(Code::HubUnreachable, "the stream ended")),
+        }
+    }
+
+    /// Waits for a message of a kind, passing over the others.
+    pub(crate) async fn expect<T>(&mut self, want: impl Fn(&ToNode) -> Option<T>) -> T {
+        loop {
+            let message = self.hear().await.expect("the link is open");
+            if let Some(found) = want(&message) {
+                return found;
+            }
+        }
+    }
+
+    /// Listens until the link ends, and says why.
+    pub(crate) async fn until_closed(&mut self) -> Refusal {
+        loop {
+            if let Err(refusal) = self.hear().await {
+                return refusal;
+            }
+        }
+    }
+
+    pub(crate) async fn output(&self, run: &Run, at: u64, text: &[u8]) {
+        let data = Bytes::copy_from_slice(text);
+        self.say(ToHub::Output(Frame {
+            run: run.id,
+            stream: Stream::Stdout,
+            position: at,
+            offset: at,
+            data,
+        }))
+        .await;
+    }
+
+    pub(crate) async fn exit(&self, run: &Run, written: u64) {
+        self.say(ToHub::Ended { run: run.id, ended: exited(written) }).await;
+    }
+}
+
+pub(crate) fn exited(written: u64) -> Ended {
+    Ended {
+        cause: EndCause::Exited,
+        code: Some(0),
+        signal: None,
+        duration_ms: 5,
+        output: Positions { stdout: written, stderr: 0 },
+        diagnostic: None,
+    }
+}
+
+pub(crate) fn is_start(message: &ToNode) -> Option<cortex_core::id::RunId> {
+    if let ToNode::Start(start) = message { Some(start.run) } else { None }
+}
+
+pub(crate) fn is_settled(message: &ToNode) -> Option<cortex_core::id::RunId> {
+    if let ToNode::Settled { run } = message { Some(*run) } else { None }
+}
+
+/// Waits until `done`, looking often, with a deadline.
+pub(crate) async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + 2 * SOON;
+    while !done() {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+fn read(dir: &Path, name: &str) -> String {
+    std::fs::read_to_string(dir.join(name)).expect("readable file")
+}

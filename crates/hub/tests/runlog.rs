@@ -1,0 +1,213 @@
+//! Run output on disk against a model that is a list of bytes: what is read is what was written,
+//! or a mark; a torn tail costs the tail; a flipped bit is never shown.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+
+use bytes::Bytes;
+use cortex_core::id::RunId;
+use cortex_core::stream::{Positions, Stream};
+use cortex_hub::runlog::{Chunk, RunLog, RunLogs, Sink};
+use proptest::prelude::*;
+
+#[derive(Default)]
+struct Heard {
+    progress: Mutex<(u64, u64)>,
+    changed: tokio::sync::Notify,
+}
+
+impl Sink for Heard {
+    fn written(&self, _: RunId, position: u64) {
+        self.progress.lock().expect("not poisoned").0 = position;
+    }
+
+    fn synced(&self, _: RunId, position: u64) {
+        self.progress.lock().expect("not poisoned").1 = position;
+        self.changed.notify_one();
+    }
+}
+
+impl Heard {
+    async fn synced(&self, position: u64) {
+        let all = async {
+            while self.progress.lock().expect("not poisoned").1 < position {
+                self.changed.notified().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), all).await.expect("synced in time");
+    }
+}
+
+fn run() -> RunId {
+    RunId::mint(1, &[3; 10])
+}
+
+fn sink(heard: &Arc<Heard>) -> Weak<dyn Sink> {
+    let heard: Weak<Heard> = Arc::downgrade(heard);
+    heard
+}
+
+fn file(dir: &Path) -> PathBuf {
+    let name = run().to_string();
+    dir.join(&name[name.len() - 2..]).join(format!("{name}.log"))
+}
+
+/// Both streams in their common order, lost bytes as zeros with `None`.
+async fn read_all(log: &RunLog, from: u64, step: usize) -> Vec<Option<(Stream, u8)>> {
+    let mut bytes = Vec::new();
+    let mut position = from;
+    loop {
+        let chunks = log.read(position, step).await.expect("readable");
+        if chunks.is_empty() {
+            return bytes;
+        }
+        for chunk in chunks {
+            assert_eq!(chunk.at().total(), position, "chunks follow one another");
+            position = chunk.end().total();
+            match chunk {
+                Chunk::Output { stream, data, .. } => {
+                    bytes.extend(data.iter().map(|byte| Some((stream, *byte))))
+                }
+                Chunk::Lost { at, to } => bytes.extend((at.total()..to.total()).map(|_| None)),
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(bool, usize, u8),
+    Lose(u64),
+    Settle,
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (any::<bool>(), prop_oneof![1usize..40, 3000usize..70_000], any::<u8>())
+            .prop_map(|(out, len, seed)| Step::Write(out, len, seed)),
+        1 => (1u64..5_000).prop_map(Step::Lose),
+        1 => Just(Step::Settle),
+        1 => Just(Step::Reopen),
+    ];
+    proptest::collection::vec(step, 1..25)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_read_is_what_was_written(steps in steps(), from in 0.0f64..1.0) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(follow_model(steps, from));
+    }
+}
+
+async fn follow_model(steps: Vec<Step>, from: f64) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let logs = RunLogs::open(dir.path()).expect("opened");
+    let heard = Arc::new(Heard::default());
+    let mut log = logs.create(run(), sink(&heard));
+    let mut model: Vec<Option<(Stream, u8)>> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Write(out, len, seed) => {
+                let stream = if out { Stream::Stdout } else { Stream::Stderr };
+                let data: Vec<u8> =
+                    (0..len).map(|n| seed.wrapping_mul(31).wrapping_add((n / 7) as u8)).collect();
+                model.extend(data.iter().map(|byte| Some((stream, *byte))));
+                log.append(stream, Bytes::from(data));
+            }
+            Step::Lose(bytes) => {
+                let mut to = log.end();
+                to.stdout += bytes;
+                log.mark(to);
+                model.extend((0..bytes).map(|_| None));
+            }
+            Step::Settle => settle(&log, &heard).await,
+            Step::Reopen => {
+                settle(&log, &heard).await;
+                log = logs.recover(run(), sink(&heard)).await.expect("recovered");
+            }
+        }
+        assert_eq!(log.end().total(), model.len() as u64);
+    }
+    let begin = (model.len() as f64 * from) as usize;
+    assert!(read_all(&log, begin as u64, 10_000).await == model[begin..], "while it is written");
+    settle(&log, &heard).await;
+    let kept = logs.kept(run()).await.expect("kept");
+    assert!(read_all(&kept, 0, 100_000).await == model, "when it is kept");
+}
+
+async fn settle(log: &Arc<RunLog>, heard: &Heard) {
+    log.finish();
+    heard.synced(log.end().total()).await;
+}
+
+/// A file of three blocks: text that shrinks, noise, and a mark.
+async fn small_file(dir: &Path) -> (Vec<u8>, Vec<Option<(Stream, u8)>>) {
+    let logs = RunLogs::open(dir).expect("opened");
+    let heard = Arc::new(Heard::default());
+    let log = logs.create(run(), sink(&heard));
+    log.append(Stream::Stdout, Bytes::from("all work and no play ".repeat(20)));
+    settle(&log, &heard).await;
+    log.append(Stream::Stderr, Bytes::from_static(b"\x01\x99noise"));
+    settle(&log, &heard).await;
+    log.mark(Positions { stdout: 500, stderr: 7 });
+    settle(&log, &heard).await;
+    (std::fs::read(file(dir)).expect("file"), read_all(&log, 0, 1_000).await)
+}
+
+#[tokio::test]
+async fn a_tail_torn_at_any_byte_leaves_a_prefix_and_the_log_goes_on() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (bytes, whole) = small_file(dir.path()).await;
+    let logs = RunLogs::open(dir.path()).expect("opened");
+    let heard = Arc::new(Heard::default());
+    let mut ends = std::collections::BTreeSet::new();
+    for len in 0..=bytes.len() {
+        std::fs::write(file(dir.path()), &bytes[..len]).expect("torn");
+        let log = logs.recover(run(), sink(&heard)).await.expect("recovered");
+        let end = usize::try_from(log.end().total()).expect("small");
+        assert!(read_all(&log, 0, 1_000).await == whole[..end], "torn at {len}");
+        ends.insert(end);
+    }
+    assert_eq!(ends.len(), 4, "no block, one, two, three");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_never_shown() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (bytes, whole) = small_file(dir.path()).await;
+    let logs = RunLogs::open(dir.path()).expect("opened");
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        std::fs::write(file(dir.path()), &flipped).expect("flipped");
+        let log = logs.kept(run()).await.expect("kept");
+        let read = read_all(&log, 0, 1_000).await;
+        let wrong = read.iter().zip(&whole).any(|(read, wrote)| read.is_some() && read != wrote);
+        assert!(!wrong && read.len() < whole.len(), "byte {at} is noticed");
+    }
+}
+
+#[tokio::test]
+async fn output_beyond_memory_is_read_back_from_disk() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let logs = RunLogs::open(dir.path()).expect("opened");
+    let heard = Arc::new(Heard::default());
+    let log = logs.create(run(), sink(&heard));
+    let frame: Vec<u8> = (0..65_536u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for _ in 0..64 {
+        log.append(Stream::Stdout, Bytes::from(frame.clone()));
+        log.written().await;
+    }
+    let read = read_all(&log, 0, 128 * 1024).await;
+    assert_eq!(read.len(), 64 * 65_536);
+    assert!(
+        read.chunks(65_536)
+            .all(|part| part.iter().zip(&frame).all(|(read, wrote)| *read == Some((Stream::Stdout, *wrote))))
+    );
+    logs.remove(run()).await.expect("removed");
+    assert!(!file(dir.path()).exists());
+}

@@ -1,0 +1,153 @@
+//! Joining a hub: an invite and a fresh key become an identity in the data directory. Nothing is
+//! written before the hub has said yes. Never here: the life after joining (`node`).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cortex_core::id::{Epoch, Generation, NodeId};
+use cortex_core::invite::InviteText;
+use cortex_core::name::Name;
+use cortex_core::{Code, Refusal, limits};
+use cortex_wire::mesh;
+use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
+use rustls_pki_types::CertificateDer;
+
+use crate::identity::{Credentials, DataDir, Identity};
+use crate::{channel, tls};
+
+/// Longest time that joining takes.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// What joining needs.
+#[derive(Clone, Debug)]
+pub struct EnrolConfig {
+    /// The hub's address for nodes: `host:port`.
+    pub hub: String,
+    /// The invite.
+    pub invite: InviteText,
+    /// The name that the node would like.
+    pub name: Name,
+    /// Where the identity is kept; made when it is missing.
+    pub data_dir: PathBuf,
+}
+
+/// The outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// The new identity.
+    pub node_id: NodeId,
+    /// The name in the hub's record.
+    pub name: String,
+}
+
+/// Joins, within 15 s. A directory that joined with the same invite before is left as it is and
+/// told again; one that joined otherwise is refused with `conflict`.
+pub async fn enrol(config: EnrolConfig) -> Result<Enrolled, Refusal> {
+    match tokio::time::timeout(DEADLINE, enrol_now(config.clone())).await {
+        Ok(result) => result,
+        Err(_) => Err(tls::unreachable(&config.hub, &"joining did not end in time")),
+    }
+}
+
+async fn enrol_now(config: EnrolConfig) -> Result<Enrolled, Refusal> {
+    let path = config.data_dir.clone();
+    let (dir, held) = blocking(move || {
+        let dir = DataDir::open(&path)?;
+        let held = dir.identity()?;
+        Ok((dir, held))
+    })
+    .await?;
+    if let Some(identity) = held {
+        return joined_before(&config, identity);
+    }
+    let key = rcgen::KeyPair::generate().map_err(|error| key_failed(&error))?;
+    let csr = request(&key)?;
+    let (answer, authority) = redeem(&config, csr).await?;
+    let (identity, credentials) = outcome(&config, answer, authority, key.serialize_pem())?;
+    let enrolled = Enrolled { node_id: identity.node, name: identity.name.clone() };
+    blocking(move || dir.write_all(&credentials, &identity)).await?;
+    tracing::info!(node = %enrolled.name, node_id = %enrolled.node_id, "joined the hub");
+    Ok(enrolled)
+}
+
+/// A certificate request for the key; its names are ignored by the hub.
+pub(crate) fn request(key: &rcgen::KeyPair) -> Result<Vec<u8>, Refusal> {
+    let params = rcgen::CertificateParams::new(Vec::new()).map_err(|error| key_failed(&error))?;
+    let request = params.serialize_request(key).map_err(|error| key_failed(&error))?;
+    Ok(request.der().to_vec())
+}
+
+/// Runs file work on a blocking thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| Refusal::new(Code::Internal, format!("File work was cut off: {error}.")))?
+}
+
+fn joined_before(config: &EnrolConfig, identity: Identity) -> Result<Enrolled, Refusal> {
+    if identity.invite == config.invite.id {
+        return Ok(Enrolled { node_id: identity.node, name: identity.name });
+    }
+    Err(Refusal::new(
+        Code::Conflict,
+        format!(
+            "The data directory {} belongs to node {} of the hub at {}.",
+            config.data_dir.display(),
+            identity.name,
+            identity.hub
+        ),
+    )
+    .hint("Start that node with `cortex node start`; to join anew, remove the directory or give another `--data-dir`."))
+}
+
+async fn redeem(
+    config: &EnrolConfig,
+    csr_der: Vec<u8>,
+) -> Result<(mesh::EnrolResponse, CertificateDer<'static>), Refusal> {
+    let stream = tls::dial(&config.hub, tls::enrolment_config(config.invite.authority)?).await?;
+    let authority = tls::authority_of(&stream, config.invite.authority).ok_or_else(|| {
+        Refusal::new(Code::WrongAuthority, "The hub did not present the authority that the invite names.")
+    })?;
+    let mut client = EnrolmentServiceClient::new(channel::over(stream, &config.hub).await?);
+    let request = mesh::EnrolRequest {
+        invite_id: config.invite.id.as_bytes().to_vec().into(),
+        secret: config.invite.secret.to_vec().into(),
+        name: config.name.to_string(),
+        csr_der: csr_der.into(),
+        protocol: limits::PROTOCOL,
+    };
+    let answer =
+        client.enrol(request).await.map_err(|status| cortex_wire::error::refusal_from_status(&status))?;
+    Ok((answer.into_inner(), authority))
+}
+
+fn outcome(
+    config: &EnrolConfig,
+    answer: mesh::EnrolResponse,
+    authority: CertificateDer<'static>,
+    key_pem: String,
+) -> Result<(Identity, Credentials), Refusal> {
+    let node = cortex_wire::convert::node_from(&answer.node_id)?;
+    let chain: Vec<_> =
+        answer.certificate_chain_der.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    if chain.is_empty() {
+        return Err(Refusal::new(Code::InvalidArgument, "The hub's answer holds no certificate."));
+    }
+    let credentials = Credentials { key_pem, chain, authority };
+    // What TLS would refuse later is refused here, before anything is kept.
+    tls::attach_config(&credentials)?;
+    let identity = Identity {
+        node,
+        name: answer.name,
+        hub: config.hub.clone(),
+        invite: config.invite.id,
+        generation: Generation(answer.generation),
+        epoch: Epoch(0),
+    };
+    Ok((identity, credentials))
+}
+
+fn key_failed(error: &rcgen::Error) -> Refusal {
+    Refusal::new(Code::Internal, format!("A key or certificate request could not be made: {error}."))
+}

@@ -1,0 +1,108 @@
+//! One record as bytes: length, checksum, body. Never here: files.
+
+use cortex_core::id::RunId;
+use cortex_core::node_runs::Record;
+use cortex_core::run::{EndCause, Ended};
+use cortex_core::stream::Positions;
+
+/// Length and checksum in front of each body.
+const HEAD_BYTES: usize = 4 + 8;
+/// A body beyond this cannot have been written here.
+const BODY_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a diagnostic that are kept.
+const DIAGNOSTIC_BYTES_MAX: usize = 4 * 1024;
+
+/// Adds a record at the end of `out`.
+pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
+    let mut body = Vec::with_capacity(64);
+    match record {
+        Record::Accepted(run) => put_run(&mut body, b'A', *run),
+        Record::Ended(run, ended) => {
+            put_run(&mut body, b'E', *run);
+            put_ended(&mut body, ended);
+        }
+        Record::Settled(run) => put_run(&mut body, b'S', *run),
+    }
+    // A body is far below `BODY_BYTES_MAX`.
+    out.extend((body.len() as u32).to_le_bytes());
+    out.extend(checksum(&body));
+    out.extend(body);
+}
+
+/// Reads the record at the front of `bytes` and how long it is; `None` when it is torn.
+pub(super) fn read(bytes: &[u8]) -> Option<(Record, usize)> {
+    let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    if len > BODY_BYTES_MAX {
+        return None;
+    }
+    let body = bytes.get(HEAD_BYTES..HEAD_BYTES + len)?;
+    if bytes.get(4..HEAD_BYTES)? != checksum(body) {
+        return None;
+    }
+    Some((parse(body)?, HEAD_BYTES + len))
+}
+
+fn checksum(body: &[u8]) -> [u8; 8] {
+    let hash = blake3::hash(body);
+    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+    [a, b, c, d, e, f, g, h]
+}
+
+fn put_run(body: &mut Vec<u8>, kind: u8, run: RunId) {
+    body.push(kind);
+    body.extend(run.as_bytes());
+}
+
+fn put_ended(body: &mut Vec<u8>, ended: &Ended) {
+    let cause = ended.cause.as_str();
+    body.push(cause.len() as u8);
+    body.extend(cause.as_bytes());
+    for number in [ended.code, ended.signal] {
+        body.push(u8::from(number.is_some()));
+        body.extend(number.unwrap_or(0).to_le_bytes());
+    }
+    for number in [ended.duration_ms, ended.output.stdout, ended.output.stderr] {
+        body.extend(number.to_le_bytes());
+    }
+    body.push(u8::from(ended.diagnostic.is_some()));
+    let text = ended.diagnostic.as_deref().unwrap_or("");
+    body.extend(&text.as_bytes()[..text.floor_char_boundary(DIAGNOSTIC_BYTES_MAX)]);
+}
+
+fn parse(body: &[u8]) -> Option<Record> {
+    let rest = &mut &*body;
+    let kind = take(rest, 1)?[0];
+    let run = RunId::from_slice(take(rest, 16)?)?;
+    match kind {
+        b'A' => Some(Record::Accepted(run)),
+        b'S' => Some(Record::Settled(run)),
+        b'E' => Some(Record::Ended(run, parse_ended(rest)?)),
+        _ => None,
+    }
+}
+
+fn parse_ended(rest: &mut &[u8]) -> Option<Ended> {
+    let len = usize::from(take(rest, 1)?[0]);
+    let cause = EndCause::parse(std::str::from_utf8(take(rest, len)?).ok()?)?;
+    let (code, signal) = (optional(rest)?, optional(rest)?);
+    let (duration_ms, stdout, stderr) = (long(rest)?, long(rest)?, long(rest)?);
+    let told = take(rest, 1)?[0] != 0;
+    let diagnostic = if told { Some(std::str::from_utf8(rest).ok()?.to_owned()) } else { None };
+    Some(Ended { cause, code, signal, duration_ms, output: Positions { stdout, stderr }, diagnostic })
+}
+
+fn optional(rest: &mut &[u8]) -> Option<Option<i32>> {
+    let there = take(rest, 1)?[0] != 0;
+    let number = i32::from_le_bytes(take(rest, 4)?.try_into().ok()?);
+    Some(there.then_some(number))
+}
+
+fn long(rest: &mut &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(take(rest, 8)?.try_into().ok()?))
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (front, back) = rest.split_at_checked(len)?;
+    *rest = back;
+    Some(front)
+}

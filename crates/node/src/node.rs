@@ -1,0 +1,131 @@
+//! The node process's life: take the data directory, restore what the journal says, then let the
+//! actor work until it is told to stop. Never here: frames, runs, timers.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cortex_core::id::{Epoch, NodeId};
+use cortex_core::node_runs::{NodeRuns, Record};
+use cortex_core::{Code, Refusal};
+use tokio_util::sync::CancellationToken;
+
+use crate::actor::{self, Parts};
+use crate::enrol::blocking;
+use crate::facts;
+use crate::identity::{DataDir, Identity};
+use crate::journal::{Journal, JournalFile};
+use crate::run::program::Surroundings;
+
+/// The journal's file in the data directory.
+const JOURNAL: &str = "journal";
+/// The folder of spilled output in the data directory. It never outlives the process.
+const SPOOL: &str = "spool";
+
+/// What a node process needs.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where the identity, the journal and spilled output are.
+    pub data_dir: PathBuf,
+    /// The program that becomes the guard of a run when its first argument is
+    /// [`crate::GUARD_ARG`]; it must call [`crate::run_if_guard`] first.
+    pub guard_exe: PathBuf,
+    /// The folders in which programs are looked up, as in `PATH`.
+    pub path: OsString,
+    /// The version to tell the hub.
+    pub version: String,
+    /// Another address of the hub than the one at which the node joined: `host:port`.
+    pub hub: Option<String>,
+}
+
+impl NodeConfig {
+    /// The data directory as given; this very program as guard; this process's own `PATH`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            guard_exe: PathBuf::from("/proc/self/exe"),
+            path: std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hub: None,
+        }
+    }
+}
+
+/// A link was welcomed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The node's name in the hub's record.
+    pub node: String,
+    /// Its identity.
+    pub node_id: NodeId,
+    /// The link's epoch.
+    pub epoch: Epoch,
+    /// Level of the sandbox.
+    pub sandbox: &'static str,
+}
+
+/// Whether a node has joined a hub from this data directory.
+pub fn is_enrolled(data_dir: &Path) -> bool {
+    data_dir.join(crate::identity::IDENTITY).exists()
+}
+
+/// Lives until `shutdown`, or until the hub says not to come back (that is the `Err`). Calls
+/// `on_attached` at each welcome. At shutdown live runs are ended, and the hub is told within
+/// about two seconds more.
+pub async fn run(
+    config: NodeConfig,
+    shutdown: CancellationToken,
+    on_attached: impl Fn(Attached) + Send,
+) -> Result<(), Refusal> {
+    let prepared = config.clone();
+    let prepared = blocking(move || prepare(&prepared)).await?;
+    let runs = NodeRuns::restore(prepared.identity.generation, prepared.identity.epoch, prepared.records);
+    let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
+    let parts = Parts {
+        dir: Arc::new(prepared.dir),
+        identity: prepared.identity,
+        facts: prepared.facts,
+        surroundings: Arc::new(prepared.surroundings),
+        guard_exe: config.guard_exe.into(),
+        spool: config.data_dir.join(SPOOL),
+        runs,
+        journal,
+    };
+    actor::live(parts, shutdown, on_attached).await
+}
+
+struct Prepared {
+    dir: DataDir,
+    identity: Identity,
+    facts: cortex_core::node::Facts,
+    surroundings: Surroundings,
+    journal: JournalFile,
+    records: Vec<Record>,
+}
+
+fn prepare(config: &NodeConfig) -> Result<Prepared, Refusal> {
+    let dir = DataDir::open(&config.data_dir)?;
+    let mut identity = dir.identity()?.ok_or_else(|| not_joined(&config.data_dir))?;
+    if let Some(hub) = &config.hub {
+        identity.hub.clone_from(hub);
+    }
+    match std::fs::remove_dir_all(dir.join(SPOOL)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(dir.path(), &error)),
+        Ok(()) | Err(_) => {}
+    }
+    let opened = JournalFile::open(&dir.join(JOURNAL));
+    let (journal, records) = opened.map_err(|error| failed(dir.path(), &error))?;
+    let facts = facts::discover(&config.path, &config.version);
+    let surroundings = Surroundings::new(config.path.clone(), |name| std::env::var_os(name));
+    Ok(Prepared { dir, identity, facts, surroundings, journal, records })
+}
+
+fn not_joined(path: &Path) -> Refusal {
+    Refusal::new(Code::BadConfig, format!("The data directory {} has not joined a hub.", path.display()))
+        .hint("Make an invite on the hub with `cortex invite`, and join with `cortex join HUB --invite-file FILE`.")
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Refusal {
+    Refusal::new(Code::BadConfig, format!("The data directory {} cannot be used: {error}.", path.display()))
+        .hint("Look at its owner and at the space left on its disk, then start again.")
+}

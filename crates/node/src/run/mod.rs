@@ -1,0 +1,12 @@
+//! One run on this machine: its guard, process, output. Never here: the hub, the policy, what is
+//! remembered across restarts.
+
+pub(crate) mod guard;
+pub(crate) mod input;
+pub(crate) mod output;
+pub(crate) mod process;
+pub(crate) mod program;
+pub(crate) mod protocol;
+pub(crate) mod spool;
+mod tree;
+pub(crate) mod worker;

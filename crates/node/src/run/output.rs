@@ -1,0 +1,121 @@
+//! Reads a process's pipes into the spool. Ends when the PROCESS has ended, with what is in the
+//! pipes then: a child in the background may hold them open for days. Never here: sending.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cortex_core::id::RunId;
+use cortex_core::limits;
+use cortex_core::stream::Stream;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::spool::Spool;
+use super::worker::Event;
+
+/// Bytes read from each pipe after the process's end, at most: the largest that a pipe holds.
+const DRAIN_BYTES_MAX: usize = 1024 * 1024;
+/// Wait before a spool that could not write is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The reader of one run.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Which.
+    pub(crate) run: RunId,
+    /// Where the bytes go.
+    pub(crate) spool: Arc<Spool>,
+    /// Who is told.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// Whether more may be read.
+    pub(crate) may_read: watch::Receiver<bool>,
+    /// Open pipes.
+    pub(crate) stdout: Option<pipe::Receiver>,
+    /// Open pipes.
+    pub(crate) stderr: Option<pipe::Receiver>,
+}
+
+impl Output {
+    /// Reads until `exited`, and then what is left in the pipes.
+    pub(crate) async fn pump(mut self, exited: &CancellationToken) {
+        let mut buffer = vec![0; limits::FRAME_BYTES_MAX];
+        loop {
+            let stream = tokio::select! {
+                biased;
+                stream = self.readable() => stream,
+                () = exited.cancelled() => break,
+            };
+            self.read(stream, &mut buffer).await;
+        }
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let mut left = DRAIN_BYTES_MAX;
+            while left > 0 {
+                let read = self.read(stream, &mut buffer).await;
+                if read == 0 {
+                    break;
+                }
+                left = left.saturating_sub(read);
+            }
+        }
+    }
+
+    /// Waits until one of the pipes has something and there is room for it.
+    async fn readable(&mut self) -> Stream {
+        // An error means that nobody decides any more; the owner is about to end this.
+        drop(self.may_read.wait_for(|may| *may).await);
+        tokio::select! {
+            stream = ready(Stream::Stdout, self.stdout.as_ref()) => stream,
+            stream = ready(Stream::Stderr, self.stderr.as_ref()) => stream,
+        }
+    }
+
+    /// Reads once without waiting; how many bytes there were.
+    async fn read(&mut self, stream: Stream, buffer: &mut [u8]) -> usize {
+        let slot = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let Some(pipe) = slot else { return 0 };
+        match pipe.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Ok(0) | Err(_) => {
+                *slot = None;
+                0
+            }
+            Ok(read) => {
+                self.keep(stream, Bytes::copy_from_slice(&buffer[..read])).await;
+                read
+            }
+        }
+    }
+
+    /// Puts bytes into the spool. While that fails (a full disk) the process waits; nothing is
+    /// lost, and what the hub takes in makes room in memory.
+    async fn keep(&self, stream: Stream, data: Bytes) {
+        let len = data.len() as u64;
+        let mut told = false;
+        while let Err(error) = self.spool.append(stream, data.clone()).await {
+            if !told {
+                tracing::warn!(run = %self.run, %error, "output waits: the spool cannot be written");
+                told = true;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        // The receiver is gone only when the node process ends.
+        let _told = self.events.send(Event::Wrote { run: self.run, stream, len }).await;
+    }
+}
+
+async fn ready(stream: Stream, pipe: Option<&pipe::Receiver>) -> Stream {
+    match pipe {
+        Some(pipe) => {
+            // An error shows again in the read that follows.
+            let _ready = pipe.readable().await;
+            stream
+        }
+        None => std::future::pending().await,
+    }
+}

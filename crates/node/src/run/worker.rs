@@ -1,0 +1,228 @@
+//! The task of one run: start, output, input, signals, end. It tells the node's actor by events
+//! and outlives every link. Never here: journal, hub, policy.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cortex_core::id::RunId;
+use cortex_core::message::Start;
+use cortex_core::run::{EndCause, Ended};
+use cortex_core::stream::{Positions, Stream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::input::Input;
+use super::output::Output;
+use super::process::{Exit, NotStarted, Process};
+use super::program::Surroundings;
+use super::protocol::{Order, Step};
+use super::spool::Spool;
+
+/// What the actor is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The process is there.
+    Spawned {
+        /// Which run.
+        run: RunId,
+    },
+    /// The spool has this much more.
+    Wrote {
+        /// Which run.
+        run: RunId,
+        /// Which stream.
+        stream: Stream,
+        /// Bytes.
+        len: u64,
+    },
+    /// The process took standard input up to here.
+    InputTaken {
+        /// Which run.
+        run: RunId,
+        /// Bytes in all.
+        upto: u64,
+    },
+    /// The main process ended and its output is in the spool.
+    Ended {
+        /// Which run.
+        run: RunId,
+        /// How.
+        ended: Ended,
+    },
+    /// Nothing of the run's tree is left.
+    Gone {
+        /// Which run.
+        run: RunId,
+    },
+    /// Bytes of the spool that were on disk are in memory, or could not be read.
+    Loaded {
+        /// Which run.
+        run: RunId,
+        /// The failure.
+        error: Option<std::io::Error>,
+    },
+}
+
+/// The task's own ends of everything.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// What to do.
+    pub(crate) start: Start,
+    /// The node's name.
+    pub(crate) node: String,
+    /// Path and variables.
+    pub(crate) surroundings: Arc<Surroundings>,
+    /// The guard's program.
+    pub(crate) guard_exe: Arc<Path>,
+    /// Where output goes.
+    pub(crate) spool: Arc<Spool>,
+    /// Who is told.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// What to do with the tree; the last word counts.
+    pub(crate) orders: watch::Receiver<Option<Order>>,
+    /// Whether more output may be read.
+    pub(crate) may_read: watch::Receiver<bool>,
+    /// Standard input.
+    pub(crate) input: Arc<Input>,
+}
+
+impl Worker {
+    /// From start to the last process of the tree.
+    pub(crate) async fn live(mut self) {
+        let run = self.start.run;
+        let begun = Instant::now();
+        match self.begin().await {
+            Ok(mut process) => {
+                fail::fail_point!("node::after_spawn");
+                self.tell(Event::Spawned { run }).await;
+                let exit = self.attend(&mut process).await;
+                let ended = ended_by(exit.0, exit.1.duration_since(begun).as_millis());
+                self.tell(Event::Ended { run, ended }).await;
+                process.gone().await;
+            }
+            Err(diagnostic) => {
+                let ended = Ended { diagnostic: Some(diagnostic), ..end(EndCause::Failed) };
+                self.tell(Event::Ended { run, ended }).await;
+            }
+        }
+        self.tell(Event::Gone { run }).await;
+    }
+
+    async fn begin(&self) -> Result<Process, String> {
+        let (surroundings, guard_exe) = (Arc::clone(&self.surroundings), Arc::clone(&self.guard_exe));
+        let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
+        let begun = tokio::task::spawn_blocking(move || {
+            let launch = surroundings.launch(run, &spec, &node)?;
+            let (program, cwd) = (launch.program.clone(), launch.cwd.clone());
+            let process = Process::begin(&guard_exe, launch, spec.stdin);
+            process.map(|process| (process, program, cwd)).map_err(|error| guard_failed(&error))
+        });
+        let (mut process, program, cwd) = begun.await.map_err(|error| error.to_string())??;
+        match process.started().await {
+            Ok(pid) => {
+                tracing::debug!(%run, pid, "process started");
+                Ok(process)
+            }
+            Err(NotStarted::Guard(error)) => Err(guard_failed(&error)),
+            Err(NotStarted::Refused(step, error)) => Err(refused(step, &error, &program, &cwd, &self.node)),
+        }
+    }
+
+    /// Until the main process ended and what it wrote is kept.
+    async fn attend(&mut self, process: &mut Process) -> (Exit, Instant) {
+        let run = self.start.run;
+        let exited = CancellationToken::new();
+        let output = Output {
+            run,
+            spool: Arc::clone(&self.spool),
+            events: self.events.clone(),
+            may_read: self.may_read.clone(),
+            stdout: process.stdout.take(),
+            stderr: process.stderr.take(),
+        };
+        let stdin = process.stdin.take();
+        let events = &self.events;
+        let taken = |upto| async move {
+            // The receiver is gone only when the node process ends.
+            let _told = events.send(Event::InputTaken { run, upto }).await;
+        };
+        let orders = &mut self.orders;
+        let control = async {
+            let exit = obey(process, orders).await;
+            exited.cancel();
+            (exit, Instant::now())
+        };
+        let input = exited.run_until_cancelled(self.input.pump(stdin, taken));
+        let (exit, (), _) = tokio::join!(control, output.pump(&exited), input);
+        exit
+    }
+
+    async fn tell(&self, event: Event) {
+        // The receiver is gone only when the node process ends.
+        let _told = self.events.send(event).await;
+    }
+}
+
+/// Passes orders on until the main process has ended.
+async fn obey(process: &mut Process, orders: &mut watch::Receiver<Option<Order>>) -> Exit {
+    loop {
+        tokio::select! {
+            exit = process.ended() => return exit,
+            changed = orders.changed() => {
+                let order = *orders.borrow_and_update();
+                match (changed, order) {
+                    (Ok(()), Some(order)) => process.order(order).await,
+                    (Ok(()), None) => {}
+                    (Err(_), _) => {
+                        // Nobody can decide any more.
+                        process.order(Order::Kill).await;
+                        return process.ended().await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
+    let ended =
+        Ended { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), ..end(EndCause::Exited) };
+    match exit {
+        Exit::Code(code) => Ended { code: Some(code), ..ended },
+        Exit::Signal(signal) => Ended { signal: Some(signal), ..ended },
+        Exit::Unseen => Ended {
+            cause: EndCause::UnknownOutcome,
+            diagnostic: Some(
+                "The run's guard was ended from outside; how the command ended was not seen.".to_owned(),
+            ),
+            ..ended
+        },
+    }
+}
+
+const fn end(cause: EndCause) -> Ended {
+    let output = Positions { stdout: 0, stderr: 0 };
+    Ended { cause, code: None, signal: None, duration_ms: 0, output, diagnostic: None }
+}
+
+fn guard_failed(error: &std::io::Error) -> String {
+    format!("The run's guard could not be started: {error}.")
+}
+
+fn refused(step: Step, error: &std::io::Error, program: &Path, cwd: &Path, node: &str) -> String {
+    use cortex_core::name::printable;
+    let (what, path) = match step {
+        Step::Cwd => ("The working directory", cwd),
+        Step::Exec => ("The program", program),
+    };
+    let path = printable(&path.to_string_lossy(), 200);
+    let why = if error.kind() == std::io::ErrorKind::NotFound {
+        "was not found".to_owned()
+    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+        "may not be used (permission denied)".to_owned()
+    } else {
+        format!("cannot be used ({error})")
+    };
+    format!("{what} `{path}` {why} on {node}.")
+}
