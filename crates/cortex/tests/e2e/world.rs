@@ -312,7 +312,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("start the process");
         let stdout = BufReader::new(child.stdout.take().expect("its standard output"));
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(1024);
         std::thread::spawn(move || {
             // A test that wants no more lines lets them go.
             stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
