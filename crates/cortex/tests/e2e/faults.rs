@@ -28,7 +28,7 @@ fn a_hub_that_is_killed_mid_run_comes_back_and_the_counter_has_no_gap_and_no_dou
 }
 
 #[test]
-fn a_link_that_is_cut_for_5_seconds_costs_no_line_and_doubles_none() {
+fn r12_3_a_link_that_is_cut_for_5_seconds_costs_no_line_and_doubles_none() {
     let mut world = hub().start();
     let cable = Cable::to(&world.hub().grpc);
     world.join_at(&cable.address(), "a", "permissive");
@@ -47,7 +47,7 @@ fn a_link_that_is_cut_for_5_seconds_costs_no_line_and_doubles_none() {
 }
 
 #[test]
-fn a_killed_nodes_run_is_settled_as_lost_within_12_seconds() {
+fn r12_3_a_killed_nodes_run_is_settled_as_lost_within_12_seconds() {
     let mut world = hub().open_node("a").start();
     let accepted = world.cortex(&["exec", "a", "--detach", "--json", "--", "sleep", "300"]).expect(0).value();
     let id = accepted["run_id"].as_str().expect("an id").to_owned();

@@ -22,7 +22,7 @@ fn code(ended: &Ended) -> String {
 }
 
 #[test]
-fn used_expired_revoked_and_truncated_invites_have_their_own_codes() {
+fn r12_7_used_expired_revoked_and_truncated_invites_have_their_own_codes() {
     let world = hub().start();
     let (created, used) = world.invite(&[]);
     let used = used.display().to_string();
@@ -64,7 +64,7 @@ fn an_invite_of_another_hub_never_shows_its_secret_to_this_one() {
 }
 
 #[test]
-fn of_a_hundred_machines_with_one_invite_one_joins() {
+fn r12_7_of_a_hundred_machines_with_one_invite_one_joins() {
     let world = hub().start();
     let (_, file) = world.invite(&[]);
     let file = file.display().to_string();
