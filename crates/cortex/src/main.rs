@@ -16,7 +16,5 @@ mod serve;
 fn main() -> std::process::ExitCode {
     serve::node::run_if_guard();
     let (output, parsed) = cli::parse(std::env::args_os());
-    let code = output.end(parsed.and_then(|command| cli::run(command, output)));
-    // A read of standard input may still block a thread of the runtime: the process ends anyway.
-    std::process::exit(i32::from(code))
+    std::process::ExitCode::from(output.end(parsed.and_then(|command| cli::run(command, output))))
 }

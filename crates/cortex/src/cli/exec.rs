@@ -5,12 +5,16 @@ mod input;
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{RunEvent, RunRequest, RunsAccepted};
 use http::Method;
+use tokio::time::{Duration, Instant, sleep};
 
 use super::interrupt::Interrupt;
 use super::watch::{Outcome, Show, TRANSPORT, Watch, follow_all, transport_or};
 use super::{Context, args, ask};
-use crate::client::{Call, Client, Lines, NDJSON};
+use crate::client::{Call, Client, Lines, NDJSON, was_sent};
 use crate::error::{Failure, Result};
+
+/// Wait before the command is sent again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Run a command on nodes; output and exit code are the remote ones.
 ///
@@ -129,12 +133,13 @@ fn idempotency_key() -> Result<String> {
     Ok(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
 }
 
-fn call(request: &RunRequest) -> Result<Call> {
-    Ok(Call::json(request)?.header("idempotency-key", idempotency_key()?))
+fn call(request: &RunRequest, key: &str) -> Result<Call> {
+    Ok(Call::json(request)?.header("idempotency-key", key))
 }
 
 async fn detached(client: &mut Client, context: &Context, request: &RunRequest) -> Result {
-    let accepted: RunsAccepted = client.call(Method::POST, "/runs", call(request)?).await?;
+    let accepted: RunsAccepted =
+        client.call(Method::POST, "/runs", call(request, &idempotency_key()?)?).await?;
     let output = context.output;
     for run in &accepted.runs {
         if output.json {
@@ -162,9 +167,9 @@ async fn detached(client: &mut Client, context: &Context, request: &RunRequest) 
 async fn attached(client: &mut Client, context: &Context, request: &RunRequest, several: bool) -> Result {
     let mut interrupt = Interrupt::new()?;
     let mut watch = Watch::new(Show::new(context.output, several, None), !several);
-    let asked = client.lines(Method::POST, "/runs", call(request)?.accept(NDJSON));
+    let key = idempotency_key()?;
     let lines = tokio::select! {
-        lines = asked => lines?,
+        lines = ask_for_lines(client, context, request, &key) => lines?,
         status = interrupt.wait() => {
             context.output.say("Left before the hub had answered; look with `cortex run ls`.");
             return Err(Failure::Exit(status));
@@ -181,6 +186,33 @@ async fn attached(client: &mut Client, context: &Context, request: &RunRequest, 
     }
     unheard(&mut watch, &request.nodes);
     conclude(context, &watch, several)
+}
+
+/// Sends the command. When the answer is lost on the way, it is sent again: by its key the hub
+/// knows it as the same one.
+async fn ask_for_lines(
+    client: &mut Client,
+    context: &Context,
+    request: &RunRequest,
+    key: &str,
+) -> Result<Lines> {
+    let until = Instant::now() + client.target().reconnect_max;
+    let mut sent = false;
+    loop {
+        let call = call(request, key)?.accept(NDJSON);
+        let failure = match client.lines(Method::POST, "/runs", call).await {
+            Ok(lines) => return Ok(lines),
+            Err(failure) => failure,
+        };
+        if !sent && was_sent(&failure) {
+            context.output.say("The connection to the hub broke before its answer. Asking again …");
+            sent = true;
+        }
+        if !sent || !failure.is_transport() || Instant::now() > until {
+            return Err(failure);
+        }
+        sleep(AGAIN).await;
+    }
 }
 
 /// Reads the stream; when it breaks, goes on with each run's kept output.

@@ -124,12 +124,15 @@ fn show(context: &Context, created: &InviteCreated) -> Result {
         "Paste this on the machine that is to join (one machine, until {}):",
         created.expires_at
     ));
-    if !created.command.contains(&created.invite) {
-        output.say("  first put the invite into a file of mode 0600 there:");
-        output.line(&created.invite)?;
-        output.say("  then:");
-    }
-    output.line(&created.command)
+    output.line(&paste(created))
+}
+
+/// One line for a shell. `printf` is part of the shell, so that the invite is no argument of any
+/// process.
+fn paste(created: &InviteCreated) -> String {
+    let command =
+        created.command.replace("--invite-file FILE", "--invite-file -").replace(" --name NAME", "");
+    format!("printf %s {} | {command}", created.invite)
 }
 
 /// Waits until the invite is used and its node is online.
@@ -178,4 +181,17 @@ fn appeared(context: &Context, node: &NodeView) -> Result {
     ));
     context.output.say(&format!("Next: cortex exec {} -- uname -sr", node.name));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pasted_is_one_line_and_gives_the_invite_by_standard_input() {
+        let command = "cortex join h:1 --invite-file FILE --name NAME".to_owned();
+        let (invite, id, expires_at) = ("CXI1.x".to_owned(), String::new(), String::new());
+        let line = paste(&InviteCreated { invite, id, expires_at, command });
+        assert_eq!(line, "printf %s CXI1.x | cortex join h:1 --invite-file -");
+    }
 }

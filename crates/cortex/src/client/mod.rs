@@ -32,6 +32,14 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long the hub may take to answer; above its own deadline for the store.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
+/// The detail of a refusal that says that the hub may have acted.
+const SENT: &str = "sent";
+
+/// Whether the hub may have acted although no answer came.
+pub(crate) fn was_sent(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(refused) if refused.problem.details.contains_key(SENT))
+}
+
 /// NDJSON, the form of streams of run events.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 /// Server-sent events.
@@ -218,9 +226,9 @@ impl Client {
         let mut sender = self.sender().await?;
         let answer = timeout(ANSWER_MAX, sender.send_request(request)).await;
         let Ok(answer) = answer else {
-            return Err(unreachable(&self.target, "it did not answer within 60 s"));
+            return Err(broken("it did not answer within 60 s"));
         };
-        let response = answer.map_err(|error| unreachable(&self.target, &error.to_string()))?;
+        let response = answer.map_err(|error| broken(&error.to_string()))?;
         self.open = Some(sender);
         Ok(response)
     }
@@ -291,8 +299,11 @@ fn unreachable(target: &Target, why: &str) -> Failure {
         .into()
 }
 
+/// After something was sent: the hub may have done it.
 fn broken(why: &str) -> Failure {
-    Refusal::new(Code::HubUnreachable, format!("The connection to the hub broke: {why}.")).into()
+    Refusal::new(Code::HubUnreachable, format!("The connection to the hub broke: {why}."))
+        .detail(SENT, "true")
+        .into()
 }
 
 fn not_our_answer(why: &str) -> Failure {

@@ -246,3 +246,21 @@ fn the_first_interrupt_detaches_and_says_how_to_look_again() {
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert!(stderr.contains("Detached") && stderr.contains(&format!("cortex run logs -f {RUN}")), "{stderr}");
 }
+
+#[test]
+fn a_command_whose_answer_was_lost_is_sent_again_under_the_same_key() {
+    let hub = Fake::start(|_, before| {
+        if before < 2 {
+            return Answer::Closed;
+        }
+        Answer::Lines(vec![accepted(RUN, "a"), exit(RUN, "a", "exited", "0", "null")])
+    });
+    let ended = program(&hub).run(&["exec", "a", "--", "x"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let key = |asked: &Asked| {
+        asked.head.lines().find(|line| line.starts_with("idempotency-key")).map(str::to_owned)
+    };
+    let asked = hub.asked();
+    assert_eq!(asked.len(), 3);
+    assert!(key(&asked[0]).is_some() && asked.iter().all(|again| key(again) == key(&asked[0])));
+}

@@ -17,7 +17,7 @@ fn exit_codes_and_output_are_the_remote_ones() {
 }
 
 #[test]
-fn a_program_that_the_policy_does_not_name_is_denied_with_a_way_on() {
+fn r12_6_a_program_that_the_policy_does_not_name_is_denied_with_a_way_on() {
     let world = hub().node("a").start();
     let ended = world.cortex(&["exec", "a", "--", "cargo", "--version"]).expect(5);
     assert!(ended.stderr.starts_with("DENIED"), "{}", ended.stderr);

@@ -1,9 +1,12 @@
 //! Invites: one machine each, and each wrong one has its own answer.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::world::{Ended, World, hub, program};
+use serde_json::Value;
+
+use crate::world::{Ended, Process, World, hub, program};
 
 fn join(world: &World, invite: &str, name: &str) -> Ended {
     let data_dir = world.path(&format!("join-{name}")).display().to_string();
@@ -19,7 +22,7 @@ fn code(ended: &Ended) -> String {
 }
 
 #[test]
-fn used_expired_revoked_and_truncated_invites_have_their_own_codes() {
+fn r12_7_used_expired_revoked_and_truncated_invites_have_their_own_codes() {
     let world = hub().start();
     let (created, used) = world.invite(&[]);
     let used = used.display().to_string();
@@ -61,7 +64,7 @@ fn an_invite_of_another_hub_never_shows_its_secret_to_this_one() {
 }
 
 #[test]
-fn of_a_hundred_machines_with_one_invite_one_joins() {
+fn r12_7_of_a_hundred_machines_with_one_invite_one_joins() {
     let world = hub().start();
     let (_, file) = world.invite(&[]);
     let file = file.display().to_string();
@@ -91,9 +94,56 @@ fn of_a_hundred_machines_with_one_invite_one_joins() {
 }
 
 #[test]
+fn an_invite_waits_until_its_machine_is_online() {
+    let world = hub().start();
+    let mut waiting =
+        world.command(&["invite", "--json", "--wait", "--label", "role=ci"]).spawn().expect("start");
+    let mut lines = BufReader::new(waiting.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let mut next = || -> Value { serde_json::from_str(&lines.next().expect("a line")).expect("JSON") };
+    let file = world.path("waited");
+    std::fs::write(&file, next()["invite"].as_str().expect("an invite")).expect("write");
+    let file = file.display().to_string();
+    let data_dir = world.path("node-late").display().to_string();
+    let mut command = program(&world.path(""));
+    command.args([
+        "join",
+        &world.hub().grpc,
+        "--invite-file",
+        &file,
+        "--name",
+        "late",
+        "--data-dir",
+        &data_dir,
+    ]);
+    let node = Process::start(&mut command, &world.path("late.log"));
+    let record = next();
+    assert_eq!((record["name"].as_str(), record["state"].as_str()), (Some("late"), Some("online")));
+    assert_eq!(record["labels"]["role"], "ci");
+    assert!(waiting.wait().expect("it ends").success());
+    node.stop();
+}
+
+#[test]
+fn a_watched_list_tells_each_change() {
+    let mut world = hub().node("a").start();
+    let mut watching = world.command(&["node", "ls", "-w", "--json"]).spawn().expect("start");
+    let mut lines = BufReader::new(watching.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let mut state = || -> Value {
+        let node: Value = serde_json::from_str(&lines.next().expect("a line")).expect("JSON");
+        node["state"].clone()
+    };
+    assert_eq!(state(), "online");
+    world.stop_node("a");
+    assert_eq!(state(), "offline");
+    world.start_node("a");
+    assert_eq!(state(), "online");
+    watching.kill().expect("end our own child");
+    watching.wait().expect("it ends");
+}
+
+#[test]
 fn a_removed_node_does_not_come_back_and_its_name_is_free() {
     let mut world = hub().node("a").start();
-    world.allow_log("revoked");
     let old = world.cortex(&["node", "get", "a", "--json"]).expect(0).value()["id"].clone();
     world.cortex(&["node", "rm", "a", "--yes"]).expect(0);
     world.cortex(&["node", "get", "a"]).expect(3);

@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// How long anything may take before a test gives up.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// What the processes may say beside their logs.
+const LISTED: &[&str] = &["has joined; it is being started.", "Stopping; once more leaves at once."];
+
 /// A world that is being described.
 #[derive(Default)]
 pub(crate) struct Plan {
@@ -43,7 +46,7 @@ impl Plan {
     pub(crate) fn start(self) -> World {
         let dir = tempfile::tempdir().expect("a folder for the world");
         let hub = HubProcess::start(dir.path(), "127.0.0.1:0", "127.0.0.1:0");
-        let mut world = World { hub: Some(hub), nodes: BTreeMap::new(), allowed: Vec::new(), dir };
+        let mut world = World { hub: Some(hub), nodes: BTreeMap::new(), dir };
         for (name, profile) in self.nodes {
             world.join(&name, profile);
         }
@@ -55,7 +58,6 @@ impl Plan {
 pub(crate) struct World {
     hub: Option<HubProcess>,
     nodes: BTreeMap<String, Process>,
-    allowed: Vec<&'static str>,
     dir: TempDir,
 }
 
@@ -99,11 +101,6 @@ impl Ended {
 }
 
 impl World {
-    /// Logs may hold this at WARN or ERROR.
-    pub(crate) fn allow_log(&mut self, text: &'static str) {
-        self.allowed.push(text);
-    }
-
     /// A folder below the world's.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -150,11 +147,17 @@ impl World {
 
     /// A node joins and is attached.
     pub(crate) fn join(&mut self, name: &str, profile: &str) {
+        let grpc = self.hub().grpc.clone();
+        self.join_at(&grpc, name, profile);
+    }
+
+    /// The same by another address of the hub.
+    pub(crate) fn join_at(&mut self, grpc: &str, name: &str, profile: &str) {
         let (_, invite) = self.invite(&["--profile", profile]);
         let (invite, data_dir) = (invite.display().to_string(), self.node_dir(name));
         let arguments = ["--invite-file", &invite, "--name", name, "--data-dir", &data_dir, "--json"];
         let mut command = program(self.dir.path());
-        command.args(["join", &self.hub().grpc]).args(arguments);
+        command.args(["join", grpc]).args(arguments);
         self.attach(name, &mut command);
     }
 
@@ -242,20 +245,17 @@ impl World {
         assert_eq!((&attached["attached"], &attached["node"]), (&Value::Bool(true), &Value::from(name)));
         self.nodes.insert(name.to_owned(), process);
     }
+}
 
-    fn unexpected(&self) -> Vec<String> {
-        let loud = |line: &&str| {
-            let level =
-                serde_json::from_str::<Value>(line).ok().and_then(|v| v["level"].as_str().map(str::to_owned));
-            level.is_none_or(|level| level == "WARN" || level == "ERROR")
-        };
-        let logs = self.logs();
-        let spoken = ["has joined; it is being started.", "Stopping; once more leaves at once."];
-        let fine = |line: &&str| {
-            self.allowed.iter().chain(&spoken).any(|text| line.contains(text)) || line.trim().is_empty()
-        };
-        logs.lines().filter(loud).filter(|line| !fine(line)).map(str::to_owned).collect()
-    }
+/// Lines of a log that nobody listed: WARN, ERROR, and what is no JSON.
+fn unexpected<'a>(logs: &'a str, allowed: &[&str]) -> Vec<&'a str> {
+    let loud = |line: &str| {
+        let level =
+            serde_json::from_str::<Value>(line).ok().and_then(|v| v["level"].as_str().map(str::to_owned));
+        level.is_none_or(|level| level == "WARN" || level == "ERROR")
+    };
+    let listed = |line: &str| allowed.iter().any(|text| line.contains(text));
+    logs.lines().filter(|line| !line.trim().is_empty() && loud(line) && !listed(line)).collect()
 }
 
 impl Drop for World {
@@ -267,7 +267,8 @@ impl Drop for World {
             hub.process.stop();
         }
         if !std::thread::panicking() {
-            let unexpected = self.unexpected();
+            let logs = self.logs();
+            let unexpected = unexpected(&logs, LISTED);
             assert!(unexpected.is_empty(), "unlisted warnings in the logs:\n{}", unexpected.join("\n"));
         }
     }
@@ -312,7 +313,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("start the process");
         let stdout = BufReader::new(child.stdout.take().expect("its standard output"));
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(1024);
         std::thread::spawn(move || {
             // A test that wants no more lines lets them go.
             stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
@@ -355,4 +356,11 @@ pub(crate) fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cortex"));
     command.env_clear().env("HOME", home).env("PATH", "/usr/local/bin:/usr/bin:/bin");
     command
+}
+
+#[test]
+fn a_warning_an_error_and_a_panic_in_a_log_are_found() {
+    let logs = "{\"level\":\"INFO\",\"a\":1}\n{\"level\":\"WARN\",\"a\":2}\nthread panicked\n{\"level\":\"ERROR\",\"a\":3}\n";
+    assert_eq!(unexpected(logs, &[]).len(), 3);
+    assert_eq!(unexpected(logs, &["\"a\":2"]).len(), 2);
 }

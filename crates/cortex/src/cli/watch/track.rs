@@ -191,10 +191,7 @@ pub(crate) const TRANSPORT: u8 = 255;
 
 /// Exit status of `exec` for a refusal.
 pub(crate) const fn transport_or(code: Code) -> u8 {
-    match code {
-        Code::HubUnreachable | Code::UnknownOutcome => TRANSPORT,
-        code => surface(code).exit,
-    }
+    if matches!(code, Code::HubUnreachable | Code::UnknownOutcome) { TRANSPORT } else { surface(code).exit }
 }
 
 fn bytes_of(data: Option<String>, data_base64: Option<String>) -> Result<Cow<'static, [u8]>> {
