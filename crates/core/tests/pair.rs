@@ -2,6 +2,11 @@
 //! that is cut at any time: a run ends once, its output at the hub is a prefix of the truth and
 //! in the end the whole of it, and its command is executed at most once.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the driver of a model does only what the model is about"
+)]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
