@@ -1,5 +1,7 @@
 //! What happened, and the invariants that are read from it (RELIABILITY I1, I3-I5, I7-I9).
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "each check reads only the kinds that it is about")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 

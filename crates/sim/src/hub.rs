@@ -277,7 +277,7 @@ impl Hub {
         end.open = false;
         let retry_after_ms = if refusal.code == Code::ClonedIdentity { None } else { Some(100) };
         let message = ToNode::Goodbye { refusal, retry_after_ms };
-        cx.to_node(link, Envelope { epoch: end.epoch, message });
+        cx.send_to_node(link, Envelope { epoch: end.epoch, message });
         cx.closed_by_hub(link);
         let (life, wait) = (self.life, cx.random.between(0, 2_000));
         cx.after(wait, Wake::Farewell { life, link });
@@ -308,7 +308,7 @@ impl Hub {
         end.pumping = false;
         while let Some(message) = end.outbox.pop() {
             if end.open {
-                cx.to_node(link, Envelope { epoch: end.epoch, message });
+                cx.send_to_node(link, Envelope { epoch: end.epoch, message });
             }
         }
     }

@@ -128,7 +128,7 @@ impl Context {
         Some(link)
     }
 
-    pub(crate) fn to_hub(&mut self, link: LinkId, message: ToHub) {
+    pub(crate) fn send_to_hub(&mut self, link: LinkId, message: ToHub) {
         let Some((at, life)) = self.arrival(link, true) else { return };
         if self.random.chance(2) && repeats_make_sense(&message) {
             let later = at + self.random.between(0, 400);
@@ -137,7 +137,7 @@ impl Context {
         self.at(at, Wake::HubFrame { life, link, message });
     }
 
-    pub(crate) fn to_node(&mut self, link: LinkId, envelope: Envelope<ToNode>) {
+    pub(crate) fn send_to_node(&mut self, link: LinkId, envelope: Envelope<ToNode>) {
         let Some(node) = self.pipes.get(&link).map(|pipe| pipe.node) else { return };
         let recorded = &mut self.recorded[node];
         if recorded.len() < 200 {

@@ -164,7 +164,10 @@ impl Node {
         let beyond = if cx.random.chance(50) { 500 } else { 0 };
         let (position, offset) = (process.written.total() + beyond, process.written.stdout + beyond + 1);
         let data = Bytes::from_static(b"garbage");
-        cx.to_hub(link, ToHub::Output(Frame { run: *run, stream: Stream::Stdout, position, offset, data }));
+        cx.send_to_hub(
+            link,
+            ToHub::Output(Frame { run: *run, stream: Stream::Stdout, position, offset, data }),
+        );
     }
 
     /// A frame of an older link comes on the one that is here.
@@ -211,7 +214,7 @@ impl Node {
             facts: Facts::default(),
             runs: self.runs.reports(),
         };
-        cx.to_hub(link, ToHub::Hello(hello));
+        cx.send_to_hub(link, ToHub::Hello(hello));
     }
 
     fn redial(&mut self, asked: Option<u64>, cx: &mut Context) {
@@ -233,7 +236,7 @@ impl Node {
         let Some((link, machine)) = &mut self.link else { return };
         let link = *link;
         match machine.handle_timeout(now) {
-            Ok(Some(heartbeat)) => cx.to_hub(link, heartbeat),
+            Ok(Some(heartbeat)) => cx.send_to_hub(link, heartbeat),
             Ok(None) => {}
             Err(_) => {
                 cx.closed_by_node(link);
@@ -289,10 +292,10 @@ impl Node {
                 break;
             };
             self.runs.sent(run, frame.data.len() as u64);
-            cx.to_hub(link, ToHub::Output(frame));
+            cx.send_to_hub(link, ToHub::Output(frame));
         }
         while let Some(message) = self.runs.poll_end() {
-            cx.to_hub(link, message);
+            cx.send_to_hub(link, message);
         }
         self.arm(cx);
     }
@@ -313,7 +316,7 @@ impl Node {
         match action {
             Action::Send(message) => {
                 if let Some(link) = self.link() {
-                    cx.to_hub(link, message);
+                    cx.send_to_hub(link, message);
                 }
             }
             Action::Journal(record) => self.journal(record, cx),

@@ -50,12 +50,14 @@ fn whatever_fails_the_invariants_hold_and_every_kind_of_event_occurs() {
     assert!(unseen.is_empty(), "never occurred, so never tested: {unseen:?}");
 }
 
-/// Seeds that found something, each with what it found.
+/// Seeds that find something when its fix is taken out, each with what it finds. A change of what
+/// fate may do moves the seeds: find them anew by taking the fix out. A late attach that comes back
+/// from behind a newer link is too rare for a seed here; `core/tests/presence.rs` holds it.
 const FOUND: &[(u64, &str)] = &[
-    (18, "an end told on Welcome overtook output that was lost with the old link"),
-    (25, "an accepted run was never submitted, since the store answered after its deadline"),
-    (2_778, "a link attached late came online behind a newer one that had ended"),
-    (7_768, "the same, after which its outdated Hello judged the runs"),
+    (6, "an end told on Welcome overtook output that was lost with the old link"),
+    (18, "the same, with a link that was cut without notice"),
+    (87, "a link attached late took over from a newer one"),
+    (122, "a frame of an older epoch had an effect on a node"),
 ];
 
 #[test]
