@@ -121,7 +121,7 @@ fn config(dir: &Path, port: u16) -> String {
     format!(
         "ListenAddress 127.0.0.1\nPort {port}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\n\
          StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nPidFile none\n\
-         MaxStartups 500\nMaxSessions 500\n"
+         SetEnv HOME={dir}\nMaxStartups 500\nMaxSessions 500\n"
     )
 }
 

@@ -19,7 +19,6 @@ const BLOCK: usize = 20;
 pub(crate) async fn run(cortex: &Path, rounds: usize) -> Result<()> {
     let mut hub = Hub::start(cortex)?;
     hub.add_node("a")?;
-    let mut api = Api::connect(&hub).await?;
     let mut ssh = Ssh::start()?;
     if let Some(ssh) = &mut ssh {
         ssh.keep()?;
@@ -34,7 +33,7 @@ pub(crate) async fn run(cortex: &Path, rounds: usize) -> Result<()> {
             // The first block warmed everything up.
             (warm, cold, kept, fresh) = Default::default();
         }
-        warm_block(&hub, &mut api, &mut warm).await?;
+        warm_block(&hub, &mut warm).await?;
         block_of(&hub.pids(), &mut cold, || hub.command(&["exec", "a", "--", "true"]))?;
         if let Some(ssh) = &ssh {
             block_of(&ssh.pids(), &mut kept, || ssh.command("true"))?;
@@ -50,9 +49,12 @@ pub(crate) async fn run(cortex: &Path, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-async fn warm_block(hub: &Hub, api: &mut Api, cost: &mut Cost) -> Result<()> {
+async fn warm_block(hub: &Hub, cost: &mut Cost) -> Result<()> {
+    // The hub closes a connection that says nothing for ten seconds, so each block has its own.
+    let mut api = Api::connect(hub).await?;
     let pids = hub.pids();
     let nodes = ["a".to_owned()];
+    api.exec(&nodes, &["true"]).await?;
     let span = CpuSpan::begin(&pids)?;
     for _ in 0..BLOCK {
         let begun = Instant::now();

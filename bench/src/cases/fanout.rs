@@ -17,7 +17,6 @@ pub(crate) async fn run(cortex: &Path, nodes: usize, rounds: usize) -> Result<()
     for name in &names {
         hub.add_node(name)?;
     }
-    let mut api = Api::connect(&hub).await?;
     let mut ssh = Ssh::start()?;
     if let Some(ssh) = &mut ssh {
         ssh.keep()?;
@@ -30,7 +29,7 @@ pub(crate) async fn run(cortex: &Path, nodes: usize, rounds: usize) -> Result<()
         if round == 1 {
             (ours, kept, fresh) = Default::default();
         }
-        ours_once(&hub, &mut api, &names, &mut ours).await?;
+        ours_once(&hub, &names, &mut ours).await?;
         if let Some(ssh) = &ssh {
             many(&ssh.pids(), &mut kept, nodes, || ssh.command("true"))?;
             many(&ssh.pids(), &mut fresh, nodes, || ssh.command_new("true"))?;
@@ -54,7 +53,9 @@ pub(crate) async fn run(cortex: &Path, nodes: usize, rounds: usize) -> Result<()
     Ok(())
 }
 
-async fn ours_once(hub: &Hub, api: &mut Api, names: &[String], cost: &mut Cost) -> Result<()> {
+async fn ours_once(hub: &Hub, names: &[String], cost: &mut Cost) -> Result<()> {
+    let mut api = Api::connect(hub).await?;
+    api.exec(&names[..1], &["true"]).await?;
     let pids = hub.pids();
     let span = CpuSpan::begin(&pids)?;
     let begun = Instant::now();

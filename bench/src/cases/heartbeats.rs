@@ -13,15 +13,14 @@ use crate::{cpu, report};
 pub(crate) async fn run(cortex: &Path, nodes: usize, seconds: u64) -> Result<()> {
     report::heading("heartbeats, each sent when the last was answered");
     let hub = Hub::start(cortex)?;
-    let mut api = crate::api::Api::connect(&hub).await?;
     let swarm = Swarm::start(&hub, "s", nodes, Beat::Flood).await?;
-    let writes = api.get("/api/v1/stats").await?["store_writes"].as_u64().unwrap_or(0);
+    let writes = super::store_writes(&hub).await?;
     let acks = swarm.counts.acks.load(Ordering::Relaxed);
     let cpu_before = cpu::seconds(&[hub.pid()])?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let acks = swarm.counts.acks.load(Ordering::Relaxed) - acks;
     let cpu = cpu::seconds(&[hub.pid()])? - cpu_before;
-    let writes = api.get("/api/v1/stats").await?["store_writes"].as_u64().unwrap_or(0) - writes;
+    let writes = super::store_writes(&hub).await? - writes;
     report::head(&["nodes", "heartbeats/s", "hub CPU us each", "store writes", "goal"]);
     report::row(&[
         &nodes.to_string(),

@@ -22,15 +22,14 @@ pub(crate) async fn run(cortex: &Path, counts: &[usize], seconds: u64) -> Result
     ]);
     for count in counts {
         let hub = Hub::start(cortex)?;
-        let mut api = crate::api::Api::connect(&hub).await?;
         let before = cpu::rss_kib(hub.pid())?;
         let swarm = Swarm::start(&hub, "s", *count, Beat::Normal).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let writes = api.get("/api/v1/stats").await?["store_writes"].as_u64().unwrap_or(0);
+        let writes = super::store_writes(&hub).await?;
         let cpu_before = cpu::seconds(&[hub.pid()])?;
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let share = (cpu::seconds(&[hub.pid()])? - cpu_before) / seconds as f64;
-        let idle_writes = api.get("/api/v1/stats").await?["store_writes"].as_u64().unwrap_or(0) - writes;
+        let idle_writes = super::store_writes(&hub).await? - writes;
         let after = cpu::rss_kib(hub.pid())?;
         report::row(&[
             &count.to_string(),

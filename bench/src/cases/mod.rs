@@ -54,3 +54,9 @@ impl<'p> CpuSpan<'p> {
         Ok((cpu::seconds(self.pids)? + cpu::of_children()? - self.before) * 1e3)
     }
 }
+
+/// Durable writes of the hub so far.
+pub(crate) async fn store_writes(hub: &crate::hub::Hub) -> Result<u64> {
+    let stats = crate::api::Api::connect(hub).await?.get("/api/v1/stats").await?;
+    Ok(stats["store_writes"].as_u64().unwrap_or(0))
+}
