@@ -27,7 +27,8 @@ struct Need {
     tests: &'static str,
 }
 
-/// Programs beside the runner.
+/// Programs beside the runner. None: the tests make do with `sh`, the core utilities and the C
+/// compiler, which is there since Rust links with it.
 const PROGRAMS: &[Need] = &[];
 
 /// Sees to it that all is there. An error only when no test could run at all.

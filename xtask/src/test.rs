@@ -25,7 +25,8 @@ pub(crate) enum Extent {
 const TEST_FEATURE: &str = "failpoints";
 /// What the runner leaves out: the tests that start processes, by the expression of
 /// `.config/nextest.toml`.
-const WITHOUT_PROCESSES: &str = "not (binary(/e2e|kill|xtask/) and not package(xtask))";
+const WITHOUT_PROCESSES: &str =
+    "not (kind(test) and (binary(/e2e|kill|xtask/) or package(/^cortex(-node)?$/)))";
 
 /// Runs every step. Whether all was well.
 pub(crate) fn run(repo: &Repo, extent: Extent) -> Result<bool> {
@@ -86,7 +87,7 @@ fn ended(name: &str, took: Duration, well: bool) -> String {
 
 fn clippy(repo: &Repo, features: &str) -> Command {
     let mut command = cargo(&repo.root);
-    command.args(["clippy", "--workspace", "--all-targets"]);
+    command.args(["clippy", "--workspace", "--all-targets", "--keep-going"]);
     with_features(&mut command, features).args(["--", "-D", "warnings"]);
     command
 }

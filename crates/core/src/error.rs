@@ -136,3 +136,59 @@ impl Refusal {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERBS: &[&str] = &[
+        "Ask",
+        "Check",
+        "Choose",
+        "Copy",
+        "Correct",
+        "Install",
+        "Join",
+        "List",
+        "Look",
+        "Make",
+        "Point",
+        "Raise",
+        "Read",
+        "Reconnect",
+        "Report",
+        "Send",
+        "Start",
+        "Stop",
+        "Use",
+        "Wait",
+    ];
+
+    #[test]
+    fn the_hint_of_every_code_begins_with_an_action() {
+        for code in Code::ALL {
+            let verb = code.hint().split([' ', ';', ',']).next().expect("a word");
+            assert!(VERBS.contains(&verb), "{code}: {}", code.hint());
+            assert!(code.hint().ends_with('.'), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_own_text_and_is_read_back() {
+        for code in Code::ALL {
+            assert_eq!(Code::parse(code.as_str()), Some(*code));
+        }
+        assert_eq!(Code::parse("no_such_code"), None);
+    }
+
+    #[test]
+    fn a_refusal_takes_the_hint_of_its_code_until_a_better_one_is_given() {
+        let plain = Refusal::new(Code::Quota, "Full.");
+        assert_eq!(plain.hint, Code::Quota.hint());
+        let better = plain.hint("Wait.").detail("retry_after_s", "3");
+        assert_eq!(
+            (better.hint.as_str(), better.details.as_slice()),
+            ("Wait.", &[("retry_after_s", "3".into())][..])
+        );
+    }
+}

@@ -370,10 +370,18 @@ impl HubRuns {
     }
 
     fn handle_started(&mut self, run: RunId) {
-        let Some(open) = self.open.get_mut(&run) else { return };
+        let Some(open) = self.open.get_mut(&run) else {
+            // It overtook its own loss: nobody waits for it.
+            self.actions.push_back(Action::Send(ToNode::Forget { run }));
+            return;
+        };
         if !open.started {
             open.started = true;
             self.actions.push_back(Action::Decide(run, Command::Start));
+        }
+        if let (Some(grace_ms), None) = (open.cancel, &open.ending) {
+            // Control goes before commands: the wish may have been there before the run.
+            self.actions.push_back(Action::Send(ToNode::Cancel { run, grace_ms }));
         }
     }
 

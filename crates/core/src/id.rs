@@ -114,3 +114,35 @@ number!(
     /// One connection of one node, unique within one hub process.
     LinkId
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_its_text_and_its_bytes() {
+        let id = RunId::mint(1_800_000_000_000, &[7; 10]);
+        assert_eq!(id.to_string().parse::<RunId>().expect("its own text"), id);
+        assert_eq!(RunId::from_slice(id.as_bytes()), Some(id));
+    }
+
+    #[test]
+    fn only_sixteen_bytes_are_an_id() {
+        for len in [0, 1, 15, 17, 32] {
+            assert_eq!(NodeId::from_slice(&vec![1; len]), None, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn ids_sort_by_the_time_of_their_making() {
+        let early = RunId::mint(1_000, &[255; 10]);
+        let late = RunId::mint(1_001, &[0; 10]);
+        assert!(early < late && early.to_string() < late.to_string());
+    }
+
+    #[test]
+    fn a_number_only_grows() {
+        assert!(Epoch(41).next() > Epoch(41));
+        assert_eq!(Seq(1).next().to_string(), "2");
+    }
+}

@@ -125,3 +125,91 @@ pub fn from_hex(text: &str) -> Option<[u8; 32]> {
     }
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATER: WallTime = WallTime(1_000);
+
+    fn invite() -> Invite {
+        Invite {
+            id: InviteId::mint(1, &[1; 10]),
+            secret_hash: [0; 32],
+            labels: Labels::new(),
+            profile: "strict".into(),
+            created_by: "token:admin".into(),
+            created_at: WallTime(0),
+            expires_at: LATER,
+            used_by: None,
+            used_at: None,
+            revoked_at: None,
+        }
+    }
+
+    fn text() -> InviteText {
+        InviteText { authority: [0xab; 32], id: InviteId::mint(1, &[1; 10]), secret: [0xcd; 32] }
+    }
+
+    fn node() -> NodeId {
+        NodeId::mint(2, &[2; 10])
+    }
+
+    #[test]
+    fn an_invite_joins_one_node_once() {
+        let used = redeem(invite(), node(), WallTime(999)).expect("a good invite");
+        assert_eq!((used.used_by, used.used_at), (Some(node()), Some(WallTime(999))));
+        assert_eq!(redeem(used, node(), WallTime(999)).expect_err("used").code, Code::InviteUsed);
+    }
+
+    #[test]
+    fn an_invite_ends_at_its_expiry_and_not_after() {
+        for now in [1_000, 1_001, i64::MAX] {
+            let refusal = redeem(invite(), node(), WallTime(now)).expect_err("expired");
+            assert_eq!(refusal.code, Code::InviteExpired);
+        }
+    }
+
+    #[test]
+    fn a_revoked_invite_is_unknown_whatever_else_it_is() {
+        let revoked = Invite { revoked_at: Some(WallTime(1)), used_by: Some(node()), ..invite() };
+        assert_eq!(redeem(revoked, node(), WallTime(5_000)).expect_err("revoked"), unknown());
+    }
+
+    #[test]
+    fn the_text_form_is_read_back_with_white_space_and_upper_case() {
+        let shown = text().reveal();
+        assert_eq!(InviteText::parse(&shown).expect("its own text"), text());
+        assert_eq!(InviteText::parse(&format!(" {shown}\n")).expect("white space"), text());
+        let upper = shown.to_uppercase();
+        assert_eq!(InviteText::parse(&upper).expect("upper case"), text());
+    }
+
+    #[test]
+    fn a_text_cut_at_any_length_is_refused() {
+        let shown = text().reveal();
+        for len in 0..shown.len() {
+            let refusal = InviteText::parse(&shown[..len]).expect_err("cut off");
+            assert_eq!(refusal.code, Code::InviteMalformed, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_no_invite_is_refused_and_its_secret_not_repeated() {
+        let shown = text().reveal();
+        let huge = "x".repeat(1 << 20);
+        for (bad, code) in [
+            (huge.as_str(), Code::TooLarge),
+            (&shown.replace("CXI1", "CXI2"), Code::InviteMalformed),
+            (&shown.replace("cdcd", "cdcg"), Code::InviteMalformed),
+            (&shown.replace("abab", "+bab"), Code::InviteMalformed),
+            (&format!("{shown}.x"), Code::InviteMalformed),
+            (&shown.replace('.', " "), Code::InviteMalformed),
+        ] {
+            let refusal = InviteText::parse(bad).expect_err("no invite");
+            assert_eq!(refusal.code, code);
+            assert!(!format!("{refusal:?}").contains("cdcdcd"));
+        }
+        assert!(!format!("{:?}", text()).contains("cdcdcd"));
+    }
+}

@@ -172,3 +172,96 @@ fn check_version(hello: &Hello) -> Result<(), Refusal> {
 fn out_of_order(message: &str) -> Refusal {
     Refusal::new(Code::InvalidArgument, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Epoch, Generation};
+    use crate::node::Facts;
+
+    fn hello(protocol: u32) -> ToHub {
+        let (generation, epoch) = (Generation(0), Epoch(0));
+        ToHub::Hello(Hello {
+            protocol,
+            instance: 1,
+            generation,
+            epoch,
+            facts: Facts::default(),
+            runs: vec![],
+        })
+    }
+
+    #[test]
+    fn hello_comes_first_and_once() {
+        let now = Timestamp(5);
+        let mut link = HubLink::new(now);
+        let early = link.handle(&ToHub::Heartbeat { seq: 1 }, now).expect_err("before Hello");
+        assert_eq!((early.code, link.is_greeted()), (Code::InvalidArgument, false));
+        link.handle(&hello(PROTOCOL), now).expect("Hello");
+        link.handle(&ToHub::Heartbeat { seq: 1 }, now).expect("after Hello");
+        assert_eq!(link.handle(&hello(PROTOCOL), now).expect_err("twice").code, Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_version_outside_the_bounds_is_refused() {
+        for protocol in [0, PROTOCOL_MIN.wrapping_sub(1), PROTOCOL + 1, u32::MAX] {
+            let mut link = HubLink::new(Timestamp(0));
+            let refusal = link.handle(&hello(protocol), Timestamp(0)).expect_err("version");
+            assert_eq!((refusal.code, link.is_greeted()), (Code::VersionUnsupported, false));
+        }
+    }
+
+    #[test]
+    fn a_connection_without_hello_is_closed_in_time_and_not_before() {
+        let link = HubLink::new(Timestamp(100));
+        assert_eq!(link.handle_timeout(Timestamp(100 + HELLO_MS_MAX - 1)), Ok(()));
+        assert_eq!(link.handle_timeout(Timestamp(100 + HELLO_MS_MAX)).expect_err("late").code, Code::Timeout);
+    }
+
+    #[test]
+    fn any_message_is_a_sign_of_life_and_silence_ends_the_link() {
+        let mut link = HubLink::new(Timestamp(0));
+        link.handle(&hello(PROTOCOL), Timestamp(1_000)).expect("Hello");
+        link.handle(&ToHub::Heartbeat { seq: 1 }, Timestamp(8_000)).expect("a heartbeat");
+        let (at, _) = link.poll_timeout().expect("a link always waits");
+        assert_eq!(at, Timestamp(8_000 + SILENCE_MS_MAX));
+        assert!(link.handle_timeout(Timestamp(at.0 - 1)).is_ok() && link.handle_timeout(at).is_err());
+    }
+
+    #[test]
+    fn a_node_says_heartbeats_in_time_and_gives_a_silent_hub_up() {
+        let mut link = NodeLink::new(Timestamp(0));
+        assert_eq!(link.handle_timeout(Timestamp(HEARTBEAT_MS - 1)), Ok(None));
+        assert_eq!(link.handle_timeout(Timestamp(HEARTBEAT_MS)), Ok(Some(ToHub::Heartbeat { seq: 1 })));
+        assert_eq!(link.handle_timeout(Timestamp(HEARTBEAT_MS)), Ok(None));
+        link.heard(Timestamp(3_100));
+        link.handle_ack(7, Timestamp(3_100));
+        assert_eq!(link.rtt_ms(), None, "an answer to something else");
+        link.handle_ack(1, Timestamp(3_100));
+        assert_eq!(link.rtt_ms(), Some(100));
+        let end = Timestamp(3_100 + SILENCE_MS_MAX);
+        assert!(link.handle_timeout(Timestamp(end.0 - 1)).is_ok());
+        assert_eq!(link.handle_timeout(end).expect_err("silence").code, Code::Timeout);
+    }
+
+    #[test]
+    fn backoff_grows_stays_in_its_bounds_and_begins_anew() {
+        for random in [0, 1, u64::MAX / 2, u64::MAX] {
+            let mut backoff = Backoff::new();
+            for _ in 0..70 {
+                let ms = backoff.next_ms(random, None);
+                assert!((BACKOFF_MS_MIN / 2..=BACKOFF_MS_MAX).contains(&ms), "{ms}");
+            }
+            backoff.reset();
+            assert!(backoff.next_ms(random, None) <= BACKOFF_MS_MIN * 3 / 2);
+        }
+    }
+
+    #[test]
+    fn the_hubs_wish_is_the_least_that_is_waited() {
+        for (asked, random) in [(0, 9), (1_000, 0), (1_000, u64::MAX), (u64::MAX, u64::MAX)] {
+            let ms = Backoff::new().next_ms(random, Some(asked));
+            assert!(ms >= asked && ms <= asked.saturating_add(asked / 2));
+        }
+    }
+}

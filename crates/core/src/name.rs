@@ -126,3 +126,93 @@ impl Selector {
         self.0.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_charset_are_taken_and_lowered() {
+        for (text, name) in [
+            ("build-2", "build-2"),
+            ("A", "a"),
+            ("9", "9"),
+            ("Web_1.eu", "web_1.eu"),
+            (&"x".repeat(63), &"x".repeat(63)),
+        ] {
+            assert_eq!(Name::parse(text).expect(text).as_str(), name);
+        }
+    }
+
+    #[test]
+    fn whatever_else_is_refused_and_shown_without_hidden_characters() {
+        let long = "x".repeat(64);
+        for text in [
+            "",
+            " ",
+            "-a",
+            "a-",
+            ".a",
+            "a.",
+            "_a",
+            "a_",
+            "a b",
+            "a/b",
+            "ａ",
+            "a\u{200b}b",
+            "a\u{e0041}b",
+            "مرحبا",
+            "a\0b",
+            "a\nb",
+            "\u{202e}abc",
+            "é",
+            "a;b",
+            &long,
+        ] {
+            let refusal = Name::parse(text).expect_err(text);
+            assert_eq!(refusal.code, Code::InvalidArgument);
+            let hidden = |c: char| c.is_control() || matches!(c, '\u{200b}' | '\u{e0041}' | '\u{202e}');
+            assert!(!refusal.message.contains(hidden), "{:?}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_in_messages() {
+        assert_eq!(printable(&"x".repeat(9), 4), "xxxx…");
+        assert_eq!(printable("xxxx", 4), "xxxx");
+        assert!(Name::parse(&"x".repeat(1 << 20)).expect_err("too long").message.len() < 300);
+    }
+
+    #[test]
+    fn labels_have_bounds_and_a_charset() {
+        let max = "k".repeat(LABEL_BYTES_MAX);
+        assert_eq!(check_label(&max, &max), Ok(()));
+        assert_eq!(check_label("zone", ""), Ok(()));
+        for (key, value) in
+            [("", "x"), ("a b", "x"), ("a", "x y"), ("a", "\u{200b}"), (&format!("{max}k"), "x")]
+        {
+            assert!(check_label(key, value).is_err(), "{key}={value}");
+        }
+        let many: Labels = (0..=LABELS_MAX).map(|n| (format!("k{n}"), String::new())).collect();
+        assert_eq!(check_labels(&many).expect_err("one too many").code, Code::TooLarge);
+    }
+
+    #[test]
+    fn a_selector_matches_when_every_part_does() {
+        let labels = Labels::from([("role".into(), "ci".into()), ("os".into(), "linux".into())]);
+        for (text, matches) in [
+            ("", true),
+            (" , ", true),
+            ("role=ci", true),
+            (" role = ci , os=linux ", true),
+            ("role=ci,os=macos", false),
+            ("role=", false),
+            ("gone=x", false),
+        ] {
+            assert_eq!(Selector::parse(text).expect(text).matches(&labels), matches, "{text}");
+        }
+        for text in ["role", "=ci", "role=a b", "role=ci;os=linux"] {
+            assert!(Selector::parse(text).is_err(), "{text}");
+        }
+    }
+}

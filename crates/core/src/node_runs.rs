@@ -97,6 +97,9 @@ struct Local {
     output: Sender,
     started_told: bool,
     end_told: bool,
+    /// Whether the hub has said on this link where its output goes on: an end told before that
+    /// would overtake what was sent on the old link and never arrived.
+    resumed: bool,
     timeout_ms: Option<u64>,
     deadline: Option<Timestamp>,
     kill_at: Option<Timestamp>,
@@ -119,6 +122,7 @@ impl Local {
             output: Sender::default(),
             started_told: false,
             end_told: false,
+            resumed: true,
             timeout_ms,
             deadline: None,
             kill_at: None,
@@ -176,6 +180,7 @@ impl NodeRuns {
             runs.replay(record);
         }
         runs.settle_unknown_outcomes();
+        runs.disconnected();
         runs
     }
 
@@ -267,6 +272,7 @@ impl NodeRuns {
         for local in self.runs.values_mut() {
             local.output.hold();
             local.end_told = false;
+            local.resumed = false;
         }
     }
 
@@ -394,6 +400,7 @@ impl NodeRuns {
         }
         let (run, local) = self.runs.iter_mut().find(|(_, local)| {
             !local.end_told
+                && local.resumed
                 && !local.forgotten
                 && !local.is_live()
                 && local.output.sent() == local.output.end()
@@ -447,6 +454,10 @@ impl NodeRuns {
             );
             self.actions.push_back(Action::Close { refusal, retry_after_ms: Some(limits::BACKOFF_MS_MAX) });
             return;
+        }
+        if welcome.generation > self.generation {
+            // The store was restored: revisions may have gone back, and the hub's word counts.
+            self.policy = None;
         }
         self.epoch = epoch;
         self.generation = welcome.generation;
@@ -503,7 +514,10 @@ impl NodeRuns {
         let Some(local) = self.runs.get_mut(&run) else { return };
         let end = offset.saturating_add(data.len() as u64);
         let waiting = end.saturating_sub(local.input_taken);
-        if !local.is_live() || offset > local.input_upto || waiting > limits::INPUT_BYTES_MAX {
+        let too_early =
+            local.phase != Phase::Running && local.input_early.len() >= limits::OUTBOX_INTERACTIVE_MAX;
+        let too_much = too_early || waiting > limits::INPUT_BYTES_MAX;
+        if !local.is_live() || offset > local.input_upto || too_much {
             let refusal = Refusal::new(
                 Code::InvalidArgument,
                 format!("Input of run {run} at {offset} does not follow, or is more than may wait."),
@@ -519,7 +533,7 @@ impl NodeRuns {
         }
         if local.phase == Phase::Running {
             self.actions.push_back(Action::Input { run, data: fresh, eof });
-        } else if local.input_early.len() < limits::OUTBOX_INTERACTIVE_MAX {
+        } else {
             local.input_early.push((fresh, eof));
         }
     }
@@ -531,6 +545,7 @@ impl NodeRuns {
     fn handle_resume(&mut self, run: RunId, from: u64, granted: u64) {
         let Some(local) = self.runs.get_mut(&run) else { return };
         local.end_told = false;
+        local.resumed = true;
         if local.output.resume(from, granted).is_err() {
             // The hub lacks bytes that it had called durable. Where the streams stand is known
             // only at the end, so the mark covers all that was written until here.

@@ -76,3 +76,43 @@ impl<T> Outbox<T> {
         self.len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANES: [(Lane, usize); 3] = [
+        (Lane::Control, OUTBOX_CONTROL_MAX),
+        (Lane::Interactive, OUTBOX_INTERACTIVE_MAX),
+        (Lane::Bulk, OUTBOX_BULK_MAX),
+    ];
+
+    #[test]
+    fn control_goes_before_interactive_before_bulk_and_each_keeps_its_order() {
+        let mut outbox = Outbox::new();
+        for (lane, message) in [
+            (Lane::Bulk, 5),
+            (Lane::Interactive, 3),
+            (Lane::Control, 1),
+            (Lane::Bulk, 6),
+            (Lane::Control, 2),
+            (Lane::Interactive, 4),
+        ] {
+            outbox.push(lane, message).expect("room");
+        }
+        assert_eq!(std::iter::from_fn(|| outbox.pop()).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_full_lane_gives_the_message_back_and_stops_no_other() {
+        let mut outbox = Outbox::new();
+        for (lane, max) in LANES {
+            for n in 0..max {
+                outbox.push(lane, n).expect("below the bound");
+            }
+            assert_eq!(outbox.push(lane, usize::MAX), Err(Full { lane, message: usize::MAX }));
+        }
+        assert_eq!(outbox.len(), LANES.iter().map(|(_, max)| max).sum::<usize>());
+    }
+}

@@ -246,3 +246,149 @@ fn owned(lists: &[&[&str]]) -> Vec<String> {
 fn grants(lists: &[&[&str]]) -> Vec<Grant> {
     owned(lists).into_iter().map(|program| Grant { program, until: None }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::RunSpec;
+
+    fn node() -> NodeId {
+        NodeId::mint(1, &[1; 10])
+    }
+
+    fn profile(name: &str) -> Policy {
+        Policy::from_profile(node(), name, Revision(2), WallTime(0)).expect("a built-in profile")
+    }
+
+    fn spec(argv: &[&str]) -> RunSpec {
+        RunSpec { argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), ..RunSpec::default() }
+    }
+
+    fn rule(policy: &Policy, spec: &RunSpec) -> String {
+        match policy.check(spec, "n1", WallTime(0)) {
+            Ok(rule) => rule.to_owned(),
+            Err(refusal) => {
+                assert_eq!(refusal.code, Code::PolicyDenied);
+                format!("no: {}", refusal.details[0].1)
+            }
+        }
+    }
+
+    #[test]
+    fn each_profile_allows_what_it_says_and_no_more() {
+        for (name, program, answer) in [
+            ("strict", "echo", "exec.allow"),
+            ("strict", "ls", "no: exec.allow"),
+            ("strict", "cargo", "no: exec.allow"),
+            ("strict", "sh", "no: exec.allow"),
+            ("ci", "cargo", "exec.allow"),
+            ("ci", "ls", "no: exec.allow"),
+            ("dev", "ls", "exec.allow"),
+            ("dev", "bash", "no: exec.allow"),
+            ("dev", "python3", "no: exec.allow"),
+            ("permissive", "bash", "mode.permissive"),
+        ] {
+            assert_eq!(rule(&profile(name), &spec(&[program])), answer, "{name} {program}");
+        }
+        assert_eq!(Policy::from_profile(node(), "STRICT", Revision(1), WallTime(0)), None);
+        assert!(PROFILES.iter().all(|name| profile(name).profile == *name));
+    }
+
+    #[test]
+    fn an_allowed_name_is_no_path_and_no_other_spelling() {
+        for program in ["/tmp/ls", "./ls", "/bin/ls", "LS", "ls ", " ls", "ls\n", "ｌｓ", ""] {
+            assert_eq!(rule(&profile("dev"), &spec(&[program])), "no: exec.allow", "{program:?}");
+        }
+    }
+
+    #[test]
+    fn deny_beats_allow_and_permissive_in_every_spelling() {
+        for (denied, program, answer) in [
+            ("ls", "ls", "no: exec.deny"),
+            ("ls", "/bin/ls", "no: exec.deny"),
+            ("ls", "/tmp/x/../ls", "no: exec.deny"),
+            ("ls", "/bin/ls/", "no: exec.deny"),
+            ("/bin/ls", "ls", "no: exec.deny"),
+            ("/bin/ls", "/bin//ls", "no: exec.deny"),
+            ("/bin/ls", "/usr/../bin/./ls", "no: exec.deny"),
+            ("/bin/ls", "/opt/ls", "mode.permissive"),
+            ("ls", "lsblk", "mode.permissive"),
+        ] {
+            let policy = Policy { deny: vec![denied.to_owned()], ..profile("permissive") };
+            assert_eq!(rule(&policy, &spec(&[program])), answer, "deny {denied}, run {program}");
+        }
+        let policy = Policy { deny: vec!["ls".to_owned()], ..profile("dev") };
+        assert_eq!(rule(&policy, &spec(&["ls"])), "no: exec.deny");
+    }
+
+    #[test]
+    fn every_metacharacter_in_every_position_is_an_ordinary_byte() {
+        let metas = [
+            "; id", "&& id", "| sh", "$(id)", "`id`", "\n id", "\r id", "> f", "< f", "& id", "{a,b}", "~",
+            "$IFS", "* ?",
+        ];
+        let strict = profile("strict");
+        for meta in metas {
+            for position in 1..4 {
+                let mut argv = vec!["echo", "a", "b", "c"];
+                argv[position] = meta;
+                let spec = spec(&argv);
+                assert_eq!(spec.check(), Ok(()), "{meta:?}");
+                assert_eq!(rule(&strict, &spec), "exec.allow", "{meta:?} at {position}");
+            }
+            let joined = format!("echo {meta}");
+            assert_eq!(rule(&strict, &spec(&[&joined])), "no: exec.allow", "{meta:?} in the program");
+        }
+        assert_eq!(spec(&["echo", "a\0b"]).check().expect_err("NUL").code, Code::InvalidArgument);
+    }
+
+    #[test]
+    fn variables_that_are_not_listed_are_refused_in_strict() {
+        let set = |name: &str| RunSpec { env: vec![(name.to_owned(), "x".to_owned())], ..spec(&["echo"]) };
+        assert_eq!(rule(&profile("strict"), &set("TERM")), "exec.allow");
+        for name in ["LD_PRELOAD", "PATH", "term", "TERM ", "GIT_SSH_COMMAND"] {
+            assert_eq!(rule(&profile("strict"), &set(name)), "no: env.allow", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_run_may_ask_for_the_longest_time_and_no_more() {
+        let policy = Policy { timeout_ms_max: 1_000, ..profile("strict") };
+        for (ms, answer) in [(1_000, "exec.allow"), (1_001, "no: limits.timeout")] {
+            let spec = RunSpec { timeout_ms: Some(ms), ..spec(&["echo"]) };
+            assert_eq!(rule(&policy, &spec), answer);
+        }
+    }
+
+    #[test]
+    fn a_grant_ends_at_its_moment() {
+        let mut policy = profile("strict");
+        policy.allow.push(Grant { program: "make".to_owned(), until: Some(WallTime(100)) });
+        let at = |now| policy.check(&spec(&["make"]), "n1", WallTime(now)).is_ok();
+        assert_eq!((at(99), at(100), at(101)), (true, false, false));
+        assert_eq!(policy.next_expiry(WallTime(99)), Some(WallTime(100)));
+        assert_eq!(policy.next_expiry(WallTime(100)), None);
+        assert!(
+            policy.allowed(WallTime(99)).contains("make") && !policy.allowed(WallTime(100)).contains("make")
+        );
+    }
+
+    #[test]
+    fn an_unknown_mode_is_strict() {
+        for text in ["", "Permissive", "permissive ", "strict", "open", "\0"] {
+            assert_eq!(Mode::parse_or_strict(text), Mode::Strict, "{text:?}");
+        }
+        assert_eq!(Mode::parse_or_strict("permissive"), Mode::Permissive);
+    }
+
+    #[test]
+    fn a_hint_never_carries_the_callers_text_into_a_command_to_copy() {
+        let hint = |program: &str| {
+            profile("strict").check(&spec(&[program]), "n1", WallTime(0)).expect_err("denied").hint
+        };
+        assert!(hint("cargo").contains("`cortex policy allow n1 cargo --for 1h`"));
+        for program in ["x; rm -rf ~", "$(id)", "a`b", "-rf", "x y"] {
+            assert!(!hint(program).contains(program), "{}", hint(program));
+        }
+    }
+}

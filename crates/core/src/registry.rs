@@ -36,7 +36,7 @@ pub enum Attached {
         /// The link that was there.
         displaced: LinkId,
     },
-    /// A link with a higher epoch is here already: this one is late.
+    /// A link with a higher epoch is, or was, here: this one is late.
     Stale,
 }
 
@@ -44,6 +44,9 @@ pub enum Attached {
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     present: BTreeMap<NodeId, Presence>,
+    /// The highest epoch that came, of every node that ever did and is enrolled: a link whose
+    /// attach was answered late must not come back from behind one that has ended since.
+    highest: BTreeMap<NodeId, Epoch>,
     takeovers: BTreeMap<NodeId, VecDeque<Timestamp>>,
 }
 
@@ -62,10 +65,11 @@ impl Registry {
         instance: u64,
         now: Timestamp,
     ) -> Attached {
-        let before = self.present.get(&node).cloned();
-        if before.as_ref().is_some_and(|before| before.epoch >= epoch) {
+        if self.highest.get(&node).is_some_and(|highest| *highest >= epoch) {
             return Attached::Stale;
         }
+        self.highest.insert(node, epoch);
+        let before = self.present.get(&node).cloned();
         if let Some(before) = &before
             && before.instance != instance
             && self.count_takeover(node, now) >= TAKEOVERS_MAX
@@ -89,6 +93,7 @@ impl Registry {
     /// The node was removed: its link, which must be closed.
     pub fn remove(&mut self, node: NodeId) -> Option<LinkId> {
         self.takeovers.remove(&node);
+        self.highest.remove(&node);
         self.present.remove(&node).map(|presence| presence.link)
     }
 
@@ -107,7 +112,8 @@ impl Registry {
         self.present.is_empty()
     }
 
-    /// Entries of all maps, for the counter tests of I9.
+    /// Entries of all maps that follow links, for the counter tests of I9. (The highest epoch of
+    /// an enrolled node is kept until [`Self::remove`].)
     pub fn entries(&self) -> usize {
         self.present.len() + self.takeovers.len()
     }
@@ -134,5 +140,73 @@ impl Registry {
             times.pop_front();
         }
         times.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeId {
+        NodeId::mint(1, &[1; 10])
+    }
+
+    /// Link and epoch by the same number.
+    fn attach(registry: &mut Registry, number: u64, instance: u64, at: u64) -> Attached {
+        registry.attach(node(), LinkId(number), Epoch(number), instance, Timestamp(at))
+    }
+
+    #[test]
+    fn a_stale_farewell_does_not_evict_the_successor() {
+        let mut registry = Registry::new();
+        assert_eq!(attach(&mut registry, 1, 9, 0), Attached::Online { displaced: None });
+        assert_eq!(attach(&mut registry, 2, 9, 0), Attached::Online { displaced: Some(LinkId(1)) });
+        assert!(!registry.detach(node(), LinkId(1)));
+        assert_eq!(registry.get(node()).map(|presence| presence.link), Some(LinkId(2)));
+        assert!(registry.detach(node(), LinkId(2)) && !registry.detach(node(), LinkId(2)));
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_lower_epoch_never_comes_online_even_after_the_higher_one_left() {
+        let mut registry = Registry::new();
+        attach(&mut registry, 5, 9, 0);
+        assert_eq!(attach(&mut registry, 4, 9, 0), Attached::Stale);
+        registry.detach(node(), LinkId(5));
+        assert_eq!(attach(&mut registry, 4, 9, 0), Attached::Stale);
+        assert_eq!(attach(&mut registry, 5, 9, 0), Attached::Stale);
+        assert_eq!(registry.remove(node()), None);
+    }
+
+    #[test]
+    fn the_third_takeover_by_another_process_in_the_window_is_a_clone() {
+        let mut registry = Registry::new();
+        let answers: Vec<Attached> = (1..=4).map(|n| attach(&mut registry, n, n % 2, n * 1_000)).collect();
+        assert_eq!(answers[3], Attached::Cloned { displaced: LinkId(3) });
+        assert!(matches!(answers[2], Attached::Online { .. }) && registry.get(node()).is_none());
+    }
+
+    #[test]
+    fn takeovers_spread_over_time_or_by_one_process_are_no_clone() {
+        let mut registry = Registry::new();
+        for n in 1..=20 {
+            let answer = attach(&mut registry, n, n % 2, n * TAKEOVER_WINDOW_MS / 2);
+            assert!(matches!(answer, Attached::Online { .. }), "{n}");
+        }
+        for n in 21..=40 {
+            assert!(matches!(attach(&mut registry, n, 0, 20 * TAKEOVER_WINDOW_MS), Attached::Online { .. }));
+        }
+    }
+
+    #[test]
+    fn counts_of_takeovers_leave_when_their_window_is_over() {
+        let mut registry = Registry::new();
+        attach(&mut registry, 1, 1, 0);
+        attach(&mut registry, 2, 2, 10);
+        assert_eq!(registry.entries(), 2);
+        let (at, _) = registry.poll_timeout().expect("a window is open");
+        assert_eq!(at, Timestamp(10 + TAKEOVER_WINDOW_MS));
+        registry.handle_timeout(at);
+        assert_eq!((registry.entries(), registry.poll_timeout()), (1, None));
     }
 }

@@ -339,3 +339,160 @@ pub fn decide(run: &Run, command: Command, now: WallTime) -> Result<(Run, Vec<Ev
     }
     Ok((next, events))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(state: RunState) -> Run {
+        Run {
+            id: RunId::mint(1, &[1; 10]),
+            node: NodeId::mint(1, &[2; 10]),
+            spec: RunSpec::default(),
+            state,
+            caller: "token:a".into(),
+            policy_revision: Revision(1),
+            idempotency_key: None,
+            traceparent: None,
+            accepted_at: WallTime(100),
+            started_at: None,
+            ended_at: None,
+            code: None,
+            signal: None,
+            duration_ms: None,
+            output: Positions::default(),
+            cancelled_by: None,
+            diagnostic: None,
+        }
+    }
+
+    fn end(cause: EndCause) -> Command {
+        let output = Positions { stdout: 3, stderr: 1 };
+        Command::End(Ended { cause, code: Some(2), signal: None, duration_ms: 50, output, diagnostic: None })
+    }
+
+    fn commands() -> Vec<Command> {
+        let mut all = vec![
+            Command::Start,
+            Command::Disconnect,
+            Command::Reattach,
+            Command::Cancel { by: "token:b".into() },
+            Command::Lose { diagnostic: "gone".into(), output: Positions::default() },
+        ];
+        all.extend(EndCause::ALL.iter().map(|cause| end(*cause)));
+        all
+    }
+
+    #[test]
+    fn every_command_in_every_state() {
+        use RunState::{Cancelled, Denied, Disconnected, Exited, Failed, Lost, Queued, Running, TimedOut};
+        let after = |state, command| match state {
+            Queued | Running | Disconnected => {
+                decide(&run(state), command, WallTime(200)).ok().map(|(r, _)| r.state)
+            }
+            Exited | Failed | Cancelled | TimedOut | Lost | Denied => None,
+        };
+        for (from, start, away, back) in [
+            (Queued, Running, Disconnected, Queued),
+            (Running, Running, Disconnected, Running),
+            (Disconnected, Running, Disconnected, Queued),
+        ] {
+            let ends = [Exited, Failed, Cancelled, TimedOut, Denied, Lost];
+            let expected: Vec<RunState> = [start, away, back, from, Lost].into_iter().chain(ends).collect();
+            for (command, expected) in commands().into_iter().zip(expected) {
+                assert_eq!(after(from, command.clone()), Some(expected), "{from:?} {command:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_final_state_is_final() {
+        for state in RunState::ALL.iter().filter(|state| state.is_final()) {
+            for command in commands() {
+                let refusal = decide(&run(*state), command, WallTime(200)).expect_err("final");
+                assert_eq!(refusal.code, Code::Conflict, "{state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_command_twice_tells_its_event_once() {
+        for command in commands().into_iter().take(4) {
+            let from = if command == Command::Reattach { RunState::Disconnected } else { RunState::Queued };
+            let (once, first) = decide(&run(from), command.clone(), WallTime(200)).expect("open");
+            let (twice, second) = decide(&once, command.clone(), WallTime(300)).expect("open");
+            assert_eq!((first.len(), second.len()), (1, 0), "{command:?}");
+            assert_eq!(once, twice);
+        }
+    }
+
+    #[test]
+    fn a_run_that_started_comes_back_as_running() {
+        let mut here = run(RunState::Queued);
+        for command in [Command::Start, Command::Disconnect, Command::Reattach] {
+            here = decide(&here, command, WallTime(200)).expect("open").0;
+        }
+        assert_eq!((here.state, here.started_at), (RunState::Running, Some(WallTime(200))));
+    }
+
+    #[test]
+    fn an_end_keeps_the_nodes_figures_and_one_event() {
+        let (ended, events) =
+            decide(&run(RunState::Running), end(EndCause::Exited), WallTime(200)).expect("open");
+        assert_eq!((ended.code, ended.duration_ms, ended.ended_at), (Some(2), Some(50), Some(WallTime(200))));
+        assert_eq!(ended.started_at, Some(WallTime(150)));
+        assert_eq!((events.len(), events[0].kind), (1, EventKind::RunEnded));
+        let never = decide(&run(RunState::Queued), end(EndCause::Denied), WallTime(200)).expect("open").0;
+        assert_eq!(never.started_at, None);
+    }
+
+    #[test]
+    fn a_duration_cannot_move_the_start_before_the_acceptance() {
+        let Command::End(ended) = end(EndCause::Exited) else { return };
+        let endless = Command::End(Ended { duration_ms: u64::MAX, ..ended });
+        let done = decide(&run(RunState::Queued), endless, WallTime(200)).expect("open").0;
+        assert_eq!(done.started_at, Some(WallTime(100)));
+    }
+
+    #[test]
+    fn states_and_causes_are_read_back_from_their_text() {
+        assert!(RunState::ALL.iter().all(|state| RunState::parse(state.as_str()) == Some(*state)));
+        assert!(EndCause::ALL.iter().all(|cause| EndCause::parse(cause.as_str()) == Some(*cause)));
+        assert_eq!((RunState::parse("Exited"), EndCause::parse("")), (None, None));
+        assert!(EndCause::ALL.iter().all(|cause| cause.state().is_final()));
+    }
+
+    fn spec(change: impl FnOnce(&mut RunSpec)) -> Result<(), Code> {
+        let mut spec = RunSpec { argv: vec!["echo".into()], ..RunSpec::default() };
+        change(&mut spec);
+        spec.check().map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn a_command_at_its_bounds_is_taken_and_beyond_refused() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let bytes = |count: usize| "x".repeat(count);
+        let (large, bad) = (Err(Code::TooLarge), Err(Code::InvalidArgument));
+        assert_eq!(spec(|s| s.argv = vec!["a".into(); limits::ARGV_MAX]), Ok(()));
+        assert_eq!(spec(|s| s.argv = vec!["a".into(); limits::ARGV_MAX + 1]), large);
+        assert_eq!(spec(|s| s.argv = vec!["a".into(), bytes(limits::ARGV_BYTES_MAX - 3)]), Ok(()));
+        assert_eq!(spec(|s| s.argv = vec!["a".into(), bytes(limits::ARGV_BYTES_MAX - 2)]), large);
+        assert_eq!(spec(|s| s.env = vec![pair("a", ""); limits::ENV_MAX]), Ok(()));
+        assert_eq!(spec(|s| s.env = vec![pair("a", ""); limits::ENV_MAX + 1]), large);
+        assert_eq!(spec(|s| s.env = vec![pair("a", &bytes(limits::ENV_BYTES_MAX - 3))]), Ok(()));
+        assert_eq!(spec(|s| s.env = vec![pair("a", &bytes(limits::ENV_BYTES_MAX - 2))]), large);
+        assert_eq!(spec(|s| s.cwd = Some(format!("/{}", bytes(limits::PATH_BYTES_MAX - 1)))), Ok(()));
+        assert_eq!(spec(|s| s.cwd = Some(format!("/{}", bytes(limits::PATH_BYTES_MAX)))), large);
+        assert_eq!(spec(|s| s.timeout_ms = Some(limits::RUN_TIMEOUT_MS_MAX)), Ok(()));
+        assert_eq!(spec(|s| s.timeout_ms = Some(limits::RUN_TIMEOUT_MS_MAX + 1)), bad);
+        assert_eq!(spec(|s| s.timeout_ms = Some(0)), bad);
+        assert_eq!(spec(|s| s.argv.clear()), bad);
+        assert_eq!(spec(|s| s.argv = vec![String::new()]), bad);
+        assert_eq!(spec(|s| s.argv.push("a\0b".into())), bad);
+        assert_eq!(spec(|s| s.cwd = Some("tmp".into())), bad);
+        assert_eq!(spec(|s| s.cwd = Some("/a\0".into())), bad);
+        assert_eq!(spec(|s| s.env = vec![pair("", "x")]), bad);
+        assert_eq!(spec(|s| s.env = vec![pair("A=B", "x")]), bad);
+        assert_eq!(spec(|s| s.env = vec![pair("A", "x\0")]), bad);
+    }
+}

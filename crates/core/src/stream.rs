@@ -267,3 +267,114 @@ impl Sender {
         self.granted = self.sent;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stream(stderr: bool) -> Stream {
+        if stderr { Stream::Stderr } else { Stream::Stdout }
+    }
+
+    #[test]
+    fn what_overflows_or_contradicts_is_a_violation() {
+        let kept = Positions { stdout: 10, stderr: 5 };
+        for (of, position, offset, len) in [
+            (Stream::Stdout, u64::MAX, 10, 1),
+            (Stream::Stdout, 15, u64::MAX, 1),
+            (Stream::Stdout, 15, 11, 1),
+            (Stream::Stdout, 15, 9, 1),
+            (Stream::Stderr, 15, 10, 1),
+            (Stream::Stdout, 15, 10, CREDIT_BYTES_START + 1),
+            (Stream::Stdout, 14, 10, 2),
+        ] {
+            let mut receiver = Receiver::new(kept);
+            assert_eq!(
+                receiver.accept(of, position, offset, len),
+                Accepted::Violation,
+                "{position} {offset} {len}"
+            );
+            assert_eq!(receiver.next(), kept);
+        }
+        let mut receiver = Receiver::new(kept);
+        assert_eq!(receiver.accept(Stream::Stdout, 16, 11, 1), Accepted::Gap { from: 15 });
+        assert_eq!(receiver.accept(Stream::Stdout, 15, 10, CREDIT_BYTES_START), Accepted::Take { skip: 0 });
+    }
+
+    #[test]
+    fn the_largest_numbers_overflow_nothing() {
+        let mut receiver = Receiver::new(Positions { stdout: u64::MAX, stderr: u64::MAX });
+        receiver.resume();
+        receiver.synced(u64::MAX);
+        assert_eq!(receiver.written(u64::MAX), None);
+        assert_eq!(receiver.granted(), u64::MAX);
+        let mut fresh = Receiver::new(Positions::default());
+        assert!(fresh.skip_to(Positions { stdout: u64::MAX, stderr: 1 }));
+        assert!(!fresh.skip_to(Positions::default()) && fresh.durable() == 0);
+    }
+
+    #[test]
+    fn a_sender_held_sends_nothing_until_it_is_resumed() {
+        let mut sender = Sender::new();
+        sender.wrote(100);
+        assert_eq!(sender.sendable(40), Some((0, 40)));
+        sender.sent_bytes(40);
+        sender.hold();
+        assert_eq!(sender.sendable(40), None);
+        assert_eq!(sender.resume(10, 60), Ok(()));
+        assert_eq!(sender.sendable(1_000), Some((10, 50)));
+        assert_eq!(sender.credit(60, 30), Some(30));
+        assert_eq!((sender.resume(29, 99), sender.kept()), (Err(30), 70));
+    }
+
+    proptest! {
+        /// Any order of honest pieces, with repeats and gaps, leaves a prefix of the truth.
+        #[test]
+        fn pieces_in_any_order_leave_a_prefix_without_a_gap(
+            lens in prop::collection::vec((1_u64..50, any::<bool>()), 1..30),
+            picks in prop::collection::vec((any::<prop::sample::Index>(), 0_u64..50), 0..120),
+        ) {
+            let mut truth = Vec::new();
+            let mut at = Positions::default();
+            for (len, stderr) in lens {
+                truth.push((at, stream(stderr), len));
+                at.advance(stream(stderr), len);
+            }
+            let mut receiver = Receiver::new(Positions::default());
+            let mut taken = 0;
+            for (pick, cut) in picks {
+                let (from, of, len) = truth[pick.index(truth.len())];
+                let cut = cut.min(len - 1);
+                let (position, offset, len) = (from.total() + cut, from.of(of) + cut, len - cut);
+                match receiver.accept(of, position, offset, len) {
+                    Accepted::Take { skip } => {
+                        prop_assert_eq!(position + skip, taken);
+                        taken = position + len;
+                    }
+                    Accepted::Repeat => prop_assert!(position + len <= taken),
+                    Accepted::Gap { from } => prop_assert!(from == taken && position > taken),
+                    Accepted::Violation => prop_assert!(false, "an honest piece"),
+                }
+                prop_assert_eq!(receiver.next().total(), taken);
+            }
+        }
+
+        /// Whatever comes: nothing panics, nothing beyond the credit is taken, nothing goes back.
+        #[test]
+        fn no_frame_goes_beyond_the_credit_or_back(
+            frames in prop::collection::vec((any::<bool>(), 0_u64..600_000, 0_u64..600_000, 0_u64..300_000, any::<bool>()), 0..60),
+        ) {
+            let mut receiver = Receiver::new(Positions::default());
+            for (stderr, position, offset, len, wild) in frames {
+                let shift = if wild { u64::MAX - 400_000 } else { 0 };
+                let before = receiver.next();
+                receiver.accept(stream(stderr), position.saturating_add(shift), offset, len);
+                prop_assert!(receiver.next().covers(before) && receiver.next().total() <= receiver.granted());
+                let _ = receiver.written(receiver.next().total());
+                receiver.synced(position);
+                prop_assert!(receiver.durable() <= receiver.next().total());
+            }
+        }
+    }
+}

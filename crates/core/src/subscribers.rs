@@ -168,3 +168,77 @@ impl Subscriber {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::WallTime;
+
+    const NOW: Timestamp = Timestamp(0);
+
+    fn event(kind: EventKind, node: u8) -> Arc<Event> {
+        Arc::new(Event::new(kind, WallTime(0)).node(NodeId::mint(1, &[node; 10])))
+    }
+
+    fn drain(all: &mut Subscribers, id: SubscriberId) -> Vec<Item> {
+        std::iter::from_fn(|| all.poll(id, NOW)).collect()
+    }
+
+    #[test]
+    fn each_event_comes_once_however_often_the_filter_names_it() {
+        let mut all = Subscribers::new(Seq(7));
+        let node = NodeId::mint(1, &[1; 10]);
+        let filter = Filter { nodes: vec![node, node], kinds: vec![EventKind::NodeOnline; 2], runs: vec![] };
+        let (id, after) = all.subscribe(filter).expect("room");
+        assert_eq!(after, Seq(7));
+        let (wanted, other) = (event(EventKind::NodeOnline, 1), event(EventKind::NodeOnline, 2));
+        assert_eq!(all.publish(Seq(8), &wanted, NOW), [id]);
+        assert!(all.publish(Seq(9), &other, NOW).is_empty());
+        assert!(all.publish(Seq(10), &event(EventKind::NodeOffline, 1), NOW).is_empty());
+        assert_eq!(drain(&mut all, id), [Item::Event(Seq(8), wanted)]);
+    }
+
+    #[test]
+    fn a_slow_one_reads_what_waits_then_learns_from_where_to_read_the_log() {
+        let mut all = Subscribers::new(Seq(0));
+        let (id, _) = all.subscribe(Filter::default()).expect("room");
+        let max = SUBSCRIBER_QUEUE_MAX as u64;
+        for seq in 1..=max + 5 {
+            all.publish(Seq(seq), &event(EventKind::NodeOnline, 1), NOW);
+        }
+        let items = drain(&mut all, id);
+        assert_eq!(items.len(), SUBSCRIBER_QUEUE_MAX + 1);
+        assert_eq!(items.last(), Some(&Item::Lagged { after: Seq(max) }));
+        let next = event(EventKind::NodeOnline, 1);
+        assert_eq!(all.publish(Seq(max + 6), &next, NOW), [id]);
+        assert_eq!(drain(&mut all, id), [Item::Event(Seq(max + 6), next)]);
+    }
+
+    #[test]
+    fn one_that_does_not_read_is_pruned_and_one_that_reads_stays() {
+        let mut all = Subscribers::new(Seq(0));
+        let [dead, alive, idle] = [0, 1, 2].map(|_| all.subscribe(Filter::default()).expect("room").0);
+        all.publish(Seq(1), &event(EventKind::NodeOnline, 1), NOW);
+        drain(&mut all, alive);
+        drain(&mut all, idle);
+        let (at, _) = all.poll_timeout().expect("one waits");
+        assert_eq!(at, Timestamp(SUBSCRIBER_STALL_MS_MAX));
+        assert!(all.handle_timeout(Timestamp(at.0 - 1)).is_empty());
+        assert_eq!(all.handle_timeout(at), [dead]);
+        assert!(!all.contains(dead) && all.contains(alive) && all.contains(idle));
+        assert_eq!((all.poll(dead, at), all.poll_timeout(), all.len()), (None, None, 2));
+    }
+
+    #[test]
+    fn there_is_a_most_of_them_and_leaving_makes_room() {
+        let mut all = Subscribers::new(Seq(0));
+        let ids: Vec<_> =
+            (0..SUBSCRIBERS_MAX).map(|_| all.subscribe(Filter::default()).expect("room").0).collect();
+        assert_eq!(all.subscribe(Filter::default()).expect_err("full").code, Code::Quota);
+        for id in ids {
+            all.unsubscribe(id);
+            all.unsubscribe(id);
+        }
+        assert!(all.is_empty() && all.subscribe(Filter::default()).is_ok());
+    }
+}

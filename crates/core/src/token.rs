@@ -84,3 +84,39 @@ impl Token {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> Token {
+        Token {
+            id: TokenId::mint(1, &[1; 10]),
+            name: Name::parse("ci").expect("a name"),
+            role: Role::Operator,
+            secret_hash: [0; 32],
+            created_at: WallTime(0),
+            expires_at: Some(WallTime(100)),
+            revoked_at: None,
+        }
+    }
+
+    #[test]
+    fn a_token_ends_at_its_expiry_or_when_revoked() {
+        assert_eq!(token().check(WallTime(99)), Ok(()));
+        assert_eq!(token().check(WallTime(100)).expect_err("expired").code, Code::Unauthenticated);
+        let revoked = Token { revoked_at: Some(WallTime(1)), expires_at: None, ..token() };
+        assert_eq!(revoked.check(WallTime(0)).expect_err("revoked").code, Code::Unauthenticated);
+    }
+
+    #[test]
+    fn a_role_reaches_itself_and_what_is_below() {
+        for (role, reached) in [(Role::Viewer, 1), (Role::Operator, 2), (Role::Admin, 3)] {
+            let token = Token { role, ..token() };
+            let roles = [Role::Viewer, Role::Operator, Role::Admin];
+            assert_eq!(roles.iter().filter(|needed| token.require(**needed).is_ok()).count(), reached);
+            assert_eq!(Role::parse(role.as_str()), Some(role));
+        }
+        assert_eq!(Role::parse("root"), None);
+    }
+}

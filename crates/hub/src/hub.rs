@@ -40,7 +40,7 @@ use crate::{grpc, http, workers};
 const HTTP_DRAIN: Duration = Duration::from_millis(2_500);
 /// How long nodes and workers have to end.
 const WORKERS_DRAIN: Duration = Duration::from_secs(5);
-/// How long what nodes reported has to reach the store.
+/// How long what links left behind has to end, and to be written.
 const MESH_DRAIN: Duration = Duration::from_secs(2);
 /// How long the store has to answer what it accepted.
 const STORE_DRAIN: Duration = Duration::from_secs(10);
@@ -163,14 +163,14 @@ impl Hub {
     /// Stops: HTTP drains, nodes are told, logs are flushed, the store answers what it accepted.
     pub async fn stop(self) {
         let doors = self.doors.stop(HTTP_DRAIN).await;
-        let flushed = self.mesh.flush_last_seen().await;
         let workers = self.workers.stop(WORKERS_DRAIN).await;
+        self.mesh.stop(MESH_DRAIN).await;
         if !doors || !workers {
             tracing::warn!(doors, workers, "not everything ended in time");
         }
-        self.mesh.stop(MESH_DRAIN).await;
-        if let Err(refusal) = flushed {
-            tracing::warn!(code = %refusal.code, "when nodes were last heard could not be written");
+        match tokio::time::timeout(MESH_DRAIN, self.mesh.flush_last_seen()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => tracing::warn!("when nodes were last heard could not be written"),
         }
         if tokio::time::timeout(STORE_DRAIN, self.context.store.close()).await.is_err() {
             tracing::warn!("the store did not close in time");
@@ -286,7 +286,7 @@ fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, Authority, RunLog
         StoreKind::Memory => Arc::new(MemoryStore::new(Some(bus.hook()))),
     };
     let authority = Authority::open_or_create(&config.data_dir)?;
-    let logs = RunLogs::open(&config.data_dir.join("runs"))?;
+    let logs = RunLogs::open(&config.data_dir)?;
     Ok((store, authority, logs))
 }
 
@@ -336,3 +336,6 @@ async fn blocking<T: Send + 'static>(
         Err(Refusal::new(Code::Internal, "Opening the data directory ended unexpectedly."))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,6 @@ pub(crate) async fn live(
 ) -> Result<(), Refusal> {
     let clock = Clock::start();
     let (events, events_in) = mpsc::channel(EVENTS_MAX);
-    let Journal { .. } = &parts.journal;
     let mut wires = Wires::new(parts.journal, events_in, shutdown, parts.identity.hub.clone());
     let mut actor = Actor {
         clock,
@@ -120,7 +119,7 @@ pub(crate) async fn live(
         watch: None,
         backoff: Backoff::new(),
         dial_at: Some(clock.now()),
-        renew_at: clock.now(),
+        renew_at: clock.now().plus_ms(wires::RENEW_RETRY_MS),
         stopping: None,
         on_attached,
     };
@@ -287,6 +286,9 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             self.begin_stop(Err(refusal.clone()), self.clock.now());
             return;
         }
+        if self.stopping.is_some() {
+            return;
+        }
         let wait_ms = self.backoff.next_ms(random(), asked_ms);
         self.dial_at = Some(self.clock.now().plus_ms(wait_ms));
         if was_linked {
@@ -307,7 +309,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
 
     fn steer_reading(&self, run: RunId) {
         let Some(held) = self.held.get(&run) else { return };
-        let may = self.runs.may_read(run);
+        let may = self.runs.may_read(run) && !held.spool.is_crowded();
         held.may_read.send_if_modified(|held| std::mem::replace(held, may) != may);
     }
 }

@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 const KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.crt";
 const AUTHORITY: &str = "authority.crt";
-const IDENTITY: &str = "node.json";
+/// The file that makes a directory enrolled.
+pub(crate) const IDENTITY: &str = "node.json";
 const LOCK: &str = "lock";
 
 /// A data directory that this process alone uses, for as long as this value lives.

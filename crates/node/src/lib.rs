@@ -18,6 +18,6 @@ mod run;
 mod tls;
 
 pub use facts::SANDBOX;
-pub use node::{Attached, NodeConfig, run};
+pub use node::{Attached, NodeConfig, is_enrolled, run};
 pub use run::guard::{GUARD_ARG, run_if_guard};
 pub use tls::HUB_NAME;

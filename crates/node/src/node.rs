@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub path: OsString,
     /// The version to tell the hub.
     pub version: String,
+    /// Another address of the hub than the one at which the node joined: `host:port`.
+    pub hub: Option<String>,
 }
 
 impl NodeConfig {
@@ -44,6 +46,7 @@ impl NodeConfig {
             guard_exe: PathBuf::from("/proc/self/exe"),
             path: std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            hub: None,
         }
     }
 }
@@ -59,6 +62,11 @@ pub struct Attached {
     pub epoch: Epoch,
     /// Level of the sandbox.
     pub sandbox: &'static str,
+}
+
+/// Whether a node has joined a hub from this data directory.
+pub fn is_enrolled(data_dir: &Path) -> bool {
+    data_dir.join(crate::identity::IDENTITY).exists()
 }
 
 /// Lives until `shutdown`, or until the hub says not to come back (that is the `Err`). Calls
@@ -97,7 +105,10 @@ struct Prepared {
 
 fn prepare(config: &NodeConfig) -> Result<Prepared, Refusal> {
     let dir = DataDir::open(&config.data_dir)?;
-    let identity = dir.identity()?.ok_or_else(|| not_joined(&config.data_dir))?;
+    let mut identity = dir.identity()?.ok_or_else(|| not_joined(&config.data_dir))?;
+    if let Some(hub) = &config.hub {
+        identity.hub.clone_from(hub);
+    }
     match std::fs::remove_dir_all(dir.join(SPOOL)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(dir.path(), &error)),
         Ok(()) | Err(_) => {}
@@ -111,7 +122,7 @@ fn prepare(config: &NodeConfig) -> Result<Prepared, Refusal> {
 
 fn not_joined(path: &Path) -> Refusal {
     Refusal::new(Code::BadConfig, format!("The data directory {} has not joined a hub.", path.display()))
-        .hint("Make an invite on the hub with `cortex invite`, and give it to `cortex node start --invite`.")
+        .hint("Make an invite on the hub with `cortex invite`, and join with `cortex join HUB --invite-file FILE`.")
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Refusal {

@@ -4,13 +4,13 @@
 //! of the hub), the event log, the audit log, and a few numbers (generation). Not kept here:
 //! presence, heartbeats, link state, meters — these are observations and live in memory.
 //!
-//! **Promise.** [`Store::write`] answers `Ok` only after the transaction is committed and
+//! **Promise.** [`StoreExt::write`] answers `Ok` only after the transaction is committed and
 //! synced to disk. An `Err` from the closure leaves nothing behind. An `Err` of the store itself
 //! ([`StoreError`]) means that nothing is promised: [`StoreError::Timeout`] may still be
 //! committed later, so a caller repeats it only with an idempotency key.
 //!
 //! **No promise** of fairness between callers, nor that two reads see one state: use one
-//! [`Store::read`] closure for what must agree.
+//! [`StoreExt::read`] closure for what must agree.
 //!
 //! Decisions of `cortex_core` run inside the closures: read, decide, put, all in one
 //! transaction. Writes are executed one after another (serialisable), in the order in which they
@@ -51,8 +51,9 @@ pub enum StoreError {
     #[error("the store is closed")]
     Closed,
     /// The disk or the database said no, or the closure panicked. Nothing of this transaction is
-    /// kept; only if the sync of its commit failed and the machine went down right after may it
-    /// still be found, so that a caller repeats it with an idempotency key.
+    /// kept. One exception: its commit failed and the process ended before the disk took another
+    /// write; then it may be found at the next start, so a caller repeats it with an idempotency
+    /// key.
     #[error("the store failed: {0}")]
     Failed(String),
     /// What is stored cannot be read: damaged, or written by a newer version.

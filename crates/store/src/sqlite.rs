@@ -47,6 +47,8 @@ pub struct SqliteOptions {
     pub read_queue_max: usize,
     /// Threads that read. At least one.
     pub readers: usize,
+    /// Pages of the write-ahead log after which they are brought into the database.
+    pub checkpoint_pages: u32,
     /// Tests: milliseconds by which the writer puts off each commit. Lowering it also shortens a
     /// stall that is under way.
     pub stall_ms: Option<Arc<AtomicU64>>,
@@ -61,6 +63,7 @@ impl Default for SqliteOptions {
             group_max: STORE_GROUP_MAX,
             read_queue_max: STORE_QUEUE_MAX,
             readers: 2,
+            checkpoint_pages: 2_000,
             stall_ms: None,
             commit_fault: None,
         }
@@ -88,7 +91,7 @@ impl SqliteStore {
     /// written by a newer version.
     pub fn open(dir: &Path, options: SqliteOptions, hook: Option<CommitHook>) -> Result<Self, StoreError> {
         let place = Arc::new(Place::take(dir)?);
-        let writing = place.connect_writer()?;
+        let writing = place.connect_writer(&options)?;
         let counters = Arc::new(Counters::default());
         let (writes, write_jobs) = Queue::new(options.queue_max);
         let (reads, read_jobs) = Queue::new(options.read_queue_max);

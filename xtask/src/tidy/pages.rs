@@ -24,8 +24,11 @@ pub(super) fn check(repo: &Repo) -> Result<Vec<Violation>> {
             Err(_) => found.push(missing(entry, &path)),
         }
     }
-    let names = fs::read_dir(repo.root.join(PAGES)).context("list the error pages")?;
-    for name in names {
+    let folder = repo.root.join(PAGES);
+    if !folder.is_dir() {
+        return Ok(found);
+    }
+    for name in fs::read_dir(folder).context("list the error pages")? {
         let name = name?.file_name().to_string_lossy().into_owned();
         found.extend(orphan(&name, &entries));
     }

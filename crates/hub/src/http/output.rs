@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use cortex_core::name::printable;
 use cortex_core::run::Run;
-use cortex_core::stream::{Positions, Stream};
+use cortex_core::stream::Stream;
 use futures::{StreamExt as _, stream};
 use http::{HeaderMap, header};
 use serde::Deserialize;
@@ -76,16 +76,16 @@ fn wanted(args: &OutputArgs) -> Result<Wanted, Failure> {
 struct Reader {
     follower: Follower,
     wanted: Wanted,
-    /// How far both streams have come.
-    at: Positions,
+    /// How far the common order of both streams was read.
+    position: u64,
     /// Where to end without waiting; `None` follows the run to its end.
-    end: Option<Positions>,
+    end: Option<u64>,
 }
 
 impl Reader {
     fn new(follower: Follower, wanted: Wanted, run: &Run, follow: bool) -> Self {
-        let end = (!follow && !run.state.is_final()).then_some(run.output);
-        Self { follower, wanted, at: Positions::default(), end }
+        let end = (!follow && !run.state.is_final()).then_some(run.output.total());
+        Self { follower, position: wanted.position, wanted, end }
     }
 
     fn bytes(self) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send {
@@ -101,16 +101,12 @@ impl Reader {
 
     async fn next(&mut self) -> Option<std::io::Result<Bytes>> {
         loop {
-            if self.end.is_some_and(|end| self.reached(end)) {
+            if self.end.is_some_and(|end| self.position >= end) {
                 return None;
             }
             match self.follower.next().await? {
                 Update::Output { stream, offset, data } => {
-                    let end = offset + data.len() as u64;
-                    match stream {
-                        Stream::Stdout => self.at.stdout = end,
-                        Stream::Stderr => self.at.stderr = end,
-                    }
+                    self.position += data.len() as u64;
                     if let Some((_, data)) = self.wanted.part(stream, offset, &data) {
                         return Some(Ok(data));
                     }
@@ -123,16 +119,6 @@ impl Reader {
                 Update::State(_) => {}
                 Update::Ended(_) => return None,
             }
-        }
-    }
-
-    /// Whether nothing is left before `end`. A stream that was begun behind its end has come there too.
-    fn reached(&self, end: Positions) -> bool {
-        let done = |stream: Stream| self.at.of(stream) >= end.of(stream);
-        let all = end.total() <= self.wanted.position;
-        all || match self.wanted.stream {
-            Some(only) => done(only) || end.of(only) <= self.wanted.offset,
-            None => done(Stream::Stdout) && done(Stream::Stderr),
         }
     }
 }

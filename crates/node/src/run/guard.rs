@@ -32,6 +32,10 @@ const ROUND_MS: (u16, u16) = (2, 200);
 
 /// Turns this process into a guard when it was started as one, and then never returns. Call it
 /// first in `main`, before any thread or runtime.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a guard has no runtime and nothing to drop; main must not go on"
+)]
 pub fn run_if_guard() {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == GUARD_ARG) {
         std::process::exit(guard_main());
@@ -118,7 +122,7 @@ impl Guard {
             command.arg0(name).args(arguments);
         }
         command.env_clear().envs(launch.env.iter().map(|(k, v)| (k, v))).stdin(stdin);
-        unblock_in_child(&mut command);
+        prepare_child(&mut command);
         command.spawn().map(|child| child.id()).map_err(|error| (Step::Exec, errno(error)))
     }
 
@@ -261,14 +265,15 @@ fn default_dispositions() {
     }
 }
 
-/// The guard's blocked signals must not be blocked in the run.
-#[expect(
-    unsafe_code,
-    reason = "the mask is inherited through exec and can only be reset between fork and exec"
-)]
-fn unblock_in_child(command: &mut Command) {
-    // SAFETY: sigprocmask is async-signal-safe, and the closure does nothing else.
+/// The guard's blocked signals must not be blocked in the run, and the run must not go on when the
+/// guard is killed from outside.
+#[expect(unsafe_code, reason = "both are set per process and can only be set between fork and exec")]
+fn prepare_child(command: &mut Command) {
+    // SAFETY: sigprocmask and prctl are async-signal-safe, and the closure does nothing else.
     unsafe {
-        command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+        command.pre_exec(|| {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            Ok(SigSet::empty().thread_set_mask()?)
+        });
     }
 }

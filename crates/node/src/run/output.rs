@@ -104,9 +104,6 @@ impl Output {
             }
             tokio::time::sleep(RETRY).await;
         }
-        while self.spool.is_crowded() && !self.events.is_closed() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
         // The receiver is gone only when the node process ends.
         let _told = self.events.send(Event::Wrote { run: self.run, stream, len }).await;
     }

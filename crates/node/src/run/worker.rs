@@ -217,10 +217,12 @@ fn refused(step: Step, error: &std::io::Error, program: &Path, cwd: &Path, node:
         Step::Exec => ("The program", program),
     };
     let path = printable(&path.to_string_lossy(), 200);
-    let why = match error.kind() {
-        std::io::ErrorKind::NotFound => "was not found".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "may not be used (permission denied)".to_owned(),
-        _ => format!("cannot be used ({error})"),
+    let why = if error.kind() == std::io::ErrorKind::NotFound {
+        "was not found".to_owned()
+    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+        "may not be used (permission denied)".to_owned()
+    } else {
+        format!("cannot be used ({error})")
     };
     format!("{what} `{path}` {why} on {node}.")
 }

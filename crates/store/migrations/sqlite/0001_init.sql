@@ -7,7 +7,7 @@ CREATE TABLE numbers (
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO numbers (name, value) VALUES ('generation', 1), ('events_trimmed', 0);
+INSERT INTO numbers (name, value) VALUES ('generation', 1), ('events_trimmed', 0), ('reopened', 0);
 
 CREATE TABLE nodes (
     id           BLOB PRIMARY KEY NOT NULL,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::SqliteOptions;
 use super::codec::failed;
 use super::migrate;
 use crate::StoreError;
@@ -43,17 +44,21 @@ impl Place {
     }
 
     /// The connection that writes, with its tables up to date.
-    pub(super) fn connect_writer(&self) -> Result<Connection, StoreError> {
+    ///
+    /// `temp_store` keeps what a savepoint needs for its undoing out of files: a large group would
+    /// write pages to a temporary one.
+    pub(super) fn connect_writer(&self, options: &SqliteOptions) -> Result<Connection, StoreError> {
         let mut conn = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA foreign_keys = ON;
              PRAGMA journal_size_limit = 67108864;
-             PRAGMA wal_autocheckpoint = 2000;
-             PRAGMA cache_size = -65536;",
+             PRAGMA cache_size = -65536;
+             PRAGMA temp_store = MEMORY;",
         )
         .map_err(failed)?;
+        conn.pragma_update(None, "wal_autocheckpoint", options.checkpoint_pages).map_err(failed)?;
         migrate::run(&mut conn, migrate::MIGRATIONS)?;
         Ok(conn)
     }

@@ -20,3 +20,74 @@ fn upsert(table: &str, columns: &str) -> String {
         set.join(", ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use cortex_core::id::{NodeId, RunId};
+    use cortex_core::run::RunState;
+    use rusqlite::Connection;
+
+    use super::super::migrate;
+    use super::{audit, events, nodes, runs};
+    use crate::RunFilter;
+
+    fn database() -> Connection {
+        let mut conn = Connection::open_in_memory().expect("SQLite opens in memory");
+        migrate::run(&mut conn, migrate::MIGRATIONS).expect("the tables are made");
+        conn
+    }
+
+    /// How SQLite goes about a query, one step a line.
+    fn plan(conn: &Connection, sql: &str) -> String {
+        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a good query");
+        let mut rows = statement.raw_query();
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next().expect("a plan") {
+            steps.push(row.get::<_, String>("detail").expect("text"));
+        }
+        steps.join("\n")
+    }
+
+    fn assert_looked_up(conn: &Connection, sql: &str) {
+        let plan = plan(conn, sql);
+        assert!(plan.contains("SEARCH"), "{sql}\n{plan}");
+        assert!(!plan.contains("SCAN runs") && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
+    }
+
+    #[test]
+    fn single_rows_are_looked_up() {
+        let conn = database();
+        for sql in [nodes::BY_ID, nodes::BY_NAME, runs::BY_ID, runs::BY_KEY, events::AFTER] {
+            assert_looked_up(&conn, sql);
+        }
+    }
+
+    #[test]
+    fn every_list_of_runs_comes_in_order_out_of_an_index() {
+        let conn = database();
+        let states: [&[RunState]; 3] = [&[], &[RunState::Lost], &[RunState::Queued, RunState::Running]];
+        for node in [None, NodeId::from_slice(&[1; 16])] {
+            for states in states {
+                let filter = RunFilter { node, states: states.to_vec(), before: RunId::from_slice(&[9; 16]) };
+                assert_looked_up(&conn, &runs::list_sql(&filter));
+            }
+        }
+    }
+
+    #[test]
+    fn open_and_ended_runs_are_found_without_reading_the_others() {
+        let conn = database();
+        assert!(plan(&conn, &runs::OPEN).contains("USING INDEX runs_state"), "{}", plan(&conn, &runs::OPEN));
+        assert_looked_up(&conn, &runs::ENDED);
+    }
+
+    #[test]
+    fn audit_rows_of_a_node_or_an_actor_are_looked_up() {
+        let conn = database();
+        for (condition, index) in [("node = ?3", "audit_node"), ("actor = ?3", "audit_actor")] {
+            let sql = audit::list_sql(&[condition], true);
+            let plan = plan(&conn, &sql);
+            assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
+        }
+    }
+}

@@ -13,12 +13,15 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::SqliteOptions;
+use super::codec::{execute, failed};
 use super::connection::Place;
 use super::group::{Committed, Group, Outcome};
 use super::queue::{Jobs, take, take_waiting};
 use super::stats::Counters;
 use super::view::Heads;
 use crate::{CommitHook, LoggedEvent, StoreError, WriteError, WriteFn};
+
+const REOPENED: &str = "UPDATE numbers SET value = value + 1 WHERE name = 'reopened'";
 
 /// A write that waits for the writer.
 pub(super) struct Job {
@@ -145,8 +148,11 @@ impl Writer {
         }
     }
 
+    /// Opens anew and writes something at once. That write takes the place of what the failed
+    /// commit left in the log: without it, the next start could take those pages for committed.
     fn open(&self) -> Result<Desk, StoreError> {
-        let desk = Desk::new(self.place.connect_writer()?)?;
+        let desk = Desk::new(self.place.connect_writer(&self.options)?)?;
+        execute(&desk.conn, REOPENED, []).map_err(failed)?;
         self.counters.reopened();
         Ok(desk)
     }

@@ -26,22 +26,28 @@ pub(in super::super) fn list(
     let after = i64::try_from(filter.after.0).unwrap_or(i64::MAX);
     let count = limit(count);
     let node = filter.node.as_ref().map(Id::key);
-    let mut sql = concat!("SELECT ", columns!(), " FROM audit WHERE seq > ?1").to_owned();
     let mut params: Vec<&dyn ToSql> = vec![&after, &count];
+    let mut conditions = Vec::new();
     if let Some(node) = &node {
         params.push(node);
-        sql.push_str(" AND node = ?3");
+        conditions.push("node = ?3");
     }
     if let Some(actor) = &filter.actor {
         params.push(actor);
-        sql.push_str(&format!(" AND actor = ?{}", params.len()));
+        conditions.push(if node.is_some() { "actor = ?4" } else { "actor = ?3" });
     }
-    sql.push_str(if filter.newest { " ORDER BY seq DESC LIMIT ?2" } else { " ORDER BY seq LIMIT ?2" });
-    let mut rows = many(conn, &sql, params.as_slice(), decode)?;
+    let mut rows = many(conn, &list_sql(&conditions, filter.newest), params.as_slice(), decode)?;
     if filter.newest {
         rows.reverse();
     }
     Ok(rows)
+}
+
+/// After ?1, at most ?2, further conditions from ?3 on.
+pub(super) fn list_sql(conditions: &[&str], newest: bool) -> String {
+    let further: String = conditions.iter().flat_map(|condition| [" AND ", condition]).collect();
+    let order = if newest { " ORDER BY seq DESC LIMIT ?2" } else { " ORDER BY seq LIMIT ?2" };
+    [concat!("SELECT ", columns!(), " FROM audit WHERE seq > ?1"), &further, order].concat()
 }
 
 /// Number and hash of the last row.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use super::super::codec::{Columns, Id, execute, failed, limit, many, one, signed};
 use crate::{LoggedEvent, StoreError};
 
-const AFTER: &str = "SELECT seq, kind, at, node, run, actor, subject, detail FROM events \
+pub(super) const AFTER: &str = "SELECT seq, kind, at, node, run, actor, subject, detail FROM events \
                      WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 /// What was trimmed counts even when nothing is left.
 const SPAN: &str = "SELECT trimmed.value + 1, coalesce((SELECT max(seq) FROM events), trimmed.value) \

@@ -19,8 +19,9 @@ macro_rules! columns {
     };
 }
 
-const BY_ID: &str = concat!("SELECT ", columns!(), " FROM nodes WHERE id = ?1");
-const BY_NAME: &str = concat!("SELECT ", columns!(), " FROM nodes WHERE name = ?1 AND removed_at IS NULL");
+pub(super) const BY_ID: &str = concat!("SELECT ", columns!(), " FROM nodes WHERE id = ?1");
+pub(super) const BY_NAME: &str =
+    concat!("SELECT ", columns!(), " FROM nodes WHERE name = ?1 AND removed_at IS NULL");
 const LIVE: &str = concat!("SELECT ", columns!(), " FROM nodes WHERE removed_at IS NULL ORDER BY name");
 const NEXT_EPOCH: &str = "UPDATE nodes SET epoch = epoch + 1 WHERE id = ?1 RETURNING epoch";
 const OBSERVE: &str = "UPDATE nodes SET last_seen_at = ?2 WHERE id = ?1";

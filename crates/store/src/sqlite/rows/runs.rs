@@ -20,19 +20,19 @@ macro_rules! columns {
     };
 }
 
-const BY_ID: &str = concat!("SELECT ", columns!(), " FROM runs WHERE id = ?1");
-const BY_KEY: &str =
+pub(super) const BY_ID: &str = concat!("SELECT ", columns!(), " FROM runs WHERE id = ?1");
+pub(super) const BY_KEY: &str =
     concat!("SELECT ", columns!(), " FROM runs WHERE caller = ?1 AND node = ?2 AND idempotency_key = ?3");
 const DELETE: &str = "DELETE FROM runs WHERE id = ?1";
 static PUT: LazyLock<String> = LazyLock::new(|| upsert("runs", columns!()));
-static OPEN: LazyLock<String> = LazyLock::new(|| {
+pub(super) static OPEN: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {} FROM runs WHERE state IN ({}) ORDER BY id",
         columns!(),
         quoted(|state| !state.is_final())
     )
 });
-static ENDED: LazyLock<String> = LazyLock::new(|| {
+pub(super) static ENDED: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT id FROM runs WHERE ended_at < ?1 AND +state IN ({}) ORDER BY ended_at, id LIMIT ?2",
         quoted(RunState::is_final)
@@ -68,7 +68,7 @@ pub(in super::super) fn list(
 
 /// Each state of each node is in order in an index: the answer is merged from the wanted ones and
 /// nothing is sorted, however many runs there are.
-fn list_sql(filter: &RunFilter) -> String {
+pub(super) fn list_sql(filter: &RunFilter) -> String {
     let all = filter.states.is_empty();
     let arm =
         |condition: &str| format!(concat!("SELECT ", columns!(), " FROM runs WHERE {}id < ?1"), condition);

@@ -1,0 +1,293 @@
+//! The node's machine of its runs, case by case.
+
+use bytes::Bytes;
+use cortex_core::error::{Code, Refusal};
+use cortex_core::id::{Epoch, Generation, NodeId, Revision, RunId};
+use cortex_core::limits;
+use cortex_core::message::{Envelope, Start, ToHub, ToNode, Welcome};
+use cortex_core::node_runs::{Action, NodeRuns, Record, Signal};
+use cortex_core::policy::Policy;
+use cortex_core::run::{EndCause, Ended, RunSpec};
+use cortex_core::stream::{Positions, Stream};
+use cortex_core::time::{Timestamp, WallTime};
+
+const T0: Timestamp = Timestamp(0);
+
+fn id() -> RunId {
+    RunId::mint(1, &[1; 10])
+}
+
+fn policy() -> Policy {
+    Policy::strict(NodeId::mint(1, &[1; 10]), WallTime(0))
+}
+
+fn start(program: &str) -> ToNode {
+    let spec = RunSpec { argv: vec![program.into()], ..RunSpec::default() };
+    ToNode::Start(Start {
+        run: id(),
+        spec,
+        caller: "a".into(),
+        policy_revision: Revision(1),
+        traceparent: None,
+    })
+}
+
+fn say(runs: &mut NodeRuns, epoch: u64, message: ToNode) {
+    runs.handle(Envelope { epoch: Epoch(epoch), message }, T0, WallTime(0));
+}
+
+fn welcome(runs: &mut NodeRuns, epoch: u64) {
+    let welcome = Welcome { generation: Generation(1), name: "n1".into(), policy: policy() };
+    say(runs, epoch, ToNode::Welcome(welcome));
+}
+
+fn drain(runs: &mut NodeRuns) -> Vec<Action> {
+    std::iter::from_fn(|| runs.poll_action()).collect()
+}
+
+fn ended(cause: EndCause) -> Ended {
+    let output = Positions::default();
+    Ended { cause, code: Some(0), signal: None, duration_ms: 1, output, diagnostic: None }
+}
+
+fn linked(journal: Vec<Record>) -> NodeRuns {
+    let mut runs = NodeRuns::restore(Generation(0), Epoch(0), journal);
+    welcome(&mut runs, 1);
+    drain(&mut runs);
+    runs
+}
+
+fn running() -> NodeRuns {
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, start("echo"));
+    runs.journaled(id());
+    runs.spawned(id(), T0);
+    drain(&mut runs);
+    runs
+}
+
+#[test]
+fn a_process_starts_after_its_journal_row_and_once() {
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, start("echo"));
+    say(&mut runs, 1, start("echo"));
+    assert_eq!(drain(&mut runs), [Action::Journal(Record::Accepted(id()))]);
+    runs.journaled(id());
+    runs.journaled(id());
+    assert!(matches!(drain(&mut runs)[..], [Action::Spawn(_)]));
+    say(&mut runs, 1, start("echo"));
+    assert_eq!(drain(&mut runs), vec![]);
+}
+
+#[test]
+fn a_command_of_an_earlier_life_is_reported_as_unknown_and_not_run_again() {
+    let mut runs = linked(vec![Record::Accepted(id())]);
+    say(&mut runs, 1, start("echo"));
+    assert_eq!(drain(&mut runs), vec![]);
+    assert_eq!(runs.poll_end(), None, "not before the hub has taken it up");
+    say(&mut runs, 1, ToNode::Resume { run: id(), from: 0, granted: 9 });
+    let Some(ToHub::Ended { ended, .. }) = runs.poll_end() else { panic!("an end") };
+    assert_eq!(ended.cause, EndCause::UnknownOutcome);
+}
+
+#[test]
+fn a_settled_command_that_comes_again_is_answered_and_not_run() {
+    let mut runs = linked(vec![Record::Accepted(id()), Record::Settled(id())]);
+    say(&mut runs, 1, start("echo"));
+    assert!(matches!(drain(&mut runs)[..], [Action::Journal(Record::Ended(..))]));
+    assert!(matches!(runs.poll_end(), Some(ToHub::Ended { .. })));
+    say(&mut runs, 1, ToNode::Settled { run: id() });
+    assert_eq!(runs.held(), 0);
+}
+
+#[test]
+fn frames_of_another_epoch_or_before_welcome_do_nothing() {
+    let messages = [
+        start("echo"),
+        ToNode::Cancel { run: id(), grace_ms: 1 },
+        ToNode::Forget { run: id() },
+        ToNode::Settled { run: id() },
+        ToNode::Resume { run: id(), from: 0, granted: u64::MAX },
+        ToNode::Credit { run: id(), granted: u64::MAX, durable: u64::MAX },
+        ToNode::Policy(Policy { revision: Revision(9), ..policy() }),
+        ToNode::Goodbye { refusal: Refusal::new(Code::Internal, "x"), retry_after_ms: None },
+    ];
+    for message in messages {
+        for epoch in [0, 2] {
+            let mut runs = running();
+            say(&mut runs, epoch, message.clone());
+            let actions = drain(&mut runs);
+            let [Action::Send(ToHub::Refused { refusal, .. })] = &actions[..] else { panic!("{actions:?}") };
+            assert_eq!(refusal.code, Code::StaleEpoch);
+        }
+    }
+    let mut early = NodeRuns::restore(Generation(0), Epoch(0), []);
+    say(&mut early, 0, start("echo"));
+    assert!(matches!(drain(&mut early)[..], [Action::Send(ToHub::Refused { .. })]) && early.held() == 0);
+}
+
+#[test]
+fn a_welcome_with_an_old_epoch_or_generation_closes_the_link() {
+    let mut runs = NodeRuns::restore(Generation(2), Epoch(5), []);
+    for (generation, epoch) in [(2, 5), (2, 4), (1, 6)] {
+        let welcome = Welcome { generation: Generation(generation), name: String::new(), policy: policy() };
+        say(&mut runs, epoch, ToNode::Welcome(welcome));
+        assert!(matches!(drain(&mut runs)[..], [Action::Close { .. }]), "{generation} {epoch}");
+    }
+    assert!(!runs.is_linked());
+}
+
+#[test]
+fn output_flows_at_once_up_to_the_first_credit() {
+    let mut runs = running();
+    runs.wrote(id(), Stream::Stdout, limits::CREDIT_BYTES_START + 10);
+    let mut sent = 0;
+    while let Some((run, position, len)) = runs.poll_output() {
+        assert_eq!((run, position), (id(), sent));
+        runs.sent(run, len);
+        sent += len;
+    }
+    assert_eq!(sent, limits::CREDIT_BYTES_START);
+    say(&mut runs, 1, ToNode::Credit { run: id(), granted: sent + 10, durable: 0 });
+    assert_eq!(runs.poll_output(), Some((id(), sent, 10)));
+}
+
+#[test]
+fn an_end_waits_for_all_output_and_on_a_new_link_for_the_hub() {
+    let mut runs = running();
+    runs.wrote(id(), Stream::Stdout, 10);
+    runs.ended(id(), ended(EndCause::Exited));
+    assert_eq!(runs.poll_end(), None);
+    runs.sent(id(), 10);
+    assert!(matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.output.stdout == 10));
+    runs.disconnected();
+    welcome(&mut runs, 2);
+    assert_eq!((runs.poll_output(), runs.poll_end()), (None, None), "the hub may lack what was sent");
+    say(&mut runs, 2, ToNode::Resume { run: id(), from: 4, granted: 100 });
+    assert_eq!((runs.poll_output(), runs.poll_end()), (Some((id(), 4, 6)), None));
+}
+
+#[test]
+fn output_that_was_called_durable_and_is_asked_again_is_marked_lost() {
+    let mut runs = running();
+    runs.wrote(id(), Stream::Stderr, 10);
+    runs.sent(id(), 10);
+    say(&mut runs, 1, ToNode::Credit { run: id(), granted: 100, durable: 8 });
+    assert_eq!(drain(&mut runs), [Action::Trim(id(), 8)]);
+    say(&mut runs, 1, ToNode::Resume { run: id(), from: 3, granted: 100 });
+    let first_kept = Positions { stdout: 0, stderr: 10 };
+    assert_eq!(drain(&mut runs), [Action::Send(ToHub::OutputLost { run: id(), first_kept })]);
+}
+
+#[test]
+fn a_cancel_asks_then_kills_and_may_be_hurried_but_not_put_off() {
+    let mut runs = running();
+    say(&mut runs, 1, ToNode::Cancel { run: id(), grace_ms: 1_000 });
+    assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Term)]);
+    say(&mut runs, 1, ToNode::Cancel { run: id(), grace_ms: 9_000 });
+    assert_eq!(runs.poll_timeout().map(|(at, _)| at), Some(Timestamp(1_000)));
+    say(&mut runs, 1, ToNode::Cancel { run: id(), grace_ms: 10 });
+    runs.handle_timeout(Timestamp(10));
+    assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Kill)]);
+    runs.ended(id(), ended(EndCause::Exited));
+    assert!(
+        matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::Cancelled)
+    );
+}
+
+#[test]
+fn a_cancel_before_the_process_is_there_holds() {
+    let cancel = ToNode::Cancel { run: id(), grace_ms: 1_000 };
+    let mut early = linked(vec![]);
+    say(&mut early, 1, start("echo"));
+    say(&mut early, 1, cancel.clone());
+    early.journaled(id());
+    assert!(!drain(&mut early).iter().any(|action| matches!(action, Action::Spawn(_))));
+    let mut starting = linked(vec![]);
+    say(&mut starting, 1, start("echo"));
+    starting.journaled(id());
+    say(&mut starting, 1, cancel);
+    drain(&mut starting);
+    starting.spawned(id(), T0);
+    assert_eq!(drain(&mut starting)[0], Action::Signal(id(), Signal::Term));
+}
+
+#[test]
+fn a_run_lasts_no_longer_than_it_or_the_policy_says() {
+    for (asked, ends) in [(Some(50), 50), (None, 1_000)] {
+        let mut runs = linked(vec![]);
+        let longest = Policy { revision: Revision(2), timeout_ms_max: 1_000, ..policy() };
+        say(&mut runs, 1, ToNode::Policy(longest));
+        let ToNode::Start(mut command) = start("echo") else { return };
+        command.spec.timeout_ms = asked;
+        say(&mut runs, 1, ToNode::Start(command));
+        runs.journaled(id());
+        runs.spawned(id(), T0);
+        drain(&mut runs);
+        assert_eq!(runs.poll_timeout().map(|(at, _)| at), Some(Timestamp(ends)));
+        runs.handle_timeout(Timestamp(ends));
+        assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Term)]);
+    }
+}
+
+#[test]
+fn what_the_policy_does_not_allow_is_denied_and_never_spawned() {
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, start("sh"));
+    assert!(!drain(&mut runs).iter().any(|action| matches!(action, Action::Spawn(_))));
+    assert!(matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::Denied));
+}
+
+#[test]
+fn an_older_policy_does_not_replace_the_one_held() {
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(5), ..policy() }));
+    drain(&mut runs);
+    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(4), ..policy() }));
+    assert!(matches!(drain(&mut runs)[..], [Action::Send(ToHub::Refused { run: None, .. })]));
+    assert_eq!(runs.policy().map(|held| held.revision), Some(Revision(5)));
+}
+
+#[test]
+fn input_before_the_process_waits_and_input_out_of_order_is_refused() {
+    let input = |offset, text: &'static str| ToNode::Input {
+        run: id(),
+        offset,
+        data: Bytes::from_static(text.as_bytes()),
+        eof: false,
+    };
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, start("echo"));
+    say(&mut runs, 1, input(0, "ab"));
+    runs.journaled(id());
+    drain(&mut runs);
+    runs.spawned(id(), T0);
+    let given = |data: &'static str| Action::Input { run: id(), data: data.into(), eof: false };
+    assert_eq!(drain(&mut runs)[0], given("ab"));
+    say(&mut runs, 1, input(1, "bc"));
+    say(&mut runs, 1, input(9, "x"));
+    let actions = drain(&mut runs);
+    assert_eq!(actions[0], given("c"));
+    assert!(matches!(&actions[1..], [Action::Send(ToHub::Refused { .. })]));
+}
+
+#[test]
+fn a_forgotten_run_is_killed_and_leaves_nothing_but_its_id() {
+    let mut runs = running();
+    say(&mut runs, 1, ToNode::Forget { run: id() });
+    assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Kill)]);
+    runs.ended(id(), ended(EndCause::Exited));
+    assert_eq!(drain(&mut runs), [Action::Journal(Record::Settled(id())), Action::Drop(id())]);
+    assert_eq!((runs.held(), runs.poll_end()), (0, None));
+}
+
+#[test]
+fn a_forgotten_run_that_is_wanted_again_tells_its_end() {
+    let mut runs = running();
+    say(&mut runs, 1, ToNode::Forget { run: id() });
+    say(&mut runs, 1, start("echo"));
+    runs.ended(id(), ended(EndCause::Exited));
+    assert!(
+        matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::Cancelled)
+    );
+}

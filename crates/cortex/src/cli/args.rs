@@ -1,0 +1,100 @@
+//! Small parsers that several commands share.
+
+use std::collections::BTreeMap;
+
+use cortex_core::name::{Selector, check_label};
+
+use crate::duration;
+use crate::error::{Failure, Result};
+
+/// `--ttl`, `--timeout`, `--for`: milliseconds.
+pub(crate) fn span_ms(text: &str) -> std::result::Result<u64, String> {
+    duration::parse(text).map(duration::ms)
+}
+
+/// `K=V`, with anything in V.
+pub(crate) fn variable(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// `K=V` as a label.
+pub(crate) fn label(text: &str) -> std::result::Result<(String, String), String> {
+    let (key, value) = variable(text)?;
+    check_label(&key, &value).map_err(|refusal| refusal.message)?;
+    Ok((key, value))
+}
+
+/// A selector, checked here so that a mistake is found before anything is sent.
+pub(crate) fn selector(text: &str) -> std::result::Result<String, String> {
+    Selector::parse(text).map_err(|refusal| refusal.message)?;
+    Ok(text.to_owned())
+}
+
+/// `NODE[,NODE]`, without doubles, in the order given.
+pub(crate) fn nodes(text: &str) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    if names.is_empty() {
+        return Err(Failure::usage(
+            "No node is named.",
+            "Name one, such as `build-2`, or several: `build-1,build-2`.",
+        ));
+    }
+    Ok(names)
+}
+
+/// Labels on one line.
+pub(crate) fn show_labels(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// How long ago an RFC 3339 moment was, for people; `-` when there is none.
+pub(crate) fn age(moment: Option<&str>) -> String {
+    let Some(then) = moment.and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
+        return "-".to_owned();
+    };
+    let milliseconds = jiff::Timestamp::now().as_millisecond().saturating_sub(then.as_millisecond());
+    let milliseconds = u64::try_from(milliseconds).unwrap_or(0);
+    if milliseconds < 1000 {
+        "now".to_owned()
+    } else {
+        format!("{} ago", duration::show(milliseconds / 1000 * 1000))
+    }
+}
+
+/// A command line for people to read: arguments with anything unusual in quotes.
+pub(crate) fn show_argv(argv: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    let shown = argv.iter().map(|argument| {
+        if !argument.is_empty() && argument.chars().all(plain) {
+            argument.clone()
+        } else {
+            format!("'{}'", cortex_core::name::printable(argument, 200).replace('\'', "'\\''"))
+        }
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_named_twice_is_one_node() {
+        assert_eq!(nodes("a, b,a,").expect("names"), ["a", "b"]);
+        assert_eq!(nodes(" , ").expect_err("no name").exit(), 2);
+    }
+
+    #[test]
+    fn a_command_is_shown_so_that_its_arguments_can_be_told_apart() {
+        let argv = ["echo", "a b", "", "it's"].map(str::to_owned);
+        assert_eq!(show_argv(&argv), "echo 'a b' '' 'it'\\''s'");
+    }
+}

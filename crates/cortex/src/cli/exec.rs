@@ -1,0 +1,337 @@
+//! `cortex exec`: a command on one or many nodes, with its output and exit code here.
+
+mod input;
+
+use cortex_core::{Code, Refusal};
+use cortex_wire::http::{RunEvent, RunRequest, RunsAccepted};
+use http::Method;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::interrupt::Interrupt;
+use super::watch::{Outcome, Show, TRANSPORT, Watch, follow_all, transport_or};
+use super::{Context, args, ask};
+use crate::client::{Call, Client, Lines, NDJSON, was_sent};
+use crate::error::{Failure, Result};
+
+/// Wait before the command is sent again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Run a command on nodes; output and exit code are the remote ones.
+///
+/// With one node the exit code is that of the remote program (128 + N when signal N ended it).
+/// With several it is 0 when all ended with 0, and 1 otherwise. 5 is denied by policy, 7 node
+/// offline, 124 timeout, 255 a lost run or a hub that cannot be reached.
+#[derive(clap::Args, Debug)]
+#[command(
+    before_help = "Examples:\n  cortex exec build-2 -- cargo test\n  cortex exec -l role=ci --parallel 4 --timeout 10m -- git fetch\n  tar c src | cortex exec build-2 -i -- tar xv"
+)]
+pub(crate) struct Exec {
+    /// Names or ids of nodes, with commas between them.
+    #[arg(value_name = "NODE[,NODE]", required_unless_present = "selector", conflicts_with = "selector")]
+    nodes: Option<String>,
+    /// All online nodes with these labels, such as role=ci,os=linux.
+    #[arg(short = 'l', long, value_name = "SEL", value_parser = args::selector)]
+    selector: Option<String>,
+    /// End the run after that time, such as 90s, 10m or 1h.
+    #[arg(long, value_name = "SPAN", value_parser = args::span_ms)]
+    timeout: Option<u64>,
+    /// Print the run's id and leave it running.
+    #[arg(long)]
+    detach: bool,
+    /// How many nodes run it at once; all when missing.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    parallel: Option<u32>,
+    /// Working directory on the node, an absolute path.
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+    /// Set a variable for the command; may be repeated.
+    #[arg(long = "env", value_name = "K=V", value_parser = args::variable)]
+    env: Vec<(String, String)>,
+    /// Send standard input to the command (one node only).
+    #[arg(short = 'i', long = "stdin", conflicts_with_all = ["detach", "selector"])]
+    stdin: bool,
+    /// The program and its arguments, after `--`. No shell sees them.
+    #[arg(last = true, required = true, value_name = "ARGV")]
+    argv: Vec<String>,
+}
+
+impl Exec {
+    pub(crate) async fn run(self, context: &Context) -> Result {
+        let mut client = context.client().map_err(as_transport)?;
+        let nodes = self.nodes.as_deref().map(args::nodes).transpose()?.unwrap_or_default();
+        if self.stdin && nodes.len() != 1 {
+            return Err(Failure::usage(
+                "Standard input can go to one node only.",
+                "Name one node with `-i`.",
+            ));
+        }
+        let several = nodes.len() != 1;
+        let ways =
+            Ways { node: nodes.first().cloned().unwrap_or_default(), argv: self.argv.clone(), several };
+        let request = self.request(nodes);
+        let result = if self.detach {
+            detached(&mut client, context, &request).await
+        } else {
+            attached(&mut client, context, &request, several).await
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                Err(ways.add(ask::with_nearest(as_transport(failure), &client, &ways.node).await))
+            }
+        }
+    }
+
+    fn request(&self, nodes: Vec<String>) -> RunRequest {
+        RunRequest {
+            nodes,
+            selector: self.selector.clone(),
+            argv: self.argv.clone(),
+            cwd: self.cwd.clone(),
+            env: self.env.iter().cloned().collect(),
+            timeout_ms: self.timeout,
+            stdin: self.stdin,
+            parallel: self.parallel.and_then(|n| usize::try_from(n).ok()),
+        }
+    }
+}
+
+/// What a refusal of a command can be answered with.
+struct Ways {
+    node: String,
+    argv: Vec<String>,
+    several: bool,
+}
+
+impl Ways {
+    fn add(&self, failure: Failure) -> Failure {
+        if failure.code() != Some(Code::PolicyDenied) || self.several {
+            return failure;
+        }
+        let program = self.argv.first().map(String::as_str).unwrap_or_default();
+        let shown = args::show_argv(&[program.to_owned()]);
+        failure.way("allow it", format!("cortex policy allow {} {shown} --for 1h", self.node)).way(
+            "a profile",
+            format!("cortex policy set {} dev          (shows the difference first)", self.node),
+        )
+    }
+}
+
+/// For `exec` a hub that cannot be reached is the transport: 255.
+fn as_transport(failure: Failure) -> Failure {
+    match failure.code() {
+        Some(code) if transport_or(code) == TRANSPORT => failure.with_exit(TRANSPORT),
+        Some(_) | None => failure,
+    }
+}
+
+/// A key by which the hub knows a repeated request.
+fn idempotency_key() -> Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|error| Refusal::new(Code::Internal, format!("No random numbers: {error}.")))?;
+    Ok(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
+}
+
+fn call(request: &RunRequest, key: &str) -> Result<Call> {
+    Ok(Call::json(request)?.header("idempotency-key", key))
+}
+
+async fn detached(client: &mut Client, context: &Context, request: &RunRequest) -> Result {
+    let accepted: RunsAccepted =
+        client.call(Method::POST, "/runs", call(request, &idempotency_key()?)?).await?;
+    let output = context.output;
+    for run in &accepted.runs {
+        if output.json {
+            output.json(&RunEvent::Accepted { run_id: run.id.clone(), node: run.node.clone() })?;
+        } else {
+            output.line(&run.id)?;
+            output.say(&format!("{} runs it. Look: cortex run logs -f {}", run.node, run.id));
+        }
+    }
+    let single = accepted.runs.is_empty() && accepted.refused.len() == 1;
+    if let Some(refused) = accepted.refused.first().filter(|_| single) {
+        return Err(refused.error.clone().into());
+    }
+    for refused in &accepted.refused {
+        if output.json {
+            let (node, error) = (refused.node.clone(), refused.error.clone());
+            output.json(&RunEvent::Refused { node, error })?;
+        } else {
+            output.say(&format!("{}: {} {}", refused.node, refused.error.message, refused.error.hint));
+        }
+    }
+    if accepted.refused.is_empty() { Ok(()) } else { Err(Failure::Exit(1)) }
+}
+
+async fn attached(client: &mut Client, context: &Context, request: &RunRequest, several: bool) -> Result {
+    let mut interrupt = Interrupt::new()?;
+    let mut watch = Watch::new(Show::new(context.output, several, None), !several);
+    let key = idempotency_key()?;
+    let lines = tokio::select! {
+        lines = ask_for_lines(client, context, request, &key) => lines?,
+        status = interrupt.wait() => {
+            context.output.say("Left before the hub had answered; look with `cortex run ls`.");
+            return Err(Failure::Exit(status));
+        }
+    };
+    let stdin = request.stdin.then(std::io::stdin);
+    let left = tokio::select! {
+        ended = to_the_end(client, context, lines, &mut watch, stdin) => ended.map(|()| None)?,
+        status = interrupt.wait() => Some(status),
+    };
+    if let Some(status) = left {
+        detach(context, &watch);
+        return Err(Failure::Exit(status));
+    }
+    unheard(&mut watch, &request.nodes);
+    conclude(context, &watch, several)
+}
+
+/// Sends the command. When the answer is lost on the way, it is sent again: by its key the hub
+/// knows it as the same one.
+async fn ask_for_lines(
+    client: &mut Client,
+    context: &Context,
+    request: &RunRequest,
+    key: &str,
+) -> Result<Lines> {
+    let until = Instant::now() + client.target().reconnect_max;
+    let mut sent = false;
+    loop {
+        let call = call(request, key)?.accept(NDJSON);
+        let failure = match client.lines(Method::POST, "/runs", call).await {
+            Ok(lines) => return Ok(lines),
+            Err(failure) => failure,
+        };
+        if !sent && was_sent(&failure) {
+            context.output.say("The connection to the hub broke before its answer. Asking again …");
+            sent = true;
+        }
+        if !sent || !failure.is_transport() || Instant::now() > until {
+            return Err(failure);
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// Reads the stream; when it breaks, goes on with each run's kept output.
+async fn to_the_end(
+    client: &Client,
+    context: &Context,
+    mut lines: Lines,
+    watch: &mut Watch,
+    mut stdin: Option<std::io::Stdin>,
+) -> Result {
+    let mut sending = None;
+    let broke = loop {
+        match lines.json::<RunEvent>().await {
+            Ok(Some(event)) => {
+                if let (RunEvent::Accepted { run_id, .. }, Some(source)) = (&event, stdin.take()) {
+                    sending = Some(input::send(client.another(), run_id.clone(), source));
+                }
+                single_refusal(&event, watch)?;
+                watch.take(event)?;
+            }
+            Ok(None) => break None,
+            Err(failure) if failure.is_transport() => break Some(failure),
+            Err(failure) => return Err(failure),
+        }
+    };
+    if !watch.open().is_empty() {
+        context.output.say("The connection to the hub broke; the runs go on. Connecting again …");
+        follow_all(client, watch).await?;
+        context.output.say("Connected again; nothing of the output was lost or doubled.");
+    } else if watch.is_empty() {
+        return Err(broke.unwrap_or_else(nothing_said).way("look", "cortex run ls".to_owned()));
+    }
+    if let Some(sending) = sending {
+        sending.abort();
+    }
+    Ok(())
+}
+
+/// The refusal of the only node is that of the command.
+fn single_refusal(event: &RunEvent, watch: &Watch) -> Result {
+    match event {
+        RunEvent::Refused { error, .. } if watch.is_single() => Err(error.clone().into()),
+        RunEvent::Refused { .. }
+        | RunEvent::Accepted { .. }
+        | RunEvent::Output { .. }
+        | RunEvent::Lost { .. }
+        | RunEvent::State { .. }
+        | RunEvent::Exit { .. } => Ok(()),
+    }
+}
+
+fn nothing_said() -> Failure {
+    Refusal::new(Code::UnknownOutcome, "The hub ended the stream before it had accepted the command.").into()
+}
+
+fn detach(context: &Context, watch: &Watch) {
+    let open = watch.open();
+    let output = context.output;
+    if open.is_empty() {
+        return output.say("Left.");
+    }
+    output.say("Detached; the command goes on.");
+    for (run_id, node, _) in open {
+        output.say(&format!("  {node}: look again with `cortex run logs -f {run_id}`, end it with `cortex run cancel {run_id}`"));
+    }
+}
+
+/// Nodes that were named and of which nothing was heard before the stream broke.
+fn unheard(watch: &mut Watch, named: &[String]) {
+    if watch.count() >= named.len() {
+        return;
+    }
+    for node in named {
+        if !watch.knows(node) {
+            let refusal =
+                Refusal::new(Code::HubUnreachable, "The connection broke before it was started there.");
+            watch.refused(node, cortex_wire::error::Problem::new(&refusal, ""));
+        }
+    }
+}
+
+fn conclude(context: &Context, watch: &Watch, several: bool) -> Result {
+    let outcomes = watch.outcomes();
+    if !several {
+        let status = outcomes.first().map_or(TRANSPORT, |outcome| outcome.status);
+        return if status == 0 { Ok(()) } else { Err(Failure::Exit(status)) };
+    }
+    if !context.output.json {
+        context.output.say(&summary(outcomes));
+    }
+    if outcomes.iter().all(|outcome| outcome.status == 0) { Ok(()) } else { Err(Failure::Exit(1)) }
+}
+
+/// `3 ok, 1 failed (build-2: exit 101)`.
+fn summary(outcomes: &[Outcome]) -> String {
+    let failed: Vec<String> = outcomes
+        .iter()
+        .filter(|outcome| outcome.status != 0)
+        .map(|outcome| format!("{}: {}", outcome.node, outcome.text))
+        .collect();
+    let good = outcomes.len() - failed.len();
+    if failed.is_empty() {
+        return format!("{good} ok");
+    }
+    format!("{good} ok, {} failed ({})", failed.len(), failed.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(node: &str, status: u8) -> Outcome {
+        Outcome { node: node.to_owned(), status, text: format!("exit {status}"), problem: None }
+    }
+
+    #[test]
+    fn the_summary_names_those_that_failed() {
+        let outcomes = [outcome("a", 0), outcome("build-2", 101), outcome("c", 0), outcome("d", 0)];
+        assert_eq!(summary(&outcomes), "3 ok, 1 failed (build-2: exit 101)");
+        assert_eq!(summary(&outcomes[2..]), "2 ok");
+    }
+}

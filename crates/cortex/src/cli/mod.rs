@@ -1,0 +1,269 @@
+//! The command line: one file per command, which holds its arguments, its call and its output.
+//! Doc comments on arguments are the help texts.
+
+mod args;
+mod ask;
+mod audit;
+mod completions;
+mod config;
+mod exec;
+mod hub;
+mod interrupt;
+mod invite;
+mod join;
+mod node;
+mod node_start;
+mod policy;
+mod run;
+mod status;
+mod token;
+mod up;
+mod version;
+mod watch;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use cortex_core::{Code, Refusal};
+
+use crate::client::{Client, Target};
+use crate::config::{Config, Flag};
+use crate::error::{Failure, Result};
+use crate::logging::{self, Voice};
+use crate::output::Output;
+
+/// Hands on every machine you have, from one self-hosted place.
+#[derive(Parser, Debug)]
+#[command(
+    name = "cortex",
+    version,
+    max_term_width = 110,
+    before_help = "Example:\n  cortex up                          # a hub and a node on this machine, to try things out\n  cortex exec build-2 -- cargo test  # exit code and output are the remote ones",
+    after_help = "Results go to standard output, talk to standard error. Every command takes --json.\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 authentication, 5 denied by policy, 7 node offline,\n8 conflict, 64 configuration, 124 timeout; `exec` passes the remote code, 255 is the transport."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+/// What every command takes.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct Global {
+    /// Print results as JSON; a refusal is the error object.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Read this configuration file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the hub [CORTEX_HUB; default http://127.0.0.1:7440].
+    #[arg(long = "hub-url", global = true, value_name = "URL")]
+    hub_url: Option<String>,
+    /// File that holds the API token [CORTEX_TOKEN_FILE].
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Up(up::Up),
+    Hub(hub::Hub),
+    Node(node::Node),
+    Join(join::Join),
+    Invite(invite::Invite),
+    Exec(exec::Exec),
+    Run(run::Run),
+    Policy(policy::Policy),
+    Token(token::Token),
+    Audit(audit::Audit),
+    Status(status::Status),
+    Config(config::ConfigCommand),
+    Completions(completions::Completions),
+    Version(version::Version),
+}
+
+/// What a command may use.
+pub(crate) struct Context {
+    /// What was given before and after the command.
+    global: Global,
+    /// How to speak.
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// The configuration with the flags of a command on top.
+    pub(crate) fn config(&self, mut flags: Vec<Flag>) -> Result<Config> {
+        flags.push(("client.hub", "--hub-url", self.global.hub_url.clone()));
+        flags.push(("client.token_file", "--token-file", self.global.token_file.clone()));
+        Ok(Config::load(self.global.config.as_deref(), flags)?)
+    }
+
+    /// A client for the configured hub.
+    pub(crate) fn client(&self) -> Result<Client> {
+        Ok(Client::new(Target::new(&self.config(Vec::new())?, self.output)?))
+    }
+}
+
+/// Reads the command line. Secrets in it are refused before anything can repeat them.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> (Output, Result<Cli>) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let ours = arguments.iter().take_while(|argument| *argument != "--");
+    let output = Output::new(ours.clone().any(|argument| argument == "--json"));
+    if let Err(failure) = no_secrets(ours) {
+        return (output, Err(failure));
+    }
+    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m));
+    (output, parsed.map_err(|error| usage(&error, output)))
+}
+
+/// Runs the command on a runtime that fits it: one thread for a question to the hub, all
+/// processors for the hub and for nodes.
+pub(crate) fn run(cli: Cli, output: Output) -> Result {
+    let serves = match &cli.command {
+        Command::Up(_) | Command::Hub(_) | Command::Join(_) => true,
+        Command::Node(node) => node.serves(),
+        Command::Invite(_)
+        | Command::Exec(_)
+        | Command::Run(_)
+        | Command::Policy(_)
+        | Command::Token(_)
+        | Command::Audit(_)
+        | Command::Status(_)
+        | Command::Config(_)
+        | Command::Completions(_)
+        | Command::Version(_) => false,
+    };
+    let mut builder = if serves {
+        // Only these speak TLS; a client saves the time.
+        crate::serve::install_crypto();
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    logging::start(if serves { Voice::Server } else { Voice::Client });
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Refusal::new(Code::Internal, format!("The runtime cannot start: {error}.")))?;
+    let context = Context { global: cli.global, output };
+    let result = runtime.block_on(dispatch(cli.command, &context));
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result {
+    match command {
+        Command::Up(up) => up.run(context).await,
+        Command::Hub(hub) => hub.run(context).await,
+        Command::Node(node) => node.run(context).await,
+        Command::Join(join) => join.run(context).await,
+        Command::Invite(invite) => invite.run(context).await,
+        Command::Exec(exec) => exec.run(context).await,
+        Command::Run(run) => run.run(context).await,
+        Command::Policy(policy) => policy.run(context).await,
+        Command::Token(token) => token.run(context).await,
+        Command::Audit(audit) => audit.run(context).await,
+        Command::Status(status) => status.run(context).await,
+        Command::Config(config) => config.run(context),
+        Command::Completions(completions) => completions.run(context),
+        Command::Version(version) => version.run(context),
+    }
+}
+
+/// Arguments can be seen by everybody on the machine: a secret there is refused (ABUSE 88), and
+/// never repeated in the answer.
+fn no_secrets<'a>(arguments: impl Iterator<Item = &'a OsString>) -> Result {
+    for argument in arguments.skip(1) {
+        let text = argument.to_string_lossy();
+        if text == "--token" || text.starts_with("--token=") {
+            return Err(Failure::usage(
+                "A token is not taken as an argument: everybody on this machine could see it.",
+                "Put it into a file of mode 0600 and point CORTEX_TOKEN_FILE or --token-file at it.",
+            ));
+        }
+        if text.contains("CXI1.") {
+            return Err(Failure::usage(
+                "An invite is not taken as an argument: everybody on this machine could see it.",
+                "Put it into a file and give `--invite-file FILE`, or `--invite-file -` for standard input; make a new one with `cortex invite`, since this one was shown.",
+            ));
+        }
+        if text.contains("cxt_") {
+            return Err(Failure::usage(
+                "An argument looks like an API token: everybody on this machine could see it.",
+                "Put it into a file of mode 0600, point CORTEX_TOKEN_FILE at it, and revoke the one that was shown with `cortex token revoke`.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Help and version are results; everything else is wrong use.
+fn usage(error: &clap::Error, output: Output) -> Failure {
+    if !error.use_stderr() {
+        let text = error.render();
+        let shown = if output.colour { text.ansi().to_string() } else { text.to_string() };
+        return output.bytes(shown.as_bytes()).err().unwrap_or(Failure::Exit(0));
+    }
+    let text = error.render().to_string();
+    let (message, rest) = text.trim().split_once("\n\n").unwrap_or((text.trim(), ""));
+    let message = message.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let rest = rest.trim();
+    let hint = if rest.is_empty() { "Run `cortex --help`.".to_owned() } else { one_line(rest) };
+    Failure::usage(message, hint)
+}
+
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let joined = lines.collect::<Vec<_>>().join(" · ");
+    joined.replace("For more information, try '--help'.", "Run it with `--help` for examples.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        let path = format!("{path} {}", command.get_name());
+        let example = command.get_before_help().map(ToString::to_string).unwrap_or_default();
+        found.push((path.trim().to_owned(), example));
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            leaves(below, &path, found);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_opens_with_an_example_of_itself() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        assert!(found.len() > 25, "the commands of UX.md are there");
+        for (path, example) in found {
+            assert!(example.starts_with("Example"), "`{path}` has no example");
+            assert!(example.contains(&path), "the example of `{path}` shows something else: {example}");
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_secret_in_an_argument_is_refused_and_never_repeated() {
+        for argument in ["--token", "--token=abc", "CXI1.aa.bb.cc", "--invite-file=CXI1.aa", "cxt_canary"] {
+            let (_, parsed) = parse(["cortex", "status", argument].map(OsString::from));
+            let failure = parsed.expect_err("a secret");
+            assert_eq!(failure.exit(), 2, "{argument}");
+            let shown = format!("{failure:?}");
+            assert!(!shown.contains("CXI1.aa") && !shown.contains("cxt_canary") && !shown.contains("abc"));
+        }
+    }
+
+    #[test]
+    fn what_follows_the_dashes_belongs_to_the_remote_program() {
+        let (output, parsed) =
+            parse(["cortex", "exec", "a", "--", "x", "--token", "t", "--json"].map(OsString::from));
+        assert!(parsed.is_ok() && !output.json);
+    }
+}

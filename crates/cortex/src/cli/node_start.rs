@@ -1,0 +1,50 @@
+//! `cortex node start`: runs an enrolled node in the foreground. `join` ends here too.
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::interrupt::Interrupt;
+use crate::config::Config;
+use crate::error::{Failure, Result};
+use crate::output::Output;
+use crate::serve::node::{self, Attached};
+
+/// Runs until a signal, or until the hub refuses the node for good.
+pub(crate) async fn run(context: &Context, config: &Config) -> Result {
+    let mut interrupt = Interrupt::new()?;
+    let shutdown = CancellationToken::new();
+    let output = context.output;
+    let data_dir = config.path("node.data_dir");
+    let path = config.get("node.path").map(|value| value.text.clone());
+    let attached = move |attached: Attached| announce(output, &attached);
+    let node = node::run(&data_dir, path, None, shutdown.clone(), attached);
+    tokio::pin!(node);
+    tokio::select! {
+        result = &mut node => return Ok(result?),
+        _ = interrupt.wait() => context.output.say("Stopping; once more leaves at once."),
+    }
+    shutdown.cancel();
+    tokio::select! {
+        result = &mut node => Ok(result?),
+        status = interrupt.wait() => Err(Failure::Exit(status)),
+    }
+}
+
+/// Each link is told; a reader that has gone away is no reason to stop a node.
+fn announce(output: Output, attached: &Attached) {
+    let told = if output.json {
+        output.json(&json!({
+            "attached": true, "node": attached.node, "node_id": attached.node_id.to_string(),
+            "epoch": attached.epoch.0, "sandbox": attached.sandbox,
+        }))
+    } else {
+        output.line(&format!(
+            "{} is attached (sandbox {}, link {}). Ctrl-C stops it.",
+            attached.node, attached.sandbox, attached.epoch
+        ))
+    };
+    if let Err(failure) = told {
+        tracing::debug!(?failure, "nobody reads the announcement");
+    }
+}

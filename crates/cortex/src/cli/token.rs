@@ -1,0 +1,119 @@
+//! `cortex token create|ls|revoke`.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use cortex_core::Code;
+use cortex_wire::http::{TokenCreated, TokenRequest, TokenView};
+use http::Method;
+use serde_json::json;
+
+use super::{Context, args};
+use crate::client::{Call, encode};
+use crate::error::{Failure, Result};
+
+/// Make, list and revoke API tokens.
+#[derive(clap::Args, Debug)]
+#[command(before_help = "Example:\n  cortex token create ci --role operator --out ci.token")]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// Make a token. Its secret is shown this once.
+    #[command(before_help = "Example:\n  cortex token create ci --role operator --ttl 30d --out ci.token")]
+    Create {
+        /// Its name.
+        name: String,
+        /// What it may do.
+        #[arg(long, default_value = "operator", value_parser = ["viewer", "operator", "admin"])]
+        role: String,
+        /// How long it lives, such as 12h or 30d; without end when missing.
+        #[arg(long, value_parser = args::span_ms, value_name = "SPAN")]
+        ttl: Option<u64>,
+        /// Write the secret to a new file of mode 0600 instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List the tokens, without their secrets.
+    #[command(before_help = "Example:\n  cortex token ls")]
+    Ls,
+    /// End a token at once.
+    #[command(before_help = "Example:\n  cortex token revoke 0198a1c2-0000-7000-8000-000000000000")]
+    Revoke {
+        /// Its id, from `cortex token ls`.
+        id: String,
+    },
+}
+
+impl Token {
+    pub(crate) async fn run(self, context: &Context) -> Result {
+        let mut client = context.client()?;
+        let output = context.output;
+        match self.action {
+            Action::Create { name, role, ttl, out } => {
+                // The place is taken first: a secret that cannot be kept is not made.
+                let file = out.as_deref().map(new_secret_file).transpose()?;
+                let created: TokenCreated =
+                    client.post("/tokens", &TokenRequest { name, role, ttl_ms: ttl }).await?;
+                show(context, &created, out.as_deref().zip(file))
+            }
+            Action::Ls => {
+                let tokens: Vec<TokenView> = client.list("/tokens", usize::MAX).await?;
+                let row = |token: &TokenView| {
+                    let end = token.expires_at.clone().unwrap_or_else(|| "never".to_owned());
+                    vec![token.id.clone(), token.name.clone(), token.role.clone(), token.state.clone(), end]
+                };
+                output.list(&tokens, &["ID", "NAME", "ROLE", "STATE", "ENDS"], row, "There are no tokens.")
+            }
+            Action::Revoke { id } => {
+                client.done(Method::DELETE, &format!("/tokens/{}", encode(&id)), Call::default()).await?;
+                if output.json {
+                    return output.json(&json!({"revoked": id}));
+                }
+                output.say("Revoked; it is refused from now on.");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn show(context: &Context, created: &TokenCreated, file: Option<(&Path, std::fs::File)>) -> Result {
+    let output = context.output;
+    let Some((path, mut file)) = file else {
+        if output.json {
+            return output.json(created);
+        }
+        output.line(&created.token)?;
+        output.say("This is the only time that it is shown. Keep it in a file of mode 0600.");
+        return Ok(());
+    };
+    let written = file.write_all(created.token.as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|error| not_writable(path, &error))?;
+    if output.json {
+        return output.json(&json!({"record": created.record, "file": path}));
+    }
+    output.say(&format!("Written to {}. Use it: CORTEX_TOKEN_FILE={}", path.display(), path.display()));
+    Ok(())
+}
+
+fn new_secret_file(path: &Path) -> Result<std::fs::File> {
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|error| not_writable(path, &error))
+}
+
+fn not_writable(path: &Path, error: &std::io::Error) -> Failure {
+    let code = if error.kind() == std::io::ErrorKind::AlreadyExists {
+        Code::Conflict
+    } else {
+        Code::InvalidArgument
+    };
+    Failure::new(
+        code,
+        format!("{} cannot be written: {error}.", path.display()),
+        "Give `--out` a path that does not exist yet, in a folder that you may write.",
+    )
+}

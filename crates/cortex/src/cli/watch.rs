@@ -1,0 +1,10 @@
+//! Following runs: shows their events as they come, remembers how far each has come, and takes
+//! up a broken stream where it stopped, so that nothing is shown twice and nothing is left out.
+
+mod follow;
+mod show;
+mod track;
+
+pub(crate) use follow::follow_all;
+pub(crate) use show::Show;
+pub(crate) use track::{Outcome, TRANSPORT, Watch, transport_or};

@@ -1,0 +1,62 @@
+//! Every environment variable that `cortex` reads, in one list; the reference page is made from
+//! it. Nothing else in this crate may name one.
+
+/// A variable and what it does.
+pub(crate) struct Variable {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// One sentence for the reference page.
+    pub(crate) doc: &'static str,
+}
+
+/// Address of the hub for client commands.
+pub(crate) const HUB: &str = "CORTEX_HUB";
+/// File that holds the API token.
+pub(crate) const TOKEN_FILE: &str = "CORTEX_TOKEN_FILE";
+/// Configuration file.
+pub(crate) const CONFIG: &str = "CORTEX_CONFIG";
+/// Filter of the log.
+pub(crate) const LOG: &str = "CORTEX_LOG";
+/// Begins the name of every variable of ours.
+pub(crate) const PREFIX: &str = "CORTEX_";
+/// Separates section and key: `CORTEX_HUB__HTTP` is `hub.http`.
+pub(crate) const SEPARATOR: &str = "__";
+
+/// The list.
+pub(crate) const VARIABLES: &[Variable] = &[
+    Variable { name: HUB, doc: "Address of the hub for client commands, such as http://127.0.0.1:7440." },
+    Variable { name: TOKEN_FILE, doc: "File that holds the API token; mode 0600." },
+    Variable { name: CONFIG, doc: "Configuration file; its neighbour conf.d/*.toml is read too." },
+    Variable { name: LOG, doc: "Filter of the log on standard error, such as info or cortex_hub=debug." },
+    Variable {
+        name: "CORTEX_SECTION__KEY",
+        doc: "Any key of the configuration: CORTEX_HUB__HTTP is hub.http.",
+    },
+    Variable { name: "NO_COLOR", doc: "Set to anything: no colour." },
+    Variable {
+        name: "XDG_CONFIG_HOME",
+        doc: "Where cortex/cortex.toml is looked for; ~/.config when unset.",
+    },
+    Variable {
+        name: "XDG_DATA_HOME",
+        doc: "Where the data directory is by default; ~/.local/share when unset.",
+    },
+    Variable { name: "HOME", doc: "The home directory, for both defaults above." },
+];
+
+/// A variable's value; an empty one counts as unset.
+pub(crate) fn get(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// All variables of the form `CORTEX_SECTION__KEY`, as (variable, `section.key`, value).
+pub(crate) fn settings() -> Vec<(String, String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter_map(|(name, value)| {
+            let (section, key) = name.strip_prefix(PREFIX)?.split_once(SEPARATOR)?;
+            let dotted = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
+            Some((name, dotted, value))
+        })
+        .collect()
+}

@@ -1,0 +1,179 @@
+//! The only place that prints. Results go to standard output, talk to standard error; a reader
+//! that has gone away ends the command quietly. Escape codes go to terminals only.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::{Table, presets};
+use cortex_wire::error::ErrorBody;
+use serde::Serialize;
+
+use crate::error::{Failure, Refused, Result};
+
+/// How this process may speak.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// Results as JSON.
+    pub(crate) json: bool,
+    /// Standard output is a terminal that wants colour.
+    pub(crate) colour: bool,
+    /// Standard error is a terminal that wants colour.
+    colour_err: bool,
+}
+
+impl Output {
+    /// Looks at the terminal and `NO_COLOR`.
+    pub(crate) fn new(json: bool) -> Self {
+        let wanted =
+            crate::env::get("NO_COLOR").is_none() && crate::env::get("TERM").as_deref() != Some("dumb");
+        let colour = wanted && io::stdout().is_terminal();
+        Self { json, colour, colour_err: wanted && io::stderr().is_terminal() }
+    }
+
+    /// A line of the result.
+    pub(crate) fn line(self, text: &str) -> Result {
+        let mut stdout = io::stdout().lock();
+        written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")))?;
+        written(stdout.flush())
+    }
+
+    /// Bytes of the result as they are.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Result {
+        let mut stdout = io::stdout().lock();
+        written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+
+    /// Bytes of a remote standard error as they are.
+    pub(crate) fn bytes_err(self, bytes: &[u8]) -> Result {
+        written(io::stderr().lock().write_all(bytes))
+    }
+
+    /// One JSON value on one line.
+    pub(crate) fn json<T: Serialize + ?Sized>(self, value: &T) -> Result {
+        let text = serde_json::to_string(value).map_err(|error| {
+            Failure::from(cortex_core::Refusal::new(cortex_core::Code::Internal, error.to_string()))
+        })?;
+        self.line(&text)
+    }
+
+    /// Talk: a line on standard error. A closed standard error is no reason to end.
+    pub(crate) fn say(self, text: &str) {
+        ignore(writeln!(io::stderr().lock(), "{text}"));
+    }
+
+    /// Rows under a head, in columns.
+    pub(crate) fn table(self, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(head);
+        table.add_rows(rows);
+        for line in table.lines() {
+            self.line(line.trim())?;
+        }
+        Ok(())
+    }
+
+    /// A list: an array with `--json`, a table otherwise, one sentence of talk when empty.
+    pub(crate) fn list<T: Serialize>(
+        self,
+        items: &[T],
+        head: &[&str],
+        row: impl Fn(&T) -> Vec<String>,
+        when_empty: &str,
+    ) -> Result {
+        if self.json {
+            return self.json(items);
+        }
+        if items.is_empty() {
+            self.say(when_empty);
+            return Ok(());
+        }
+        self.table(head, items.iter().map(row))
+    }
+
+    /// One thing: JSON, or `name  value` lines.
+    pub(crate) fn facts<T: Serialize>(self, value: &T, facts: &[(&str, String)]) -> Result {
+        if self.json {
+            return self.json(value);
+        }
+        let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        facts.iter().try_for_each(|(name, value)| self.line(format!("{name:width$}  {value}").trim_end()))
+    }
+
+    /// Asks before something that cannot be taken back. Without a terminal, `--yes` is needed.
+    pub(crate) fn confirm(self, question: &str, yes: bool) -> Result {
+        if yes {
+            return Ok(());
+        }
+        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(Failure::usage(
+                format!("{question} Nobody can be asked here."),
+                "Add `--yes` to go ahead without being asked.",
+            ));
+        }
+        ignore(write!(io::stderr().lock(), "{question} [y/N] "));
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+        self.say("Nothing was changed.");
+        Err(Failure::Exit(1))
+    }
+
+    /// Shows how a command ended, and gives its exit status.
+    pub(crate) fn end(self, result: Result) -> u8 {
+        let Err(failure) = result else { return 0 };
+        if let Failure::Refused(refused) = &failure {
+            self.refused(refused);
+        }
+        failure.exit()
+    }
+
+    /// Shows a refusal: the error object on standard output with `--json`, sentences for people.
+    pub(crate) fn refused(self, refused: &Refused) {
+        if self.json {
+            // The status is the same whether or not somebody still reads.
+            return ignore(self.json(&ErrorBody { error: refused.problem.clone() }));
+        }
+        let problem = &refused.problem;
+        let label = if problem.code() == cortex_core::Code::PolicyDenied { "DENIED " } else { "error:" };
+        self.say(&format!("{} {}", self.red(label), problem.message));
+        let width = refused.ways.iter().map(|(what, _)| what.len() + 1).chain([5]).max().unwrap_or(5);
+        if !problem.hint.is_empty() {
+            self.say(&format!("  {:width$} {}", "hint:", problem.hint));
+        }
+        for (what, command) in &refused.ways {
+            self.say(&format!("  {:width$} {command}", format!("{what}:")));
+        }
+        if !problem.request_id.is_empty() {
+            self.say(&format!("  ({}, request {})", problem.code, problem.request_id));
+        }
+    }
+
+    /// The n-th of some colours, for the name of a node.
+    pub(crate) fn tint(self, index: usize, text: &str) -> String {
+        if self.colour { format!("\x1b[{}m{text}\x1b[0m", 31 + (index + 1) % 6) } else { text.to_owned() }
+    }
+
+    fn red(self, text: &str) -> String {
+        if self.colour_err { format!("\x1b[31m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// A reader that has gone away wants no more: a quiet end with status 0.
+fn written(result: io::Result<()>) -> Result {
+    result.map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::Exit(0);
+        }
+        Failure::new(
+            cortex_core::Code::Internal,
+            format!("The output cannot be written: {error}."),
+            "Check the disk or the program that reads it.",
+        )
+    })
+}
+
+/// Talk that nobody can hear is no failure.
+fn ignore<T, E>(result: std::result::Result<T, E>) {
+    drop(result);
+}

@@ -1,0 +1,8 @@
+//! The program without a hub: help, usage, configuration, secrets, and what a client makes of a
+//! hub's answers, which a few lines of HTTP give here.
+
+mod answers;
+mod fake;
+mod program;
+mod streams;
+mod usage;

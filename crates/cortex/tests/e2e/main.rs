@@ -1,0 +1,12 @@
+//! The real program: a hub, its nodes, and commands that really run. Every test has a hub and
+//! data directories of its own; a WARN or ERROR in their logs that a test did not list fails it.
+
+mod cable;
+mod doors;
+mod exec;
+mod faults;
+mod joining;
+mod runs;
+mod secrets;
+mod up;
+mod world;

@@ -1,0 +1,196 @@
+//! Start, stop, a second start, and a store that stalls.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use cortex_store::{ReadFn, StoreStats, WriteError, WriteFn};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::*;
+
+#[tokio::test]
+async fn the_first_start_makes_a_token_file_for_its_owner_and_later_ones_keep_all() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let hub = Hub::start(config(dir.path(), StoreKind::Sqlite)).await.expect("the hub starts");
+    assert!(hub.started().first_start);
+    let file = hub.started().token_file.clone();
+    assert_eq!(file.metadata().expect("the file").permissions().mode() & 0o777, 0o600);
+    let secret = std::fs::read_to_string(&file).expect("the secret");
+    hub.stop().await;
+
+    let hub = Hub::start(config(dir.path(), StoreKind::Sqlite)).await.expect("the hub starts again");
+    assert!(!hub.started().first_start);
+    assert_eq!(std::fs::read_to_string(&file).expect("the secret"), secret);
+    let world = World { hub, admin: secret.trim().to_owned(), dir };
+    assert_eq!(world.get("/api/v1/whoami").await.ok(200)["role"], "admin");
+    let export = world.get("/api/v1/audit/export").await;
+    assert!(!String::from_utf8_lossy(&export.body).contains(&world.admin));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn http_beyond_this_machine_needs_an_explicit_word() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let open = Config { http: SocketAddr::from(([0, 0, 0, 0], 0)), ..config(dir.path(), StoreKind::Memory) };
+    let refusal = Hub::start(open.clone()).await.err().expect("refused");
+    assert_eq!(refusal.code, Code::BadConfig);
+    assert!(refusal.hint.contains("allow_plain_http"));
+    let hub = Hub::start(Config { allow_plain_http: true, ..open }).await.expect("allowed");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let world = World::new(StoreKind::Memory).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let taken = Config { http: world.hub.started().http, ..config(dir.path(), StoreKind::Memory) };
+    let refusal = Hub::start(taken).await.err().expect("refused");
+    assert_eq!(refusal.code, Code::BadConfig);
+    assert!(refusal.message.contains(&world.hub.started().http.to_string()));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_ends_open_streams_within_two_seconds_and_closes_the_port() {
+    let world = World::new(StoreKind::Memory).await;
+    let addr = world.hub.started().http;
+    let bearer = format!("Bearer {}", world.admin);
+    let stream = world.open(Method::GET, "/api/v1/events", &[("authorization", &bearer)], Bytes::new()).await;
+    let reading = tokio::spawn(stream.into_body().collect());
+    let began = Instant::now();
+    world.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(reading.await.expect("read").is_ok(), "the stream ends whole");
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "nobody listens");
+}
+
+/// A store whose calls wait while it is stalled, and give up at their deadline as the real one does.
+struct Stalling {
+    inner: Arc<dyn Store>,
+    stalled: watch::Receiver<bool>,
+}
+
+impl Stalling {
+    async fn pass(&self, deadline: Duration) -> Result<(), StoreError> {
+        let mut stalled = self.stalled.clone();
+        let free = tokio::time::timeout(deadline, stalled.wait_for(|stalled| !*stalled)).await;
+        free.map(|_| ()).map_err(|_| StoreError::Timeout(deadline))
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Stalling {
+    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
+        self.pass(deadline).await?;
+        self.inner.write_boxed(work, deadline).await
+    }
+
+    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
+        self.pass(deadline).await?;
+        self.inner.read_boxed(work, deadline).await
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.inner.stats()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_stalls_takes_readiness_and_nothing_that_does_not_need_it() {
+    let (stall, stalled) = watch::channel(false);
+    let world = World::with(StoreKind::Memory, |inner| Arc::new(Stalling { inner, stalled })).await;
+    world.node("n1").await;
+    assert_eq!(world.get("/readyz").await.status, 200);
+    stall.send_replace(true);
+    let unready = world.get("/readyz").await;
+    unready.refused(503, "store_unavailable");
+    assert!(unready.headers.contains_key("retry-after"));
+    for path in [
+        "/healthz",
+        "/metrics",
+        "/api/v1/nodes",
+        "/api/v1/nodes/n1",
+        "/api/v1/policies",
+        "/api/v1/stats",
+        "/api/v1/tokens",
+    ] {
+        assert_eq!(world.get(path).await.status, 200, "{path}");
+    }
+    stall.send_replace(false);
+    assert_eq!(world.get("/readyz").await.status, 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_goes_away_is_still_known_to_this_process() {
+    let (stall, stalled) = watch::channel(false);
+    let world = World::with(StoreKind::Memory, |inner| Arc::new(Stalling { inner, stalled })).await;
+    let operator = world.token("gone", Role::Operator, false, false).await;
+    stall.send_replace(true);
+    let bearer = format!("Bearer {}", world.admin);
+    let headers = [("authorization", bearer.as_str())];
+    let hung = world.open(Method::DELETE, "/api/v1/tokens/gone", &headers, Bytes::new());
+    assert!(tokio::time::timeout(Duration::from_millis(100), hung).await.is_err(), "it waits for the store");
+    let seen = world.hub.context.bus.head();
+    stall.send_replace(false);
+    tokio::time::timeout(SOON, world.hub.context.bus.reached(seen.next())).await.expect("it is committed");
+    let revoked = async {
+        while world
+            .hub
+            .context
+            .directory
+            .token(&secret::hash(operator.as_bytes()))
+            .is_some_and(|t| t.revoked_at.is_none())
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, revoked).await.expect("the directory follows");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_whose_outcome_was_left_open_is_learnt_by_reading_anew() {
+    let world = World::new(StoreKind::Memory).await;
+    let id = world.node("n1").await;
+    world
+        .write(move |tx| {
+            let node = tx.node(id)?.expect("it is there");
+            tx.put_node(&Node { name: Name::parse("n9")?, ..node })
+        })
+        .await;
+    world.get("/api/v1/nodes/n9").await.refused(404, "node_not_found");
+    world.hub.context.directory.doubt();
+    let known = async {
+        while world.get("/api/v1/nodes/n9").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, known).await.expect("it is learnt");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_figures_are_in_the_form_that_prometheus_reads() {
+    let world = World::new(StoreKind::Memory).await;
+    world.get("/nowhere").await.refused(404, "not_found");
+    world.admin(Method::POST, "/api/v1/tokens", json!({"name": "t", "role": "viewer"})).await.ok(201);
+    let reply = world.get("/metrics").await;
+    let text = String::from_utf8(reply.body.to_vec()).expect("text");
+    assert!(text.ends_with("# EOF\n"));
+    for line in [
+        "cortex_nodes_online 0",
+        "cortex_event_listeners 0",
+        "cortex_http_refusals_total{code=\"not_found\"} 1",
+        "cortex_http_requests_total{method=\"POST\",route=\"/api/v1/tokens\",status=\"2xx\"} 1",
+        "cortex_worker_starts_total{worker=\"policy-expiry\"} 1",
+        "cortex_http_connections_accepted_total 3",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    world.stop().await;
+}

@@ -1,0 +1,300 @@
+//! Processes: how they end, and that nothing of them is left.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cortex_core::limits;
+use cortex_core::message::{ToHub, ToNode};
+use cortex_core::run::{EndCause, RunSpec};
+use cortex_core::stream::Positions;
+
+use super::hub::{Hub, Link, PATIENCE, run_id};
+use super::node::Node;
+
+/// Starts a session of its own twice over and does not end on TERM.
+const STUBBORN: &str = "trap '' TERM; setsid sh -c 'trap \"\" TERM; setsid sh -c \"trap \\\"\\\" TERM; echo \\$\\$ > PID.new; mv PID.new PID; while :; do sleep 1; done\" & wait' &";
+
+async fn permissive() -> (Hub, Node, Link) {
+    let mut hub = Hub::start().await;
+    let node = Node::start(&hub).await;
+    let link = hub.welcomed(1, "permissive").await;
+    (hub, node, link)
+}
+
+pub async fn written_pid(path: &Path) -> i32 {
+    let read = async {
+        loop {
+            if let Ok(text) = tokio::fs::read_to_string(path).await {
+                return text.trim().parse().expect("a number");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("written in time")
+}
+
+pub async fn until_dead(pid: i32) {
+    let dead = async {
+        while is_alive(pid) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, dead).await.expect("ended in time");
+}
+
+fn is_alive(pid: i32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok()
+}
+
+#[tokio::test]
+async fn a_run_ends_with_the_code_or_signal_of_its_process() {
+    let (_hub, node, mut link) = permissive().await;
+    let got = link.execute(run_id(1), &["sh", "-c", "exit 7"]).await;
+    assert_eq!((got.ended().cause, got.ended().code), (EndCause::Exited, Some(7)));
+    let got = link.execute(run_id(2), &["sh", "-c", "kill -9 $$"]).await;
+    assert_eq!((got.ended().cause, got.ended().signal), (EndCause::Exited, Some(9)));
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_start_says_why() {
+    let (_hub, node, mut link) = permissive().await;
+    let plain = node.path("plain");
+    std::fs::write(&plain, "not a program").expect("written");
+    let diagnostic = |got: &super::hub::Collected| {
+        assert_eq!(got.ended().cause, EndCause::Failed);
+        got.ended().diagnostic.clone().expect("a reason")
+    };
+    let why = diagnostic(&link.execute(run_id(1), &["no-such-program"]).await);
+    assert!(why.contains("`no-such-program` was not found on build-2"), "{why}");
+    let why = diagnostic(&link.execute(run_id(2), &[plain.to_str().expect("text")]).await);
+    assert!(why.contains("permission denied"), "{why}");
+    let spec = RunSpec {
+        argv: vec!["true".to_owned()],
+        cwd: Some("/nowhere/at/all".to_owned()),
+        ..RunSpec::default()
+    };
+    link.start_spec(run_id(3), spec).await;
+    let why = diagnostic(&link.collect(run_id(3), Positions::default()).await);
+    assert!(why.contains("working directory `/nowhere/at/all` was not found"), "{why}");
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_run_ends_with_its_process_though_a_child_holds_the_pipe() {
+    let (_hub, node, mut link) = permissive().await;
+    let begun = Instant::now();
+    let got = link.execute(run_id(1), &["sh", "-c", "sleep 100 & echo $!"]).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(got.ended().code, Some(0));
+    until_dead(got.text().trim().parse().expect("a pid")).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_stubborn_grandchild_is_ended_with_its_run() {
+    let (_hub, node, mut link) = permissive().await;
+    let pid_file = node.path("natural");
+    let script = STUBBORN.replace("PID", pid_file.to_str().expect("text"));
+    let wait = format!("{script} while [ ! -e {} ]; do sleep 0.02; done", pid_file.display());
+    assert_eq!(link.execute(run_id(1), &["sh", "-c", &wait]).await.ended().code, Some(0));
+    until_dead(written_pid(&pid_file).await).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_stubborn_grandchild_is_ended_by_a_cancel() {
+    let (_hub, node, mut link) = permissive().await;
+    let pid_file = node.path("cancelled");
+    let script = format!("{} wait; sleep 100", STUBBORN.replace("PID", pid_file.to_str().expect("text")));
+    link.start(run_id(1), &["sh", "-c", &script]).await;
+    link.until_started(run_id(1)).await;
+    let pid = written_pid(&pid_file).await;
+    link.send(ToNode::Cancel { run: run_id(1), grace_ms: 100 }).await;
+    let got = link.collect(run_id(1), Positions::default()).await;
+    assert_eq!((got.ended().cause, got.ended().signal), (EndCause::Cancelled, Some(9)));
+    until_dead(pid).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_stubborn_grandchild_is_ended_when_the_node_vanishes() {
+    let (_hub, node, mut link) = permissive().await;
+    let pid_file = node.path("vanished");
+    let script = format!("{} wait; sleep 100", STUBBORN.replace("PID", pid_file.to_str().expect("text")));
+    link.start(run_id(1), &["sh", "-c", &script]).await;
+    link.until_started(run_id(1)).await;
+    let pid = written_pid(&pid_file).await;
+    let _folder = node.vanish().await;
+    until_dead(pid).await;
+}
+
+#[tokio::test]
+async fn a_tree_of_fifty_is_ended_whole() {
+    let (_hub, node, mut link) = permissive().await;
+    let script = "for i in $(seq 10); do sh -c 'for j in 1 2 3 4; do sleep 100 & echo $!; done; wait' & echo $!; done; wait";
+    link.start(run_id(1), &["sh", "-c", script]).await;
+    link.until_started(run_id(1)).await;
+    let mut text = String::new();
+    while text.lines().count() < 50 {
+        let ToHub::Output(frame) = link.next().await else { panic!("output") };
+        text.push_str(std::str::from_utf8(&frame.data).expect("text"));
+    }
+    link.send(ToNode::Cancel { run: run_id(1), grace_ms: 5_000 }).await;
+    let ToHub::Ended { ended, .. } = link.next().await else { panic!("the end") };
+    assert_eq!(ended.cause, EndCause::Cancelled);
+    for pid in text.lines() {
+        until_dead(pid.parse().expect("a pid")).await;
+    }
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_run_that_lasts_too_long_is_timed_out() {
+    let (_hub, node, mut link) = permissive().await;
+    let argv = vec!["sleep".to_owned(), "100".to_owned()];
+    link.start_spec(run_id(1), RunSpec { argv, timeout_ms: Some(150), ..RunSpec::default() }).await;
+    let got = link.collect(run_id(1), Positions::default()).await;
+    assert_eq!((got.ended().cause, got.ended().signal), (EndCause::TimedOut, Some(15)));
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn ten_megabytes_arrive_exactly() {
+    let (_hub, node, mut link) = permissive().await;
+    let script =
+        "head -c 8000000 /dev/zero | tr '\\0' a; head -c 2000000 /dev/zero | tr '\\0' b >&2; printf z";
+    let got = link.execute(run_id(1), &["sh", "-c", script]).await;
+    assert_eq!((got.stdout.len(), got.stderr.len()), (8_000_001, 2_000_000));
+    assert!(got.stdout[..8_000_000].iter().all(|byte| *byte == b'a') && got.stdout.ends_with(b"z"));
+    assert!(got.stderr.iter().all(|byte| *byte == b'b'));
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn output_waits_for_credit_on_disk_and_comes_whole_after_it() {
+    let (_hub, node, mut link) = permissive().await;
+    let done = node.path("done");
+    let script = format!("head -c 6000000 /dev/zero; touch {}", done.display());
+    link.start(run_id(1), &["sh", "-c", &script]).await;
+    link.until_started(run_id(1)).await;
+    let mut next = Positions::default();
+    while next.total() < limits::CREDIT_BYTES_START {
+        let ToHub::Output(frame) = link.next().await else { panic!("output") };
+        next.advance(frame.stream, frame.data.len() as u64);
+    }
+    assert_eq!(next.total(), limits::CREDIT_BYTES_START, "not a byte beyond the credit");
+    let finished = async {
+        while !done.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, finished).await.expect("the process does not wait for the hub");
+    let granted = next.total() + limits::CREDIT_BYTES_START;
+    link.send(ToNode::Credit { run: run_id(1), granted, durable: next.total() }).await;
+    let got = link.collect(run_id(1), next).await;
+    assert_eq!(got.next.stdout, 6_000_000);
+    link.send(ToNode::Settled { run: run_id(1) }).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn standard_input_reaches_the_process() {
+    let (_hub, node, mut link) = permissive().await;
+    let spec = RunSpec { argv: vec!["cat".to_owned()], stdin: true, ..RunSpec::default() };
+    link.start_spec(run_id(1), spec).await;
+    link.until_started(run_id(1)).await;
+    let run = run_id(1);
+    link.send(ToNode::Input { run, offset: 0, data: Bytes::from_static(b"hello "), eof: false }).await;
+    link.send(ToNode::Input { run, offset: 3, data: Bytes::from_static(b"lo world"), eof: true }).await;
+    let got = link.collect(run, Positions::default()).await;
+    assert_eq!((got.text().as_str(), got.input_taken), ("hello world", 11));
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn standard_input_that_comes_before_the_process_is_kept_for_it() {
+    let (_hub, node, mut link) = permissive().await;
+    let run = run_id(1);
+    let spec = RunSpec { argv: vec!["cat".to_owned()], stdin: true, ..RunSpec::default() };
+    link.start_spec(run, spec).await;
+    link.send(ToNode::Input { run, offset: 0, data: Bytes::from_static(b"early"), eof: true }).await;
+    let got = link.collect(run, Positions::default()).await;
+    assert_eq!((got.text().as_str(), got.input_taken), ("early", 5));
+    link.send(ToNode::Settled { run }).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn input_beyond_the_bound_is_refused_and_not_taken() {
+    let (_hub, node, mut link) = permissive().await;
+    let run = run_id(1);
+    let argv = vec!["sleep".to_owned(), "100".to_owned()];
+    link.start_spec(run, RunSpec { argv, stdin: true, ..RunSpec::default() }).await;
+    link.until_started(run).await;
+    let data = Bytes::from(vec![0; usize::try_from(limits::INPUT_BYTES_MAX).expect("small") + 1]);
+    link.send(ToNode::Input { run, offset: 0, data, eof: false }).await;
+    let ToHub::Refused { run: refused, refusal } = link.next().await else { panic!("it must be refused") };
+    assert_eq!((refused, refusal.code), (Some(run), cortex_core::Code::InvalidArgument));
+    link.send(ToNode::Forget { run }).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_run_sees_no_descriptor_and_no_variable_of_the_node() {
+    let (_hub, node, mut link) = permissive().await;
+    let got = link.execute(run_id(1), &["sh", "-c", "ls /proc/self/fd; echo; env; exec cat"]).await;
+    let text = got.text();
+    let (fds, env) = text.split_once("\n\n").expect("two parts");
+    assert_eq!(fds, "0\n1\n2\n3", "3 is the listing's own");
+    let allowed = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "TMPDIR",
+        "CARGO_HOME",
+        "RUSTUP_HOME",
+        "PWD",
+        "OLDPWD",
+        "SHLVL",
+        "_",
+        "CORTEX_RUN_ID",
+        "CORTEX_NODE",
+    ];
+    for line in env.lines() {
+        let name = line.split('=').next().expect("a name");
+        assert!(allowed.contains(&name), "{name} leaks");
+    }
+    assert!(env.contains(&format!("CORTEX_RUN_ID={}", run_id(1))));
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn many_short_runs_leave_nothing_behind() {
+    let (_hub, node, mut link) = permissive().await;
+    for n in 0..40 {
+        assert_eq!(link.execute(run_id(n), &["true"]).await.ended().code, Some(0));
+    }
+    assert!(!node.path("node/spool").exists(), "short output never touches the disk");
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_run_whose_guard_is_killed_is_ended_and_its_outcome_unknown() {
+    let (_hub, node, mut link) = permissive().await;
+    link.start(run_id(1), &["sh", "-c", "echo $PPID $$; exec sleep 100"]).await;
+    link.until_started(run_id(1)).await;
+    let ToHub::Output(frame) = link.next().await else { panic!("output") };
+    let text = String::from_utf8(frame.data.to_vec()).expect("text");
+    let pids: Vec<i32> = text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[0]), nix::sys::signal::SIGKILL)
+        .expect("the guard");
+    let ToHub::Ended { ended, .. } = link.next().await else { panic!("the end") };
+    assert_eq!(ended.cause, EndCause::UnknownOutcome);
+    until_dead(pids[1]).await;
+    link.send(ToNode::Settled { run: run_id(1) }).await;
+    node.stop().await.0.expect("a good end");
+}

@@ -1,0 +1,259 @@
+//! What happened, and the invariants that are read from it (RELIABILITY I1, I3-I5, I7-I9).
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "each check reads only the kinds that it is about")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use cortex_core::event::EventKind;
+use cortex_core::id::RunId;
+use cortex_core::run::{Run, RunState};
+use cortex_core::stream::Positions;
+
+/// One thing that happened in the world, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Happened {
+    /// A fault began: from here on a run may be lost.
+    Fault(String),
+    /// The caller was told that its run is accepted.
+    Accepted {
+        run: RunId,
+    },
+    /// A process was started. Whether its journal row was durable by then.
+    Spawned {
+        node: usize,
+        run: RunId,
+        journaled: bool,
+    },
+    /// Follows each start of a process: whether the store held an audit row that allows it.
+    Audited {
+        run: RunId,
+        before: bool,
+    },
+    /// A process ended, after this much output.
+    Exited {
+        node: usize,
+        run: RunId,
+        output: Positions,
+    },
+    /// A process died with its node process.
+    Killed {
+        node: usize,
+        run: RunId,
+    },
+    NodeCrashed {
+        node: usize,
+    },
+    HubCrashed,
+    /// The hub counts the node as here.
+    Online {
+        node: usize,
+        epoch: u64,
+        life: u64,
+    },
+    /// The node took a Welcome.
+    Welcomed {
+        node: usize,
+        epoch: u64,
+    },
+    /// A frame of another epoch came to a node.
+    StaleFrame {
+        node: usize,
+        epoch: u64,
+        effect: bool,
+    },
+    /// A frame of a link that another had superseded had an effect at the hub.
+    LateFrame {
+        node: usize,
+    },
+    /// A node contradicted itself.
+    Rude {
+        node: usize,
+    },
+    /// Output went to the log; whether it was the right bytes at the right place.
+    Appended {
+        run: RunId,
+        good: bool,
+    },
+    Marked {
+        node: usize,
+        run: RunId,
+    },
+    /// The end of a run was committed.
+    Settled {
+        node: usize,
+        run: RunId,
+    },
+    /// The hub took a node for broken.
+    LinkBroken {
+        node: usize,
+    },
+    /// A driver could not do what a machine asked for.
+    Broken(String),
+}
+
+/// An invariant that does not hold, by its name in RELIABILITY, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the world looks like after it was left in peace.
+pub(crate) struct Peace {
+    pub(crate) runs: Vec<Run>,
+    pub(crate) ends: Vec<(RunId, EventKind)>,
+    pub(crate) logs: BTreeMap<RunId, (Positions, bool)>,
+    /// Sentences about what has not come to rest.
+    pub(crate) restless: Vec<String>,
+}
+
+pub(crate) fn check(history: &[(u64, Happened)], peace: &Peace) -> Vec<Violation> {
+    let mut found: Vec<String> = peace.restless.clone();
+    found.extend(once_per_node(history));
+    found.extend(fenced(history));
+    found.extend(output_is_honest(history));
+    found.extend(ends_once(history, peace));
+    for run in &peace.runs {
+        found.extend(log_of(run, history, peace));
+    }
+    found.into_iter().map(Violation).collect()
+}
+
+fn once_per_node(history: &[(u64, Happened)]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut started = BTreeSet::new();
+    for (at, happened) in history {
+        match happened {
+            Happened::Spawned { node, run, journaled } => {
+                if !started.insert((*node, *run)) {
+                    found.push(format!("I4: {run} was executed twice on node {node} (at {at} ms)"));
+                }
+                if !journaled {
+                    found.push(format!("I4: {run} was executed before its journal row (at {at} ms)"));
+                }
+            }
+            Happened::Audited { run, before: false } => {
+                found.push(format!("I7: {run} was executed without an audit row before it (at {at} ms)"));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn fenced(history: &[(u64, Happened)]) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut online, mut welcomed) = (BTreeMap::new(), BTreeMap::new());
+    let mut stale = BTreeSet::new();
+    for (at, happened) in history {
+        match happened {
+            Happened::StaleFrame { node, effect, epoch } => {
+                stale.insert(*node);
+                if *effect {
+                    found.push(format!(
+                        "I3: a frame of epoch {epoch} had an effect on node {node} (at {at} ms)"
+                    ));
+                }
+            }
+            Happened::Online { node, epoch, .. } if online.insert(*node, *epoch) >= Some(*epoch) => {
+                found.push(format!("I3: node {node} came online with the old epoch {epoch} (at {at} ms)"));
+            }
+            Happened::Welcomed { node, epoch } if welcomed.insert(*node, *epoch) >= Some(*epoch) => {
+                found.push(format!("I3: node {node} took the old epoch {epoch} (at {at} ms)"));
+            }
+            Happened::Rude { node } => drop(stale.insert(*node)),
+            Happened::LateFrame { node } => {
+                found.push(format!("I3: a frame of an old link of node {node} had an effect (at {at} ms)"));
+            }
+            Happened::LinkBroken { node } if !stale.contains(node) => {
+                found.push(format!("I5: an honest node {node} was taken for broken (at {at} ms)"));
+            }
+            Happened::Broken(why) => found.push(format!("driver: {why} (at {at} ms)")),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The right bytes in the right place, and a mark only where a node process took output with it.
+fn output_is_honest(history: &[(u64, Happened)]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut crashed: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut spawned: BTreeMap<RunId, usize> = BTreeMap::new();
+    for (index, (at, happened)) in history.iter().enumerate() {
+        match happened {
+            Happened::NodeCrashed { node } => drop(crashed.insert(*node, index)),
+            Happened::Spawned { run, .. } => drop(spawned.insert(*run, index)),
+            Happened::Appended { run, good: false } => {
+                found.push(format!(
+                    "I5: wrong bytes, or at the wrong place, in the log of {run} (at {at} ms)"
+                ));
+            }
+            Happened::Marked { node, run } if crashed.get(node) < spawned.get(run) => {
+                found.push(format!("I5: output of {run} was marked lost without a cause (at {at} ms)"));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn ends_once(history: &[(u64, Happened)], peace: &Peace) -> Vec<String> {
+    let mut found = Vec::new();
+    let stored: BTreeMap<RunId, &Run> = peace.runs.iter().map(|run| (run.id, run)).collect();
+    for (_, happened) in history {
+        if let Happened::Accepted { run } = happened
+            && !stored.contains_key(run)
+        {
+            found.push(format!("I1: the accepted run {run} is gone"));
+        }
+    }
+    let calm = !history.iter().any(|(_, happened)| matches!(happened, Happened::Fault(_)));
+    for run in &peace.runs {
+        let ends = peace.ends.iter().filter(|(id, _)| *id == run.id).count();
+        if ends != 1 {
+            found.push(format!("I1: {} ended {ends} times and is {}", run.id, run.state.as_str()));
+        }
+        if calm && run.state == RunState::Lost {
+            found.push(format!("I1: {} was lost in a world without faults", run.id));
+        }
+    }
+    found
+}
+
+/// The log of a run against what its process wrote, unless somebody crashed at the wrong moment.
+fn log_of(run: &Run, history: &[(u64, Happened)], peace: &Peace) -> Option<String> {
+    let place =
+        |wanted: &dyn Fn(&Happened) -> bool| history.iter().position(|(_, happened)| wanted(happened));
+    let last =
+        |wanted: &dyn Fn(&Happened) -> bool| history.iter().rposition(|(_, happened)| wanted(happened));
+    let (end, marked) = peace.logs.get(&run.id).copied().unwrap_or_default();
+    let id = run.id;
+    let settled = place(&|h| matches!(h, Happened::Settled { run, .. } if *run == id));
+    let hub_crashed = last(&|h| *h == Happened::HubCrashed);
+    // What was written at the hub and not synced when the power went is shorter than the run says.
+    let cut_short = hub_crashed > settled;
+    if end.total() > run.output.total() || (end != run.output && !cut_short) {
+        return Some(format!("I5: the log of {id} ends at {end:?}, the run at {:?}", run.output));
+    }
+    if !matches!(run.state, RunState::Exited | RunState::Cancelled | RunState::TimedOut) {
+        return None;
+    }
+    let spawned = place(&|h| matches!(h, Happened::Spawned { run, .. } if *run == id));
+    let exited = history.iter().find_map(|(_, happened)| match happened {
+        Happened::Exited { run, output, .. } if *run == id => Some(*output),
+        _ => None,
+    });
+    if spawned.is_none() {
+        return (run.state == RunState::Exited).then(|| format!("I1: {id} exited and was never started"));
+    }
+    if exited != Some(run.output) {
+        return Some(format!("I5: the process of {id} wrote {exited:?}, the run says {:?}", run.output));
+    }
+    let node_crashed = last(&|h| matches!(h, Happened::NodeCrashed { .. })) > spawned;
+    (marked && !node_crashed).then(|| format!("I5: {id} has a mark and nothing was lost"))
+}

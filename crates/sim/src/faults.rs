@@ -1,0 +1,92 @@
+//! What may go wrong, and what people do meanwhile, drawn from the seed.
+
+use crate::random::Random;
+
+/// Until when faults and new work begin, milliseconds of the world.
+pub(crate) const FAULTS_MS: u64 = 60_000;
+
+/// One step of fate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Transition {
+    /// Somebody asks for a run; perhaps a program that is not allowed.
+    Exec { node: usize, large: bool, allowed: bool, timeout_ms: Option<u64> },
+    /// Somebody asks for the end of the newest open run.
+    Cancel { node: usize },
+    /// An administrator changes a policy.
+    SetPolicy { node: usize },
+    /// The hub process dies; with the power, what was not synced goes too.
+    HubCrash { power: bool, silent: bool, down_ms: u64 },
+    /// A node process dies with its processes.
+    NodeCrash { node: usize, power: bool, silent: bool, down_ms: u64 },
+    /// A node process dies again and again without a farewell: it looks like a clone.
+    Flap { node: usize },
+    /// A node process is stopped for a while.
+    Freeze { node: usize, ms: u64 },
+    /// A link carries nothing more, and nobody is told.
+    CutSilently { node: usize },
+    /// The node's end is closed at once; the hub hears of it after the link's delay.
+    HangUp { node: usize },
+    /// Nothing passes between a node and the hub.
+    Part { node: usize, ms: u64 },
+    /// New links of a node are slow.
+    SlowLinks { node: usize, delay: u64, ms: u64 },
+    /// Commits take that long.
+    SlowStore { delay: u64, ms: u64 },
+    /// The store refuses every write.
+    RefusingStore { ms: u64 },
+    /// Frames of older links arrive on the newest.
+    Replay { node: usize },
+    /// A node sends output that does not follow.
+    Rude { node: usize },
+}
+
+/// The fate of a seed: moments and transitions, in order.
+pub(crate) fn plan(random: &mut Random, nodes: usize) -> Vec<(u64, Transition)> {
+    let mut plan = Vec::new();
+    let kindness = random.between(0, 3);
+    for _ in 0..random.between(6, 16) {
+        plan.push((random.between(200, FAULTS_MS), work(random, nodes)));
+    }
+    for _ in 0..kindness * 4 {
+        plan.push((random.between(200, FAULTS_MS), fault(random, nodes)));
+    }
+    plan.sort_by_key(|(at, _)| *at);
+    plan
+}
+
+fn work(random: &mut Random, nodes: usize) -> Transition {
+    let node = random.index(nodes);
+    match random.between(0, 9) {
+        0 | 1 => Transition::Cancel { node },
+        2 => Transition::SetPolicy { node },
+        _ => Transition::Exec {
+            node,
+            large: random.chance(8),
+            allowed: random.chance(92),
+            timeout_ms: random.chance(20).then(|| random.between(100, 5_000)),
+        },
+    }
+}
+
+fn fault(random: &mut Random, nodes: usize) -> Transition {
+    let node = random.index(nodes);
+    let (power, silent) = (random.chance(50), random.chance(40));
+    match random.between(0, 17) {
+        0 | 1 => Transition::HubCrash { power, silent, down_ms: random.between(10, 8_000) },
+        2 | 3 => Transition::NodeCrash { node, power, silent, down_ms: random.between(10, 15_000) },
+        4 => Transition::Flap { node },
+        5 | 6 => Transition::Freeze { node, ms: random.between(100, 25_000) },
+        7 | 8 => Transition::CutSilently { node },
+        9 | 10 => Transition::HangUp { node },
+        11 => Transition::Part { node, ms: random.between(100, 25_000) },
+        12 => Transition::SlowLinks {
+            node,
+            delay: random.between(100, 3_000),
+            ms: random.between(1_000, 20_000),
+        },
+        13 => Transition::SlowStore { delay: random.between(50, 30_000), ms: random.between(100, 20_000) },
+        14 => Transition::RefusingStore { ms: random.between(100, 8_000) },
+        15 => Transition::Replay { node },
+        _ => Transition::Rude { node },
+    }
+}

@@ -1,0 +1,317 @@
+//! The hub's way to its store: a queue of transactions that are answered late, never, or with a
+//! refusal. What was queued at a crash may have been committed all the same.
+
+use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::event::{Event, EventKind};
+use cortex_core::id::{Epoch, Generation, LinkId, NodeId, Revision, RunId};
+use cortex_core::limits;
+use cortex_core::message::{Start, ToNode};
+use cortex_core::name::{Labels, Name};
+use cortex_core::node::{Facts, Node};
+use cortex_core::outbox::Lane;
+use cortex_core::policy::Policy;
+use cortex_core::run::{Command, Run, RunSpec, RunState, decide};
+use cortex_core::stream::Positions;
+use cortex_core::time::WallTime;
+use cortex_store::memory::MemoryStore;
+use cortex_store::{RunFilter, StoreError, Tx, WriteError};
+
+use super::Hub;
+use crate::check::Happened;
+use crate::faults::FAULTS_MS;
+use crate::net::{Context, Wake};
+
+/// One transaction and what follows it.
+#[derive(Clone, Debug)]
+pub(crate) enum Job {
+    Attach { link: LinkId, node: usize },
+    Online { node: usize, online: bool },
+    Quarantine { node: usize },
+    Accept { node: usize, run: RunId, spec: RunSpec },
+    Decide { node: usize, run: RunId, command: Command },
+    Cancel { node: usize },
+    SetPolicy { node: usize },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Queued {
+    number: u64,
+    job: Job,
+    /// Its caller was told that there is no answer.
+    late: bool,
+}
+
+/// What a committed job gives back.
+enum Done {
+    Nothing,
+    Epoch(Option<Epoch>),
+    Accepted(Box<Run>),
+    Cancelled(Option<RunId>),
+    Policy(Policy),
+}
+
+impl Hub {
+    pub(super) fn start(&mut self, cx: &mut Context) {
+        self.up = true;
+        let wall = cx.wall();
+        let event = Event::new(EventKind::HubStarted, wall);
+        drop(self.store.write_now(|tx| Ok(tx.append_event(&event)?)));
+        let open = self.store.read_now(|view| view.open_runs()).unwrap_or_default();
+        for run in open {
+            let Some(node) = self.ids.iter().position(|id| *id == run.node) else { continue };
+            let kept = self.logs.get(&run.id).map_or_else(Positions::default, crate::log::Log::positions);
+            let (started, cancelled) = (run.started_at.is_some(), run.cancelled_by.is_some());
+            self.owner.insert(run.id, node);
+            self.runs[node].restore(start_of(&run), started, kept, cancelled);
+        }
+        for runs in &mut self.runs {
+            runs.await_node(cx.timestamp(), limits::RESTART_GRACE_MS);
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, job: Job, cx: &mut Context) {
+        let (until, delay) = self.slow_store;
+        let delay = if until > cx.now { delay } else { cx.random.between(0, 5) };
+        let healed = FAULTS_MS.max(cx.now) + 5;
+        let at = (cx.now + delay).max(self.last_done).min(healed.max(self.last_done));
+        self.last_done = at;
+        self.next_job += 1;
+        let (life, number) = (self.life, self.next_job);
+        self.jobs.push_back(Queued { number, job, late: false });
+        cx.at(at, Wake::StoreDone { life });
+        if at > cx.now + limits::STORE_MS_MAX {
+            cx.after(limits::STORE_MS_MAX, Wake::StoreLate { life, job: number });
+        }
+    }
+
+    /// Nobody waits any more, and the transaction may still be committed.
+    pub(super) fn store_late(&mut self, number: u64) {
+        let Some(queued) = self.jobs.iter_mut().find(|queued| queued.number == number) else { return };
+        queued.late = true;
+        let job = queued.job.clone();
+        self.failed(&job);
+    }
+
+    pub(super) fn store_done(&mut self, cx: &mut Context) {
+        let Some(Queued { job, late, .. }) = self.jobs.pop_front() else { return };
+        let result = if self.refusing_until > cx.now {
+            Err(WriteError::Store(StoreError::Failed("the disk is full".to_owned())))
+        } else {
+            self.transact(&job, cx)
+        };
+        // What was promised to go on after the commit goes on, whoever has stopped waiting: an
+        // accepted run that nobody submits would stay queued for ever.
+        if late && !matches!(job, Job::Accept { .. } | Job::Cancel { .. } | Job::SetPolicy { .. }) {
+            return;
+        }
+        match result {
+            Ok(done) => self.committed(&job, done, cx),
+            Err(WriteError::Refused(_)) => self.refused(&job),
+            Err(WriteError::Store(_)) => {
+                if let Job::Attach { link, .. } = job {
+                    let life = self.life;
+                    cx.after(0, Wake::AttachReady { life, link, epoch: None });
+                }
+                self.failed(&job);
+            }
+        }
+    }
+
+    /// At a crash a part of what waited was committed, and nobody heard of it.
+    pub(super) fn lose_jobs(&mut self, cx: &mut Context) {
+        let kept = if self.jobs.is_empty() { 0 } else { cx.random.index(self.jobs.len() + 1) };
+        for queued in std::mem::take(&mut self.jobs).into_iter().take(kept) {
+            if self.refusing_until <= cx.now {
+                drop(self.transact(&queued.job, cx));
+            }
+        }
+        self.last_done = cx.now;
+    }
+
+    fn transact(&self, job: &Job, cx: &mut Context) -> Result<Done, WriteError> {
+        let wall = cx.wall();
+        let done = self.store.write_now(|tx| match job {
+            Job::Attach { node, .. } => Ok(Done::Epoch(tx.next_epoch(self.ids[*node])?)),
+            Job::Online { node, online } => {
+                let kind = if *online { EventKind::NodeOnline } else { EventKind::NodeOffline };
+                tx.append_event(&Event::new(kind, wall).node(self.ids[*node]))?;
+                Ok(Done::Nothing)
+            }
+            Job::Quarantine { node } => quarantine(tx, self.ids[*node], wall),
+            Job::Accept { node, run, spec } => accept(tx, self.ids[*node], *run, spec, wall),
+            Job::Decide { run, command, .. } => {
+                apply(tx, *run, command.clone(), wall)?;
+                Ok(Done::Nothing)
+            }
+            Job::Cancel { node } => cancel(tx, self.ids[*node], wall),
+            Job::SetPolicy { node } => set_policy(tx, self.ids[*node], wall),
+        })?;
+        if let Job::Decide { node, run, command: Command::End(_) | Command::Lose { .. } } = job {
+            cx.note(Happened::Settled { node: *node, run: *run });
+        }
+        Ok(done)
+    }
+
+    fn committed(&mut self, job: &Job, done: Done, cx: &mut Context) {
+        match (job, done) {
+            (Job::Attach { link, .. }, Done::Epoch(epoch)) => {
+                // Tasks are not woken in the order in which the store answered them.
+                let (life, link) = (self.life, *link);
+                let wait = if cx.random.chance(20) { cx.random.between(0, 3_000) } else { 0 };
+                cx.after(wait, Wake::AttachReady { life, link, epoch });
+            }
+            (Job::Accept { node, .. }, Done::Accepted(run)) => {
+                cx.note(Happened::Accepted { run: run.id });
+                self.owner.insert(run.id, *node);
+                self.runs[*node].submit(start_of(&run), cx.timestamp());
+            }
+            (Job::Cancel { node }, Done::Cancelled(Some(run))) => {
+                self.runs[*node].cancel(run, limits::KILL_GRACE_MS);
+            }
+            (Job::SetPolicy { node }, Done::Policy(policy)) => {
+                if let Some(link) = self.runs[*node].link() {
+                    self.send(link, Lane::Control, ToNode::Policy(policy), cx);
+                }
+            }
+            (Job::Decide { .. }, Done::Nothing) => self.refused(job),
+            _ => {}
+        }
+    }
+
+    /// Done, or done before: both settle an end.
+    fn refused(&mut self, job: &Job) {
+        if let Job::Decide { node, run, command: Command::End(_) | Command::Lose { .. } } = job {
+            self.runs[*node].settled(*run);
+        }
+    }
+
+    fn failed(&mut self, job: &Job) {
+        if let Job::Decide { node, run, command: Command::End(_) | Command::Lose { .. } } = job {
+            self.runs[*node].not_settled(*run);
+        }
+    }
+}
+
+pub(super) fn enrol(store: &MemoryStore, ids: &[NodeId], now: WallTime) {
+    for (index, id) in ids.iter().enumerate() {
+        let done = store.write_now(|tx| {
+            tx.put_node(&Node {
+                id: *id,
+                name: Name::parse(&format!("node-{index}"))?,
+                labels: Labels::new(),
+                facts: Facts::default(),
+                key_hash: [0; 32],
+                epoch: Epoch(0),
+                joined_at: now,
+                last_seen_at: None,
+                quarantined: false,
+                removed_at: None,
+            })?;
+            Ok(tx.append_event(&Event::new(EventKind::NodeJoined, now).node(*id))?)
+        });
+        debug_assert!(done.is_ok(), "an empty store takes nodes");
+    }
+}
+
+pub(super) fn welcome(store: &MemoryStore, id: NodeId) -> (Generation, Policy, bool) {
+    let read = store.read_now(|view| {
+        let policy = view.policy(id)?.unwrap_or_else(|| Policy::strict(id, WallTime(0)));
+        Ok((view.generation()?, policy, view.node(id)?.is_some_and(|node| node.quarantined)))
+    });
+    read.unwrap_or_else(|_| (Generation(1), Policy::strict(id, WallTime(0)), false))
+}
+
+fn start_of(run: &Run) -> Start {
+    Start {
+        run: run.id,
+        spec: run.spec.clone(),
+        caller: run.caller.clone(),
+        policy_revision: run.policy_revision,
+        traceparent: None,
+    }
+}
+
+fn accept(
+    tx: &mut dyn Tx,
+    node: NodeId,
+    id: RunId,
+    spec: &RunSpec,
+    now: WallTime,
+) -> Result<Done, WriteError> {
+    let policy = tx.policy(node)?.unwrap_or_else(|| Policy::strict(node, now));
+    let verdict = spec.check().and_then(|()| policy.check(spec, "node", now));
+    let outcome = if verdict.is_ok() { Outcome::Allowed } else { Outcome::Denied };
+    let mut row = AuditRow::new(now, "token:sim", "run.start", outcome);
+    (row.node, row.run, row.policy_revision) = (Some(node), Some(id), Some(policy.revision));
+    tx.append_audit(&row)?;
+    if verdict.is_err() {
+        tx.append_event(&Event::new(EventKind::RunDenied, now).node(node).run(id))?;
+        return Ok(Done::Nothing);
+    }
+    let run = queued(node, id, spec, policy.revision, now);
+    tx.put_run(&run)?;
+    tx.append_event(&Event::new(EventKind::RunAccepted, now).node(node).run(id))?;
+    Ok(Done::Accepted(Box::new(run)))
+}
+
+fn queued(node: NodeId, id: RunId, spec: &RunSpec, policy_revision: Revision, now: WallTime) -> Run {
+    Run {
+        id,
+        node,
+        spec: spec.clone(),
+        state: RunState::Queued,
+        caller: "token:sim".to_owned(),
+        policy_revision,
+        idempotency_key: None,
+        traceparent: None,
+        accepted_at: now,
+        started_at: None,
+        ended_at: None,
+        code: None,
+        signal: None,
+        duration_ms: None,
+        output: Positions::default(),
+        cancelled_by: None,
+        diagnostic: None,
+    }
+}
+
+fn apply(tx: &mut dyn Tx, id: RunId, command: Command, now: WallTime) -> Result<(), WriteError> {
+    let Some(run) = tx.run(id)? else {
+        return Err(StoreError::Damaged(format!("run {id} is gone")).into());
+    };
+    let (next, events) = decide(&run, command, now)?;
+    tx.put_run(&next)?;
+    for event in &events {
+        tx.append_event(event)?;
+    }
+    Ok(())
+}
+
+fn cancel(tx: &mut dyn Tx, node: NodeId, now: WallTime) -> Result<Done, WriteError> {
+    let states = vec![RunState::Queued, RunState::Running, RunState::Disconnected];
+    let filter = RunFilter { node: Some(node), states, before: None };
+    let newest = tx.runs(&filter, 1)?.first().map(|run| run.id);
+    if let Some(run) = newest {
+        apply(tx, run, Command::Cancel { by: "token:sim".to_owned() }, now)?;
+    }
+    Ok(Done::Cancelled(newest))
+}
+
+fn set_policy(tx: &mut dyn Tx, node: NodeId, now: WallTime) -> Result<Done, WriteError> {
+    let held = tx.policy(node)?.unwrap_or_else(|| Policy::strict(node, now));
+    let profile = if held.profile == "dev" { "strict" } else { "dev" };
+    let policy = Policy::from_profile(node, profile, held.revision.next(), now).unwrap_or(held);
+    tx.put_policy(&policy)?;
+    tx.append_event(&Event::new(EventKind::PolicyChanged, now).node(node))?;
+    Ok(Done::Policy(policy))
+}
+
+fn quarantine(tx: &mut dyn Tx, id: NodeId, now: WallTime) -> Result<Done, WriteError> {
+    if let Some(mut node) = tx.node(id)? {
+        node.quarantined = true;
+        tx.put_node(&node)?;
+        tx.append_event(&Event::new(EventKind::NodeQuarantined, now).node(id))?;
+    }
+    Ok(Done::Nothing)
+}

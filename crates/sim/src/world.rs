@@ -1,0 +1,295 @@
+//! One world from one seed: what is next happens, until all is at peace.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use cortex_core::event::EventKind;
+use cortex_core::id::{NodeId, RunId, Seq};
+use cortex_core::run::RunSpec;
+use cortex_store::{AuditFilter, RunFilter};
+
+use crate::check::{self, Happened, Peace, Violation};
+use crate::faults::{self, FAULTS_MS, Transition};
+use crate::hub::{Hub, Job};
+use crate::net::{Context, NodeWake, Wake};
+use crate::node::Node;
+
+/// Time after the last fault in which all must be online and settled (I8).
+const DRAIN_MS: u64 = 60_000;
+/// Time after that in which counts of the past run out (I9).
+const IDLE_MS: u64 = 75_000;
+/// Wakes of one world; more mean that something runs in circles.
+const WAKES_MAX: u64 = 2_000_000;
+
+/// What a seed led to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What did not hold.
+    pub violations: Vec<Violation>,
+    /// Kinds of events that occurred.
+    pub kinds: BTreeSet<EventKind>,
+    /// Digest of everything that happened, in order and with its time.
+    pub trace_hash: u64,
+    /// The history, one line each.
+    pub trace: Vec<String>,
+}
+
+/// Plays the world of `seed`.
+pub fn run(seed: u64) -> Report {
+    World::new(seed).play(seed)
+}
+
+struct World {
+    cx: Context,
+    hub: Hub,
+    nodes: Vec<Node>,
+    seen: usize,
+    hasher: DefaultHasher,
+    runs: u64,
+    restless: Vec<String>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let count = usize::try_from(seed % 3).unwrap_or(0) + 1;
+        let mut cx = Context::new(seed, count);
+        let ids: Vec<NodeId> = (0..count).map(|_| NodeId::mint(1, &cx.random.bytes())).collect();
+        let pattern = crate::log::pattern();
+        let mut nodes = Vec::new();
+        for (index, id) in ids.iter().enumerate() {
+            let rate = cx.random.between(850, 1_150);
+            nodes.push(Node::new(index, *id, rate, pattern.clone()));
+            let wait = cx.random.between(0, 500);
+            cx.node_after(wait, index, NodeWake::Start);
+        }
+        cx.at(0, Wake::HubStart);
+        for (at, transition) in faults::plan(&mut cx.random, count) {
+            cx.at(at, Wake::Transition(transition));
+        }
+        let hub = Hub::new(ids, pattern);
+        Self { cx, hub, nodes, seen: 0, hasher: DefaultHasher::new(), runs: 0, restless: Vec::new() }
+    }
+
+    fn play(mut self, seed: u64) -> Report {
+        self.until(FAULTS_MS);
+        self.heal();
+        self.until(FAULTS_MS + DRAIN_MS);
+        self.expect_drained();
+        self.until(FAULTS_MS + DRAIN_MS + IDLE_MS);
+        self.expect_idle();
+        let kinds = self.events().iter().map(|(_, kind)| *kind).collect();
+        let peace = self.peace();
+        let violations = check::check(&self.cx.history, &peace);
+        self.cx.history.iter().for_each(|line| format!("{line:?}").hash(&mut self.hasher));
+        let trace = self.cx.history.iter().map(|(at, what)| format!("{at:>7} ms {what:?}")).collect();
+        Report { seed, violations, kinds, trace_hash: self.hasher.finish(), trace }
+    }
+
+    fn until(&mut self, end: u64) {
+        let mut wakes = 0;
+        while let Some(entry) = self.cx.queue.first_entry() {
+            if entry.key().0 > end {
+                break;
+            }
+            let ((at, _), wake) = entry.remove_entry();
+            self.cx.now = at;
+            (at, std::mem::discriminant(&wake)).hash(&mut self.hasher);
+            self.dispatch(wake);
+            self.look_up_audit();
+            wakes += 1;
+            if wakes > WAKES_MAX {
+                self.restless.push(format!("I8: the world runs in circles at {at} ms"));
+                break;
+            }
+        }
+        self.cx.now = end;
+    }
+
+    fn dispatch(&mut self, wake: Wake) {
+        match wake {
+            Wake::Transition(transition) => self.transition(transition),
+            Wake::Node { node, wake } => self.node_wake(node, wake),
+            Wake::HubFrame { link, .. } | Wake::HubClosed { link, .. } if !self.cx.carries(link) => {}
+            Wake::HubTimer { .. }
+            | Wake::StoreDone { .. }
+            | Wake::StoreLate { .. }
+            | Wake::AttachReady { .. }
+            | Wake::Farewell { .. }
+            | Wake::LogFlush { .. }
+            | Wake::LogSync { .. }
+            | Wake::Pump { .. }
+            | Wake::HubFrame { .. }
+            | Wake::HubClosed { .. }
+            | Wake::HubStart => self.hub.handle(wake, &mut self.cx),
+        }
+    }
+
+    fn node_wake(&mut self, index: usize, wake: NodeWake) {
+        let node = &mut self.nodes[index];
+        if node.frozen_until > self.cx.now {
+            self.cx.at(node.frozen_until, Wake::Node { node: index, wake });
+            return;
+        }
+        if let NodeWake::Frame { link, .. } | NodeWake::Closed { link } = &wake
+            && !self.cx.carries(*link)
+        {
+            return;
+        }
+        let hub_life = self.hub.up.then_some(self.hub.life);
+        node.handle(wake, hub_life, &mut self.cx);
+    }
+
+    /// I7 is judged at the moment of the effect, against what the store holds then.
+    fn look_up_audit(&mut self) {
+        while let Some((_, happened)) = self.cx.history.get(self.seen) {
+            self.seen += 1;
+            let Happened::Spawned { run, .. } = happened else { continue };
+            let run = *run;
+            let rows = self.hub.store.read_now(|view| view.audit(&AuditFilter::default(), usize::MAX));
+            let before = rows.is_ok_and(|rows| rows.iter().any(|row| row.row.run == Some(run)));
+            self.cx.note(Happened::Audited { run, before });
+        }
+    }
+
+    fn transition(&mut self, transition: Transition) {
+        let cx = &mut self.cx;
+        let now = cx.now;
+        match transition {
+            Transition::Exec { .. } | Transition::Cancel { .. } | Transition::SetPolicy { .. } => {
+                self.work(transition);
+                return;
+            }
+            Transition::HubCrash { power, silent, down_ms } => {
+                self.hub.crash(power, silent, cx);
+                cx.after(down_ms, Wake::HubStart);
+            }
+            Transition::NodeCrash { node, power, silent, down_ms } => {
+                self.nodes[node].crash(power, silent, cx);
+                cx.node_after(down_ms, node, NodeWake::Start);
+            }
+            Transition::Flap { node } => {
+                for round in 0..5 {
+                    let again = Transition::NodeCrash { node, power: false, silent: true, down_ms: 10 };
+                    cx.after(1 + round * 700, Wake::Transition(again));
+                }
+            }
+            Transition::Freeze { node, ms } => self.nodes[node].frozen_until = now + ms,
+            Transition::CutSilently { node } => cx.cut_all_of(Some(node)),
+            Transition::HangUp { node } => self.nodes[node].hang_up(cx),
+            Transition::Part { node, ms } => {
+                cx.parted_until[node] = now + ms;
+                cx.cut_all_of(Some(node));
+            }
+            Transition::SlowLinks { node, delay, ms } => cx.slow[node] = (now + ms, delay),
+            Transition::SlowStore { delay, ms } => self.hub.slow_store = (now + ms, delay),
+            Transition::RefusingStore { ms } => self.hub.refusing_until = now + ms,
+            Transition::Rude { node } => self.nodes[node].be_rude(cx),
+            Transition::Replay { node } => {
+                let recorded = cx.recorded[node].clone();
+                let begin = if recorded.is_empty() { 0 } else { cx.random.index(recorded.len()) };
+                for envelope in recorded.into_iter().skip(begin).take(5) {
+                    self.nodes[node].replay(envelope, cx);
+                }
+            }
+        }
+        self.cx.note(Happened::Fault(format!("{transition:?}")));
+    }
+
+    fn work(&mut self, transition: Transition) {
+        let cx = &mut self.cx;
+        let job = match transition {
+            Transition::Exec { node, large, allowed, timeout_ms } => {
+                if !self.hub.up || self.hub.runs[node].admit().is_err() {
+                    return;
+                }
+                self.runs += 1;
+                let run = RunId::mint(1_800_000_000_000 + self.runs, &cx.random.bytes());
+                let program = if allowed { "echo" } else { "nmap" };
+                let size = if large { "large" } else { "small" };
+                let argv = vec![program.to_owned(), size.to_owned()];
+                Job::Accept { node, run, spec: RunSpec { argv, timeout_ms, ..RunSpec::default() } }
+            }
+            Transition::Cancel { node } => Job::Cancel { node },
+            Transition::SetPolicy { node } => Job::SetPolicy { node },
+            Transition::HubCrash { .. }
+            | Transition::NodeCrash { .. }
+            | Transition::Flap { .. }
+            | Transition::Freeze { .. }
+            | Transition::CutSilently { .. }
+            | Transition::HangUp { .. }
+            | Transition::Part { .. }
+            | Transition::SlowLinks { .. }
+            | Transition::SlowStore { .. }
+            | Transition::RefusingStore { .. }
+            | Transition::Replay { .. }
+            | Transition::Rude { .. } => return,
+        };
+        self.hub.submit(job, cx);
+    }
+
+    /// Faults stop: who is down comes up, who is frozen thaws, the network and the disk work.
+    fn heal(&mut self) {
+        let cx = &mut self.cx;
+        self.hub.slow_store = (0, 0);
+        self.hub.refusing_until = 0;
+        cx.at(FAULTS_MS, Wake::HubStart);
+        let late: Vec<(u64, u64)> =
+            cx.queue.iter().filter(|(_, w)| matches!(w, Wake::Transition(_))).map(|(key, _)| *key).collect();
+        for key in late {
+            cx.queue.remove(&key);
+        }
+        for node in &mut self.nodes {
+            cx.parted_until[node.index] = 0;
+            cx.slow[node.index] = (0, 0);
+            node.frozen_until = 0;
+            cx.at(FAULTS_MS, Wake::Node { node: node.index, wake: NodeWake::Start });
+        }
+    }
+
+    fn expect_drained(&mut self) {
+        for node in self.nodes.iter().filter(|node| !node.stopped) {
+            let here = self.hub.registry.get(node.id).map(|presence| presence.link);
+            if here.is_none() || here != node.link() || !node.runs.is_linked() {
+                self.restless.push(format!("I8: node {} is not online after the faults", node.index));
+            }
+        }
+        let open = self.hub.store.read_now(|view| view.open_runs()).unwrap_or_default();
+        for run in open {
+            self.restless.push(format!("I8: {} is still {}", run.id, run.state.as_str()));
+        }
+    }
+
+    fn expect_idle(&mut self) {
+        let online = self.nodes.iter().filter(|node| !node.stopped).count();
+        let held: usize = self.nodes.iter().filter(|node| !node.stopped).map(Node::entries).sum();
+        let (hub, registry) = (self.hub.entries(), self.hub.registry.entries());
+        if hub != 0 || held != 0 || registry != online || self.hub.link_count() != online {
+            let links = self.hub.link_count();
+            self.restless.push(format!(
+                "I9: with {online} nodes: hub {hub} ({:?}), registry {registry}, links {links}, nodes {held}",
+                self.hub.leftovers()
+            ));
+        }
+    }
+
+    fn events(&self) -> Vec<(Option<RunId>, EventKind)> {
+        let events = self.hub.store.read_now(|view| view.events(Seq(0), usize::MAX)).unwrap_or_default();
+        events.into_iter().map(|logged| (logged.event.run, logged.event.kind)).collect()
+    }
+
+    fn peace(&self) -> Peace {
+        let ends = self.events().into_iter().filter(|(_, kind)| *kind == EventKind::RunEnded);
+        Peace {
+            runs: self
+                .hub
+                .store
+                .read_now(|view| view.runs(&RunFilter::default(), usize::MAX))
+                .unwrap_or_default(),
+            ends: ends.filter_map(|(run, kind)| Some((run?, kind))).collect(),
+            logs: self.hub.logs.iter().map(|(run, log)| (*run, (log.positions(), log.has_marks()))).collect(),
+            restless: self.restless.clone(),
+        }
+    }
+}
