@@ -347,15 +347,22 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_any_byte_flipped_is_refused_or_names_the_same_node() {
+    fn a_request_with_any_byte_flipped_never_gets_a_certificate_for_another_key() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let authority = Authority::open_or_create(dir.path()).expect("created");
         let key = KeyPair::generate().expect("key");
         let csr = CertificateParams::default().serialize_request(&key).expect("request");
+        let whole = authority.sign_node(csr.der(), node()).expect("signed").key_hash;
+        let mut refused = 0;
         for at in 0..csr.der().len() {
             let mut bytes = csr.der().to_vec();
             bytes[at] ^= 0x10;
-            assert!(authority.sign_node(&bytes, node()).is_err(), "byte {at}");
+            match authority.sign_node(&bytes, node()) {
+                // Outside the signed part the encoding has some freedom.
+                Ok(signed) => assert_eq!(signed.key_hash, whole, "byte {at}"),
+                Err(_) => refused += 1,
+            }
         }
+        assert!(refused + 4 > csr.der().len(), "{refused} of {} refused", csr.der().len());
     }
 }

@@ -176,8 +176,11 @@ impl Mesh {
     /// Sends a committed policy to its node, when that is connected. One that is not gets it in
     /// its Welcome.
     pub fn push_policy(&self, policy: Arc<Policy>) {
-        let link = lock(&self.inner.present).links.get(&policy.node).cloned();
-        if let Some(link) = link {
+        // Through the slot, so that it cannot come before the Welcome of a link that begins.
+        let slot = lock(&self.inner.slots).get(&policy.node).cloned();
+        let Some(slot) = slot else { return };
+        let state = slot.lock();
+        if let Some(link) = &state.link {
             link.send(ToNode::Policy(live_policy(&policy, self.inner.context.clock.wall())));
         }
     }

@@ -13,7 +13,10 @@ pub(super) const BLOCK_BYTES_MAX: usize = 512 * 1024;
 const PAYLOAD_BYTES_MAX: usize = BLOCK_BYTES_MAX * (1 + FRAME_HEAD_BYTES) + 64 * 1024;
 const FRAME_HEAD_BYTES: usize = 5;
 /// The header without its checksum.
-const BODY_BYTES: usize = HEADER_BYTES - 16;
+const BODY_BYTES: usize = HEADER_BYTES - 2 * CHECK_BYTES;
+/// A checksum: the header has one of its own, so that its lengths can be believed before the
+/// payload is read, and the block has one over all of it.
+const CHECK_BYTES: usize = 8;
 const MAGIC: [u8; 4] = *b"CXL1";
 const ZSTD: u8 = 1;
 const MARK: u8 = 2;
@@ -98,7 +101,7 @@ pub(super) struct Header {
     raw_len: u32,
     /// Bytes of payload in the file.
     pub(super) stored_len: u32,
-    check: [u8; 16],
+    check: [u8; CHECK_BYTES],
 }
 
 /// A block, ready to be written: the header, then these parts in order.
@@ -133,7 +136,7 @@ pub(super) fn encode(chunks: &[Chunk]) -> Encoded {
         None => raw,
     };
     let stored_len = length(parts.iter().map(Bytes::len).sum());
-    let mut header = Header { flags, start, end, raw_len, stored_len, check: [0; 16] };
+    let mut header = Header { flags, start, end, raw_len, stored_len, check: [0; CHECK_BYTES] };
     header.check = checksum(&header.body(), &parts);
     Encoded { header: header.to_bytes(), parts, end, stored_len }
 }
@@ -141,7 +144,7 @@ pub(super) fn encode(chunks: &[Chunk]) -> Encoded {
 /// Reads a header; `None` when it is none, or claims more than a block can have.
 pub(super) fn parse_header(bytes: &[u8]) -> Option<Header> {
     let bytes: &[u8; HEADER_BYTES] = bytes.try_into().ok()?;
-    if bytes[..4] != MAGIC {
+    if bytes[..4] != MAGIC || checksum(&bytes[..BODY_BYTES], &[]) != bytes[BODY_BYTES..][..CHECK_BYTES] {
         return None;
     }
     let header = Header {
@@ -150,7 +153,7 @@ pub(super) fn parse_header(bytes: &[u8]) -> Option<Header> {
         end: Positions { stdout: u64_at(bytes, 24), stderr: u64_at(bytes, 32) },
         raw_len: u32_at(bytes, 40),
         stored_len: u32_at(bytes, 44),
-        check: bytes[BODY_BYTES..].try_into().ok()?,
+        check: bytes[BODY_BYTES + CHECK_BYTES..].try_into().ok()?,
     };
     let sizes_fit =
         header.raw_len as usize <= PAYLOAD_BYTES_MAX && header.stored_len as usize <= PAYLOAD_BYTES_MAX;
@@ -177,14 +180,15 @@ pub(super) fn decode(header: &Header, stored: &Bytes) -> Option<Vec<Chunk>> {
 pub(super) fn verify(header: &Header, stored: &[u8]) -> bool {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&header.body()).update(stored);
-    hasher.finalize().as_bytes()[..16] == header.check
+    hasher.finalize().as_bytes()[..CHECK_BYTES] == header.check
 }
 
 impl Header {
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..BODY_BYTES].copy_from_slice(&self.body());
-        bytes[BODY_BYTES..].copy_from_slice(&self.check);
+        bytes[BODY_BYTES..][..CHECK_BYTES].copy_from_slice(&checksum(&self.body(), &[]));
+        bytes[BODY_BYTES + CHECK_BYTES..].copy_from_slice(&self.check);
         bytes
     }
 
@@ -263,14 +267,14 @@ fn compress(raw: &[Bytes]) -> Option<Bytes> {
     })
 }
 
-fn checksum(body: &[u8], parts: &[Bytes]) -> [u8; 16] {
+fn checksum(body: &[u8], parts: &[Bytes]) -> [u8; CHECK_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(body);
     for part in parts {
         hasher.update(part);
     }
-    let mut check = [0; 16];
-    check.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    let mut check = [0; CHECK_BYTES];
+    check.copy_from_slice(&hasher.finalize().as_bytes()[..CHECK_BYTES]);
     check
 }
 

@@ -70,7 +70,9 @@ pub(super) fn sync(path: &Path, fresh: bool) -> io::Result<()> {
 }
 
 /// The blocks of a file up to the first that cannot be: torn, or not following the one before.
-pub(super) fn scan(path: &Path) -> io::Result<Vec<Place>> {
+/// With `checked`, the tail is compared with its checksums too; without, a damaged block shows
+/// when it is read, and those behind it stay.
+pub(super) fn scan(path: &Path, checked: bool) -> io::Result<Vec<Place>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -87,7 +89,7 @@ pub(super) fn scan(path: &Path) -> io::Result<Vec<Place>> {
         if header.start != at || place.next_offset() > len {
             break;
         }
-        if len - offset <= CHECKED_TAIL_BYTES && !verify(&file, &place)? {
+        if checked && len - offset <= CHECKED_TAIL_BYTES && !verify(&file, &place)? {
             break;
         }
         (offset, at) = (place.next_offset(), header.end);

@@ -83,7 +83,7 @@ impl RunLogs {
         let (places, len) = self
             .inner
             .blocking(move || {
-                let places = file::scan(&path)?;
+                let places = file::scan(&path, true)?;
                 let len = file::trim(&path, &places)?;
                 Ok((places, len))
             })
@@ -97,7 +97,7 @@ impl RunLogs {
     /// `store_unavailable` when the disk fails.
     pub async fn kept(&self, run: RunId) -> Result<Arc<RunLog>, Refusal> {
         let path = file::path(&self.inner.dir, run);
-        let places = self.inner.blocking(move || file::scan(&path)).await?;
+        let places = self.inner.blocking(move || file::scan(&path, false)).await?;
         let nobody: Weak<dyn Sink> = Weak::<NoSink>::new();
         Ok(Arc::new(RunLog::new(Arc::clone(&self.inner), run, nobody, places, 0)))
     }

@@ -48,13 +48,15 @@ pub(crate) struct Sleepy {
 }
 
 impl Sleepy {
+    /// Sleeps as long as it is told to, looked up anew in between.
     async fn nap(&self, deadline: Duration) -> Result<(), StoreError> {
-        let nap = Duration::from_millis(self.sleep_ms.load(Ordering::SeqCst));
-        if nap >= deadline {
-            tokio::time::sleep(deadline).await;
-            return Err(StoreError::Timeout(deadline));
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < Duration::from_millis(self.sleep_ms.load(Ordering::SeqCst)) {
+            if begun.elapsed() >= deadline {
+                return Err(StoreError::Timeout(deadline));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(nap).await;
         Ok(())
     }
 }
@@ -328,11 +330,12 @@ impl FakeNode {
     pub(crate) async fn attach(&self, hub: &TestHub, runs: Vec<RunReport>) -> Result<FakeLink, Refusal> {
         let mut link = self.dial(hub).await?;
         link.say(self.hello(runs)).await;
-        match link.hear().await? {
-            ToNode::Welcome(_) => Ok(link),
-            ToNode::Goodbye { refusal, .. } => Err(refusal),
-            other => panic!("neither Welcome nor Goodbye: {other:?}"),
+        let first = link.hear().await?;
+        if let ToNode::Goodbye { refusal, .. } = first {
+            return Err(refusal);
         }
+        assert!(matches!(first, ToNode::Welcome(_)), "neither Welcome nor Goodbye: {first:?}");
+        Ok(link)
     }
 }
 
