@@ -12,18 +12,21 @@ use crate::env;
 pub(crate) enum Voice {
     /// A command that asks the hub: silent.
     Client,
-    /// The hub or a node.
+    /// A hub and a node that are tried out: warnings.
+    Trial,
+    /// The hub or a node: all that changes.
     Server,
 }
 
 /// Starts the log. A client without `CORTEX_LOG` starts none: it has nothing to say there, and
 /// every millisecond of a cold start counts.
 pub(crate) fn start(voice: Voice) {
-    let wanted = env::get(env::LOG);
-    if voice == Voice::Client && wanted.is_none() {
-        return;
-    }
-    let filter = wanted.unwrap_or_else(|| "info".to_owned());
+    let usual = match voice {
+        Voice::Client => None,
+        Voice::Trial => Some("warn".to_owned()),
+        Voice::Server => Some("info".to_owned()),
+    };
+    let Some(filter) = env::get(env::LOG).or(usual) else { return };
     let filter = EnvFilter::builder().parse_lossy(filter);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {

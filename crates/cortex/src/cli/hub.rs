@@ -1,6 +1,8 @@
 //! `cortex hub start`.
 
-use serde_json::json;
+use std::path::Path;
+
+use serde::Serialize;
 
 use super::Context;
 use super::interrupt::Interrupt;
@@ -92,14 +94,23 @@ impl Hub {
     }
 }
 
+/// The first line with `--json`; its members keep this order.
+#[derive(Serialize)]
+struct Ready<'a> {
+    ready: bool,
+    http: String,
+    grpc: String,
+    token_file: &'a Path,
+    version: &'a str,
+}
+
 fn announce(context: &Context, hub: &Running, data_dir: &str) -> Result {
     let output = context.output;
     let version = env!("CARGO_PKG_VERSION");
     if output.json {
-        return output.json(&json!({
-            "ready": true, "http": format!("http://{}", hub.http), "grpc": hub.grpc.to_string(),
-            "token_file": hub.token_file, "version": version,
-        }));
+        let grpc = hub.grpc.to_string();
+        let http = format!("http://{}", hub.http);
+        return output.json(&Ready { ready: true, http, grpc, token_file: &hub.token_file, version });
     }
     output.line(&format!("cortex hub {version}   data {data_dir}   store sqlite   policy STRICT"))?;
     output.line(&format!(

@@ -84,6 +84,28 @@ enum Command {
     Version(version::Version),
 }
 
+impl Command {
+    /// Whether it is a question to the hub, or serves.
+    const fn voice(&self) -> Voice {
+        match self {
+            Self::Up(_) => Voice::Trial,
+            Self::Hub(_) | Self::Join(_) => Voice::Server,
+            Self::Node(node) if node.serves() => Voice::Server,
+            Self::Node(_)
+            | Self::Invite(_)
+            | Self::Exec(_)
+            | Self::Run(_)
+            | Self::Policy(_)
+            | Self::Token(_)
+            | Self::Audit(_)
+            | Self::Status(_)
+            | Self::Config(_)
+            | Self::Completions(_)
+            | Self::Version(_) => Voice::Client,
+        }
+    }
+}
+
 /// What a command may use.
 pub(crate) struct Context {
     /// What was given before and after the command.
@@ -121,28 +143,15 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> (Output, R
 /// Runs the command on a runtime that fits it: one thread for a question to the hub, all
 /// processors for the hub and for nodes.
 pub(crate) fn run(cli: Cli, output: Output) -> Result {
-    let serves = match &cli.command {
-        Command::Up(_) | Command::Hub(_) | Command::Join(_) => true,
-        Command::Node(node) => node.serves(),
-        Command::Invite(_)
-        | Command::Exec(_)
-        | Command::Run(_)
-        | Command::Policy(_)
-        | Command::Token(_)
-        | Command::Audit(_)
-        | Command::Status(_)
-        | Command::Config(_)
-        | Command::Completions(_)
-        | Command::Version(_) => false,
-    };
-    let mut builder = if serves {
+    let voice = cli.command.voice();
+    let mut builder = if voice == Voice::Client {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
         // Only these speak TLS; a client saves the time.
         crate::serve::install_crypto();
         tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
     };
-    logging::start(if serves { Voice::Server } else { Voice::Client });
+    logging::start(voice);
     let runtime = builder
         .enable_all()
         .build()

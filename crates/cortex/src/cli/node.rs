@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cortex_wire::http::{NodePatch, NodeView};
 use http::Method;
 use serde_json::json;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, sleep, timeout};
 
 use super::{Context, args, ask, node_start};
 use crate::client::{Call, Client, encode};
@@ -135,6 +135,9 @@ async fn patch(context: &Context, node: &str, patch: NodePatch) -> Result {
     }
 }
 
+/// How long a watched list waits for an event before it is read anew.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 const HEAD: [&str; 7] = ["NAME", "STATE", "POLICY", "SANDBOX", "SYSTEM", "SEEN", "LABELS"];
 
 fn row(node: &NodeView) -> Vec<String> {
@@ -203,7 +206,9 @@ async fn list(context: &Context, selector: Option<&str>, watch: bool) -> Result 
         let nodes = all(&mut client, selector).await?;
         show_changes(context, &mut known, nodes, std::mem::take(&mut first))?;
         loop {
-            match events.next().await {
+            // Whether a node is online is the link's to say, and may follow its event by a moment.
+            let Ok(heard) = timeout(LOOK_AGAIN, events.next()).await else { break };
+            match heard {
                 Ok(Some(event)) => {
                     last = event.id.or(last);
                     if event.kind.starts_with("node.")

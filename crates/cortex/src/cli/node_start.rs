@@ -1,6 +1,6 @@
 //! `cortex node start`: runs an enrolled node in the foreground. `join` ends here too.
 
-use serde_json::json;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
@@ -31,13 +31,26 @@ pub(crate) async fn run(context: &Context, config: &Config) -> Result {
     }
 }
 
+/// A line with `--json`; its members keep this order.
+#[derive(Serialize)]
+struct Told<'a> {
+    attached: bool,
+    node: &'a str,
+    node_id: String,
+    epoch: u64,
+    sandbox: &'a str,
+}
+
 /// Each link is told; a reader that has gone away is no reason to stop a node.
 fn announce(output: Output, attached: &Attached) {
     let told = if output.json {
-        output.json(&json!({
-            "attached": true, "node": attached.node, "node_id": attached.node_id.to_string(),
-            "epoch": attached.epoch.0, "sandbox": attached.sandbox,
-        }))
+        output.json(&Told {
+            attached: true,
+            node: &attached.node,
+            node_id: attached.node_id.to_string(),
+            epoch: attached.epoch.0,
+            sandbox: attached.sandbox,
+        })
     } else {
         output.line(&format!(
             "{} is attached (sandbox {}, link {}). Ctrl-C stops it.",

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use super::hub::{HubFlags, settings};
 use super::interrupt::Interrupt;
-use super::watch::{Show, Watch};
+use super::watch::{TRANSPORT, status_of, transport_or};
 use crate::client::{Call, Client, NDJSON, Target};
 use crate::config::{Config, Origin};
 use crate::error::{Failure, Result};
@@ -95,50 +95,54 @@ async fn stay(
 async fn show_first(context: &Context, client: &mut Client, hub: &Running, node: &Attached) -> Result {
     let output = context.output;
     let url = format!("http://{}", hub.http);
-    if !output.json {
-        output.line(&format!(
-            "cortex {} is up: hub {url}, node {} (policy STRICT unless you changed it, sandbox {})",
-            env!("CARGO_PKG_VERSION"),
-            node.node,
-            node.sandbox
-        ))?;
-        output.line(&format!("$ cortex exec {} -- {}", node.node, FIRST.join(" ")))?;
-    }
-    let began = Instant::now();
-    let mut watch = Watch::new(Show::new(output, false, None), true);
-    let argv = FIRST.map(str::to_owned).to_vec();
-    let request = RunRequest { nodes: vec![node.node.clone()], argv, ..RunRequest::default() };
-    let mut lines = client.lines(Method::POST, "/runs", Call::json(&request)?.accept(NDJSON)).await?;
-    let mut printed = String::new();
-    while let Some(event) = lines.json::<RunEvent>().await? {
-        match event {
-            RunEvent::Refused { error, .. } => return Err(error.into()),
-            // With JSON the output is part of the one line.
-            RunEvent::Output { data, .. } if output.json => printed.push_str(&data.unwrap_or_default()),
-            RunEvent::Exit { ref state, code, signal, .. } if output.json => {
-                watch.note(&node.node, state, code, signal);
-            }
-            event @ (RunEvent::Accepted { .. }
-            | RunEvent::Output { .. }
-            | RunEvent::Lost { .. }
-            | RunEvent::State { .. }
-            | RunEvent::Exit { .. }) => watch.take(event)?,
-        }
-    }
-    let took = began.elapsed();
-    let status = watch.outcomes().first().map_or(1, |outcome| outcome.status);
     if output.json {
+        let first = first_command(client, &node.node).await?;
+        let first = json!({"argv": FIRST, "exit": first.status, "stdout": first.printed, "ms": first.ms});
         return output.json(&json!({
-            "up": true, "http": url, "grpc": hub.grpc.to_string(), "token_file": hub.token_file, "node": node.node,
-            "node_id": node.node_id.to_string(), "first": {"argv": FIRST, "exit": status, "stdout": printed, "ms": took.as_secs_f64() * 1000.0},
+            "up": true, "http": url, "grpc": hub.grpc.to_string(), "token_file": hub.token_file,
+            "node": node.node, "node_id": node.node_id.to_string(), "first": first,
         }));
     }
-    let milliseconds = took.as_secs_f64() * 1000.0;
-    output.line(&format!("exit {status} in {milliseconds:.1} ms, through the hub and back"))?;
+    let version = env!("CARGO_PKG_VERSION");
+    output
+        .line(&format!("cortex {version} is up: hub {url}, node {} (sandbox {})", node.node, node.sandbox))?;
+    output.line(&format!("$ cortex exec {} -- {}", node.node, FIRST.join(" ")))?;
+    let first = first_command(client, &node.node).await?;
+    output.bytes(first.printed.as_bytes())?;
+    output.line(&format!("exit {} in {:.1} ms, through the hub and back", first.status, first.ms))?;
     output.line(&format!("  API    {url}    token {}", hub.token_file.display()))?;
     output.line(&format!("Next, in another terminal:{}", next_step(hub, &node.node)))?;
     output.say("Ctrl-C stops both.");
     Ok(())
+}
+
+/// How the first command went.
+struct First {
+    status: u8,
+    printed: String,
+    ms: f64,
+}
+
+/// Runs it as every client does. A refusal is shown like output: somebody may have denied even
+/// this, and the hub serves all the same.
+async fn first_command(client: &mut Client, node: &str) -> Result<First> {
+    let began = Instant::now();
+    let argv = FIRST.map(str::to_owned).to_vec();
+    let request = RunRequest { nodes: vec![node.to_owned()], argv, ..RunRequest::default() };
+    let mut lines = client.lines(Method::POST, "/runs", Call::json(&request)?.accept(NDJSON)).await?;
+    let (mut printed, mut status) = (String::new(), TRANSPORT);
+    while let Some(event) = lines.json::<RunEvent>().await? {
+        match event {
+            RunEvent::Output { data, .. } => printed.push_str(&data.unwrap_or_default()),
+            RunEvent::Exit { state, code, signal, .. } => status = status_of(&state, code, signal),
+            RunEvent::Refused { error, .. } => {
+                status = transport_or(error.code());
+                printed = format!("{} {}\n", error.message, error.hint);
+            }
+            RunEvent::Accepted { .. } | RunEvent::Lost { .. } | RunEvent::State { .. } => {}
+        }
+    }
+    Ok(First { status, printed, ms: began.elapsed().as_secs_f64() * 1000.0 })
 }
 
 /// The next command as it has to be typed: with the address and token where they are not the

@@ -7,4 +7,4 @@ mod track;
 
 pub(crate) use follow::follow_all;
 pub(crate) use show::Show;
-pub(crate) use track::{Outcome, TRANSPORT, Watch, transport_or};
+pub(crate) use track::{Outcome, TRANSPORT, Watch, status_of, transport_or};

@@ -97,11 +97,6 @@ impl Watch {
         }
     }
 
-    /// Books an end without showing it.
-    pub(crate) fn note(&mut self, node: &str, state: &str, code: Option<i32>, signal: Option<i32>) {
-        self.outcomes.push(outcome(node, state, code, signal));
-    }
-
     /// Books a refusal.
     pub(crate) fn refused(&mut self, node: &str, error: Problem) {
         let status = transport_or(error.code());
@@ -184,6 +179,11 @@ pub(super) fn outcome(node: &str, state: &str, code: Option<i32>, signal: Option
         other => (ended.max(1), other.replace('_', " ")),
     };
     Outcome { node: node.to_owned(), status, text, problem: None }
+}
+
+/// Exit status for a final state.
+pub(crate) fn status_of(state: &str, code: Option<i32>, signal: Option<i32>) -> u8 {
+    outcome("", state, code, signal).status
 }
 
 /// Exit status of `exec` when the way to the node or hub is the trouble.
