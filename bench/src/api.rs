@@ -62,7 +62,7 @@ impl Api {
     pub(crate) async fn start(&mut self, node: &str, argv: &[&str]) -> Result<String> {
         let body = serde_json::json!({ "nodes": [node], "argv": argv }).to_string();
         let request = self.request(Method::POST, "/api/v1/runs").header("content-type", "application/json");
-        let response = self.sender.send_request(request.body(Full::new(body.into()))?).await?;
+        let response = self.send(request.body(Full::new(body.into()))?).await?;
         let answer: Value = serde_json::from_slice(&response.collect().await?.to_bytes())?;
         Ok(answer["runs"][0]["id"].as_str().with_context(|| format!("{answer}"))?.to_owned())
     }
@@ -71,7 +71,7 @@ impl Api {
     pub(crate) async fn read_output(&mut self, run: &str) -> Result<u64> {
         let path = format!("/api/v1/runs/{run}/output?follow=true");
         let request = self.request(Method::GET, &path).header("accept", "application/octet-stream");
-        let mut response = self.sender.send_request(request.body(Full::default())?).await?;
+        let mut response = self.send(request.body(Full::default())?).await?;
         ensure!(response.status().is_success(), "output: {}", response.status());
         let mut bytes = 0;
         while let Some(frame) = response.frame().await {
@@ -84,7 +84,7 @@ impl Api {
     pub(crate) async fn invite(&mut self) -> Result<String> {
         let request =
             self.request(Method::POST, "/api/v1/invites").header("content-type", "application/json");
-        let response = self.sender.send_request(request.body(Full::new("{}".into()))?).await?;
+        let response = self.send(request.body(Full::new("{}".into()))?).await?;
         let answer: Value = serde_json::from_slice(&response.collect().await?.to_bytes())?;
         Ok(answer["invite"].as_str().with_context(|| format!("{answer}"))?.to_owned())
     }
@@ -92,7 +92,7 @@ impl Api {
     /// A JSON resource.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Value> {
         let request = self.request(Method::GET, path).body(Full::default())?;
-        let response = self.sender.send_request(request).await?;
+        let response = self.send(request).await?;
         Ok(serde_json::from_slice(&response.collect().await?.to_bytes())?)
     }
 
@@ -102,6 +102,11 @@ impl Api {
             .header("accept", "application/x-ndjson")
             .header("content-type", "application/json")
             .body(Full::new(body.into()))?;
+        self.send(request).await
+    }
+
+    /// Sends when the answer before was taken in whole.
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>> {
         self.sender.ready().await?;
         Ok(self.sender.send_request(request).await?)
     }

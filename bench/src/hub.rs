@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+
+use crate::cpu::Meter;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 
@@ -15,6 +17,7 @@ pub(crate) struct Hub {
     pub(crate) http: String,
     pub(crate) grpc: String,
     nodes: Vec<Child>,
+    pub(crate) meter: Meter,
 }
 
 impl Hub {
@@ -22,7 +25,9 @@ impl Hub {
     pub(crate) fn start(cortex: &Path) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let (process, http, grpc) = start_hub(cortex, dir.path(), "127.0.0.1:0", "127.0.0.1:0")?;
-        Ok(Self { cortex: cortex.to_owned(), dir, process, http, grpc, nodes: Vec::new() })
+        let mut meter = Meter::new();
+        meter.add(process.id())?;
+        Ok(Self { cortex: cortex.to_owned(), dir, process, http, grpc, nodes: Vec::new(), meter })
     }
 
     /// Kills the hub with SIGKILL and starts it again on the same ports and data.
@@ -31,6 +36,7 @@ impl Hub {
         self.process.wait()?;
         let http = self.http.trim_start_matches("http://").to_owned();
         let (process, http, grpc) = start_hub(&self.cortex, self.dir.path(), &http, &self.grpc)?;
+        self.meter.add(process.id())?;
         (self.process, self.http, self.grpc) = (process, http, grpc);
         Ok(())
     }
@@ -50,6 +56,7 @@ impl Hub {
             .spawn()?;
         let attached = first_json_line(&mut node)?;
         anyhow::ensure!(attached["attached"] == true, "the node answered {attached}");
+        self.meter.add(node.id())?;
         self.nodes.push(node);
         Ok(())
     }
@@ -99,11 +106,6 @@ impl Hub {
 
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
-    }
-
-    /// The hub and all its nodes.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        std::iter::once(self.process.id()).chain(self.nodes.iter().map(Child::id)).collect()
     }
 
     fn token_file(&self) -> PathBuf {

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cpu::Meter;
+
 /// A running server and how to reach it. Ended when dropped.
 pub(crate) struct Ssh {
     dir: tempfile::TempDir,
     server: Child,
     port: u16,
     master: Option<Child>,
+    pub(crate) meter: Meter,
 }
 
 impl Ssh {
@@ -36,7 +39,9 @@ impl Ssh {
             .arg(dir.path().join("sshd_config"))
             .stderr(std::fs::File::create(dir.path().join("sshd.log"))?)
             .spawn()?;
-        let ssh = Self { dir, server, port, master: None };
+        let mut meter = Meter::new();
+        meter.add(server.id())?;
+        let ssh = Self { dir, server, port, master: None, meter };
         ssh.wait()?;
         Ok(Some(ssh))
     }
@@ -44,6 +49,7 @@ impl Ssh {
     /// Opens the kept connection that [`Ssh::command`] uses afterwards.
     pub(crate) fn keep(&mut self) -> Result<()> {
         let master = self.options(Command::new("ssh")).args(["-M", "-N", "127.0.0.1"]).spawn()?;
+        self.meter.add(master.id())?;
         self.master = Some(master);
         let deadline = Instant::now() + Duration::from_secs(10);
         while !self.dir.path().join("master").exists() {
@@ -61,14 +67,6 @@ impl Ssh {
     /// A client command over a connection of its own.
     pub(crate) fn command_new(&self, argv: &str) -> Command {
         self.with(argv, &["-o", "ControlMaster=no", "-o", "ControlPath=none"])
-    }
-
-    /// The server (with the sessions that it has waited for) and the kept client.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        let master = self.master.as_ref().map(Child::id);
-        let mut pids: Vec<u32> = std::iter::once(self.server.id()).chain(master).collect();
-        pids.extend(descendants(self.server.id()));
-        pids
     }
 
     fn with(&self, argv: &str, first: &[&str]) -> Command {
@@ -129,18 +127,4 @@ fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("start {command:?}"))?;
     ensure!(status.success(), "{command:?}: {status}");
     Ok(())
-}
-
-/// Children of children, from `/proc`.
-fn descendants(root: u32) -> Vec<u32> {
-    let list =
-        |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let mut found = Vec::new();
-    let mut open = vec![root];
-    while let Some(pid) = open.pop() {
-        let children: Vec<u32> = list(pid).split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-        found.extend(&children);
-        open.extend(children);
-    }
-    found
 }

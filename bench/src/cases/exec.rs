@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use super::{Cost, CpuSpan};
 use crate::api::Api;
+use crate::cpu::Meter;
 use crate::hub::Hub;
 use crate::report;
 use crate::ssh::Ssh;
@@ -34,10 +35,10 @@ pub(crate) async fn run(cortex: &Path, rounds: usize) -> Result<()> {
             (warm, cold, kept, fresh) = Default::default();
         }
         warm_block(&hub, &mut warm).await?;
-        block_of(&hub.pids(), &mut cold, || hub.command(&["exec", "a", "--", "true"]))?;
+        block_of(&hub.meter, &mut cold, || hub.command(&["exec", "a", "--", "true"]))?;
         if let Some(ssh) = &ssh {
-            block_of(&ssh.pids(), &mut kept, || ssh.command("true"))?;
-            block_of(&ssh.pids(), &mut fresh, || ssh.command_new("true"))?;
+            block_of(&ssh.meter, &mut kept, || ssh.command("true"))?;
+            block_of(&ssh.meter, &mut fresh, || ssh.command_new("true"))?;
         }
     }
     report::head(&["way", "p50 ms", "p99 ms", "CPU ms", "p50 to ssh ControlMaster", "goal p50 / CPU"]);
@@ -52,10 +53,9 @@ pub(crate) async fn run(cortex: &Path, rounds: usize) -> Result<()> {
 async fn warm_block(hub: &Hub, cost: &mut Cost) -> Result<()> {
     // The hub closes a connection that says nothing for ten seconds, so each block has its own.
     let mut api = Api::connect(hub).await?;
-    let pids = hub.pids();
     let nodes = ["a".to_owned()];
     api.exec(&nodes, &["true"]).await?;
-    let span = CpuSpan::begin(&pids)?;
+    let span = CpuSpan::begin(&hub.meter)?;
     for _ in 0..BLOCK {
         let begun = Instant::now();
         let exits = api.exec(&nodes, &["true"]).await?;
@@ -66,8 +66,8 @@ async fn warm_block(hub: &Hub, cost: &mut Cost) -> Result<()> {
     Ok(())
 }
 
-fn block_of(pids: &[u32], cost: &mut Cost, command: impl Fn() -> std::process::Command) -> Result<()> {
-    let span = CpuSpan::begin(pids)?;
+fn block_of(meter: &Meter, cost: &mut Cost, command: impl Fn() -> std::process::Command) -> Result<()> {
+    let span = CpuSpan::begin(meter)?;
     for _ in 0..BLOCK {
         cost.take(vec![command()])?;
     }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::{Cost, CpuSpan};
 use crate::api::Api;
+use crate::cpu::Meter;
 use crate::hub::Hub;
 use crate::report;
 use crate::ssh::Ssh;
@@ -31,8 +32,8 @@ pub(crate) async fn run(cortex: &Path, nodes: usize, rounds: usize) -> Result<()
         }
         ours_once(&hub, &names, &mut ours).await?;
         if let Some(ssh) = &ssh {
-            many(&ssh.pids(), &mut kept, nodes, || ssh.command("true"))?;
-            many(&ssh.pids(), &mut fresh, nodes, || ssh.command_new("true"))?;
+            many(&ssh.meter, &mut kept, nodes, || ssh.command("true"))?;
+            many(&ssh.meter, &mut fresh, nodes, || ssh.command_new("true"))?;
         }
     }
     report::head(&["way", "wall ms", "CPU ms", "wall to ControlMaster", "goal"]);
@@ -56,8 +57,7 @@ pub(crate) async fn run(cortex: &Path, nodes: usize, rounds: usize) -> Result<()
 async fn ours_once(hub: &Hub, names: &[String], cost: &mut Cost) -> Result<()> {
     let mut api = Api::connect(hub).await?;
     api.exec(&names[..1], &["true"]).await?;
-    let pids = hub.pids();
-    let span = CpuSpan::begin(&pids)?;
+    let span = CpuSpan::begin(&hub.meter)?;
     let begun = Instant::now();
     let exits = api.exec(names, &["true"]).await?;
     anyhow::ensure!(exits.iter().all(|exit| exit.code == Some(0)), "a node failed");
@@ -67,12 +67,12 @@ async fn ours_once(hub: &Hub, names: &[String], cost: &mut Cost) -> Result<()> {
 }
 
 fn many(
-    pids: &[u32],
+    meter: &Meter,
     cost: &mut Cost,
     count: usize,
     command: impl Fn() -> std::process::Command,
 ) -> Result<()> {
-    let span = CpuSpan::begin(pids)?;
+    let span = CpuSpan::begin(meter)?;
     cost.take((0..count).map(|_| command()).collect())?;
     cost.cpu_ms.push(span.end_ms()?);
     Ok(())

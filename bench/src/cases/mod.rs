@@ -39,19 +39,19 @@ impl Cost {
     }
 }
 
-/// CPU milliseconds of `pids` and of client commands while `work` goes on.
-pub(crate) struct CpuSpan<'p> {
-    pids: &'p [u32],
+/// CPU milliseconds of what a meter counts and of client commands while `work` goes on.
+pub(crate) struct CpuSpan<'m> {
+    meter: &'m cpu::Meter,
     before: f64,
 }
 
-impl<'p> CpuSpan<'p> {
-    pub(crate) fn begin(pids: &'p [u32]) -> Result<Self> {
-        Ok(Self { pids, before: cpu::seconds(pids)? + cpu::of_children()? })
+impl<'m> CpuSpan<'m> {
+    pub(crate) fn begin(meter: &'m cpu::Meter) -> Result<Self> {
+        Ok(Self { meter, before: meter.seconds()? + cpu::of_children()? })
     }
 
     pub(crate) fn end_ms(self) -> Result<f64> {
-        Ok((cpu::seconds(self.pids)? + cpu::of_children()? - self.before) * 1e3)
+        Ok((self.meter.seconds()? + cpu::of_children()? - self.before) * 1e3)
     }
 }
 

@@ -78,7 +78,6 @@ pub(crate) async fn run(cortex: &Path, bytes: u64, rounds: usize) -> Result<()> 
 /// percentile when it is asked for.
 async fn ours(hub: &Hub, argv: &[&str], bytes: u64, probe: bool) -> Result<(f64, f64, f64, f64)> {
     let mut api = Api::connect(hub).await?;
-    let pids = hub.pids();
     let before = cpu::rss_kib(hub.pid())?;
     let done = Arc::new(AtomicBool::new(false));
     let watcher = tokio::task::spawn_blocking({
@@ -86,7 +85,7 @@ async fn ours(hub: &Hub, argv: &[&str], bytes: u64, probe: bool) -> Result<(f64,
         move || peak_rss(pid, &done)
     });
     let begun = Instant::now();
-    let span = CpuSpan::begin(&pids)?;
+    let span = CpuSpan::begin(&hub.meter)?;
     let run = api.start("loud", argv).await?;
     let read = async {
         let got = api.read_output(&run).await;
@@ -104,8 +103,7 @@ async fn ours(hub: &Hub, argv: &[&str], bytes: u64, probe: bool) -> Result<(f64,
 fn peer(ssh: &Ssh, argv: &str, bytes: u64, rounds: usize) -> Result<(f64, f64)> {
     let (mut wall, mut cpu) = (Samples::default(), Samples::default());
     for _ in 0..rounds {
-        let pids = ssh.pids();
-        let span = CpuSpan::begin(&pids)?;
+        let span = CpuSpan::begin(&ssh.meter)?;
         let begun = Instant::now();
         let mut child = ssh.command(argv).stdout(Stdio::piped()).spawn()?;
         let mut stdout = child.stdout.take().ok_or_else(|| anyhow::anyhow!("stdout"))?;
