@@ -48,12 +48,12 @@ impl Output {
                 stream = self.readable() => stream,
                 () = exited.cancelled() => break,
             };
-            self.read(stream, &mut buffer).await;
+            self.read(stream, &mut buffer, pipe::Receiver::try_read).await;
         }
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut left = DRAIN_BYTES_MAX;
             while left > 0 {
-                let read = self.read(stream, &mut buffer).await;
+                let read = self.read(stream, &mut buffer, read_now).await;
                 if read == 0 {
                     break;
                 }
@@ -73,13 +73,18 @@ impl Output {
     }
 
     /// Reads once without waiting; how many bytes there were.
-    async fn read(&mut self, stream: Stream, buffer: &mut [u8]) -> usize {
+    async fn read(
+        &mut self,
+        stream: Stream,
+        buffer: &mut [u8],
+        once: impl Fn(&pipe::Receiver, &mut [u8]) -> io::Result<usize>,
+    ) -> usize {
         let slot = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
         let Some(pipe) = slot else { return 0 };
-        match pipe.try_read(buffer) {
+        match once(pipe, buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Ok(0) | Err(_) => {
                 *slot = None;
@@ -107,6 +112,12 @@ impl Output {
         // The receiver is gone only when the node process ends.
         let _told = self.events.send(Event::Wrote { run: self.run, stream, len }).await;
     }
+}
+
+/// Reads past what the runtime knows of the pipe: its readiness may lag behind the exit, and what
+/// the process wrote last is in the pipe all the same.
+fn read_now(pipe: &pipe::Receiver, buffer: &mut [u8]) -> io::Result<usize> {
+    nix::unistd::read(pipe, buffer).map_err(io::Error::from)
 }
 
 async fn ready(stream: Stream, pipe: Option<&pipe::Receiver>) -> Stream {
