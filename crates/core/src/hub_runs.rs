@@ -423,7 +423,7 @@ impl HubRuns {
             return;
         }
         let arrived = open.receiver.next();
-        // A node process that restarted no longer knows how much it had given.
+        // A node process that restarted does not know how much it had given.
         ended.output = ended.output.furthest(arrived);
         if arrived.total() < ended.output.total() {
             // The node sends an end after all the output that it can give, so this is gone.

@@ -45,7 +45,7 @@ pub(super) struct FollowArgs {
 }
 
 /// Events as they happen, after `Last-Event-ID` or `after`, or from now on. `id:` is the number,
-/// `event:` the kind; `event: gap` says that numbers are no longer kept.
+/// `event:` the kind; `event: gap` says that numbers were trimmed.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(FollowArgs),
     responses((status = 200, body = EventView, content_type = "text/event-stream")))]
 pub(super) async fn follow(

@@ -33,7 +33,7 @@ pub struct Events {
 pub enum Followed {
     /// An event.
     Event(Seq, Arc<Event>),
-    /// Events from `from` up to but without `to` are no longer kept.
+    /// Events from `from` up to but without `to` were trimmed.
     Gap {
         /// The first that is missing.
         from: Seq,

@@ -146,7 +146,7 @@ async fn a_stalled_writer_costs_a_deadline_and_no_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_have_a_bound_and_a_deadline() {
     let bench = bench(SqliteOptions { readers: 1, read_queue_max: 1, ..SqliteOptions::default() });
-    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
     let (begun, busy) = tokio::sync::oneshot::channel();
     let store = Arc::clone(&bench.store);
     let held = tokio::spawn(async move {

@@ -91,6 +91,7 @@ impl Said {
 }
 
 /// In a child: does its work and ends the process. In the parent: nothing.
+#[expect(clippy::disallowed_methods, reason = "the child is a test binary, whose main is not ours")]
 pub(crate) fn serve_if_child(prepare: impl FnOnce()) {
     let Some(dir) = std::env::var_os(DIR) else { return };
     prepare();
