@@ -23,8 +23,12 @@ pub(crate) struct Hub {
 impl Hub {
     /// Starts a hub on free loopback ports.
     pub(crate) fn start(cortex: &Path) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let (process, http, grpc) = start_hub(cortex, dir.path(), "127.0.0.1:0", "127.0.0.1:0")?;
+        Self::start_with(cortex, tempfile::tempdir()?, &[])
+    }
+
+    /// Starts a hub in a directory that exists, with further environment variables.
+    pub(crate) fn start_with(cortex: &Path, dir: tempfile::TempDir, env: &[(&str, &Path)]) -> Result<Self> {
+        let (process, http, grpc) = start_hub(cortex, dir.path(), "127.0.0.1:0", "127.0.0.1:0", env)?;
         let mut meter = Meter::new();
         meter.add(process.id())?;
         Ok(Self { cortex: cortex.to_owned(), dir, process, http, grpc, nodes: Vec::new(), meter })
@@ -35,7 +39,7 @@ impl Hub {
         self.process.kill()?;
         self.process.wait()?;
         let http = self.http.trim_start_matches("http://").to_owned();
-        let (process, http, grpc) = start_hub(&self.cortex, self.dir.path(), &http, &self.grpc)?;
+        let (process, http, grpc) = start_hub(&self.cortex, self.dir.path(), &http, &self.grpc, &[])?;
         self.meter.add(process.id())?;
         (self.process, self.http, self.grpc) = (process, http, grpc);
         Ok(())
@@ -43,22 +47,34 @@ impl Hub {
 
     /// Joins and starts a node, and waits until it is attached.
     pub(crate) fn add_node(&mut self, name: &str) -> Result<()> {
-        let invite = self.dir.path().join(format!("{name}.invite"));
-        std::fs::write(&invite, self.invite()?)?;
-        let mut node = Command::new(&self.cortex)
-            .args(["join", &self.grpc, "--json", "--name", name, "--invite-file"])
-            .arg(&invite)
-            .arg("--data-dir")
-            .arg(self.dir.path().join(name))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .stdin(Stdio::null())
-            .spawn()?;
+        let mut node = self.join(name, &[])?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let attached = first_json_line(&mut node)?;
         anyhow::ensure!(attached["attached"] == true, "the node answered {attached}");
         self.meter.add(node.id())?;
         self.nodes.push(node);
         Ok(())
+    }
+
+    /// The command that joins a node with a fresh invite, ready to be started.
+    pub(crate) fn join(&self, name: &str, more: &[&str]) -> Result<Command> {
+        let invite = self.dir.path().join(format!("{name}.invite"));
+        std::fs::write(&invite, self.invite()?)?;
+        let mut command = Command::new(&self.cortex);
+        command
+            .args(["join", &self.grpc, "--json", "--name", name])
+            .args(more)
+            .arg("--invite-file")
+            .arg(&invite);
+        command.arg("--data-dir").arg(self.dir.path().join(name)).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// The command that starts a joined node.
+    pub(crate) fn node_start(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.cortex);
+        command.args(["node", "start", "--json", "--data-dir"]).arg(self.dir.path().join(name));
+        command.stdin(Stdio::null());
+        command
     }
 
     /// A fresh invite.
@@ -123,11 +139,18 @@ impl Drop for Hub {
     }
 }
 
-fn start_hub(cortex: &Path, dir: &Path, http: &str, grpc: &str) -> Result<(Child, String, String)> {
+fn start_hub(
+    cortex: &Path,
+    dir: &Path,
+    http: &str,
+    grpc: &str,
+    env: &[(&str, &Path)],
+) -> Result<(Child, String, String)> {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("hub.log"))?;
     let mut process = Command::new(cortex)
         .args(["hub", "start", "--json", "--http", http, "--grpc", grpc, "--data-dir"])
         .arg(dir.join("hub"))
+        .envs(env.iter().copied())
         .stdout(Stdio::piped())
         .stderr(log)
         .stdin(Stdio::null())

@@ -71,6 +71,15 @@ enum Case {
         #[arg(long, default_value_t = 10)]
         seconds: u64,
     },
+    /// The hub's disk stops syncing: what goes on, and what is refused how soon.
+    Stall {
+        /// How many simulated nodes.
+        #[arg(long, default_value_t = 1_000)]
+        nodes: usize,
+        /// How long, seconds.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
     /// All nodes come back at once after the hub was killed.
     Reconnect {
         /// How many nodes.
@@ -92,6 +101,7 @@ fn main() -> Result<()> {
             Case::Stdout { bytes, rounds } => cases::stdout::run(&cortex, bytes, rounds).await,
             Case::Idle { nodes, seconds } => cases::idle::run(&cortex, &nodes, seconds).await,
             Case::Heartbeats { nodes, seconds } => cases::heartbeats::run(&cortex, nodes, seconds).await,
+            Case::Stall { nodes, seconds } => cases::stall::run(&cortex, nodes, seconds).await,
             Case::Reconnect { nodes } => cases::reconnect::run(&cortex, nodes).await,
         }
     })
