@@ -19,6 +19,8 @@ use super::STORE_DEADLINE;
 
 /// A spool of that size takes no more: cancels are then refused as long as the store stalls.
 const SPOOL_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long a caller waits for the spool: the disk under it is the store's, which just failed.
+const KEEP_MAX: Duration = Duration::from_secs(3);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -39,21 +41,25 @@ impl Spool {
         self.path.exists()
     }
 
-    /// Keeps a row; it is on disk when this returns.
+    /// Keeps a row; it is on disk when this returns. A disk that does not sync in time is told as
+    /// a refusal, although the row may still get there.
     pub(super) async fn keep(&self, row: AuditRow) -> Result<(), Refusal> {
-        let _turn = self.turn.lock().await;
-        let path = self.path.clone();
-        let kept = tokio::task::spawn_blocking(move || add(&path, &row)).await;
+        let kept = tokio::time::timeout(KEEP_MAX, async {
+            let _turn = self.turn.lock().await;
+            let path = self.path.clone();
+            tokio::task::spawn_blocking(move || add(&path, &row)).await
+        });
         let failed = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, "audit spool failed");
             Refusal::new(
                 Code::StoreUnavailable,
-                "The node was asked, but the audit row cannot be kept: store and spool failed.",
+                "The node was asked to end the run, but the audit row is not kept: store and spool failed.",
             )
         };
-        match kept {
-            Ok(done) => done.map_err(|error| failed(&error)),
-            Err(error) => Err(failed(&error)),
+        match kept.await {
+            Ok(Ok(done)) => done.map_err(|error| failed(&error)),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(late) => Err(failed(&late)),
         }
     }
 
