@@ -8,7 +8,7 @@ mod stopping;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cortex_core::Refusal;
@@ -34,6 +34,7 @@ use crate::node::Attached;
 use crate::run::input::Input;
 use crate::run::program::Surroundings;
 use crate::run::protocol::Order;
+use crate::run::spare::Spare;
 use crate::run::spool::Spool;
 use crate::run::worker::Event;
 use stopping::Stopping;
@@ -48,7 +49,7 @@ pub(crate) struct Parts {
     pub(crate) identity: Identity,
     pub(crate) facts: Facts,
     pub(crate) surroundings: Arc<Surroundings>,
-    pub(crate) guard_exe: Arc<Path>,
+    pub(crate) spare: Arc<Spare>,
     pub(crate) spool: PathBuf,
     pub(crate) runs: NodeRuns,
     pub(crate) journal: Journal,
@@ -68,7 +69,7 @@ struct Actor<F> {
     identity: Identity,
     facts: Facts,
     surroundings: Arc<Surroundings>,
-    guard_exe: Arc<Path>,
+    spare: Arc<Spare>,
     spool_folder: PathBuf,
     instance: u64,
     runs: NodeRuns,
@@ -105,7 +106,7 @@ pub(crate) async fn live(
         identity: parts.identity,
         facts: parts.facts,
         surroundings: parts.surroundings,
-        guard_exe: parts.guard_exe,
+        spare: parts.spare,
         spool_folder: parts.spool,
         instance: random(),
         runs: parts.runs,

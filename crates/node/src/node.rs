@@ -16,6 +16,7 @@ use crate::facts;
 use crate::identity::{DataDir, Identity};
 use crate::journal::{Journal, JournalFile};
 use crate::run::program::Surroundings;
+use crate::run::spare::Spare;
 
 /// The journal's file in the data directory.
 const JOURNAL: &str = "journal";
@@ -81,12 +82,15 @@ pub async fn run(
     let prepared = blocking(move || prepare(&prepared)).await?;
     let runs = NodeRuns::restore(prepared.identity.generation, prepared.identity.epoch, prepared.records);
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
+    let spare = Arc::new(Spare::new(config.guard_exe.into()));
+    let first = Arc::clone(&spare);
+    let _refilling = tokio::task::spawn_blocking(move || first.refill());
     let parts = Parts {
         dir: Arc::new(prepared.dir),
         identity: prepared.identity,
         facts: prepared.facts,
         surroundings: Arc::new(prepared.surroundings),
-        guard_exe: config.guard_exe.into(),
+        spare,
         spool: config.data_dir.join(SPOOL),
         runs,
         journal,

@@ -7,6 +7,7 @@ pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod protocol;
+pub(crate) mod spare;
 pub(crate) mod spool;
 mod tree;
 pub(crate) mod worker;

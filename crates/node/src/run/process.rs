@@ -2,7 +2,8 @@
 //! closes the guard's control socket, and the guard kills the tree. Never here: output, policy.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
@@ -54,39 +55,56 @@ pub(crate) enum NotStarted {
     Refused(Step, io::Error),
 }
 
-impl Process {
-    /// Begins a guard and hands it `launch`. Blocks shortly: for a blocking thread with a runtime.
-    pub(crate) fn begin(guard_exe: &Path, mut launch: Launch, with_stdin: bool) -> io::Result<Self> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+/// A guard that waits for what it is to start, with all its pipes.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    guard: Child,
+    control: UnixStream,
+    stdout: io::PipeReader,
+    stderr: io::PipeReader,
+    stdin: io::PipeWriter,
+    /// The number of the other end of `stdin` in the guard.
+    stdin_fd: RawFd,
+}
+
+impl Prepared {
+    /// Starts a guard. Blocks shortly: for a blocking thread with a runtime.
+    pub(crate) fn new(guard_exe: &Path) -> io::Result<Self> {
+        let (control, theirs) = UnixStream::pair()?;
         let (stdout, stdout_end) = io::pipe()?;
         let (stderr, stderr_end) = io::pipe()?;
-        let stdin = with_stdin.then(io::pipe).transpose()?;
+        let (stdin_end, stdin) = io::pipe()?;
         let mut command = Command::new(guard_exe);
         command.arg(GUARD_ARG).env_clear().current_dir("/");
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         command.stdout(Stdio::from(stdout_end)).stderr(Stdio::from(stderr_end));
-        let (guard, stdin) = {
-            let _one_at_a_time = SPAWN.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((end, _)) = &stdin {
-                fcntl(end, FcntlArg::F_SETFD(FdFlag::empty()))?;
-                launch.stdin_fd = Some(end.as_raw_fd());
-            }
-            let guard = command.spawn();
-            let writer = stdin.map(|(_end, writer)| writer);
-            (guard?, writer)
-        };
-        drop(command);
-        io::Write::write_all(&mut &ours, &launch.to_bytes())?;
-        ours.set_nonblocking(true)?;
-        Ok(Self {
-            guard,
-            control: tokio::net::UnixStream::from_std(ours)?,
-            stdout: Some(pipe::Receiver::from_owned_fd(stdout.into())?),
-            stderr: Some(pipe::Receiver::from_owned_fd(stderr.into())?),
-            stdin: stdin.map(|writer| pipe::Sender::from_owned_fd(writer.into())).transpose()?,
-        })
+        let _one_at_a_time = SPAWN.lock().unwrap_or_else(PoisonError::into_inner);
+        fcntl(&stdin_end, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let stdin_fd = stdin_end.as_raw_fd();
+        let guard = command.spawn()?;
+        // Still under the lock: the end that may be inherited is gone before the next guard.
+        drop(stdin_end);
+        Ok(Self { guard, control, stdout, stderr, stdin, stdin_fd })
     }
 
+    /// Hands it what to start. Fails when the guard is gone. Blocks no longer than it takes to
+    /// fill a socket that the guard empties at once.
+    pub(crate) fn launch(self, mut launch: Launch, with_stdin: bool) -> io::Result<Process> {
+        launch.stdin_fd = with_stdin.then_some(self.stdin_fd);
+        io::Write::write_all(&mut &self.control, &launch.to_bytes())?;
+        self.control.set_nonblocking(true)?;
+        let stdin = with_stdin.then(|| pipe::Sender::from_owned_fd(self.stdin.into())).transpose()?;
+        Ok(Process {
+            guard: self.guard,
+            control: tokio::net::UnixStream::from_std(self.control)?,
+            stdout: Some(pipe::Receiver::from_owned_fd(self.stdout.into())?),
+            stderr: Some(pipe::Receiver::from_owned_fd(self.stderr.into())?),
+            stdin,
+        })
+    }
+}
+
+impl Process {
     /// Waits until the program runs.
     pub(crate) async fn started(&mut self) -> Result<u32, NotStarted> {
         match self.report().await {

@@ -17,6 +17,7 @@ use super::output::Output;
 use super::process::{Exit, NotStarted, Process};
 use super::program::Surroundings;
 use super::protocol::{Order, Step};
+use super::spare::Spare;
 use super::spool::Spool;
 
 /// What the actor is told.
@@ -73,8 +74,8 @@ pub(crate) struct Worker {
     pub(crate) node: String,
     /// Path and variables.
     pub(crate) surroundings: Arc<Surroundings>,
-    /// The guard's program.
-    pub(crate) guard_exe: Arc<Path>,
+    /// Where guards come from.
+    pub(crate) spare: Arc<Spare>,
     /// Where output goes.
     pub(crate) spool: Arc<Spool>,
     /// Who is told.
@@ -99,6 +100,9 @@ impl Worker {
                 let exit = self.attend(&mut process).await;
                 let ended = ended_by(exit.0, exit.1.duration_since(begun).as_millis());
                 self.tell(Event::Ended { run, ended }).await;
+                // When somebody waits for the end, not for a start.
+                let spare = Arc::clone(&self.spare);
+                let _refilling = tokio::task::spawn_blocking(move || spare.refill());
                 process.gone().await;
             }
             Err(diagnostic) => {
@@ -110,12 +114,12 @@ impl Worker {
     }
 
     async fn begin(&self) -> Result<Process, String> {
-        let (surroundings, guard_exe) = (Arc::clone(&self.surroundings), Arc::clone(&self.guard_exe));
+        let (surroundings, spare) = (Arc::clone(&self.surroundings), Arc::clone(&self.spare));
         let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
         let begun = tokio::task::spawn_blocking(move || {
             let launch = surroundings.launch(run, &spec, &node)?;
             let (program, cwd) = (launch.program.clone(), launch.cwd.clone());
-            let process = Process::begin(&guard_exe, launch, spec.stdin);
+            let process = spare.begin(launch, spec.stdin);
             process.map(|process| (process, program, cwd)).map_err(|error| guard_failed(&error))
         });
         let (mut process, program, cwd) = begun.await.map_err(|error| error.to_string())??;
