@@ -31,10 +31,10 @@ use crate::identity::{DataDir, Identity};
 use crate::journal::{Ack, Journal};
 use crate::link::Link;
 use crate::node::Attached;
+use crate::run::guards::Guards;
 use crate::run::input::Input;
 use crate::run::program::Surroundings;
 use crate::run::protocol::Order;
-use crate::run::spare::Spare;
 use crate::run::spool::Spool;
 use crate::run::worker::Event;
 use stopping::Stopping;
@@ -49,7 +49,7 @@ pub(crate) struct Parts {
     pub(crate) identity: Identity,
     pub(crate) facts: Facts,
     pub(crate) surroundings: Arc<Surroundings>,
-    pub(crate) spare: Arc<Spare>,
+    pub(crate) guards: Arc<Guards>,
     pub(crate) spool: PathBuf,
     pub(crate) runs: NodeRuns,
     pub(crate) journal: Journal,
@@ -69,7 +69,7 @@ struct Actor<F> {
     identity: Identity,
     facts: Facts,
     surroundings: Arc<Surroundings>,
-    spare: Arc<Spare>,
+    guards: Arc<Guards>,
     spool_folder: PathBuf,
     instance: u64,
     runs: NodeRuns,
@@ -106,7 +106,7 @@ pub(crate) async fn live(
         identity: parts.identity,
         facts: parts.facts,
         surroundings: parts.surroundings,
-        spare: parts.spare,
+        guards: parts.guards,
         spool_folder: parts.spool,
         instance: random(),
         runs: parts.runs,

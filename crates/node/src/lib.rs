@@ -19,5 +19,5 @@ mod tls;
 
 pub use facts::SANDBOX;
 pub use node::{Attached, NodeConfig, is_enrolled, run};
-pub use run::guard::{GUARD_ARG, run_if_guard};
+pub use run::nursery::{GUARD_ARG, run_if_guard};
 pub use tls::HUB_NAME;

@@ -15,8 +15,8 @@ use crate::enrol::blocking;
 use crate::facts;
 use crate::identity::{DataDir, Identity};
 use crate::journal::{Journal, JournalFile};
+use crate::run::guards::Guards;
 use crate::run::program::Surroundings;
-use crate::run::spare::Spare;
 
 /// The journal's file in the data directory.
 const JOURNAL: &str = "journal";
@@ -82,15 +82,15 @@ pub async fn run(
     let prepared = blocking(move || prepare(&prepared)).await?;
     let runs = NodeRuns::restore(prepared.identity.generation, prepared.identity.epoch, prepared.records);
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
-    let spare = Arc::new(Spare::new(config.guard_exe.into()));
-    let first = Arc::clone(&spare);
-    let _refilling = tokio::task::spawn_blocking(move || first.refill());
+    let guards = Arc::new(Guards::new(config.guard_exe.into()));
+    let first = Arc::clone(&guards);
+    let _warming = tokio::task::spawn_blocking(move || first.warm());
     let parts = Parts {
         dir: Arc::new(prepared.dir),
         identity: prepared.identity,
         facts: prepared.facts,
         surroundings: Arc::new(prepared.surroundings),
-        spare,
+        guards,
         spool: config.data_dir.join(SPOOL),
         runs,
         journal,

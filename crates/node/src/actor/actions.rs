@@ -133,7 +133,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             start,
             node: self.runs.name().to_owned(),
             surroundings: Arc::clone(&self.surroundings),
-            spare: Arc::clone(&self.spare),
+            guards: Arc::clone(&self.guards),
             spool: Arc::clone(&spool),
             events: self.events.clone(),
             orders: orders_in,

@@ -5,7 +5,6 @@
 //! end of the main process at the moment they happen, and when the node process goes away it kills
 //! everything. Never here: threads, a runtime, the run's output, decisions about policy.
 
-use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -23,32 +22,32 @@ use nix::unistd::Pid;
 use super::protocol::{Launch, Order, Report, Step};
 use super::tree;
 
-/// The argument that makes a program a guard.
-pub const GUARD_ARG: &str = "__guard";
 /// Time that left-over processes get between TERM and KILL once the main process has ended.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// First and longest wait between two rounds of killing.
 const ROUND_MS: (u16, u16) = (2, 200);
 
-/// Turns this process into a guard when it was started as one, and then never returns. Call it
-/// first in `main`, before any thread or runtime.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a guard has no runtime and nothing to drop; main must not go on"
-)]
-pub fn run_if_guard() {
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == GUARD_ARG) {
-        std::process::exit(guard_main());
-    }
-}
-
-/// The guard's life. Standard input is the control socket; standard output and error are the
-/// run's pipes. Returns the process's exit status.
-fn guard_main() -> i32 {
-    match prepare().and_then(|mut guard| guard.live()) {
+/// The life of a guard with its ends of a run's pipes. Returns the process's exit status.
+pub(super) fn live(ends: Ends) -> i32 {
+    match Guard::prepare(ends.control).and_then(|mut guard| guard.live(ends.stdio)) {
         Ok(()) => 0,
         Err(_) => 1,
     }
+}
+
+/// What a guard gets from the node.
+pub(super) struct Ends {
+    /// The socket to the node.
+    pub(super) control: UnixStream,
+    /// The run's standard streams.
+    pub(super) stdio: Streams,
+}
+
+/// The run's ends of its pipes.
+pub(super) struct Streams {
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
 }
 
 struct Guard {
@@ -57,73 +56,33 @@ struct Guard {
     main: Option<Pid>,
 }
 
-fn prepare() -> std::io::Result<Guard> {
-    let control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    // A guard started by a shell is a group leader already; it has no terminal to lose.
-    let _own_session = nix::unistd::setsid();
-    nix::sys::prctl::set_child_subreaper(true)?;
-    default_dispositions();
-    let mut mask = SigSet::empty();
-    for one in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
-        mask.add(one);
-    }
-    mask.thread_set_mask()?;
-    let mut watched = SigSet::empty();
-    watched.add(Signal::SIGCHLD);
-    let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    Ok(Guard { control, signals, main: None })
-}
-
 impl Guard {
-    fn live(&mut self) -> std::io::Result<()> {
+    fn prepare(control: UnixStream) -> std::io::Result<Self> {
+        nix::unistd::setsid()?;
+        nix::sys::prctl::set_child_subreaper(true)?;
+        default_dispositions();
+        let mut mask = SigSet::empty();
+        for one in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+            mask.add(one);
+        }
+        mask.thread_set_mask()?;
+        let mut watched = SigSet::empty();
+        watched.add(Signal::SIGCHLD);
+        let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { control, signals, main: None })
+    }
+
+    fn live(&mut self, streams: Streams) -> std::io::Result<()> {
         let launch = Launch::read_from(&mut self.control)?;
-        let stdin = open_stdin(launch.stdin_fd)?;
-        self.close_inherited()?;
-        let started = self.start(&launch, stdin);
-        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-        // The pipes belong to the run alone: a copy here would keep them open.
-        nix::unistd::dup2_stdout(&null)?;
-        nix::unistd::dup2_stderr(&null)?;
-        match started {
+        match start(&launch, streams) {
             Ok(pid) => {
                 self.main = Some(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)));
                 self.tell(Report::Started { pid });
                 self.watch();
-                Ok(())
             }
-            Err((step, errno)) => {
-                self.tell(Report::Failed { step, errno });
-                Ok(())
-            }
-        }
-    }
-
-    /// Closes whatever else came over from the node process.
-    fn close_inherited(&self) -> std::io::Result<()> {
-        use std::os::fd::AsRawFd as _;
-        let keep = [self.control.as_raw_fd(), self.signals.as_fd().as_raw_fd()];
-        let fds: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
-        for fd in fds.into_iter().filter(|fd| *fd > 2 && !keep.contains(fd)) {
-            if is_inherited(fd) {
-                // The listing's own descriptor is closed by now; that is no failure.
-                let _closed = nix::unistd::close(fd);
-            }
+            Err((step, errno)) => self.tell(Report::Failed { step, errno }),
         }
         Ok(())
-    }
-
-    fn start(&self, launch: &Launch, stdin: Stdio) -> Result<u32, (Step, i32)> {
-        let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
-        std::env::set_current_dir(&launch.cwd).map_err(|error| (Step::Cwd, errno(error)))?;
-        let mut command = Command::new(&launch.program);
-        if let Some((name, arguments)) = launch.argv.split_first() {
-            command.arg0(name).args(arguments);
-        }
-        command.env_clear().envs(launch.env.iter().map(|(k, v)| (k, v))).stdin(stdin);
-        prepare_child(&mut command);
-        command.spawn().map(|child| child.id()).map_err(|error| (Step::Exec, errno(error)))
     }
 
     /// Until the tree is gone.
@@ -239,19 +198,19 @@ enum Wait {
     Nothing,
 }
 
-fn open_stdin(fd: Option<i32>) -> std::io::Result<Stdio> {
-    let Some(fd) = fd else { return Ok(Stdio::null()) };
-    let pipe: OwnedFd = std::fs::File::open(format!("/proc/self/fd/{fd}"))?.into();
-    Ok(Stdio::from(pipe))
-}
-
-/// What this program opened itself is close-on-exec; what came through exec is not.
-fn is_inherited(fd: i32) -> bool {
-    let path: OsString = format!("/proc/self/fdinfo/{fd}").into();
-    let Ok(info) = std::fs::read_to_string(path) else { return false };
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    let octal = flags.and_then(|text| i32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0);
-    octal & nix::fcntl::OFlag::O_CLOEXEC.bits() == 0
+/// Starts the program. The pipes are its own alone afterwards: a copy here would keep them open.
+fn start(launch: &Launch, streams: Streams) -> Result<u32, (Step, i32)> {
+    let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
+    std::env::set_current_dir(&launch.cwd).map_err(|error| (Step::Cwd, errno(error)))?;
+    let mut command = Command::new(&launch.program);
+    if let Some((name, arguments)) = launch.argv.split_first() {
+        command.arg0(name).args(arguments);
+    }
+    command.env_clear().envs(launch.env.iter().map(|(k, v)| (k, v)));
+    command.stdin(streams.stdin.map_or_else(Stdio::null, Stdio::from));
+    command.stdout(streams.stdout).stderr(streams.stderr);
+    prepare_child(&mut command);
+    command.spawn().map(|child| child.id()).map_err(|error| (Step::Exec, errno(error)))
 }
 
 /// What the node's starter ignored (`nohup`) must not be ignored by a run.

@@ -2,12 +2,13 @@
 //! remembered across restarts.
 
 pub(crate) mod guard;
+pub(crate) mod guards;
 pub(crate) mod input;
+pub(crate) mod nursery;
 pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod protocol;
-pub(crate) mod spare;
 pub(crate) mod spool;
 mod tree;
 pub(crate) mod worker;

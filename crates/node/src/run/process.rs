@@ -2,28 +2,18 @@
 //! closes the guard's control socket, and the guard kills the tree. Never here: output, policy.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
 
-use super::guard::GUARD_ARG;
+use super::guards::Guards;
 use super::protocol::{Launch, Order, REPORT_BYTES, Report, Step};
-
-/// Held from the moment a pipe may be inherited until the guard that is to inherit it is there,
-/// so that no other guard gets it.
-static SPAWN: Mutex<()> = Mutex::new(());
 
 /// A guarded process and its pipes.
 #[derive(Debug)]
 pub(crate) struct Process {
-    guard: Child,
     control: tokio::net::UnixStream,
     /// Its standard output.
     pub(crate) stdout: Option<pipe::Receiver>,
@@ -55,56 +45,30 @@ pub(crate) enum NotStarted {
     Refused(Step, io::Error),
 }
 
-/// A guard that waits for what it is to start, with all its pipes.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    guard: Child,
-    control: UnixStream,
-    stdout: io::PipeReader,
-    stderr: io::PipeReader,
-    stdin: io::PipeWriter,
-    /// The number of the other end of `stdin` in the guard.
-    stdin_fd: RawFd,
-}
-
-impl Prepared {
-    /// Starts a guard. Blocks shortly: for a blocking thread with a runtime.
-    pub(crate) fn new(guard_exe: &Path) -> io::Result<Self> {
-        let (control, theirs) = UnixStream::pair()?;
+impl Process {
+    /// Begins a guard and hands it `launch`. Blocks shortly: for a blocking thread with a runtime.
+    pub(crate) fn begin(guards: &Guards, launch: &Launch, with_stdin: bool) -> io::Result<Self> {
+        let (control, control_end) = UnixStream::pair()?;
         let (stdout, stdout_end) = io::pipe()?;
         let (stderr, stderr_end) = io::pipe()?;
-        let (stdin_end, stdin) = io::pipe()?;
-        let mut command = Command::new(guard_exe);
-        command.arg(GUARD_ARG).env_clear().current_dir("/");
-        command.stdin(Stdio::from(OwnedFd::from(theirs)));
-        command.stdout(Stdio::from(stdout_end)).stderr(Stdio::from(stderr_end));
-        let _one_at_a_time = SPAWN.lock().unwrap_or_else(PoisonError::into_inner);
-        fcntl(&stdin_end, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        let stdin_fd = stdin_end.as_raw_fd();
-        let guard = command.spawn()?;
-        // Still under the lock: the end that may be inherited is gone before the next guard.
-        drop(stdin_end);
-        Ok(Self { guard, control, stdout, stderr, stdin, stdin_fd })
-    }
-
-    /// Hands it what to start. Fails when the guard is gone. Blocks no longer than it takes to
-    /// fill a socket that the guard empties at once.
-    pub(crate) fn launch(self, mut launch: Launch, with_stdin: bool) -> io::Result<Process> {
-        launch.stdin_fd = with_stdin.then_some(self.stdin_fd);
-        io::Write::write_all(&mut &self.control, &launch.to_bytes())?;
-        self.control.set_nonblocking(true)?;
-        let stdin = with_stdin.then(|| pipe::Sender::from_owned_fd(self.stdin.into())).transpose()?;
-        Ok(Process {
-            guard: self.guard,
-            control: tokio::net::UnixStream::from_std(self.control)?,
-            stdout: Some(pipe::Receiver::from_owned_fd(self.stdout.into())?),
-            stderr: Some(pipe::Receiver::from_owned_fd(self.stderr.into())?),
-            stdin,
+        let stdin = with_stdin.then(io::pipe).transpose()?;
+        let mut ends: Vec<OwnedFd> = vec![control_end.into(), stdout_end.into(), stderr_end.into()];
+        let stdin = stdin.map(|(end, writer)| {
+            ends.push(end.into());
+            writer
+        });
+        guards.fork(&ends)?;
+        drop(ends);
+        io::Write::write_all(&mut &control, &launch.to_bytes())?;
+        control.set_nonblocking(true)?;
+        Ok(Self {
+            control: tokio::net::UnixStream::from_std(control)?,
+            stdout: Some(pipe::Receiver::from_owned_fd(stdout.into())?),
+            stderr: Some(pipe::Receiver::from_owned_fd(stderr.into())?),
+            stdin: stdin.map(|writer| pipe::Sender::from_owned_fd(writer.into())).transpose()?,
         })
     }
-}
 
-impl Process {
     /// Waits until the program runs.
     pub(crate) async fn started(&mut self) -> Result<u32, NotStarted> {
         match self.report().await {
@@ -141,9 +105,10 @@ impl Process {
         let _gone = self.control.write_all(&[order.to_byte()]).await;
     }
 
-    /// Waits until the guard has ended, and so the whole tree.
+    /// Waits until the guard has ended, and so the whole tree: its end of the socket is closed.
     pub(crate) async fn gone(&mut self) {
-        let _status = self.guard.wait().await;
+        let mut rest = [0; 16];
+        while !matches!(self.control.read(&mut rest).await, Ok(0) | Err(_)) {}
     }
 
     async fn report(&mut self) -> io::Result<Option<Report>> {

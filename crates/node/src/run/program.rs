@@ -45,7 +45,6 @@ impl Surroundings {
             argv: spec.argv.iter().map(OsString::from).collect(),
             env,
             cwd: spec.cwd.as_ref().map_or_else(|| self.home.clone(), PathBuf::from),
-            stdin_fd: None,
         })
     }
 

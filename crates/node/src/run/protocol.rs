@@ -23,8 +23,6 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Where it starts.
     pub(crate) cwd: PathBuf,
-    /// The guard's number of the pipe that becomes standard input; nothing is `/dev/null`.
-    pub(crate) stdin_fd: Option<i32>,
 }
 
 /// From node to guard.
@@ -122,7 +120,6 @@ impl Launch {
     /// The message, with its length in front.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(1024);
-        body.extend(self.stdin_fd.unwrap_or(-1).to_le_bytes());
         put(&mut body, self.program.as_os_str().as_bytes());
         put(&mut body, self.cwd.as_os_str().as_bytes());
         put_len(&mut body, self.argv.len());
@@ -153,12 +150,11 @@ impl Launch {
 
     fn parse(body: &[u8]) -> Option<Self> {
         let rest = &mut &*body;
-        let stdin_fd = i32::from_le_bytes(take(rest, 4)?.try_into().ok()?);
         let program = PathBuf::from(text(rest)?);
         let cwd = PathBuf::from(text(rest)?);
         let argv = (0..number(rest)?).map(|_| text(rest)).collect::<Option<_>>()?;
         let env = (0..number(rest)?).map(|_| Some((text(rest)?, text(rest)?))).collect::<Option<_>>()?;
-        Some(Self { program, argv, env, cwd, stdin_fd: (stdin_fd >= 0).then_some(stdin_fd) })
+        Some(Self { program, argv, env, cwd })
     }
 }
 
@@ -198,7 +194,6 @@ mod tests {
             argv: vec!["echo".into(), String::new().into(), "ü\n".into()],
             env: vec![("A".into(), "b=c".into())],
             cwd: "/tmp".into(),
-            stdin_fd: Some(7),
         };
         let bytes = launch.to_bytes();
         assert_eq!(Launch::read_from(&mut bytes.as_slice()).expect("whole"), launch);

@@ -12,12 +12,12 @@ use cortex_core::stream::{Positions, Stream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::guards::Guards;
 use super::input::Input;
 use super::output::Output;
 use super::process::{Exit, NotStarted, Process};
 use super::program::Surroundings;
 use super::protocol::{Order, Step};
-use super::spare::Spare;
 use super::spool::Spool;
 
 /// What the actor is told.
@@ -75,7 +75,7 @@ pub(crate) struct Worker {
     /// Path and variables.
     pub(crate) surroundings: Arc<Surroundings>,
     /// Where guards come from.
-    pub(crate) spare: Arc<Spare>,
+    pub(crate) guards: Arc<Guards>,
     /// Where output goes.
     pub(crate) spool: Arc<Spool>,
     /// Who is told.
@@ -100,9 +100,6 @@ impl Worker {
                 let exit = self.attend(&mut process).await;
                 let ended = ended_by(exit.0, exit.1.duration_since(begun).as_millis());
                 self.tell(Event::Ended { run, ended }).await;
-                // When somebody waits for the end, not for a start.
-                let spare = Arc::clone(&self.spare);
-                let _refilling = tokio::task::spawn_blocking(move || spare.refill());
                 process.gone().await;
             }
             Err(diagnostic) => {
@@ -114,12 +111,12 @@ impl Worker {
     }
 
     async fn begin(&self) -> Result<Process, String> {
-        let (surroundings, spare) = (Arc::clone(&self.surroundings), Arc::clone(&self.spare));
+        let (surroundings, guards) = (Arc::clone(&self.surroundings), Arc::clone(&self.guards));
         let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
         let begun = tokio::task::spawn_blocking(move || {
             let launch = surroundings.launch(run, &spec, &node)?;
             let (program, cwd) = (launch.program.clone(), launch.cwd.clone());
-            let process = spare.begin(launch, spec.stdin);
+            let process = Process::begin(&guards, &launch, spec.stdin);
             process.map(|process| (process, program, cwd)).map_err(|error| guard_failed(&error))
         });
         let (mut process, program, cwd) = begun.await.map_err(|error| error.to_string())??;
