@@ -2,6 +2,7 @@
 //! resident memory.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
@@ -24,13 +25,17 @@ impl Meter {
         Self { group: std::fs::create_dir(&group).is_ok().then_some(group), pids: Vec::new() }
     }
 
-    /// Counts this process from here on, with what it starts from here on.
-    pub(crate) fn add(&mut self, pid: u32) -> Result<()> {
-        if let Some(group) = &self.group {
-            std::fs::write(group.join("cgroup.procs"), pid.to_string())?;
-        }
+    /// A command whose process is counted from its first moment, with all that it starts.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let Some(group) = &self.group else { return Command::new(program) };
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(group.join("cgroup.procs")).arg(program);
+        command
+    }
+
+    /// Names a started process, for systems without control groups.
+    pub(crate) fn add(&mut self, pid: u32) {
         self.pids.push(pid);
-        Ok(())
     }
 
     /// CPU seconds so far.

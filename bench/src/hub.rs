@@ -28,9 +28,10 @@ impl Hub {
 
     /// Starts a hub in a directory that exists, with further environment variables.
     pub(crate) fn start_with(cortex: &Path, dir: tempfile::TempDir, env: &[(&str, &Path)]) -> Result<Self> {
-        let (process, http, grpc) = start_hub(cortex, dir.path(), "127.0.0.1:0", "127.0.0.1:0", env)?;
         let mut meter = Meter::new();
-        meter.add(process.id())?;
+        let command = meter.command(cortex);
+        let (process, http, grpc) = start_hub(command, dir.path(), "127.0.0.1:0", "127.0.0.1:0", env)?;
+        meter.add(process.id());
         Ok(Self { cortex: cortex.to_owned(), dir, process, http, grpc, nodes: Vec::new(), meter })
     }
 
@@ -39,8 +40,9 @@ impl Hub {
         self.process.kill()?;
         self.process.wait()?;
         let http = self.http.trim_start_matches("http://").to_owned();
-        let (process, http, grpc) = start_hub(&self.cortex, self.dir.path(), &http, &self.grpc, &[])?;
-        self.meter.add(process.id())?;
+        let (process, http, grpc) =
+            start_hub(self.meter.command(&self.cortex), self.dir.path(), &http, &self.grpc, &[])?;
+        self.meter.add(process.id());
         (self.process, self.http, self.grpc) = (process, http, grpc);
         Ok(())
     }
@@ -50,7 +52,7 @@ impl Hub {
         let mut node = self.join(name, &[])?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let attached = first_json_line(&mut node)?;
         anyhow::ensure!(attached["attached"] == true, "the node answered {attached}");
-        self.meter.add(node.id())?;
+        self.meter.add(node.id());
         self.nodes.push(node);
         Ok(())
     }
@@ -59,7 +61,7 @@ impl Hub {
     pub(crate) fn join(&self, name: &str, more: &[&str]) -> Result<Command> {
         let invite = self.dir.path().join(format!("{name}.invite"));
         std::fs::write(&invite, self.invite()?)?;
-        let mut command = Command::new(&self.cortex);
+        let mut command = self.meter.command(&self.cortex);
         command
             .args(["join", &self.grpc, "--json", "--name", name])
             .args(more)
@@ -71,7 +73,7 @@ impl Hub {
 
     /// The command that starts a joined node.
     pub(crate) fn node_start(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.cortex);
+        let mut command = self.meter.command(&self.cortex);
         command.args(["node", "start", "--json", "--data-dir"]).arg(self.dir.path().join(name));
         command.stdin(Stdio::null());
         command
@@ -140,14 +142,14 @@ impl Drop for Hub {
 }
 
 fn start_hub(
-    cortex: &Path,
+    mut command: Command,
     dir: &Path,
     http: &str,
     grpc: &str,
     env: &[(&str, &Path)],
 ) -> Result<(Child, String, String)> {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("hub.log"))?;
-    let mut process = Command::new(cortex)
+    let mut process = command
         .args(["hub", "start", "--json", "--http", http, "--grpc", grpc, "--data-dir"])
         .arg(dir.join("hub"))
         .envs(env.iter().copied())

@@ -34,13 +34,14 @@ impl Ssh {
         std::fs::create_dir_all("/run/sshd")?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         std::fs::write(dir.path().join("sshd_config"), config(dir.path(), port))?;
-        let server = Command::new("/usr/sbin/sshd")
+        let mut meter = Meter::new();
+        let server = meter
+            .command(Path::new("/usr/sbin/sshd"))
             .args(["-D", "-e", "-f"])
             .arg(dir.path().join("sshd_config"))
             .stderr(std::fs::File::create(dir.path().join("sshd.log"))?)
             .spawn()?;
-        let mut meter = Meter::new();
-        meter.add(server.id())?;
+        meter.add(server.id());
         let ssh = Self { dir, server, port, master: None, meter };
         ssh.wait()?;
         Ok(Some(ssh))
@@ -48,8 +49,9 @@ impl Ssh {
 
     /// Opens the kept connection that [`Ssh::command`] uses afterwards.
     pub(crate) fn keep(&mut self) -> Result<()> {
-        let master = self.options(Command::new("ssh")).args(["-M", "-N", "127.0.0.1"]).spawn()?;
-        self.meter.add(master.id())?;
+        let master =
+            self.options(self.meter.command(Path::new("ssh"))).args(["-M", "-N", "127.0.0.1"]).spawn()?;
+        self.meter.add(master.id());
         self.master = Some(master);
         let deadline = Instant::now() + Duration::from_secs(10);
         while !self.dir.path().join("master").exists() {
