@@ -84,6 +84,7 @@ impl Invite {
         if !waits {
             return Ok(());
         }
+        context.output.say("\nWaiting for the node to appear; Ctrl-C leaves, and the invite stays good.");
         let mut interrupt = Interrupt::new()?;
         let joined = timeout(Duration::from_millis(self.ttl), joined(client, &created.id));
         tokio::select! {
@@ -121,10 +122,20 @@ fn show(context: &Context, created: &InviteCreated) -> Result {
         return output.json(created);
     }
     output.say(&format!(
-        "Paste this on the machine that is to join (one machine, until {}):",
+        "Paste this line on the machine that is to join; it is good once, until {}:\n",
         created.expires_at
     ));
-    output.line(&paste(created))
+    output.line(&paste(created))?;
+    if loopback_only(&created.command) {
+        output.say("\nThe hub is heard on this machine only. For other machines start it with");
+        output.say("  cortex hub start --grpc 0.0.0.0:7441 --public-url http://NAME-OF-THIS-MACHINE:7440");
+    }
+    Ok(())
+}
+
+/// Whether the address to join at means the machine that it is typed on.
+fn loopback_only(command: &str) -> bool {
+    ["127.", "localhost", "[::1]"].iter().any(|host| command.contains(&format!(" join {host}")))
 }
 
 /// One line for a shell. `printf` is part of the shell, so that the invite is no argument of any
@@ -192,6 +203,7 @@ mod tests {
         let command = "cortex join h:1 --invite-file FILE --name NAME".to_owned();
         let (invite, id, expires_at) = ("CXI1.x".to_owned(), String::new(), String::new());
         let line = paste(&InviteCreated { invite, id, expires_at, command });
+        assert!(!loopback_only(&line) && loopback_only("cortex join 127.0.0.1:7441 --name x"));
         assert_eq!(line, "printf %s CXI1.x | cortex join h:1 --invite-file -");
     }
 }

@@ -88,8 +88,7 @@ impl Command {
     /// Whether it is a question to the hub, or serves.
     const fn voice(&self) -> Voice {
         match self {
-            Self::Up(_) => Voice::Trial,
-            Self::Hub(_) | Self::Join(_) => Voice::Server,
+            Self::Up(_) | Self::Hub(_) | Self::Join(_) => Voice::Server,
             Self::Node(node) if node.serves() => Voice::Server,
             Self::Node(_)
             | Self::Invite(_)
