@@ -62,7 +62,7 @@ impl Invite {
             Some(Action::Ls) => {
                 let invites: Vec<InviteView> = client.list("/invites", usize::MAX).await?;
                 let head = ["ID", "STATE", "PROFILE", "LABELS", "BY", "ENDS"];
-                output.list(&invites, &head, row, "There are no invites.")
+                output.list(&invites, &head, row, "There are no invites. Next: cortex invite")
             }
             Some(Action::Revoke { id }) => {
                 client.done(Method::DELETE, &format!("/invites/{}", encode(id)), Call::default()).await?;

@@ -3,6 +3,7 @@
 
 mod cable;
 mod doors;
+mod every;
 mod exec;
 mod faults;
 mod joining;
