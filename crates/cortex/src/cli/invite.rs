@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::interrupt::Interrupt;
 use super::{Context, args};
 use crate::client::{Call, Client, encode};
+use crate::duration;
 use crate::error::{Failure, Result};
 
 /// Make an invite for one machine: prints what to paste there, and waits for it to appear.
@@ -80,7 +81,7 @@ impl Invite {
         let labels: BTreeMap<String, String> = self.labels.into_iter().collect();
         let request = InviteRequest { labels, profile: self.profile, ttl_ms: Some(self.ttl) };
         let created: InviteCreated = client.post("/invites", &request).await?;
-        show(context, &created)?;
+        show(context, &created, self.ttl)?;
         if !waits {
             return Ok(());
         }
@@ -116,14 +117,14 @@ fn row(invite: &InviteView) -> Vec<String> {
     ]
 }
 
-fn show(context: &Context, created: &InviteCreated) -> Result {
+fn show(context: &Context, created: &InviteCreated, ttl_ms: u64) -> Result {
     let output = context.output;
     if output.json {
         return output.json(created);
     }
     output.say(&format!(
-        "Paste this line on the machine that is to join; it is good once, until {}:\n",
-        created.expires_at
+        "Paste this line on the machine that is to join (good once, for {}):\n",
+        duration::show(ttl_ms)
     ));
     output.line(&paste(created))?;
     if loopback_only(&created.command) {
