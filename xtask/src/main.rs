@@ -6,6 +6,7 @@ mod codes;
 mod docs;
 mod needs;
 mod out;
+mod picture;
 mod reference;
 mod repo;
 mod test;
@@ -25,6 +26,7 @@ Usage: cargo xtask <command>
   ci               the same as `test`; what .ci/run calls
   tidy             the house rules: crate edges, purity of core, error pages, forgotten tests, sizes
   docs [--check]   regenerates the pages that are made from code; --check fails on a difference
+  picture          a terminal's screen on stdin (tmux capture-pane -p -e) as an SVG picture on stdout
 ";
 
 fn main() -> ExitCode {
@@ -52,6 +54,11 @@ fn run(words: &[&str]) -> Result<Option<bool>> {
         ["tidy"] => tidy::run(&Repo::open()?)?,
         ["docs"] => docs::run(&Repo::open()?, docs::Mode::Write)?,
         ["docs", "--check"] => docs::run(&Repo::open()?, docs::Mode::Check)?,
+        ["picture"] => {
+            let screen = std::io::read_to_string(std::io::stdin())?;
+            out::line(picture::svg(&screen, "The first run of cortex in a terminal").trim_end());
+            true
+        }
         _ => return Ok(None),
     };
     Ok(Some(well))

@@ -1,4 +1,5 @@
 //! Configuration: default < `cortex.toml` and `conf.d/*.toml` < `CORTEX_SECTION__KEY` < flags.
+//! The address of the hub has one more source, just above its default: the hub that runs here.
 //!
 //! All of it is read and checked before anything is started. An unknown key is an error that
 //! names the nearest one. Secrets are never values here: only the files that hold them.
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use cortex_core::{Code, Refusal};
 
-use crate::{duration, env};
+use crate::{duration, env, remembered};
 
 /// One key: its name, its form, and what it is for.
 pub(crate) struct Key {
@@ -40,7 +41,11 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Span,
         doc: "How long to wait for the hub to answer a call.",
     },
-    Key { name: "client.hub", kind: Kind::Url, doc: "Address of the hub (also CORTEX_HUB)." },
+    Key {
+        name: "client.hub",
+        kind: Kind::Url,
+        doc: "Address of the hub (also CORTEX_HUB); when unset, the one that runs here.",
+    },
     Key { name: "client.reconnect", kind: Kind::Span, doc: "How long to try again when a stream breaks." },
     Key {
         name: "client.token_file",
@@ -118,11 +123,21 @@ impl Config {
                 config.set(name, text, Origin::Flag(flag))?;
             }
         }
+        config.find_running_hub()?;
         if !config.0.contains_key("client.token_file") {
             let beside = config.path("hub.data_dir").join("admin.token");
             config.set("client.token_file", beside.display().to_string(), Origin::Default)?;
         }
         Ok(config)
+    }
+
+    /// The hub of our data directory, when it runs and nobody named another.
+    fn find_running_hub(&mut self) -> Result<(), Refusal> {
+        let named = self.get("client.hub").is_some_and(|value| value.origin != Origin::Default);
+        match remembered::running(&self.path("hub.data_dir")) {
+            Some((file, address)) if !named => self.set("client.hub", address, Origin::File(file)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The value of a key that has one.

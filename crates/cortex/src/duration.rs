@@ -27,16 +27,20 @@ pub(crate) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A span for people: `480 ms`, `3.2 s`, `12m 5s`, `3h 2m`, `4d 1h`.
+/// A span for people: `480 ms`, `3.2 s`, `12m 5s`, `3h 2m`, `4d 1h`; `1h` when it is a whole one.
 pub(crate) fn show(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match seconds {
         0 => format!("{milliseconds} ms"),
         1..60 => format!("{}.{} s", seconds, milliseconds % 1000 / 100),
-        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
-        86_400.. => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+        60..3600 => two((seconds / 60, "m"), (seconds % 60, "s")),
+        3600..86_400 => two((seconds / 3600, "h"), (seconds % 3600 / 60, "m")),
+        86_400.. => two((seconds / 86_400, "d"), (seconds % 86_400 / 3600, "h")),
     }
+}
+
+fn two((big, big_unit): (u64, &str), (small, small_unit): (u64, &str)) -> String {
+    if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit} {small}{small_unit}") }
 }
 
 fn unit(text: &str) -> Option<u64> {
@@ -80,5 +84,6 @@ mod tests {
     #[test]
     fn spans_are_shown_short() {
         assert_eq!([show(480), show(3_250), show(725_000)], ["480 ms", "3.2 s", "12m 5s"]);
+        assert_eq!([show(3_600_000), show(2_592_000_000)], ["1h", "30d"]);
     }
 }

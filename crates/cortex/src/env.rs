@@ -1,6 +1,8 @@
 //! Every environment variable that `cortex` reads, in one list; the reference page is made from
 //! it. Nothing else in this crate may name one.
 
+use std::path::Path;
+
 /// A variable and what it does.
 pub(crate) struct Variable {
     /// Its name.
@@ -47,6 +49,13 @@ pub(crate) const VARIABLES: &[Variable] = &[
 /// A variable's value; an empty one counts as unset.
 pub(crate) fn get(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A path for people: `~` for the home directory.
+pub(crate) fn shown(path: &Path) -> String {
+    let below =
+        get("HOME").and_then(|home| path.strip_prefix(home).ok().map(|below| below.display().to_string()));
+    below.map_or_else(|| path.display().to_string(), |below| format!("~/{below}"))
 }
 
 /// All variables of the form `CORTEX_SECTION__KEY`, as (variable, `section.key`, value).

@@ -12,24 +12,23 @@ use crate::env;
 pub(crate) enum Voice {
     /// A command that asks the hub: silent.
     Client,
-    /// A hub and a node that are tried out: warnings.
-    Trial,
-    /// The hub or a node: all that changes.
+    /// The hub or a node: all that changes; on a terminal warnings, beside what the command shows.
     Server,
 }
 
 /// Starts the log. A client without `CORTEX_LOG` starts none: it has nothing to say there, and
 /// every millisecond of a cold start counts.
 pub(crate) fn start(voice: Voice) {
-    let usual = match voice {
-        Voice::Client => None,
-        Voice::Trial => Some("warn".to_owned()),
-        Voice::Server => Some("info".to_owned()),
+    let terminal = std::io::stderr().is_terminal();
+    let usual = match (voice, terminal) {
+        (Voice::Client, _) => None,
+        (Voice::Server, true) => Some("warn".to_owned()),
+        (Voice::Server, false) => Some("info".to_owned()),
     };
     let Some(filter) = env::get(env::LOG).or(usual) else { return };
     let filter = EnvFilter::builder().parse_lossy(filter);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
+    if terminal {
         log.with_ansi(env::get("NO_COLOR").is_none()).with_target(false).init();
     } else {
         log.json().init();

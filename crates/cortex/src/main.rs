@@ -11,6 +11,7 @@ mod env;
 mod error;
 mod logging;
 mod output;
+mod remembered;
 mod serve;
 
 fn main() -> std::process::ExitCode {

@@ -138,14 +138,15 @@ impl Output {
         let label = if problem.code() == cortex_core::Code::PolicyDenied { "DENIED " } else { "error:" };
         self.say(&format!("{} {}", self.red(label), problem.message));
         let width = refused.ways.iter().map(|(what, _)| what.len() + 1).chain([5]).max().unwrap_or(5);
-        if !problem.hint.is_empty() {
-            self.say(&format!("  {:width$} {}", "hint:", problem.hint));
+        let hint = shown_hint(refused);
+        if !hint.is_empty() {
+            self.say(&format!("  {:width$} {hint}", "hint:"));
         }
         for (what, command) in &refused.ways {
             self.say(&format!("  {:width$} {command}", format!("{what}:")));
         }
         if !problem.request_id.is_empty() {
-            self.say(&format!("  ({}, request {})", problem.code, problem.request_id));
+            self.say(&format!("  ({}, exit {}, request {})", problem.code, refused.exit, problem.request_id));
         }
     }
 
@@ -157,6 +158,13 @@ impl Output {
     fn red(self, text: &str) -> String {
         if self.colour_err { format!("\x1b[31m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// The hint; its first sentence where the ways on below it say the rest as commands.
+fn shown_hint(refused: &Refused) -> &str {
+    let hint = refused.problem.hint.as_str();
+    let end = hint.find(". ").filter(|_| !refused.ways.is_empty()).map_or(hint.len(), |dot| dot + 1);
+    &hint[..end]
 }
 
 /// A reader that has gone away wants no more: a quiet end with status 0.

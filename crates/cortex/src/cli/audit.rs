@@ -43,7 +43,7 @@ impl Audit {
         match self.action {
             Action::Ls { limit } => {
                 let rows: Vec<AuditView> = client.list("/audit", limit).await?;
-                let head = ["SEQ", "AT", "ACTOR", "ACTION", "OUTCOME", "REASON", "COMMAND"];
+                let head = ["SEQ", "AT (UTC)", "ACTOR", "ACTION", "OUTCOME", "REASON", "COMMAND"];
                 output.list(&rows, &head, row, "The audit log is empty.")
             }
             Action::Get { seq } => {
@@ -71,18 +71,29 @@ impl Audit {
     }
 }
 
+/// Widest actor in a list.
+const ACTOR_CHARS_MAX: usize = 20;
+
 fn row(row: &AuditView) -> Vec<String> {
     let reason = row.reason.clone().unwrap_or_else(|| "-".to_owned());
-    let (actor, action) = (row.actor.clone(), row.action.clone());
+    let (actor, action) = (short(&row.actor, ACTOR_CHARS_MAX), row.action.clone());
     vec![
         row.seq.to_string(),
-        row.at.clone(),
+        row.at.get(..19).unwrap_or(&row.at).replace('T', " "),
         actor,
         action,
         row.outcome.clone(),
         reason,
         args::show_argv(&row.argv),
     ]
+}
+
+/// For a column; `audit get` shows the whole.
+fn short(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// The row of that number: the first one after the number before it.
@@ -106,4 +117,14 @@ async fn export(client: &mut Client, context: &Context) -> Result {
         context.output.json(&row)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_actor_is_cut_and_a_short_one_is_not() {
+        assert_eq!([short("token:admin", 20), short("ééé", 2)], ["token:admin", "éé…"]);
+    }
 }

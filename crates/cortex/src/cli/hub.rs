@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Context;
 use super::interrupt::Interrupt;
 use crate::config::{Config, Flag};
+use crate::env;
 use crate::error::Result;
 use crate::serve::hub::{self, Running, Settings};
 
@@ -77,7 +78,7 @@ impl Hub {
         let Action::Start(flags) = self.action;
         let settings = settings(&context.config(flags.flags())?);
         let mut interrupt = Interrupt::new()?;
-        let data_dir = settings.data_dir.display().to_string();
+        let data_dir = settings.data_dir.clone();
         let hub = tokio::select! {
             hub = hub::start(settings) => hub?,
             _ = interrupt.wait() => return Ok(()),
@@ -104,19 +105,22 @@ struct Ready<'a> {
     version: &'a str,
 }
 
-fn announce(context: &Context, hub: &Running, data_dir: &str) -> Result {
+fn announce(context: &Context, hub: &Running, data_dir: &Path) -> Result {
     let output = context.output;
-    let version = env!("CARGO_PKG_VERSION");
     if output.json {
-        let grpc = hub.grpc.to_string();
-        let http = format!("http://{}", hub.http);
+        let (http, grpc, version) = (hub.url(), hub.grpc.to_string(), env!("CARGO_PKG_VERSION"));
         return output.json(&Ready { ready: true, http, grpc, token_file: &hub.token_file, version });
     }
-    output.line(&format!("cortex hub {version}   data {data_dir}   store sqlite   policy STRICT"))?;
-    output.line(&format!(
-        "  API         http://{}        nodes   {} (TLS, outbound from nodes only)",
-        hub.http, hub.grpc
-    ))?;
-    output.line(&format!("  admin token {}", hub.token_file.display()))?;
+    banner(context, hub, data_dir)?;
     output.line("Next: cortex invite")
+}
+
+/// What a hub says about itself to people.
+pub(crate) fn banner(context: &Context, hub: &Running, data_dir: &Path) -> Result {
+    let (output, version) = (context.output, env!("CARGO_PKG_VERSION"));
+    let data = env::shown(data_dir);
+    output.line(&format!("cortex hub {version}   data {data}   store sqlite   policy STRICT"))?;
+    output.line(&format!("  API    {}", hub.url()))?;
+    output.line(&format!("  nodes  {} (TLS, outbound from nodes only)", hub.grpc))?;
+    output.line(&format!("  token  {}", env::shown(&hub.token_file)))
 }

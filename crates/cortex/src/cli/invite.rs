@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::interrupt::Interrupt;
 use super::{Context, args};
 use crate::client::{Call, Client, encode};
+use crate::duration;
 use crate::error::{Failure, Result};
 
 /// Make an invite for one machine: prints what to paste there, and waits for it to appear.
@@ -62,7 +63,7 @@ impl Invite {
             Some(Action::Ls) => {
                 let invites: Vec<InviteView> = client.list("/invites", usize::MAX).await?;
                 let head = ["ID", "STATE", "PROFILE", "LABELS", "BY", "ENDS"];
-                output.list(&invites, &head, row, "There are no invites.")
+                output.list(&invites, &head, row, "There are no invites. Next: cortex invite")
             }
             Some(Action::Revoke { id }) => {
                 client.done(Method::DELETE, &format!("/invites/{}", encode(id)), Call::default()).await?;
@@ -80,10 +81,11 @@ impl Invite {
         let labels: BTreeMap<String, String> = self.labels.into_iter().collect();
         let request = InviteRequest { labels, profile: self.profile, ttl_ms: Some(self.ttl) };
         let created: InviteCreated = client.post("/invites", &request).await?;
-        show(context, &created)?;
+        show(context, &created, self.ttl)?;
         if !waits {
             return Ok(());
         }
+        context.output.say("\nWaiting for the node to appear; Ctrl-C leaves, and the invite stays good.");
         let mut interrupt = Interrupt::new()?;
         let joined = timeout(Duration::from_millis(self.ttl), joined(client, &created.id));
         tokio::select! {
@@ -115,16 +117,26 @@ fn row(invite: &InviteView) -> Vec<String> {
     ]
 }
 
-fn show(context: &Context, created: &InviteCreated) -> Result {
+fn show(context: &Context, created: &InviteCreated, ttl_ms: u64) -> Result {
     let output = context.output;
     if output.json {
         return output.json(created);
     }
     output.say(&format!(
-        "Paste this on the machine that is to join (one machine, until {}):",
-        created.expires_at
+        "Paste this line on the machine that is to join (good once, for {}):\n",
+        duration::show(ttl_ms)
     ));
-    output.line(&paste(created))
+    output.line(&paste(created))?;
+    if loopback_only(&created.command) {
+        output.say("\nThe hub is heard on this machine only. For other machines start it with");
+        output.say("  cortex hub start --grpc 0.0.0.0:7441 --public-url http://NAME-OF-THIS-MACHINE:7440");
+    }
+    Ok(())
+}
+
+/// Whether the address to join at means the machine that it is typed on.
+fn loopback_only(command: &str) -> bool {
+    ["127.", "localhost", "[::1]"].iter().any(|host| command.contains(&format!(" join {host}")))
 }
 
 /// One line for a shell. `printf` is part of the shell, so that the invite is no argument of any
@@ -192,6 +204,7 @@ mod tests {
         let command = "cortex join h:1 --invite-file FILE --name NAME".to_owned();
         let (invite, id, expires_at) = ("CXI1.x".to_owned(), String::new(), String::new());
         let line = paste(&InviteCreated { invite, id, expires_at, command });
+        assert!(!loopback_only(&line) && loopback_only("cortex join 127.0.0.1:7441 --name x"));
         assert_eq!(line, "printf %s CXI1.x | cortex join h:1 --invite-file -");
     }
 }

@@ -88,8 +88,7 @@ impl Command {
     /// Whether it is a question to the hub, or serves.
     const fn voice(&self) -> Voice {
         match self {
-            Self::Up(_) => Voice::Trial,
-            Self::Hub(_) | Self::Join(_) => Voice::Server,
+            Self::Up(_) | Self::Hub(_) | Self::Join(_) => Voice::Server,
             Self::Node(node) if node.serves() => Voice::Server,
             Self::Node(_)
             | Self::Invite(_)
@@ -215,12 +214,27 @@ fn usage(error: &clap::Error, output: Output) -> Failure {
         let shown = if output.colour { text.ansi().to_string() } else { text.to_string() };
         return output.bytes(shown.as_bytes()).err().unwrap_or(Failure::Exit(0));
     }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return incomplete(error, output);
+    }
     let text = error.render().to_string();
     let (message, rest) = text.trim().split_once("\n\n").unwrap_or((text.trim(), ""));
     let message = message.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
     let rest = rest.trim();
     let hint = if rest.is_empty() { "Run `cortex --help`.".to_owned() } else { one_line(rest) };
     Failure::usage(message, hint)
+}
+
+/// A command without what has to follow: people see its help, programs the error object.
+fn incomplete(error: &clap::Error, output: Output) -> Failure {
+    if output.json {
+        return Failure::usage(
+            "The command is not complete.",
+            "Run it with `--help`, and add what has to follow.",
+        );
+    }
+    output.say(error.render().to_string().trim_end());
+    Failure::Exit(2)
 }
 
 fn one_line(text: &str) -> String {

@@ -161,7 +161,7 @@ fn facts(policy: &PolicyView) -> Vec<(&'static str, String)> {
         ("profile", policy.profile.clone()),
         ("revision", policy.revision.to_string()),
         ("allow", allow.collect::<Vec<_>>().join(" ")),
-        ("deny", policy.deny.join(" ")),
+        ("deny", if policy.deny.is_empty() { "-".to_owned() } else { policy.deny.join(" ") }),
         ("env", policy.env.join(" ")),
         ("longest run", crate::duration::show(policy.timeout_ms_max)),
         ("changed", policy.changed_at.clone()),

@@ -67,7 +67,12 @@ impl Token {
                     let end = token.expires_at.clone().unwrap_or_else(|| "never".to_owned());
                     vec![token.id.clone(), token.name.clone(), token.role.clone(), token.state.clone(), end]
                 };
-                output.list(&tokens, &["ID", "NAME", "ROLE", "STATE", "ENDS"], row, "There are no tokens.")
+                output.list(
+                    &tokens,
+                    &["ID", "NAME", "ROLE", "STATE", "ENDS"],
+                    row,
+                    "There are no tokens. Next: cortex token create NAME",
+                )
             }
             Action::Revoke { id } => {
                 client.done(Method::DELETE, &format!("/tokens/{}", encode(&id)), Call::default()).await?;

@@ -13,10 +13,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
-use super::hub::{HubFlags, settings};
+use super::hub::{HubFlags, banner, settings};
+
 use super::interrupt::Interrupt;
 use super::watch::{TRANSPORT, status_of, transport_or};
+use super::{Context, args};
 use crate::client::{Call, Client, NDJSON, Target};
 use crate::config::{Config, Origin};
 use crate::error::{Failure, Result};
@@ -42,6 +43,7 @@ impl Up {
         let name = Name::parse(&self.name)?;
         let config = context.config(self.hub.flags())?;
         let mut interrupt = Interrupt::new()?;
+        hub::check_none_runs(&config.path("hub.data_dir"))?;
         let hub = hub::start(with_free_ports(context, &config)).await?;
         let shutdown = CancellationToken::new();
         let result = tokio::select! {
@@ -49,7 +51,7 @@ impl Up {
             failure = hub.failed() => Err(failure.into()),
             _ = interrupt.wait() => Ok(()),
         };
-        context.output.say("Stopping.");
+        context.output.say("Stopping; once more leaves at once.");
         shutdown.cancel();
         tokio::select! {
             () = hub.stop() => result,
@@ -94,25 +96,22 @@ async fn stay(
 
 async fn show_first(context: &Context, client: &mut Client, hub: &Running, node: &Attached) -> Result {
     let output = context.output;
-    let url = format!("http://{}", hub.http);
     if output.json {
         let first = first_command(client, &node.node).await?;
         let first = json!({"argv": FIRST, "exit": first.status, "stdout": first.printed, "ms": first.ms});
         return output.json(&json!({
-            "up": true, "http": url, "grpc": hub.grpc.to_string(), "token_file": hub.token_file,
+            "up": true, "http": hub.url(), "grpc": hub.grpc.to_string(), "token_file": hub.token_file,
             "node": node.node, "node_id": node.node_id.to_string(), "first": first,
         }));
     }
-    let version = env!("CARGO_PKG_VERSION");
-    output
-        .line(&format!("cortex {version} is up: hub {url}, node {} (sandbox {})", node.node, node.sandbox))?;
-    output.line(&format!("$ cortex exec {} -- {}", node.node, FIRST.join(" ")))?;
+    banner(context, hub, hub.token_file.parent().unwrap_or(Path::new(".")))?;
+    output.line(&format!("  node   {} is online (sandbox {})", node.node, node.sandbox))?;
+    output.line(&format!("\n$ cortex exec {} -- {}", node.node, FIRST.join(" ")))?;
     let first = first_command(client, &node.node).await?;
     output.bytes(first.printed.as_bytes())?;
-    output.line(&format!("exit {} in {:.1} ms, through the hub and back", first.status, first.ms))?;
-    output.line(&format!("  API    {url}    token {}", hub.token_file.display()))?;
-    output.line(&format!("Next, in another terminal:{}", next_step(hub, &node.node)))?;
-    output.say("Ctrl-C stops both.");
+    output.line(&format!("(exit {}, {:.1} ms through the hub and back)", first.status, first.ms))?;
+    output.line(&format!("\nNext, in another terminal:\n  {}", next_step(hub, &node.node)))?;
+    output.say("Ctrl-C stops the hub and the node.");
     Ok(())
 }
 
@@ -145,24 +144,26 @@ async fn first_command(client: &mut Client, node: &str) -> Result<First> {
     Ok(First { status, printed, ms: began.elapsed().as_secs_f64() * 1000.0 })
 }
 
-/// The next command as it has to be typed: with the address and token where they are not the
-/// default ones.
+/// The next command as it has to be typed: with the address and token where a command on this
+/// machine would not find them.
 fn next_step(hub: &Running, node: &str) -> String {
+    let usual = Config::load(None, Vec::new()).ok();
+    let usual = |key: &str| usual.as_ref().map(|config| config.path(key).display().to_string());
+    let (url, token) = (hub.url(), hub.token_file.display().to_string());
     let mut text = String::new();
-    if hub.http != SocketAddr::from(([127, 0, 0, 1], 7440)) {
-        text.push_str(&format!(" CORTEX_HUB=http://{}", hub.http));
+    if usual("client.hub").as_ref() != Some(&url) {
+        text.push_str(&format!("CORTEX_HUB={url} "));
     }
-    let usual = Config::load(None, Vec::new()).map(|config| config.path("client.token_file"));
-    if usual.ok().as_ref() != Some(&hub.token_file) {
-        text.push_str(&format!(" CORTEX_TOKEN_FILE={}", hub.token_file.display()));
+    if usual("client.token_file").as_ref() != Some(&token) {
+        text.push_str(&format!("CORTEX_TOKEN_FILE={} ", args::show_argv(std::slice::from_ref(&token))));
     }
-    format!("{text} cortex exec {node} -- id")
+    format!("{text}cortex exec {node} -- id")
 }
 
 /// A target for the hub in this process, whatever the environment says about others.
 fn local_target(context: &Context, hub: &Running) -> Result<Target> {
     let flags = vec![
-        ("client.hub", "the hub of `up`", Some(format!("http://{}", hub.http))),
+        ("client.hub", "the hub of `up`", Some(hub.url())),
         ("client.token_file", "the hub of `up`", Some(hub.token_file.display().to_string())),
     ];
     Target::new(&Config::load(None, flags)?, context.output)

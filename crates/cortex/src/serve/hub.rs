@@ -1,10 +1,12 @@
 //! A hub in this process.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use cortex_core::Refusal;
+use cortex_core::{Code, Refusal};
 use cortex_hub::hub::{Config, Hub, StoreKind};
+
+use crate::remembered::{self, Remembered};
 
 /// What a hub is started with.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Settings {
 /// A hub whose ports listen.
 pub(crate) struct Running {
     hub: Hub,
+    /// So that commands on this machine find it.
+    remembered: Option<Remembered>,
     /// Where its API listens.
     pub(crate) http: SocketAddr,
     /// Where nodes dial in.
@@ -35,13 +39,36 @@ pub(crate) struct Running {
 /// Starts it; returns once both ports listen.
 pub(crate) async fn start(settings: Settings) -> Result<Running, Refusal> {
     let Settings { data_dir, http, grpc, public_url, allow_plain_http } = settings;
-    let store = StoreKind::Sqlite;
+    // One path for every later use: the working directory of a reader may be another.
+    let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
+    check_none_runs(&data_dir)?;
+    let (dir, store) = (data_dir.clone(), StoreKind::Sqlite);
     let hub = Hub::start(Config { data_dir, http, grpc, public_url, store, allow_plain_http }).await?;
     let started = hub.started().clone();
-    Ok(Running { hub, http: started.http, grpc: started.grpc, token_file: started.token_file })
+    let remembered = remember(&dir, started.http, started.grpc);
+    Ok(Running { hub, remembered, http: started.http, grpc: started.grpc, token_file: started.token_file })
+}
+
+/// Refuses a second hub on a data directory, with the address of the first.
+pub(crate) fn check_none_runs(data_dir: &Path) -> Result<(), Refusal> {
+    let Some((_, address)) = remembered::running(data_dir) else { return Ok(()) };
+    let message = format!("A hub runs already in {}: {address}.", data_dir.display());
+    Err(Refusal::new(Code::Conflict, message)
+        .hint("Use that one, beginning with `cortex status`; or start another with `--data-dir DIR`."))
+}
+
+/// A hub that cannot write it serves all the same: clients can be told its address.
+fn remember(dir: &Path, http: SocketAddr, grpc: SocketAddr) -> Option<Remembered> {
+    let written = Remembered::write(dir, http, grpc);
+    written.inspect_err(|error| tracing::warn!(%error, "hub.json was not written; set CORTEX_HUB")).ok()
 }
 
 impl Running {
+    /// The API's address as this machine reaches it.
+    pub(crate) fn url(&self) -> String {
+        remembered::url(self.http)
+    }
+
     /// Waits until it fails.
     pub(crate) async fn failed(&self) -> Refusal {
         self.hub.failed().await
@@ -49,6 +76,7 @@ impl Running {
 
     /// Ends it after what it has accepted is durable.
     pub(crate) async fn stop(self) {
+        drop(self.remembered);
         self.hub.stop().await;
     }
 }

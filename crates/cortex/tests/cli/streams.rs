@@ -46,7 +46,10 @@ fn the_remote_exit_status_and_streams_are_passed_on() {
         let hub = Fake::start(move |_, _| Answer::Lines(lines.clone()));
         let ended = program(&hub).run(&["exec", "a", "--", "x"]);
         assert_eq!(ended.code, Some(status), "{state} {code} {signal}");
-        assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("out\n", "err\n"));
+        // An end that no exit code of the program tells is said in words.
+        let said =
+            if state == "exited" { String::new() } else { format!("a: {}.\n", state.replace('_', " ")) };
+        assert_eq!((ended.text(), ended.stderr), ("out\n".to_owned(), format!("err\n{said}")));
     }
 }
 

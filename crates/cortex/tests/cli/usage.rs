@@ -230,3 +230,18 @@ fn a_reader_that_goes_away_ends_the_command_quietly() {
     assert!(output.status.success(), "{:?}", output.status);
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn a_command_that_is_not_complete_shows_its_help_and_is_wrong_use() {
+    for arguments in [&[][..], &["node"], &["policy"]] {
+        let ended = Program::new().run(arguments);
+        assert_eq!((ended.code, ended.text().as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(
+            ended.stderr.starts_with("Example") && ended.stderr.contains("\nCommands:\n  "),
+            "{}",
+            ended.stderr
+        );
+        let error = Program::new().run(&[arguments, &["--json"]].concat()).error();
+        assert_eq!(error["code"], "invalid_argument", "{arguments:?}");
+    }
+}

@@ -3,9 +3,11 @@
 
 mod cable;
 mod doors;
+mod every;
 mod exec;
 mod faults;
 mod joining;
+mod pages;
 mod runs;
 mod secrets;
 mod up;

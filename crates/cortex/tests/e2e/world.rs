@@ -358,6 +358,15 @@ pub(crate) fn program(home: &Path) -> Command {
     command
 }
 
+/// A line for the shell of somebody with the program on the path.
+pub(crate) fn shell(home: &Path, line: &str) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_cortex")).parent().expect("it lies in a folder");
+    let mut command = Command::new("sh");
+    command.env_clear().env("HOME", home).env("PATH", format!("{}:/usr/bin:/bin", program.display()));
+    command.args(["-euc", line]);
+    command
+}
+
 #[test]
 fn a_warning_an_error_and_a_panic_in_a_log_are_found() {
     let logs = "{\"level\":\"INFO\",\"a\":1}\n{\"level\":\"WARN\",\"a\":2}\nthread panicked\n{\"level\":\"ERROR\",\"a\":3}\n";

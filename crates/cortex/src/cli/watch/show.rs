@@ -93,8 +93,14 @@ impl Show {
         }
         let RunEvent::Exit { node, diagnostic, state, .. } = event else { return Ok(()) };
         self.finish_lines(node)?;
-        if let Some(diagnostic) = diagnostic {
-            self.output.say(&format!("{node}: {}: {diagnostic}", state.replace('_', " ")));
+        let words = state.replace('_', " ");
+        match diagnostic {
+            Some(diagnostic) => self.output.say(&format!("{node}: {words}: {diagnostic}")),
+            // What several nodes did stands in their summary; one that just exited says it by its code.
+            None if self.manner == Manner::Plain && state != "exited" => {
+                self.output.say(&format!("{node}: {words}."));
+            }
+            None => {}
         }
         Ok(())
     }

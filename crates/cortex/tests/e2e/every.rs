@@ -1,0 +1,178 @@
+//! Every command with `--json`, in its good and in its refused form, against a real hub: what a
+//! script reads on standard output is JSON on every line, and the exit status is that of the table.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::world::{Ended, World, hub};
+
+/// They serve until they are ended, or write a script; their own tests run them.
+const ELSEWHERE: &[&str] = &["up", "hub start", "join", "node start", "completions"];
+
+struct Every {
+    world: World,
+    ran: BTreeSet<String>,
+}
+
+impl Every {
+    /// Runs `LINE --json`; the words before the first flag or capital name the command.
+    fn run(&mut self, line: &str, status: i32) -> Ended {
+        let (ours, theirs) = line.split_once(" -- ").map_or((line, None), |(a, b)| (a, Some(b)));
+        let mut arguments: Vec<&str> = ours.split(' ').chain(["--json"]).collect();
+        arguments.extend(theirs.iter().flat_map(|argv| ["--"].into_iter().chain(argv.split(' '))));
+        self.ran.insert(ours.to_owned());
+        let ended = self.world.cortex(&arguments);
+        assert_eq!(ended.code, Some(status), "{line}: {} {}", ended.text(), ended.stderr);
+        let lines = ended.lines();
+        assert!(!lines.is_empty() || line.starts_with("run ls"), "{line} prints nothing");
+        assert!(!ended.text().contains('\x1b') && !ended.stderr.contains('\x1b'), "{line}: escape codes");
+        let refused = lines.last().is_some_and(|last| last["error"].is_object());
+        assert!(!refused || !lines[0]["error"]["hint"].as_str().unwrap_or_default().is_empty(), "{line}");
+        ended
+    }
+
+    fn ok(&mut self, line: &str) -> Value {
+        self.run(line, 0).lines().pop().unwrap_or_default()
+    }
+
+    /// A refusal is one object with a code.
+    fn refused(&mut self, line: &str, status: i32, code: &str) {
+        let lines = self.run(line, status).lines();
+        let last = lines.last().unwrap_or_else(|| panic!("{line} says nothing"));
+        assert_eq!(last["error"]["code"], code, "{line}: {last}");
+    }
+}
+
+fn id(value: &Value) -> String {
+    value["id"]
+        .as_str()
+        .or_else(|| value["run_id"].as_str())
+        .unwrap_or_else(|| panic!("no id: {value}"))
+        .to_owned()
+}
+
+#[test]
+fn every_command_speaks_json_in_success_and_in_refusal() {
+    let mut every = Every { world: hub().node("a").open_node("b").start(), ran: BTreeSet::new() };
+    questions(&mut every);
+    changes(&mut every);
+    refusals(&mut every);
+    let missing: Vec<String> = leaves(&every.world, &[])
+        .into_iter()
+        .filter(|leaf| !ELSEWHERE.contains(&leaf.as_str()))
+        .filter(|leaf| !every.ran.iter().any(|ran| ran == leaf || ran.starts_with(&format!("{leaf} "))))
+        .collect();
+    assert!(missing.is_empty(), "no line of this test runs {missing:?}");
+}
+
+fn questions(every: &mut Every) {
+    for line in ["run ls", "node ls", "policy ls", "token ls", "invite ls", "audit ls", "audit export"] {
+        every.ok(line);
+    }
+    for line in ["status", "version", "node get a", "policy get a", "policy test a -- id", "audit get 1"] {
+        every.ok(line);
+    }
+    for line in ["config show", "config check", "config env"] {
+        every.ok(line);
+    }
+}
+
+fn changes(every: &mut Every) {
+    let ended = every.ok("exec a -- echo one");
+    assert_eq!((&ended["type"], &ended["code"]), (&"exit".into(), &0.into()));
+    let run = id(&every.ok("exec b --detach -- sleep 300"));
+    every.ok(&format!("run get {run}"));
+    every.ok(&format!("run cancel {run} --grace 1s"));
+    let again = id(&every.ok("exec a -- echo again"));
+    every.ok(&format!("run logs {again}"));
+    every.ok(&format!("run rerun {again}"));
+    every.ok("policy allow a cargo --for 1h --yes");
+    every.ok("policy deny a cargo");
+    every.ok("policy set a dev --yes");
+    every.ok("node label a role=ci");
+    every.ok("node rename a c");
+    every.ok("node rm c --yes");
+    let token = id(&every.ok("token create reader --role viewer")["record"]);
+    every.ok(&format!("token revoke {token}"));
+    let invite = id(&every.ok("invite"));
+    every.ok(&format!("invite revoke {invite}"));
+}
+
+fn refusals(every: &mut Every) {
+    let nobody = "0198a1c2-0000-7000-8000-000000000000";
+    every.refused("exec nobody -- true", 3, "node_not_found");
+    every.run("exec b,nobody -- true", 1);
+    every.refused("exec -l role=none -- true", 3, "node_not_found");
+    every.refused("node get nobody", 3, "node_not_found");
+    every.refused("policy get nobody", 3, "node_not_found");
+    every.refused(&format!("run get {nobody}"), 3, "not_found");
+    every.refused(&format!("run logs {nobody}"), 3, "not_found");
+    every.refused(&format!("token revoke {nobody}"), 3, "not_found");
+    every.refused("audit get 999999", 3, "not_found");
+    every.refused("policy set b nonsense --yes", 2, "invalid_argument");
+    every.refused("node rename b a/b", 2, "invalid_argument");
+    every.refused("node frobnicate", 2, "invalid_argument");
+    every.refused("node rm b", 2, "invalid_argument");
+    every.world.cortex(&["policy", "set", "b", "strict", "--yes"]).expect(0);
+    every.refused("exec b -- curl", 5, "policy_denied");
+    every.run("policy test b -- curl", 5);
+    every.world.stop_node("b");
+    every.world.node_reaches("b", "offline", std::time::Duration::from_secs(20));
+    every.refused("exec b -- true", 7, "node_offline");
+}
+
+/// The commands below one, by its help.
+fn leaves(world: &World, path: &[&str]) -> Vec<String> {
+    let help = world.cortex(&[path, &["--help"]].concat()).expect(0).text();
+    let commands = help.split("\nCommands:\n").nth(1).unwrap_or_default();
+    let names = commands.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+        let name = line.strip_prefix("  ")?.split(' ').next()?;
+        (!name.is_empty() && name != "help").then(|| name.to_owned())
+    });
+    let below: Vec<String> =
+        names.flat_map(|name| leaves(world, &[path, &[name.as_str()]].concat())).collect();
+    if below.is_empty() { vec![path.join(" ")] } else { below }
+}
+
+#[test]
+fn an_empty_list_is_brackets_for_scripts_and_the_next_command_for_people() {
+    let world = hub().start();
+    for (list, next) in [
+        (["node", "ls"], "cortex invite"),
+        (["run", "ls"], "cortex exec"),
+        (["policy", "ls"], "cortex invite"),
+        (["invite", "ls"], "cortex invite"),
+    ] {
+        assert_eq!(world.cortex(&[&list[..], &["--json"]].concat()).expect(0).text(), "[]\n", "{list:?}");
+        let people = world.cortex(&list).expect(0);
+        assert!(people.stdout.is_empty() && people.stderr.contains(next), "{list:?}: {}", people.stderr);
+    }
+}
+
+#[test]
+fn words_of_every_script_and_long_argument_lists_arrive_as_they_are() {
+    let world = hub().node("a").start();
+    for text in ["مرحبا بالعالم", "🦀 é\u{301}", "a\"b'c\\ $HOME `id`", "two\nlines"] {
+        let ended = world.cortex(&["exec", "a", "--", "printf", "%s", text]).expect(0);
+        assert_eq!(ended.text(), text);
+    }
+    let many: Vec<String> = (0..800).map(|n| format!("argument-{n}-{}", "x".repeat(40))).collect();
+    let mut arguments = vec!["exec", "a", "--", "echo"];
+    arguments.extend(many.iter().map(String::as_str));
+    assert_eq!(world.cortex(&arguments).expect(0).text().trim_end(), many.join(" "));
+    let longest = "y".repeat(120 * 1024);
+    let ended = world.cortex(&["exec", "a", "--json", "--", "echo", &longest, &longest]);
+    let last = ended.lines().pop().expect("an answer");
+    assert!(ended.code == Some(0) || last["error"]["code"] == "too_large", "{:?}: {last}", ended.code);
+}
+
+#[test]
+fn a_node_name_with_a_newline_is_refused_and_not_repeated_raw() {
+    let world = hub().node("a").start();
+    for arguments in [["node", "rename", "a", "b\nc"], ["node", "rename", "a", "b\u{1b}[31mc"]] {
+        let ended = world.cortex(&arguments).expect(2);
+        assert!(!ended.stderr.contains("b\nc") && !ended.stderr.contains('\x1b'), "{}", ended.stderr);
+    }
+    world.cortex(&["exec", "a\nb", "--", "true"]).expect(3);
+}
