@@ -16,6 +16,10 @@ pub(crate) enum Voice {
     Server,
 }
 
+/// What is said when nobody asks for more or less. HTTP/2 warns of each flood that it ends: whoever
+/// reaches the port could fill the log with that, and nobody needs to be woken for it.
+const USUAL: &str = "info,h2=error";
+
 /// Starts the log. A client without `CORTEX_LOG` starts none: it has nothing to say there, and
 /// every millisecond of a cold start counts.
 pub(crate) fn start(voice: Voice) {
@@ -23,7 +27,7 @@ pub(crate) fn start(voice: Voice) {
     if voice == Voice::Client && wanted.is_none() {
         return;
     }
-    let filter = wanted.unwrap_or_else(|| "info".to_owned());
+    let filter = wanted.unwrap_or_else(|| USUAL.to_owned());
     let filter = EnvFilter::builder().parse_lossy(filter);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {

@@ -14,7 +14,7 @@ use tonic::client::GrpcService as _;
 
 use crate::proxy::Proxy;
 use crate::support::{
-    FakeNode, SOON, block_on, channel, descriptors, hello, is, memory_kib, others_go_on, tls,
+    FakeNode, SOON, block_on, channel, descriptors, hello, is, link_audited, memory_kib, others_go_on, tls,
 };
 use crate::world::{World, hub};
 
@@ -38,6 +38,7 @@ fn a15_another_first_message_and_a_second_hello_close_the_link() {
         is(link.ended().await, Grpc::InvalidArgument, Code::InvalidArgument);
     });
     world.node_reaches("b", "offline", SOON);
+    link_audited(&world, "b", "invalid_argument");
     others_go_on(&world);
 }
 
@@ -145,6 +146,7 @@ fn a17_a_length_beyond_the_bound_is_refused_before_memory_is_taken() {
         let grown = memory_kib(&world).saturating_sub(memory);
         assert!(grown < 16 * 1024, "the hub grew by {grown} KiB");
     });
+    link_audited(&world, "b", "too_large");
     others_go_on(&world);
 }
 

@@ -262,6 +262,17 @@ pub(crate) fn audited(world: &World, reason: &str) -> Vec<Value> {
     rows.into_iter().filter(|row| row["outcome"] == "denied" && row["reason"] == reason).collect()
 }
 
+/// Waits until a refusal of this node stands in the audit log, once however often it came.
+pub(crate) fn link_audited(world: &World, node: &str, reason: &str) {
+    let actor = format!("node:{node}");
+    let count = world.eventually("the audit row", SOON, |world| {
+        let rows = audited(world, reason);
+        let of_node = rows.iter().filter(|row| row["actor"] == actor && row["action"] == "node.attach");
+        Some(of_node.count()).filter(|count| *count > 0)
+    });
+    assert_eq!(count, 1, "{reason} of {node} stands once a minute");
+}
+
 /// Names of the nodes that the hub knows.
 pub(crate) fn nodes(world: &World) -> Vec<String> {
     let list = world.cortex(&["node", "ls", "--json"]).expect(0).value();

@@ -73,7 +73,7 @@ impl History {
     /// Waits until every run that the hub knows has ended.
     pub(crate) fn settle(&self, world: &World, context: &str) {
         world.eventually(&format!("the end of all runs ({context})"), SOON, |world| {
-            runs(world).iter().all(|run| is_final(run)).then_some(())
+            runs(world).iter().all(is_final).then_some(())
         });
     }
 
