@@ -26,7 +26,7 @@ const TEST_FEATURE: &str = "failpoints";
 /// What the runner leaves out: the tests that start processes, by the expression of
 /// `.config/nextest.toml`.
 const WITHOUT_PROCESSES: &str =
-    "not (kind(test) and (binary(/e2e|kill|xtask/) or package(/^cortex(-node)?$/)))";
+    "not (kind(test) and (binary(/abuse|e2e|kill|xtask/) or package(/^cortex(-node)?$/)))";
 
 /// Runs every step. Whether all was well.
 pub(crate) fn run(repo: &Repo, extent: Extent) -> Result<bool> {

@@ -9,6 +9,8 @@ mod config;
 mod duration;
 mod env;
 mod error;
+#[cfg(feature = "failpoints")]
+mod kills;
 mod logging;
 mod output;
 mod remembered;
@@ -16,6 +18,8 @@ mod serve;
 
 fn main() -> std::process::ExitCode {
     serve::node::run_if_guard();
+    #[cfg(feature = "failpoints")]
+    kills::prepare();
     let (output, parsed) = cli::parse(std::env::args_os());
     std::process::ExitCode::from(output.end(parsed.and_then(|command| cli::run(command, output))))
 }

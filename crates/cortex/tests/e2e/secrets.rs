@@ -16,10 +16,11 @@ fn tokens_and_invites_are_in_no_log_no_argument_and_no_audit_row() {
     ];
     world.cortex(&["exec", "a", "--", "true"]).expect(0);
     world.cortex(&["exec", "a", "--", "curl"]).expect(5);
-    let arguments = std::fs::read(format!("/proc/{}/cmdline", world.hub().pid())).expect("its arguments");
+    let of = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).expect("its arguments");
+    let arguments = [of(world.hub().pid()), of(world.node_pid("a"))].concat();
     let outputs = [
         ("the logs", world.logs()),
-        ("the hub's arguments", String::from_utf8_lossy(&arguments).into_owned()),
+        ("the arguments of hub and node", String::from_utf8_lossy(&arguments).into_owned()),
         ("the audit log", world.cortex(&["audit", "export"]).expect(0).text()),
         ("the list of tokens", world.cortex(&["token", "ls", "--json"]).expect(0).text()),
         ("the list of invites", world.cortex(&["invite", "ls", "--json"]).expect(0).text()),

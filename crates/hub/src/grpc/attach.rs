@@ -12,7 +12,7 @@ use cortex_core::node::Node;
 use cortex_core::time::Timestamp;
 use cortex_core::{Code, Refusal};
 use cortex_wire::convert::{to_hub_from_proto, to_node_into_proto};
-use cortex_wire::error::{refusal_into_status, surface};
+use cortex_wire::error::{refusal_from_status, refusal_into_status, surface};
 use cortex_wire::mesh::mesh_service_server::MeshService;
 use cortex_wire::mesh::{AttachRequest, AttachResponse};
 use tokio_util::task::TaskTracker;
@@ -47,15 +47,23 @@ impl MeshService for Door {
     type AttachStream = Writer;
 
     async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Writer>, Status> {
-        refuse_token(request.metadata())?;
         let peer = request.extensions().get::<Peer>().cloned();
+        if let Err(status) = refuse_token(request.metadata()) {
+            if let Some(identity) = peer.as_ref().and_then(|peer| peer.identity.as_ref()) {
+                self.mesh.audit_refusal(identity.node, &refusal_from_status(&status));
+            }
+            return Err(status);
+        }
         let identity = peer.as_ref().and_then(|peer| peer.identity.clone()).ok_or_else(|| {
             let refusal =
                 Refusal::new(Code::Unauthenticated, "A link needs the certificate of an enrolled node.")
                     .hint("Join the hub with an invite: `cortex node join`.");
             refusal_into_status(&refusal)
         })?;
-        let node = self.mesh.admit(&identity).map_err(|refusal| refusal_into_status(&refusal))?;
+        let node = self.mesh.admit(&identity).map_err(|refusal| {
+            self.mesh.audit_refusal(identity.node, &refusal);
+            refusal_into_status(&refusal)
+        })?;
         let link = self.mesh.open_link(node.id);
         let span = tracing::info_span!("link", node = %node.name, node_id = %node.id, link = %link.id());
         let reader = Reader {
@@ -145,6 +153,7 @@ impl Reader {
                 Err(refusal) => Err(refusal),
             };
             if let Err(refusal) = handled {
+                self.mesh.audit_refusal(self.node.id, &refusal);
                 let retry = retry_after(&refusal);
                 link.close(refusal, retry);
                 break;

@@ -7,6 +7,7 @@
 mod attach;
 mod decide;
 mod link;
+mod refused;
 mod requests;
 mod slot;
 mod timers;
@@ -16,7 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use cortex_core::Refusal;
 use cortex_core::hub_runs::{Action, HubRuns};
 use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
 use cortex_core::limits::{ATTACHES_AT_ONCE_MAX, BACKOFF_MS_MAX, RESTART_GRACE_MS};
@@ -25,6 +25,7 @@ use cortex_core::policy::Policy;
 use cortex_core::registry::Registry;
 use cortex_core::run::Run;
 use cortex_core::time::Timestamp;
+use cortex_core::{Code, Refusal};
 use cortex_store::StoreExt;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,8 @@ struct Inner {
     timers_changed: Notify,
     /// Nodes that left, and when they were last heard, until that is written.
     left: Mutex<BTreeMap<NodeId, Timestamp>>,
+    /// Refusals of nodes that are in the audit log, and since when.
+    refused: Mutex<BTreeMap<(NodeId, Code), Timestamp>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -99,6 +102,7 @@ impl Mesh {
             timers: Mutex::default(),
             timers_changed: Notify::new(),
             left: Mutex::default(),
+            refused: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });

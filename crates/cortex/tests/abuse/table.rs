@@ -1,0 +1,119 @@
+//! Every row of the abuse list, and where it is held or why it waits.
+
+use std::path::Path;
+
+/// The numbers of the list; it has gaps.
+const ROWS: &[u8] = &[
+    1, 2, 3, 4, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 23, 24, 25, 26, 27, 29, 30, 31, 32, 35, 36,
+    37, 38, 39, 40, 41, 42, 43, 44, 45, 47, 48, 51, 53, 54, 56, 57, 59, 60, 61, 62, 63, 64, 65, 67, 68, 70,
+    71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 86, 87, 88, 89, 92, 93, 94, 96, 98, 99, 100,
+];
+
+/// Row, file below the workspace, test.
+const HELD: &[(u8, &str, &str)] = &[
+    (1, "crates/cortex/tests/abuse/enrolment.rs", "a01_a_second_use_of_an_invite_is_refused"),
+    (2, "crates/hub/tests/nodes/joining.rs", "a_hundred_clients_with_one_invite_make_one_node"),
+    (3, "crates/cortex/tests/abuse/enrolment.rs", "a03_the_hubs_clock_decides_that_an_invite_has_expired"),
+    (4, "crates/cortex/tests/abuse/enrolment.rs", "a04_guessing_invites_is_slowed_down_and_tells_nothing"),
+    (6, "crates/cortex/tests/e2e/secrets.rs", "the_stores_files_hold_no_secret_and_are_the_owners_alone"),
+    (7, "crates/cortex/tests/abuse/enrolment.rs", "a07_a_name_that_is_used_again_inherits_nothing"),
+    (10, "crates/cortex/tests/abuse/enrolment.rs", "a10_a_revoked_node_is_cut_off_and_its_runs_end"),
+    (11, "crates/cortex/tests/abuse/enrolment.rs", "a11_another_hub_gets_no_node_and_commands_nothing"),
+    (12, "crates/cortex/tests/abuse/enrolment.rs", "a12_no_plaintext_no_old_tls_and_no_old_protocol"),
+    (13, "crates/cortex/tests/abuse/enrolment.rs", "a13_two_copies_of_one_identity_are_both_shut_out"),
+    (14, "crates/cortex/tests/abuse/enrolment.rs", "a14_credentials_of_one_door_open_no_other"),
+    (
+        15,
+        "crates/cortex/tests/abuse/stream.rs",
+        "a15_another_first_message_and_a_second_hello_close_the_link",
+    ),
+    (
+        16,
+        "crates/cortex/tests/abuse/stream.rs",
+        "a16_connections_that_say_nothing_are_closed_and_cost_little",
+    ),
+    (
+        17,
+        "crates/cortex/tests/abuse/stream.rs",
+        "a17_a_length_beyond_the_bound_is_refused_before_memory_is_taken",
+    ),
+    (18, "crates/cortex/tests/abuse/stream.rs", "a18_a_compressed_message_is_never_unpacked"),
+    (19, "crates/cortex/tests/abuse/stream.rs", "a19_unknown_and_broken_messages_are_ignored_or_refused"),
+    (21, "crates/cortex/tests/abuse/stream.rs", "a21_what_comes_after_the_end_changes_nothing"),
+    (23, "crates/cortex/tests/abuse/stream.rs", "a23_a_node_that_takes_nothing_stalls_only_its_own_stream"),
+    (
+        24,
+        "crates/hub/src/hub/tests/events.rs",
+        "a_reader_that_stalls_is_pruned_with_its_connection_and_the_others_go_on",
+    ),
+    (25, "crates/cortex/tests/abuse/stream.rs", "a25_floods_of_frames_end_their_connection_and_nothing_else"),
+    (
+        26,
+        "crates/cortex/tests/abuse/stream.rs",
+        "a26_an_unplugged_node_is_offline_within_10_seconds_and_its_run_goes_on",
+    ),
+    (27, "crates/node/tests/it/links.rs", "a_frame_of_another_epoch_has_no_effect"),
+    (29, "crates/node/tests/it/links.rs", "a_repeated_command_id_is_executed_once_even_across_a_restart"),
+    (
+        30,
+        "crates/cortex/tests/abuse/policy.rs",
+        "a30_every_metacharacter_in_every_position_is_passed_as_it_is",
+    ),
+    (31, "crates/cortex/tests/abuse/policy.rs", "a31_joined_commands_are_one_argument_or_too_large"),
+    (36, "crates/cortex/tests/abuse/policy.rs", "a36_no_shell_is_there_to_know_a_builtin"),
+    (37, "crates/cortex/tests/abuse/policy.rs", "a37_a_node_that_nobody_configured_is_strict"),
+    (38, "crates/cortex/tests/abuse/policy.rs", "a38_a_policy_is_loosened_by_an_administrator_only"),
+    (40, "crates/node/tests/it/links.rs", "the_node_itself_refuses_what_its_policy_does_not_allow"),
+    (42, "crates/node/tests/it/processes.rs", "a_stubborn_grandchild_is_ended_with_its_run"),
+    (71, "crates/cortex/tests/kill/exec.rs", "a_power_cut_at_any_point_of_an_exec_loses_and_doubles_nothing"),
+    (
+        79,
+        "crates/hub/tests/nodes/links.rs",
+        "a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time",
+    ),
+    (81, "crates/cortex/tests/abuse/stream.rs", "a81_all_nodes_are_back_after_the_hub_was_killed"),
+    (82, "crates/cortex/tests/abuse/doors.rs", "a82_a_foreign_origin_or_host_is_refused"),
+    (83, "crates/cortex/tests/abuse/doors.rs", "a83_what_a_foreign_page_can_post_changes_nothing"),
+    (86, "crates/cortex/tests/abuse/doors.rs", "a86_no_get_changes_anything"),
+    (87, "crates/cortex/tests/abuse/doors.rs", "a87_no_secret_is_in_any_output"),
+    (88, "crates/cortex/tests/abuse/doors.rs", "a88_a_secret_as_an_argument_is_refused_and_not_repeated"),
+    (93, "crates/cortex/tests/abuse/doors.rs", "a93_names_and_labels_carry_nothing_hidden"),
+];
+
+/// Rows that wait, and what for.
+const PENDING: &[(&[u8], &str)] = &[
+    (&[32], "argument schemas of programs: policy, version 2"),
+    (&[35], "the program's file is opened once and executed by its descriptor: kernel sandbox"),
+    (&[39, 96], "policies with consent: a tightening that ends what runs; rules for reading and sending"),
+    (&[41, 43, 44], "kernel sandbox: cgroup, Landlock, a user of its own"),
+    (&[45, 47, 48, 51, 53, 54, 56, 57, 59, 60, 74], "files and workspaces"),
+    (&[61, 62, 63, 64, 65, 67, 68, 70], "work pool"),
+    (&[72, 73, 75, 76], "faults of the disk over the real program: shim for sync, full disk, restore"),
+    (&[77, 78, 80], "clusters"),
+    (&[89], "web page"),
+    (&[92, 94], "MCP"),
+    (&[98], "updates of nodes"),
+    (
+        &[99],
+        "a check of the audit chain with its anchor: so far only the chain itself is tested in the store",
+    ),
+    (&[100], "approval of nodes by several administrators"),
+];
+
+#[test]
+fn every_row_of_the_list_is_held_or_pending_exactly_once() {
+    let pending = PENDING.iter().flat_map(|(rows, _)| rows.iter().copied());
+    let mut named: Vec<u8> = HELD.iter().map(|(row, ..)| *row).chain(pending).collect();
+    named.sort_unstable();
+    assert_eq!(named, ROWS);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (row, file, test) in HELD {
+        let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|_| panic!("{file} is not there"));
+        assert!(text.contains(&format!("fn {test}(")), "row {row}: {file} has no test {test}");
+    }
+    let waiting: Vec<String> =
+        PENDING.iter().flat_map(|(rows, _)| rows.iter().map(ToString::to_string)).collect();
+    let line =
+        format!("abuse table: {} rows held, {} pending: {}\n", HELD.len(), waiting.len(), waiting.join(", "));
+    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).expect("standard output");
+}
