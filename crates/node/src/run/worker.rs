@@ -8,7 +8,7 @@ use std::time::Instant;
 use cortex_core::id::RunId;
 use cortex_core::message::Start;
 use cortex_core::run::{EndCause, Ended};
-use cortex_core::stream::{Positions, Stream};
+use cortex_core::stream::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -102,7 +102,7 @@ impl Worker {
                 process.gone().await;
             }
             Err(diagnostic) => {
-                let ended = Ended { diagnostic: Some(diagnostic), ..end(EndCause::Failed) };
+                let ended = Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Failed) };
                 self.tell(Event::Ended { run, ended }).await;
             }
         }
@@ -187,7 +187,7 @@ async fn obey(process: &mut Process, orders: &mut watch::Receiver<Option<Order>>
 
 fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
     let ended =
-        Ended { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), ..end(EndCause::Exited) };
+        Ended { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), ..Ended::new(EndCause::Exited) };
     match exit {
         Exit::Code(code) => Ended { code: Some(code), ..ended },
         Exit::Signal(signal) => Ended { signal: Some(signal), ..ended },
@@ -199,11 +199,6 @@ fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
             ..ended
         },
     }
-}
-
-const fn end(cause: EndCause) -> Ended {
-    let output = Positions { stdout: 0, stderr: 0 };
-    Ended { cause, code: None, signal: None, duration_ms: 0, output, diagnostic: None }
 }
 
 fn guard_failed(error: &std::io::Error) -> String {
