@@ -270,8 +270,8 @@ impl NodeRuns {
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let deadlines = self.runs.values().filter_map(|l| l.deadline.map(|at| (at, "a run's deadline")));
-        let running = self.runs.values().filter(|l| l.phase == Phase::Running);
-        let kills = running.filter_map(|l| l.kill_at.map(|at| (at, "a run's grace after TERM")));
+        let begun = self.runs.values().filter(|l| l.is_begun());
+        let kills = begun.filter_map(|l| l.kill_at.map(|at| (at, "a run's grace after TERM")));
         deadlines.chain(kills).min()
     }
 
@@ -290,7 +290,7 @@ impl NodeRuns {
             self.end_process(run, EndCause::TimedOut, limits::KILL_GRACE_MS, now);
         }
         for (run, local) in &mut self.runs {
-            if local.kill_at.is_some_and(|at| at <= now) && local.phase == Phase::Running {
+            if local.kill_at.is_some_and(|at| at <= now) && local.is_begun() {
                 local.kill_at = None;
                 self.actions.push_back(Action::Signal(*run, Signal::Kill));
             }

@@ -64,6 +64,15 @@ impl Local {
         }
     }
 
+    /// Whether there is something to kill: a start may hang (a file system that does not answer),
+    /// and must end by the same wish as its process.
+    pub(super) const fn is_begun(&self) -> bool {
+        match self.phase {
+            Phase::Starting | Phase::Running => true,
+            Phase::Journaling(_) | Phase::Ended(_) => false,
+        }
+    }
+
     pub(super) const fn is_live(&self) -> bool {
         match self.phase {
             Phase::Journaling(_) | Phase::Starting | Phase::Running => true,

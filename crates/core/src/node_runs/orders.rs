@@ -30,6 +30,14 @@ impl NodeRuns {
             self.hold_ended(run, ended);
             return;
         }
+        if self.live() >= limits::RUNS_OPEN_PER_NODE_MAX {
+            // A hub keeps this bound itself; the machine does not rest on its word.
+            let max = limits::RUNS_OPEN_PER_NODE_MAX;
+            let diagnostic = format!("The node has {max} live runs, which is the most it may have.");
+            let ended = Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Failed) };
+            self.hold_ended(run, ended);
+            return;
+        }
         let refusal = match &self.policy {
             None => Some(Refusal::new(Code::PolicyDenied, "The node holds no policy, which allows nothing.")),
             Some(policy) => {

@@ -123,6 +123,12 @@ impl Process {
         let _gone = self.control.write_all(&[order.to_byte()]).await;
     }
 
+    /// Kills a guard that hangs in the start; what it was starting dies with it.
+    pub(crate) fn kill_guard(&mut self) {
+        // One that has ended needs no signal.
+        let _ended = self.guard.start_kill();
+    }
+
     /// Waits until the guard has ended, and so the whole tree.
     pub(crate) async fn gone(&mut self) {
         let _status = self.guard.wait().await;
