@@ -6,8 +6,9 @@ use bytes::Bytes;
 use crate::error::Refusal;
 use crate::id::{Epoch, Generation, Revision, RunId};
 use crate::node::Facts;
+use crate::outbox::Lane;
 use crate::policy::Policy;
-use crate::run::{Ended, RunSpec};
+use crate::run::{Ended, Run, RunSpec};
 use crate::stream::{Positions, Stream};
 
 /// From node to hub.
@@ -184,6 +185,45 @@ pub enum ToNode {
     },
 }
 
+impl ToNode {
+    /// Which lane it takes. A command goes with the control messages, of which there are few per
+    /// run: its cancel must not overtake it.
+    pub const fn lane(&self) -> Lane {
+        match self {
+            Self::Input { .. } => Lane::Interactive,
+            Self::Welcome(_)
+            | Self::HeartbeatAck { .. }
+            | Self::Start(_)
+            | Self::Cancel { .. }
+            | Self::Resume { .. }
+            | Self::Credit { .. }
+            | Self::Settled { .. }
+            | Self::Forget { .. }
+            | Self::Policy(_)
+            | Self::Certificate { .. }
+            | Self::Goodbye { .. } => Lane::Control,
+        }
+    }
+
+    /// The run that it is about, when it is about one.
+    pub const fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Start(start) => Some(start.run),
+            Self::Input { run, .. }
+            | Self::Cancel { run, .. }
+            | Self::Resume { run, .. }
+            | Self::Credit { run, .. }
+            | Self::Settled { run }
+            | Self::Forget { run } => Some(*run),
+            Self::Welcome(_)
+            | Self::HeartbeatAck { .. }
+            | Self::Policy(_)
+            | Self::Certificate { .. }
+            | Self::Goodbye { .. } => None,
+        }
+    }
+}
+
 /// Opens the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
@@ -208,6 +248,19 @@ pub struct Start {
     pub policy_revision: Revision,
     /// W3C traceparent.
     pub traceparent: Option<String>,
+}
+
+impl Start {
+    /// The message that starts an accepted run.
+    pub fn of(run: &Run) -> Self {
+        Self {
+            run: run.id,
+            spec: run.spec.clone(),
+            caller: run.caller.clone(),
+            policy_revision: run.policy_revision,
+            traceparent: run.traceparent.clone(),
+        }
+    }
 }
 
 /// A message with the epoch of the link that it was meant for (DESIGN §6).

@@ -6,6 +6,11 @@
 //! output before it; output waits for credit; what the hub has settled is forgotten but for its
 //! id; runs go on while the link is down.
 
+mod local;
+mod memory;
+mod orders;
+mod output;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
@@ -13,11 +18,11 @@ use bytes::Bytes;
 use crate::error::{Code, Refusal};
 use crate::id::{Epoch, Generation, RunId};
 use crate::limits;
-use crate::message::{Envelope, RunReport, Start, ToHub, ToNode};
+use crate::message::{Envelope, RunReport, Start, ToHub, ToNode, Welcome};
 use crate::policy::Policy;
 use crate::run::{EndCause, Ended};
-use crate::stream::{Positions, Sender, Stream};
 use crate::time::{Timestamp, WallTime};
+use local::{Local, Phase};
 
 /// What the driver must do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,71 +83,6 @@ pub enum Signal {
     Kill,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Waits for its journal row.
-    Journaling(Start),
-    /// Its process is being started.
-    Starting,
-    /// Its process runs.
-    Running,
-    /// It ended; the hub has not settled it.
-    Ended(Ended),
-}
-
-#[derive(Clone, Debug)]
-struct Local {
-    phase: Phase,
-    written: Positions,
-    output: Sender,
-    started_told: bool,
-    end_told: bool,
-    /// Whether the hub has said on this link where its output goes on: an end told before that
-    /// would overtake what was sent on the old link and never arrived.
-    resumed: bool,
-    timeout_ms: Option<u64>,
-    deadline: Option<Timestamp>,
-    kill_at: Option<Timestamp>,
-    cause: Option<EndCause>,
-    input_upto: u64,
-    input_taken: u64,
-    /// Input that came before the process was there.
-    input_early: Vec<(Bytes, bool)>,
-    /// The hub gave the run up while its process lived: nothing of it is reported.
-    forgotten: bool,
-    /// The hub sent it again after that: its end is reported, without output.
-    recalled: bool,
-}
-
-impl Local {
-    fn new(phase: Phase, timeout_ms: Option<u64>) -> Self {
-        Self {
-            phase,
-            written: Positions::default(),
-            output: Sender::default(),
-            started_told: false,
-            end_told: false,
-            resumed: true,
-            timeout_ms,
-            deadline: None,
-            kill_at: None,
-            cause: None,
-            input_upto: 0,
-            input_taken: 0,
-            input_early: Vec::new(),
-            forgotten: false,
-            recalled: false,
-        }
-    }
-
-    const fn is_live(&self) -> bool {
-        match self.phase {
-            Phase::Journaling(_) | Phase::Starting | Phase::Running => true,
-            Phase::Ended(_) => false,
-        }
-    }
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct NodeRuns {
@@ -161,29 +101,6 @@ pub struct NodeRuns {
 }
 
 impl NodeRuns {
-    /// Begins from what the disk remembers. Runs that were accepted and have no end are reported
-    /// as `unknown_outcome`: their processes died with the node process, or were never started.
-    pub fn restore(generation: Generation, epoch: Epoch, journal: impl IntoIterator<Item = Record>) -> Self {
-        let mut runs = Self {
-            epoch,
-            generation,
-            linked: false,
-            policy: None,
-            name: String::new(),
-            runs: BTreeMap::new(),
-            settled: BTreeSet::new(),
-            settled_order: VecDeque::new(),
-            last_sent: None,
-            actions: VecDeque::new(),
-        };
-        for record in journal {
-            runs.replay(record);
-        }
-        runs.settle_unknown_outcomes();
-        runs.disconnected();
-        runs
-    }
-
     /// What Hello says of runs: those live, and those ended and not settled.
     pub fn reports(&self) -> Vec<RunReport> {
         let of = |(id, local): (&RunId, &Local)| RunReport {
@@ -249,7 +166,7 @@ impl NodeRuns {
                 Code::StaleEpoch,
                 format!("The frame has epoch {epoch}; this link has {}. Nothing was done.", self.epoch),
             );
-            self.send(ToHub::Refused { run: run_of(&message), refusal });
+            self.send(ToHub::Refused { run: message.run(), refusal });
             return;
         }
         match message {
@@ -283,7 +200,7 @@ impl NodeRuns {
         let start = start.clone();
         if let Some(cause) = local.cause {
             // It was cancelled or forgotten before it began.
-            self.ended(run, unstarted(cause));
+            self.ended(run, Ended::new(cause));
             return;
         }
         local.phase = Phase::Starting;
@@ -307,25 +224,6 @@ impl NodeRuns {
             self.actions.push_back(Action::Input { run, data, eof });
         }
         self.tell_started(run);
-    }
-
-    /// The process wrote `len` bytes, and the spool has them.
-    pub fn wrote(&mut self, run: RunId, stream: Stream, len: u64) {
-        if let Some(local) = self.runs.get_mut(&run) {
-            local.written.advance(stream, len);
-            local.output.wrote(len);
-        }
-    }
-
-    /// Whether the driver may read more of the process's output: the answer to a full spool is
-    /// to let the process wait.
-    pub fn may_read(&self, run: RunId) -> bool {
-        self.runs.get(&run).is_some_and(|local| local.output.kept() < limits::SPOOL_BYTES_MAX)
-    }
-
-    /// Where the output of a run stands.
-    pub fn written(&self, run: RunId) -> Option<Positions> {
-        self.runs.get(&run).map(|local| local.written)
     }
 
     /// The process took standard input up to here.
@@ -369,52 +267,11 @@ impl NodeRuns {
         self.actions.pop_front()
     }
 
-    /// The next output to send: run, position, at most how many bytes. Runs take turns.
-    /// The driver reads the spool there, sends a frame of one stream, calls [`Self::sent`].
-    pub fn poll_output(&mut self) -> Option<(RunId, u64, u64)> {
-        if !self.linked {
-            return None;
-        }
-        let turn = self.last_sent;
-        let after = self.runs.iter().filter(|(id, _)| turn.is_none_or(|turn| **id > turn));
-        let upto = self.runs.iter().filter(|(id, _)| turn.is_some_and(|turn| **id <= turn));
-        let (run, position, len) =
-            after.chain(upto).filter(|(_, local)| !local.forgotten).find_map(|(id, local)| {
-                local.output.sendable(limits::FRAME_BYTES_MAX as u64).map(|(at, len)| (*id, at, len))
-            })?;
-        self.last_sent = Some(run);
-        Some((run, position, len))
-    }
-
-    /// `len` bytes of output went out.
-    pub fn sent(&mut self, run: RunId, len: u64) {
-        if let Some(local) = self.runs.get_mut(&run) {
-            local.output.sent_bytes(len);
-        }
-    }
-
-    /// The next end to tell: of a run whose output was sent to the last byte.
-    pub fn poll_end(&mut self) -> Option<ToHub> {
-        if !self.linked {
-            return None;
-        }
-        let (run, local) = self.runs.iter_mut().find(|(_, local)| {
-            !local.end_told
-                && local.resumed
-                && !local.forgotten
-                && !local.is_live()
-                && local.output.sent() == local.output.end()
-        })?;
-        let Phase::Ended(ended) = &local.phase else { return None };
-        local.end_told = true;
-        Some(ToHub::Ended { run: *run, ended: ended.clone() })
-    }
-
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let deadlines = self.runs.values().filter_map(|l| l.deadline.map(|at| (at, "a run's deadline")));
-        let running = self.runs.values().filter(|l| l.phase == Phase::Running);
-        let kills = running.filter_map(|l| l.kill_at.map(|at| (at, "a run's grace after TERM")));
+        let begun = self.runs.values().filter(|l| l.is_begun());
+        let kills = begun.filter_map(|l| l.kill_at.map(|at| (at, "a run's grace after TERM")));
         deadlines.chain(kills).min()
     }
 
@@ -433,14 +290,14 @@ impl NodeRuns {
             self.end_process(run, EndCause::TimedOut, limits::KILL_GRACE_MS, now);
         }
         for (run, local) in &mut self.runs {
-            if local.kill_at.is_some_and(|at| at <= now) && local.phase == Phase::Running {
+            if local.kill_at.is_some_and(|at| at <= now) && local.is_begun() {
                 local.kill_at = None;
                 self.actions.push_back(Action::Signal(*run, Signal::Kill));
             }
         }
     }
 
-    fn handle_welcome(&mut self, epoch: Epoch, welcome: crate::message::Welcome) {
+    fn handle_welcome(&mut self, epoch: Epoch, welcome: Welcome) {
         if epoch <= self.epoch || welcome.generation < self.generation {
             let refusal = Refusal::new(
                 Code::StaleEpoch,
@@ -473,122 +330,6 @@ impl NodeRuns {
         }
     }
 
-    fn handle_start(&mut self, start: Start, wall: WallTime) {
-        let run = start.run;
-        if let Some(local) = self.runs.get_mut(&run) {
-            // Under way or ended: a repeat changes nothing. What the hub lacks it learns from the
-            // reports and ends.
-            local.recalled = local.forgotten;
-            return;
-        }
-        if self.settled.contains(&run) {
-            // It was executed, and its result let go. A hub that asks again lost its memory of
-            // that (an older store): silence would leave it waiting for ever.
-            let diagnostic = "This command was taken on by this node before, and its result is gone.";
-            let ended =
-                Ended { diagnostic: Some(diagnostic.to_owned()), ..unstarted(EndCause::UnknownOutcome) };
-            self.hold_ended(run, ended);
-            return;
-        }
-        let refusal = match &self.policy {
-            None => Some(Refusal::new(Code::PolicyDenied, "The node holds no policy, which allows nothing.")),
-            Some(policy) => {
-                start.spec.check().and_then(|()| policy.check(&start.spec, &self.name, wall)).err()
-            }
-        };
-        // A run without a wish of its own lasts as long as the policy lets any.
-        let longest = self.policy.as_ref().map(|policy| policy.timeout_ms_max);
-        let timeout_ms = start.spec.timeout_ms.or(longest);
-        if let Some(refusal) = refusal {
-            self.runs.insert(run, Local::new(Phase::Starting, None));
-            let ended = Ended { diagnostic: Some(refusal.message), ..unstarted(EndCause::Denied) };
-            self.ended(run, ended);
-            return;
-        }
-        let local = Local { output: Sender::new(), ..Local::new(Phase::Journaling(start), timeout_ms) };
-        self.runs.insert(run, local);
-        self.actions.push_back(Action::Journal(Record::Accepted(run)));
-    }
-
-    fn handle_input(&mut self, run: RunId, offset: u64, data: Bytes, eof: bool) {
-        let Some(local) = self.runs.get_mut(&run) else { return };
-        let end = offset.saturating_add(data.len() as u64);
-        let waiting = end.saturating_sub(local.input_taken);
-        let too_early =
-            local.phase != Phase::Running && local.input_early.len() >= limits::OUTBOX_INTERACTIVE_MAX;
-        let too_much = too_early || waiting > limits::INPUT_BYTES_MAX;
-        if !local.is_live() || offset > local.input_upto || too_much {
-            let refusal = Refusal::new(
-                Code::InvalidArgument,
-                format!("Input of run {run} at {offset} does not follow, or is more than may wait."),
-            );
-            self.send(ToHub::Refused { run: Some(run), refusal });
-            return;
-        }
-        let skip = usize::try_from(local.input_upto - offset).unwrap_or(usize::MAX).min(data.len());
-        let fresh = data.slice(skip..);
-        local.input_upto += fresh.len() as u64;
-        if fresh.is_empty() && !eof {
-            return;
-        }
-        if local.phase == Phase::Running {
-            self.actions.push_back(Action::Input { run, data: fresh, eof });
-        } else {
-            local.input_early.push((fresh, eof));
-        }
-    }
-
-    fn handle_cancel(&mut self, run: RunId, grace_ms: u64, now: Timestamp) {
-        self.end_process(run, EndCause::Cancelled, grace_ms.min(limits::KILL_GRACE_MS_MAX), now);
-    }
-
-    fn handle_resume(&mut self, run: RunId, from: u64, granted: u64) {
-        let Some(local) = self.runs.get_mut(&run) else { return };
-        local.end_told = false;
-        local.resumed = true;
-        if local.output.resume(from, granted).is_err() {
-            // The hub lacks bytes that it had called durable. Where the streams stand is known
-            // only at the end, so the mark covers all that was written until here.
-            let first_kept = local.written;
-            let end = local.output.end();
-            let resumed = local.output.resume(end, granted.max(end));
-            debug_assert!(resumed.is_ok(), "the end is always kept");
-            self.send(ToHub::OutputLost { run, first_kept });
-        }
-    }
-
-    fn handle_credit(&mut self, run: RunId, granted: u64, durable: u64) {
-        let Some(local) = self.runs.get_mut(&run) else { return };
-        if let Some(begin) = local.output.credit(granted, durable) {
-            self.actions.push_back(Action::Trim(run, begin));
-        }
-    }
-
-    fn handle_settled(&mut self, run: RunId) {
-        let Some(local) = self.runs.get(&run) else { return };
-        if local.is_live() {
-            // A hub never settles what it has not heard the end of.
-            self.handle_forget(run);
-            return;
-        }
-        self.forget(run);
-    }
-
-    fn handle_forget(&mut self, run: RunId) {
-        let Some(local) = self.runs.get_mut(&run) else { return };
-        if !local.is_live() {
-            self.forget(run);
-            return;
-        }
-        local.forgotten = true;
-        local.cause.get_or_insert(EndCause::Cancelled);
-        if local.phase == Phase::Running {
-            self.actions.push_back(Action::Signal(run, Signal::Kill));
-        } else {
-            local.kill_at = Some(Timestamp(0));
-        }
-    }
-
     fn handle_policy(&mut self, policy: Policy) {
         if self.policy.as_ref().is_some_and(|held| policy.revision < held.revision) {
             let refusal = Refusal::new(
@@ -600,24 +341,6 @@ impl NodeRuns {
         }
         self.policy = Some(policy.clone());
         self.actions.push_back(Action::PolicyChanged(policy));
-    }
-
-    fn end_process(&mut self, run: RunId, cause: EndCause, grace_ms: u64, now: Timestamp) {
-        let Some(local) = self.runs.get_mut(&run) else { return };
-        if !local.is_live() {
-            return;
-        }
-        let kill_at = now.plus_ms(grace_ms);
-        if let Some(before) = local.kill_at {
-            // Asked again: it may be hurried, not put off.
-            local.kill_at = Some(before.min(kill_at));
-            return;
-        }
-        local.cause.get_or_insert(cause);
-        local.kill_at = Some(kill_at);
-        if local.phase == Phase::Running {
-            self.actions.push_back(Action::Signal(run, Signal::Term));
-        }
     }
 
     fn tell_started(&mut self, run: RunId) {
@@ -637,85 +360,7 @@ impl NodeRuns {
         }
     }
 
-    /// Keeps an end without output, to be told until the hub settles it.
-    fn hold_ended(&mut self, run: RunId, ended: Ended) {
-        self.runs.insert(run, ended_before(ended.clone()));
-        self.actions.push_back(Action::Journal(Record::Ended(run, ended)));
-    }
-
-    fn forget(&mut self, run: RunId) {
-        self.runs.remove(&run);
-        self.remember_settled(run);
-        self.actions.push_back(Action::Journal(Record::Settled(run)));
-        self.actions.push_back(Action::Drop(run));
-    }
-
-    fn remember_settled(&mut self, run: RunId) {
-        if self.settled.insert(run) {
-            self.settled_order.push_back(run);
-        }
-        while self.settled_order.len() > limits::JOURNAL_SETTLED_MAX {
-            if let Some(oldest) = self.settled_order.pop_front() {
-                self.settled.remove(&oldest);
-            }
-        }
-    }
-
-    fn replay(&mut self, record: Record) {
-        match record {
-            Record::Accepted(run) => {
-                self.runs.insert(run, Local::new(Phase::Running, None));
-            }
-            Record::Ended(run, ended) => {
-                self.runs.insert(run, ended_before(ended));
-            }
-            Record::Settled(run) => {
-                self.runs.remove(&run);
-                self.remember_settled(run);
-            }
-        }
-    }
-
-    /// What was accepted and has no end: nobody saw it. Its output went with the old process.
-    fn settle_unknown_outcomes(&mut self) {
-        let open: Vec<RunId> = self.runs.iter().filter(|(_, l)| l.is_live()).map(|(id, _)| *id).collect();
-        for run in open {
-            let diagnostic =
-                "The node process ended while this run was open; its processes were ended with it.";
-            let ended =
-                Ended { diagnostic: Some(diagnostic.to_owned()), ..unstarted(EndCause::UnknownOutcome) };
-            self.runs.insert(run, ended_before(ended.clone()));
-            self.actions.push_back(Action::Journal(Record::Ended(run, ended)));
-        }
-    }
-
     fn send(&mut self, message: ToHub) {
         self.actions.push_back(Action::Send(message));
-    }
-}
-
-/// A run that ended in an earlier life of the node process: its output is gone.
-fn ended_before(ended: Ended) -> Local {
-    Local::new(Phase::Ended(ended), None)
-}
-
-fn unstarted(cause: EndCause) -> Ended {
-    Ended { cause, code: None, signal: None, duration_ms: 0, output: Positions::default(), diagnostic: None }
-}
-
-fn run_of(message: &ToNode) -> Option<RunId> {
-    match message {
-        ToNode::Start(start) => Some(start.run),
-        ToNode::Input { run, .. }
-        | ToNode::Cancel { run, .. }
-        | ToNode::Resume { run, .. }
-        | ToNode::Credit { run, .. }
-        | ToNode::Settled { run }
-        | ToNode::Forget { run } => Some(*run),
-        ToNode::Welcome(_)
-        | ToNode::HeartbeatAck { .. }
-        | ToNode::Policy(_)
-        | ToNode::Certificate { .. }
-        | ToNode::Goodbye { .. } => None,
     }
 }

@@ -291,3 +291,49 @@ fn a_forgotten_run_that_is_wanted_again_tells_its_end() {
         matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::Cancelled)
     );
 }
+
+#[test]
+fn a_start_that_hangs_is_killed_after_the_grace() {
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, start("echo"));
+    runs.journaled(id());
+    drain(&mut runs);
+    say(&mut runs, 1, ToNode::Cancel { run: id(), grace_ms: 100 });
+    assert_eq!(drain(&mut runs), [], "there is no process to ask");
+    assert_eq!(runs.poll_timeout().map(|(at, _)| at), Some(Timestamp(100)));
+    runs.handle_timeout(Timestamp(100));
+    assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Kill)]);
+    runs.ended(id(), ended(EndCause::Exited));
+    assert!(
+        matches!(&drain(&mut runs)[..], [Action::Journal(Record::Ended(_, end))] if end.cause == EndCause::Cancelled)
+    );
+}
+
+#[test]
+fn a_forgotten_start_that_hangs_is_killed() {
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, start("echo"));
+    runs.journaled(id());
+    drain(&mut runs);
+    say(&mut runs, 1, ToNode::Forget { run: id() });
+    runs.handle_timeout(T0);
+    assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Kill)]);
+}
+
+#[test]
+fn a_node_keeps_the_bound_of_live_runs_itself() {
+    let mut runs = linked(vec![]);
+    let more = |number: usize| {
+        let ToNode::Start(start) = start("echo") else { unreachable!("it is a start") };
+        ToNode::Start(Start { run: RunId::mint(number as u64, &[2; 10]), ..start })
+    };
+    for number in 0..limits::RUNS_OPEN_PER_NODE_MAX {
+        say(&mut runs, 1, more(number));
+    }
+    assert!(drain(&mut runs).iter().all(|action| matches!(action, Action::Journal(Record::Accepted(_)))));
+    say(&mut runs, 1, more(limits::RUNS_OPEN_PER_NODE_MAX));
+    assert!(
+        matches!(&drain(&mut runs)[..], [Action::Journal(Record::Ended(_, end))] if end.cause == EndCause::Failed)
+    );
+    assert_eq!(runs.live(), limits::RUNS_OPEN_PER_NODE_MAX);
+}

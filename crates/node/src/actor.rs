@@ -19,7 +19,6 @@ use cortex_core::node::Facts;
 use cortex_core::node_runs::{NodeRuns, Record};
 use cortex_core::outbox::{Lane, Outbox};
 use cortex_core::run::{EndCause, Ended};
-use cortex_core::stream::Positions;
 use cortex_core::time::Timestamp;
 use cortex_core::{Code, limits};
 use cortex_wire::{convert, mesh};
@@ -321,8 +320,7 @@ fn is_final(code: Code) -> bool {
 }
 
 fn unstarted(cause: EndCause, diagnostic: String) -> Ended {
-    let output = Positions::default();
-    Ended { cause, code: None, signal: None, duration_ms: 0, output, diagnostic: Some(diagnostic) }
+    Ended { diagnostic: Some(diagnostic), ..Ended::new(cause) }
 }
 
 fn random() -> u64 {

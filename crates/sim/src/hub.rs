@@ -353,19 +353,7 @@ impl Hub {
         match action {
             Action::Send(message) => {
                 let Some(link) = self.runs[node].link() else { return };
-                let lane = match &message {
-                    ToNode::Start(_) | ToNode::Input { .. } => Lane::Interactive,
-                    ToNode::Welcome(_)
-                    | ToNode::HeartbeatAck { .. }
-                    | ToNode::Cancel { .. }
-                    | ToNode::Resume { .. }
-                    | ToNode::Credit { .. }
-                    | ToNode::Settled { .. }
-                    | ToNode::Forget { .. }
-                    | ToNode::Policy(_)
-                    | ToNode::Certificate { .. }
-                    | ToNode::Goodbye { .. } => Lane::Control,
-                };
+                let lane = message.lane();
                 self.send(link, lane, message, cx);
             }
             Action::Decide(run, command) => self.enqueue(Job::Decide { node, run, command }, cx),

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{NodeId, Revision, RunId};
-use cortex_core::run::{Run, RunSpec, RunState};
-use cortex_core::stream::Positions;
+use cortex_core::run::{Run, RunSpec};
 use cortex_core::time::WallTime;
 use cortex_store::sqlite::{SqliteOptions, SqliteStore};
 use cortex_store::{Store, StoreExt, Tx, WriteError};
@@ -113,23 +112,7 @@ fn write(tx: &mut dyn Tx, kind: Kind, number: u64) -> Result<(), WriteError> {
 }
 
 fn accepted(id: RunId, node: NodeId) -> Run {
-    Run {
-        id,
-        node,
-        spec: RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() },
-        state: RunState::Queued,
-        caller: "token:admin".to_owned(),
-        policy_revision: Revision(1),
-        idempotency_key: Some(id.to_string()),
-        traceparent: None,
-        accepted_at: WallTime(0),
-        started_at: None,
-        ended_at: None,
-        code: None,
-        signal: None,
-        duration_ms: None,
-        output: Positions::default(),
-        cancelled_by: None,
-        diagnostic: None,
-    }
+    let spec = RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() };
+    let run = Run::accepted(id, node, spec, "token:admin".to_owned(), Revision(1), WallTime(0));
+    Run { idempotency_key: Some(id.to_string()), ..run }
 }

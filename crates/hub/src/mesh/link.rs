@@ -98,7 +98,7 @@ impl Link {
     /// Queues a message. `false` when its lane is full: standard input is then refused to its
     /// caller; anything else means that the node does not read, and the link is closed.
     pub fn send(&self, message: ToNode) -> bool {
-        let lane = lane(&message);
+        let lane = message.lane();
         let full = {
             let mut out = self.lock();
             if !matches!(out.end, End::Open) {
@@ -203,24 +203,5 @@ impl Link {
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link").field("id", &self.id).field("node", &self.node).finish_non_exhaustive()
-    }
-}
-
-/// A command goes with the control messages, of which there are few per run: its cancel must not
-/// overtake it.
-const fn lane(message: &ToNode) -> Lane {
-    match message {
-        ToNode::Input { .. } => Lane::Interactive,
-        ToNode::Welcome(_)
-        | ToNode::HeartbeatAck { .. }
-        | ToNode::Start(_)
-        | ToNode::Cancel { .. }
-        | ToNode::Resume { .. }
-        | ToNode::Credit { .. }
-        | ToNode::Settled { .. }
-        | ToNode::Forget { .. }
-        | ToNode::Policy(_)
-        | ToNode::Certificate { .. }
-        | ToNode::Goodbye { .. } => Lane::Control,
     }
 }

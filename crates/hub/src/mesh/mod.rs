@@ -122,7 +122,7 @@ impl Mesh {
             nodes.insert(run.node);
             let log = self.inner.logs.recover(run.id, self.inner.sink()).await?;
             let (kept, started) = (log.end(), run.started_at.is_some());
-            let (start, cancelled) = (start_of(&run), run.cancelled_by.is_some());
+            let (start, cancelled) = (Start::of(&run), run.cancelled_by.is_some());
             let live = self.inner.insert_live(run, log);
             self.inner.with_slot(live.node, |slot, state| {
                 state.live.insert(start.run, Arc::clone(&live));
@@ -388,17 +388,6 @@ impl Mesh {
     pub fn heartbeat(&self, link: &Link, seq: u64) {
         self.inner.heartbeats.fetch_add(1, Ordering::Relaxed);
         link.send(ToNode::HeartbeatAck { seq });
-    }
-}
-
-/// The message that starts a run.
-fn start_of(run: &Run) -> Start {
-    Start {
-        run: run.id,
-        spec: run.spec.clone(),
-        caller: run.caller.clone(),
-        policy_revision: run.policy_revision,
-        traceparent: run.traceparent.clone(),
     }
 }
 

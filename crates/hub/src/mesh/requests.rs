@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cortex_core::id::{NodeId, RunId};
 use cortex_core::limits::RUNS_OPEN_PER_NODE_MAX;
+use cortex_core::message::Start;
 use cortex_core::run::Run;
 use cortex_core::{Code, Refusal};
 
-use super::{Inner, Live, Mesh, lock, start_of};
+use super::{Inner, Live, Mesh, lock};
 
 /// Room for one run on a node, until it is used or dropped.
 pub(crate) struct Reserved {
@@ -65,7 +66,7 @@ impl Mesh {
         fail::fail_point!("hub::before_send_start");
         let Some(live) = self.live(run.id) else { return };
         let now = self.inner.context.clock.now();
-        let start = start_of(run);
+        let start = Start::of(run);
         self.inner.with_slot(run.node, |slot, state| {
             state.live.insert(run.id, live);
             state.runs.submit(start, now);

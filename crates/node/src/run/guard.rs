@@ -73,6 +73,7 @@ impl Guard {
     }
 
     fn live(&mut self, streams: Streams) -> std::io::Result<()> {
+        self.tell(Report::Guard { pid: std::process::id() });
         let launch = Launch::read_from(&mut self.control)?;
         match start(&launch, streams) {
             Ok(pid) => {

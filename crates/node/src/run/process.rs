@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
@@ -14,6 +16,8 @@ use super::protocol::{Launch, Order, REPORT_BYTES, Report, Step};
 /// A guarded process and its pipes.
 #[derive(Debug)]
 pub(crate) struct Process {
+    /// The guard, once it has told its number.
+    guard: Option<Pid>,
     control: tokio::net::UnixStream,
     /// Its standard output.
     pub(crate) stdout: Option<pipe::Receiver>,
@@ -62,6 +66,7 @@ impl Process {
         io::Write::write_all(&mut &control, &launch.to_bytes())?;
         control.set_nonblocking(true)?;
         Ok(Self {
+            guard: None,
             control: tokio::net::UnixStream::from_std(control)?,
             stdout: Some(pipe::Receiver::from_owned_fd(stdout.into())?),
             stderr: Some(pipe::Receiver::from_owned_fd(stderr.into())?),
@@ -71,12 +76,17 @@ impl Process {
 
     /// Waits until the program runs.
     pub(crate) async fn started(&mut self) -> Result<u32, NotStarted> {
-        match self.report().await {
+        let mut report = self.report().await;
+        if let Ok(Some(Report::Guard { pid })) = report {
+            self.guard = i32::try_from(pid).ok().map(Pid::from_raw);
+            report = self.report().await;
+        }
+        match report {
             Ok(Some(Report::Started { pid })) => Ok(pid),
             Ok(Some(Report::Failed { step, errno })) => {
                 Err(NotStarted::Refused(step, io::Error::from_raw_os_error(errno)))
             }
-            Ok(Some(Report::Exited { .. } | Report::Signaled { .. }) | None) => {
+            Ok(Some(Report::Guard { .. } | Report::Exited { .. } | Report::Signaled { .. }) | None) => {
                 Err(NotStarted::Guard(io::ErrorKind::UnexpectedEof.into()))
             }
             Err(error) => Err(NotStarted::Guard(error)),
@@ -105,6 +115,15 @@ impl Process {
         let _gone = self.control.write_all(&[order.to_byte()]).await;
     }
 
+    /// Kills a guard that hangs in the start; what it was starting dies with it. It is alive as
+    /// long as its end of the socket is open, so its number cannot have been given anew.
+    pub(crate) fn kill_guard(&self) {
+        if let Some(pid) = self.guard {
+            // One that has ended needs no signal.
+            let _ended = kill(pid, Signal::SIGKILL);
+        }
+    }
+
     /// Waits until the guard has ended, and so the whole tree: its end of the socket is closed.
     pub(crate) async fn gone(&mut self) {
         let mut rest = [0; 16];
@@ -122,6 +141,6 @@ const fn exit_of(report: Option<Report>) -> Exit {
     match report {
         Some(Report::Exited { code }) => Exit::Code(code),
         Some(Report::Signaled { signal }) => Exit::Signal(signal),
-        Some(Report::Started { .. } | Report::Failed { .. }) | None => Exit::Unseen,
+        Some(Report::Guard { .. } | Report::Started { .. } | Report::Failed { .. }) | None => Exit::Unseen,
     }
 }

@@ -46,6 +46,11 @@ pub(crate) enum Step {
 /// From guard to node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
+    /// First of all: who the guard is.
+    Guard {
+        /// Its number.
+        pid: u32,
+    },
     /// The process is there.
     Started {
         /// Its number.
@@ -93,6 +98,7 @@ pub(super) const REPORT_BYTES: usize = 5;
 impl Report {
     pub(super) fn to_bytes(self) -> [u8; REPORT_BYTES] {
         let (kind, number) = match self {
+            Self::Guard { pid } => (b'P', pid.cast_signed()),
             Self::Started { pid } => (b'S', pid.cast_signed()),
             Self::Failed { step: Step::Cwd, errno } => (b'D', errno),
             Self::Failed { step: Step::Exec, errno } => (b'F', errno),
@@ -106,6 +112,7 @@ impl Report {
     pub(super) const fn from_bytes([kind, a, b, c, d]: [u8; REPORT_BYTES]) -> Option<Self> {
         let number = i32::from_le_bytes([a, b, c, d]);
         Some(match kind {
+            b'P' => Self::Guard { pid: number.cast_unsigned() },
             b'S' => Self::Started { pid: number.cast_unsigned() },
             b'D' => Self::Failed { step: Step::Cwd, errno: number },
             b'F' => Self::Failed { step: Step::Exec, errno: number },

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cortex_core::id::RunId;
 use cortex_core::message::Start;
 use cortex_core::run::{EndCause, Ended};
-use cortex_core::stream::{Positions, Stream};
+use cortex_core::stream::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,10 @@ use super::process::{Exit, NotStarted, Process};
 use super::program::Surroundings;
 use super::protocol::{Order, Step};
 use super::spool::Spool;
+
+/// Time that a start has after the wish to kill it, before its guard is killed.
+const START_GRACE: Duration = Duration::from_millis(500);
+const SIGKILL: i32 = 9;
 
 /// What the actor is told.
 #[derive(Debug)]
@@ -102,15 +106,12 @@ impl Worker {
                 self.tell(Event::Ended { run, ended }).await;
                 process.gone().await;
             }
-            Err(diagnostic) => {
-                let ended = Ended { diagnostic: Some(diagnostic), ..end(EndCause::Failed) };
-                self.tell(Event::Ended { run, ended }).await;
-            }
+            Err(ended) => self.tell(Event::Ended { run, ended }).await,
         }
         self.tell(Event::Gone { run }).await;
     }
 
-    async fn begin(&self) -> Result<Process, String> {
+    async fn begin(&mut self) -> Result<Process, Ended> {
         let (surroundings, guards) = (Arc::clone(&self.surroundings), Arc::clone(&self.guards));
         let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
         let begun = tokio::task::spawn_blocking(move || {
@@ -119,15 +120,42 @@ impl Worker {
             let process = Process::begin(&guards, &launch, spec.stdin);
             process.map(|process| (process, program, cwd)).map_err(|error| guard_failed(&error))
         });
-        let (mut process, program, cwd) = begun.await.map_err(|error| error.to_string())??;
-        match process.started().await {
+        let (mut process, program, cwd) =
+            begun.await.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+        let Some(started) = self.started_or_killed(&mut process).await else {
+            let diagnostic = "It was ended before its program ran: the start hung.".to_owned();
+            let killed = Ended { signal: Some(SIGKILL), ..Ended::new(EndCause::Exited) };
+            return Err(Ended { diagnostic: Some(diagnostic), ..killed });
+        };
+        match started {
             Ok(pid) => {
                 tracing::debug!(%run, pid, "process started");
                 Ok(process)
             }
-            Err(NotStarted::Guard(error)) => Err(guard_failed(&error)),
-            Err(NotStarted::Refused(step, error)) => Err(refused(step, &error, &program, &cwd, &self.node)),
+            Err(NotStarted::Guard(error)) => Err(failed(guard_failed(&error))),
+            Err(NotStarted::Refused(step, error)) => {
+                Err(failed(refused(step, &error, &program, &cwd, &self.node)))
+            }
         }
+    }
+
+    /// What the guard says of the start; `None` when the run was to be killed and the guard hung.
+    async fn started_or_killed(&mut self, process: &mut Process) -> Option<Result<u32, NotStarted>> {
+        let mut orders = self.orders.clone();
+        let killed = async {
+            // An actor that is gone can decide no more: that is a kill as well.
+            let _gone = orders.wait_for(|order| *order == Some(Order::Kill)).await.is_err();
+            // A start that is only slow is told, and its tree is ended in order.
+            tokio::time::sleep(START_GRACE).await;
+        };
+        tokio::select! {
+            started = process.started() => return Some(started),
+            () = killed => {}
+        }
+        process.kill_guard();
+        // One that never came, or that the system holds on to, finds its socket closed later.
+        let _gone = tokio::time::timeout(START_GRACE, process.gone()).await;
+        None
     }
 
     /// Until the main process ended and what it wrote is kept.
@@ -188,7 +216,7 @@ async fn obey(process: &mut Process, orders: &mut watch::Receiver<Option<Order>>
 
 fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
     let ended =
-        Ended { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), ..end(EndCause::Exited) };
+        Ended { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), ..Ended::new(EndCause::Exited) };
     match exit {
         Exit::Code(code) => Ended { code: Some(code), ..ended },
         Exit::Signal(signal) => Ended { signal: Some(signal), ..ended },
@@ -202,9 +230,8 @@ fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
     }
 }
 
-const fn end(cause: EndCause) -> Ended {
-    let output = Positions { stdout: 0, stderr: 0 };
-    Ended { cause, code: None, signal: None, duration_ms: 0, output, diagnostic: None }
+fn failed(diagnostic: String) -> Ended {
+    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Failed) }
 }
 
 fn guard_failed(error: &std::io::Error) -> String {
@@ -226,4 +253,47 @@ fn refused(step: Step, error: &std::io::Error, program: &Path, cwd: &Path, node:
         format!("cannot be used ({error})")
     };
     format!("{what} `{path}` {why} on {node}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use cortex_core::id::Revision;
+    use cortex_core::run::RunSpec;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_guard_that_hangs_in_the_start_is_killed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let guard_exe = folder.path().join("guard");
+        std::fs::write(&guard_exe, "#!/bin/sh\nexec sleep 600\n").expect("written");
+        std::fs::set_permissions(&guard_exe, std::fs::Permissions::from_mode(0o700)).expect("executable");
+        let run = RunId::mint(1, &[0; 10]);
+        let spec = RunSpec { argv: vec!["/bin/true".to_owned()], ..RunSpec::default() };
+        let start =
+            Start { run, spec, caller: "a".to_owned(), policy_revision: Revision(1), traceparent: None };
+        let (events, mut told) = mpsc::channel(8);
+        let (orders, orders_in) = watch::channel(None);
+        let (_may_read, may_read) = watch::channel(true);
+        let worker = Worker {
+            start,
+            node: "n1".to_owned(),
+            surroundings: Arc::new(Surroundings::new("/usr/bin:/bin".into(), |_| None)),
+            guards: Arc::new(Guards::new(guard_exe.into())),
+            spool: Arc::new(Spool::new(folder.path().join("spool"))),
+            events,
+            orders: orders_in,
+            may_read,
+            input: Arc::default(),
+        };
+        let life = tokio::spawn(worker.live());
+        orders.send_replace(Some(Order::Kill));
+        let first = tokio::time::timeout(Duration::from_secs(10), told.recv()).await.expect("in time");
+        let Some(Event::Ended { ended, .. }) = first else { panic!("{first:?}") };
+        assert_eq!((ended.cause, ended.signal), (EndCause::Exited, Some(SIGKILL)));
+        assert!(matches!(told.recv().await, Some(Event::Gone { .. })));
+        life.await.expect("no panic");
+    }
 }

@@ -3,7 +3,7 @@
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
-use cortex_core::id::{Epoch, Generation, LinkId, NodeId, Revision, RunId};
+use cortex_core::id::{Epoch, Generation, LinkId, NodeId, RunId};
 use cortex_core::limits;
 use cortex_core::message::{Start, ToNode};
 use cortex_core::name::{Labels, Name};
@@ -62,7 +62,7 @@ impl Hub {
             let kept = self.logs.get(&run.id).map_or_else(Positions::default, crate::log::Log::positions);
             let (started, cancelled) = (run.started_at.is_some(), run.cancelled_by.is_some());
             self.owner.insert(run.id, node);
-            self.runs[node].restore(start_of(&run), started, kept, cancelled);
+            self.runs[node].restore(Start::of(&run), started, kept, cancelled);
         }
         for runs in &mut self.runs {
             runs.await_node(cx.timestamp(), limits::RESTART_GRACE_MS);
@@ -163,7 +163,7 @@ impl Hub {
             (Job::Accept { node, .. }, Done::Accepted(run)) => {
                 cx.note(Happened::Accepted { run: run.id });
                 self.owner.insert(run.id, *node);
-                self.runs[*node].submit(start_of(&run), cx.timestamp());
+                self.runs[*node].submit(Start::of(&run), cx.timestamp());
             }
             (Job::Cancel { node }, Done::Cancelled(Some(run))) => {
                 self.runs[*node].cancel(run, limits::KILL_GRACE_MS);
@@ -221,16 +221,6 @@ pub(super) fn welcome(store: &MemoryStore, id: NodeId) -> (Generation, Policy, b
     read.unwrap_or_else(|_| (Generation(1), Policy::strict(id, WallTime(0)), false))
 }
 
-fn start_of(run: &Run) -> Start {
-    Start {
-        run: run.id,
-        spec: run.spec.clone(),
-        caller: run.caller.clone(),
-        policy_revision: run.policy_revision,
-        traceparent: None,
-    }
-}
-
 fn accept(
     tx: &mut dyn Tx,
     node: NodeId,
@@ -248,32 +238,10 @@ fn accept(
         tx.append_event(&Event::new(EventKind::RunDenied, now).node(node).run(id))?;
         return Ok(Done::Nothing);
     }
-    let run = queued(node, id, spec, policy.revision, now);
+    let run = Run::accepted(id, node, spec.clone(), "token:sim".to_owned(), policy.revision, now);
     tx.put_run(&run)?;
     tx.append_event(&Event::new(EventKind::RunAccepted, now).node(node).run(id))?;
     Ok(Done::Accepted(Box::new(run)))
-}
-
-fn queued(node: NodeId, id: RunId, spec: &RunSpec, policy_revision: Revision, now: WallTime) -> Run {
-    Run {
-        id,
-        node,
-        spec: spec.clone(),
-        state: RunState::Queued,
-        caller: "token:sim".to_owned(),
-        policy_revision,
-        idempotency_key: None,
-        traceparent: None,
-        accepted_at: now,
-        started_at: None,
-        ended_at: None,
-        code: None,
-        signal: None,
-        duration_ms: None,
-        output: Positions::default(),
-        cancelled_by: None,
-        diagnostic: None,
-    }
 }
 
 fn apply(tx: &mut dyn Tx, id: RunId, command: Command, now: WallTime) -> Result<(), WriteError> {

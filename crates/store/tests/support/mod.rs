@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{NodeId, Revision, RunId};
-use cortex_core::run::{Run, RunSpec, RunState};
-use cortex_core::stream::Positions;
+use cortex_core::run::{Run, RunSpec};
 use cortex_core::time::WallTime;
 
 /// Far beyond what any of these takes; a test that meets it has failed.
@@ -24,25 +23,8 @@ pub(crate) fn run_id(number: u64) -> RunId {
 }
 
 pub(crate) fn run(number: u64, node: u8) -> Run {
-    Run {
-        id: run_id(number),
-        node: node_id(node),
-        spec: RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() },
-        state: RunState::Queued,
-        caller: "token:admin".to_owned(),
-        policy_revision: Revision(1),
-        idempotency_key: None,
-        traceparent: None,
-        accepted_at: WallTime(1_000),
-        started_at: None,
-        ended_at: None,
-        code: None,
-        signal: None,
-        duration_ms: None,
-        output: Positions::default(),
-        cancelled_by: None,
-        diagnostic: None,
-    }
+    let spec = RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() };
+    Run::accepted(run_id(number), node_id(node), spec, "token:admin".to_owned(), Revision(1), WallTime(1_000))
 }
 
 pub(crate) fn event(subject: impl Into<String>) -> Event {

@@ -15,24 +15,16 @@ async fn ended_run(world: &World, node: NodeId) -> RunId {
 }
 
 async fn keep_run(world: &World, node: NodeId, id: RunId, output: Positions) {
+    let spec = RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() };
+    let accepted = Run::accepted(id, node, spec, "token:admin".to_owned(), Revision(1), WallTime(1_000));
     let run = Run {
-        id,
-        node,
-        spec: RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() },
         state: RunState::Exited,
-        caller: "token:admin".to_owned(),
-        policy_revision: Revision(1),
-        idempotency_key: None,
-        traceparent: None,
-        accepted_at: WallTime(1_000),
         started_at: Some(WallTime(2_000)),
         ended_at: Some(WallTime(3_000)),
         code: Some(0),
-        signal: None,
         duration_ms: Some(1_000),
         output,
-        cancelled_by: None,
-        diagnostic: None,
+        ..accepted
     };
     world.write(move |tx| tx.put_run(&run)).await;
 }

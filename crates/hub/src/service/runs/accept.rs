@@ -9,7 +9,7 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Revision, RunId};
 use cortex_core::node::Node;
-use cortex_core::run::{self, Run, RunState};
+use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
 use cortex_core::token::Role;
@@ -248,23 +248,6 @@ fn new_run(
     id: RunId,
     now: WallTime,
 ) -> Run {
-    Run {
-        id,
-        node: node.id,
-        spec: request.spec.clone(),
-        state: RunState::Queued,
-        caller: caller.actor(),
-        policy_revision,
-        idempotency_key: request.key.clone(),
-        traceparent: request.traceparent.clone(),
-        accepted_at: now,
-        started_at: None,
-        ended_at: None,
-        code: None,
-        signal: None,
-        duration_ms: None,
-        output: Positions::default(),
-        cancelled_by: None,
-        diagnostic: None,
-    }
+    let accepted = Run::accepted(id, node.id, request.spec.clone(), caller.actor(), policy_revision, now);
+    Run { idempotency_key: request.key.clone(), traceparent: request.traceparent.clone(), ..accepted }
 }

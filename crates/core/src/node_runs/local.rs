@@ -1,0 +1,87 @@
+//! One run as the node holds it, from the moment it is taken on until the hub has settled it.
+
+use bytes::Bytes;
+
+use crate::message::Start;
+use crate::run::{EndCause, Ended};
+use crate::stream::{Positions, Sender};
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Waits for its journal row.
+    Journaling(Start),
+    /// Its process is being started.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// It ended; the hub has not settled it.
+    Ended(Ended),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Local {
+    pub(super) phase: Phase,
+    pub(super) written: Positions,
+    pub(super) output: Sender,
+    pub(super) started_told: bool,
+    pub(super) end_told: bool,
+    /// Whether the hub has said on this link where its output goes on: an end told before that
+    /// would overtake what was sent on the old link and never arrived.
+    pub(super) resumed: bool,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) kill_at: Option<Timestamp>,
+    pub(super) cause: Option<EndCause>,
+    pub(super) input_upto: u64,
+    pub(super) input_taken: u64,
+    /// Input that came before the process was there.
+    pub(super) input_early: Vec<(Bytes, bool)>,
+    /// The hub gave the run up while its process lived: nothing of it is reported.
+    pub(super) forgotten: bool,
+    /// The hub sent it again after that: its end is reported, without output.
+    pub(super) recalled: bool,
+}
+
+impl Local {
+    pub(super) fn new(phase: Phase, timeout_ms: Option<u64>) -> Self {
+        Self {
+            phase,
+            written: Positions::default(),
+            output: Sender::default(),
+            started_told: false,
+            end_told: false,
+            resumed: true,
+            timeout_ms,
+            deadline: None,
+            kill_at: None,
+            cause: None,
+            input_upto: 0,
+            input_taken: 0,
+            input_early: Vec::new(),
+            forgotten: false,
+            recalled: false,
+        }
+    }
+
+    /// Whether there is something to kill: a start may hang (a file system that does not answer),
+    /// and must end by the same wish as its process.
+    pub(super) const fn is_begun(&self) -> bool {
+        match self.phase {
+            Phase::Starting | Phase::Running => true,
+            Phase::Journaling(_) | Phase::Ended(_) => false,
+        }
+    }
+
+    pub(super) const fn is_live(&self) -> bool {
+        match self.phase {
+            Phase::Journaling(_) | Phase::Starting | Phase::Running => true,
+            Phase::Ended(_) => false,
+        }
+    }
+}
+
+/// A run that ended in an earlier life of the node process: its output is gone.
+pub(super) fn ended_before(ended: Ended) -> Local {
+    Local::new(Phase::Ended(ended), None)
+}
