@@ -91,6 +91,19 @@ impl Directory {
         maps.nodes.insert(node.id, Arc::new(node));
     }
 
+    /// What a committed attach changed of a record, and nothing else: a rename that was committed
+    /// after it may be here already. A node that is not live stays away.
+    pub fn put_attached(&self, attached: &Node) {
+        let mut maps = self.write();
+        let Some(held) = maps.nodes.get_mut(&attached.id) else { return };
+        if held.epoch <= attached.epoch {
+            let held = Arc::make_mut(held);
+            held.epoch = attached.epoch;
+            held.facts = attached.facts.clone();
+            held.last_seen_at = attached.last_seen_at;
+        }
+    }
+
     /// A committed policy; an older revision than the held one is ignored.
     pub fn put_policy(&self, policy: Policy) {
         let mut maps = self.write();
@@ -121,5 +134,40 @@ impl Directory {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Maps> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cortex_core::id::Epoch;
+    use cortex_core::name::Labels;
+    use cortex_core::node::Facts;
+
+    use super::*;
+
+    #[test]
+    fn an_attach_told_late_takes_no_rename_back() {
+        let directory = Directory::default();
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let node = Node {
+            id: NodeId::mint(1, &[1; 10]),
+            name: name("old"),
+            labels: Labels::new(),
+            facts: Facts::default(),
+            key_hash: [0; 32],
+            epoch: Epoch(0),
+            joined_at: WallTime(1),
+            last_seen_at: None,
+            quarantined: false,
+            removed_at: None,
+        };
+        directory.put_node(node.clone());
+        let facts = Facts { os: "linux".to_owned(), ..Facts::default() };
+        let attached = Node { epoch: Epoch(1), facts, ..node.clone() };
+        directory.put_node(Node { name: name("new"), ..node });
+        directory.put_attached(&attached);
+        let held = directory.node(attached.id).expect("it is live");
+        assert_eq!((held.name.as_str(), held.facts.os.as_str(), held.epoch), ("new", "linux", Epoch(1)));
+        assert!(directory.node_named(&name("new")).is_some() && directory.node_named(&name("old")).is_none());
     }
 }

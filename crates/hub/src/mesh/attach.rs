@@ -54,9 +54,7 @@ impl Mesh {
             })?;
             self.inner.record_attach(link.node(), hello.facts.clone()).await?
         };
-        if self.inner.context.directory.node(link.node()).is_some() {
-            self.inner.context.directory.put_node(record.node.clone());
-        }
+        self.inner.context.directory.put_attached(&record.node);
         self.inner.take_up(link, hello, record)
     }
 

@@ -1,6 +1,7 @@
 //! What the mesh does by the clock: graces that end, take-over windows, `last_seen` written
 //! behind. Each sleeps until its next moment; nothing ticks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cortex_core::Refusal;
@@ -44,7 +45,18 @@ impl Mesh {
     /// # Errors
     /// `store_unavailable`; the next call writes it anew.
     pub async fn flush_last_seen(&self) -> Result<(), Refusal> {
-        let mut seen = std::mem::take(&mut *lock(&self.inner.left));
+        let left = std::mem::take(&mut *lock(&self.inner.left));
+        let written = self.write_last_seen(left.clone()).await;
+        if written.is_err() {
+            let mut newer = lock(&self.inner.left);
+            for (node, heard) in left {
+                newer.entry(node).or_insert(heard);
+            }
+        }
+        written
+    }
+
+    async fn write_last_seen(&self, mut seen: BTreeMap<NodeId, Timestamp>) -> Result<(), Refusal> {
         seen.extend(lock(&self.inner.present).links.iter().map(|(node, link)| (*node, link.heard())));
         let (now, wall) = (self.inner.context.clock.now(), self.inner.context.clock.wall());
         let rows: Vec<(NodeId, WallTime)> =
