@@ -26,7 +26,7 @@ pub(crate) struct Guards {
 
 #[derive(Debug)]
 struct Nursery {
-    /// Reaped by the runtime when this is dropped.
+    /// Killed and reaped when this is dropped: one that is given up may hang. Its guards live on.
     _process: Child,
     socket: UnixStream,
 }
@@ -68,7 +68,7 @@ impl Nursery {
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_write_timeout(Some(SEND_MAX))?;
         let mut command = Command::new(exe);
-        command.arg(GUARD_ARG).env_clear().current_dir("/");
+        command.arg(GUARD_ARG).env_clear().current_dir("/").kill_on_drop(true);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self { _process: command.spawn()?, socket })
     }
