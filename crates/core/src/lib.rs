@@ -23,6 +23,7 @@ pub mod node_runs;
 pub mod outbox;
 pub mod policy;
 pub mod registry;
+pub mod retention;
 pub mod run;
 pub mod stream;
 pub mod subscribers;

@@ -92,6 +92,13 @@ pub const OUTPUT_FLUSH_BYTES: usize = 256 * 1024;
 pub const JOURNAL_SETTLED_MAX: usize = 100_000;
 /// Nodes of one exec.
 pub const NODES_PER_EXEC_MAX: usize = 10_000;
+/// How long an ended run and its output are kept: thirty days from its end. With it goes its
+/// idempotency key.
+pub const RUNS_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Ended runs kept; beyond it those that ended first go before their time. Each costs a row and,
+/// with output, a file, so this also bounds the files of a hub whose commands are short. It holds
+/// the last hundred commands on [`NODES_PER_EXEC_MAX`] nodes.
+pub const RUNS_KEPT_MAX: u64 = 1_000_000;
 
 // --- names, lists ---------------------------------------------------------------------------
 
@@ -162,5 +169,6 @@ const _: () = {
     assert!(OUTPUT_FLUSH_MS < 1_000, "output is at most 1 s behind (DESIGN §4)");
     assert!(ARGV_BYTES_MAX + ENV_BYTES_MAX + PATH_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "a command fits");
     assert!(ATTACH_STORE_MS_MAX < HELLO_MS_MAX, "a stalled store is named before the link dies");
+    assert!(RUNS_KEPT_MAX >= 100 * NODES_PER_EXEC_MAX as u64, "a large fan-out must not push its own runs out");
     assert!(STORE_GROUP_MAX <= STORE_QUEUE_MAX, "a group fits in the queue");
 };

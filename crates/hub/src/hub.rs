@@ -195,7 +195,7 @@ impl Hub {
             policies: Policies::new(context.clone(), mesh.clone()),
             audit: Audit::new(context.clone()),
             events: Events::new(context.clone()),
-            runs: Runs::new(context.clone(), mesh.clone(), parts.logs.clone()),
+            runs: Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir),
             metrics: Metrics::default(),
             workers: self.workers.clone(),
             door: Door::new(parts.config.public_url.as_deref()),

@@ -212,6 +212,6 @@ async fn output_beyond_memory_is_read_back_from_disk() {
         read.chunks(65_536)
             .all(|part| part.iter().zip(&frame).all(|(read, wrote)| *read == Some((Stream::Stdout, *wrote))))
     );
-    logs.remove(run()).await.expect("removed");
+    logs.remove(&[run()]).await.expect("removed");
     assert!(!file(dir.path()).exists());
 }

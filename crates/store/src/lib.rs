@@ -152,6 +152,10 @@ pub trait Read {
     fn runs(&self, filter: &RunFilter, limit: usize) -> Result<Vec<Run>, StoreError>;
     /// All runs that are not final, oldest first: what a restarted hub takes up again.
     fn open_runs(&self) -> Result<Vec<Run>, StoreError>;
+    /// Final runs and when they ended, those that ended first in front, at most `limit`.
+    fn ended_runs(&self, limit: usize) -> Result<Vec<(RunId, WallTime)>, StoreError>;
+    /// How many runs have a time of their end.
+    fn ended_count(&self) -> Result<u64, StoreError>;
 
     /// Events after `after`, oldest first, at most `limit`.
     fn events(&self, after: Seq, limit: usize) -> Result<Vec<LoggedEvent>, StoreError>;
@@ -186,9 +190,9 @@ pub trait Tx: Read {
     /// Removes the oldest events beyond the newest `keep`, at most `batch` at once. Returns how
     /// many went.
     fn trim_events(&mut self, keep: u64, batch: u64) -> Result<u64, StoreError>;
-    /// Removes final runs that ended before `before`, at most `batch`. Returns their ids, so that
-    /// their output can go too.
-    fn trim_runs(&mut self, before: WallTime, batch: usize) -> Result<Vec<RunId>, StoreError>;
+    /// Removes those of these runs that are final, and returns how many went. One that is open,
+    /// or not there, is left out.
+    fn remove_runs(&mut self, runs: &[RunId]) -> Result<usize, StoreError>;
 }
 
 /// A write, type-erased. It may be called at most once; state it returns travels by capture.

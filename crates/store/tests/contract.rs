@@ -45,7 +45,7 @@ contract! {
     entities::runs_are_filtered_by_node_and_state,
     entities::a_cursor_outlives_its_run,
     entities::open_runs_are_listed_oldest_first,
-    entities::final_runs_are_trimmed_by_age_in_batches,
+    entities::ended_runs_are_listed_by_their_end_and_only_they_are_removed,
     transactions::a_transaction_sees_its_own_writes,
     transactions::a_refusal_leaves_nothing,
     transactions::a_panic_leaves_nothing_and_harms_nobody,

@@ -1,6 +1,7 @@
 //! Blocks in files: where a run's file is, how a block is added, found and read. Blocking calls,
 //! for threads that may block.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -123,12 +124,18 @@ pub(super) fn read(path: &Path, place: &Place) -> io::Result<Vec<Chunk>> {
     }))
 }
 
-/// Removes a run's file. One that is not there is removed.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+/// Removes files of runs for good: each shelf that lost one is synced. One that is not there is
+/// removed.
+pub(super) fn remove(paths: &[PathBuf]) -> io::Result<()> {
+    let mut shelves = BTreeSet::new();
+    for path in paths {
+        match fs::remove_file(path) {
+            Ok(()) => shelves.extend(path.parent()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
+    shelves.into_iter().try_for_each(|shelf| File::open(shelf)?.sync_all())
 }
 
 fn verify(file: &File, place: &Place) -> io::Result<bool> {

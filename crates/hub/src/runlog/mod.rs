@@ -102,18 +102,14 @@ impl RunLogs {
         Ok(Arc::new(RunLog::new(Arc::clone(&self.inner), run, nobody, places, 0)))
     }
 
-    /// Removes the kept output of a run that has ended.
+    /// Removes the kept output of runs that have ended, and makes that safe from a loss of power.
+    /// Output that is not there is removed.
     ///
     /// # Errors
-    /// `store_unavailable` when the disk fails.
-    pub async fn remove(&self, run: RunId) -> Result<(), Refusal> {
-        let path = file::path(&self.inner.dir, run);
-        self.inner.blocking(move || file::remove(&path)).await
-    }
-
-    /// The directory above the logs: the hub's data directory.
-    pub fn data_dir(&self) -> Option<&Path> {
-        self.inner.dir.parent()
+    /// `store_unavailable` when the disk fails; some may be gone then.
+    pub async fn remove(&self, runs: &[RunId]) -> Result<(), Refusal> {
+        let paths: Vec<PathBuf> = runs.iter().map(|run| file::path(&self.inner.dir, *run)).collect();
+        self.inner.blocking(move || file::remove(&paths)).await
     }
 
     /// Logs that write or are about to: 0 when everything has ended or is quiet.

@@ -5,6 +5,7 @@
 
 mod accept;
 mod follow;
+mod retention;
 mod spool;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ use super::{Caller, Context, store_refusal};
 use crate::mesh::{Live, Mesh, Progress};
 use crate::runlog::RunLogs;
 pub use follow::{Follower, Update};
+pub use retention::Looked;
 use spool::Spool;
 
 /// How long a cancel waits for the store; the node was asked before.
@@ -56,10 +58,10 @@ pub struct StartRuns {
 }
 
 impl Runs {
-    /// The use cases over `mesh`. Audit rows that a stalled store left in the spool are imported
-    /// when a runtime is there.
-    pub fn new(context: Context, mesh: Mesh, logs: RunLogs) -> Self {
-        let spool = Arc::new(Spool::new(&data_dir(&logs)));
+    /// The use cases over `mesh`. Audit rows that a stalled store left in the spool below `data`
+    /// are imported when a runtime is there.
+    pub fn new(context: Context, mesh: Mesh, logs: RunLogs, data: &Path) -> Self {
+        let spool = Arc::new(Spool::new(data));
         let runs = Self { context, mesh, logs, spool };
         if runs.spool.exists() && tokio::runtime::Handle::try_current().is_ok() {
             runs.import_soon();
@@ -290,8 +292,4 @@ fn not_found(id: RunId) -> Refusal {
 fn ended(run: &Run) -> Refusal {
     Refusal::new(Code::Conflict, format!("Run {} has ended: it is {}.", run.id, run.state.as_str()))
         .hint("Read its result with `cortex run get`.")
-}
-
-fn data_dir(logs: &RunLogs) -> std::path::PathBuf {
-    logs.data_dir().map_or_else(|| Path::new(".").to_owned(), Path::to_owned)
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use cortex_core::Refusal;
+use cortex_core::retention::Kept;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::Api;
@@ -34,6 +35,11 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
     workers.spawn(restart("event-trim", OnCancel::Wait), move |shutdown| {
         let events = events.clone();
         async move { events.run_trim(shutdown).await }
+    });
+    let runs = api.runs.clone();
+    workers.spawn(restart("run-retention", OnCancel::Wait), move |shutdown| {
+        let runs = runs.clone();
+        async move { runs.run_retention(Kept::default(), shutdown).await }
     });
     let bus = api.context.bus.clone();
     workers.spawn(restart("listener-pruning", OnCancel::Wait), move |shutdown| {

@@ -126,7 +126,7 @@ impl TestHub {
         let mesh = Mesh::new(context.clone(), logs.clone());
         mesh.restore().await.expect("restored");
         let enrol = Enrol::new(context.clone(), Arc::clone(&authority));
-        let runs = Runs::new(context.clone(), mesh.clone(), logs);
+        let runs = Runs::new(context.clone(), mesh.clone(), logs, kept.dir.path());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
         let address = listener.local_addr().expect("address");
         let shutdown = CancellationToken::new();

@@ -8,6 +8,7 @@ use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::run::Run;
+use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 
 use super::state::State;
@@ -96,6 +97,15 @@ impl<S: Deref<Target = State>, U> Read for Held<S, U> {
 
     fn open_runs(&self) -> Result<Vec<Run>, StoreError> {
         Ok(self.state.open_runs.iter().filter_map(|id| self.state.runs.get(id)).cloned().collect())
+    }
+
+    fn ended_runs(&self, limit: usize) -> Result<Vec<(RunId, WallTime)>, StoreError> {
+        let ended = self.state.ended_runs.iter().filter(|(_, id)| !self.state.open_runs.contains(id));
+        Ok(ended.take(limit).map(|(at, id)| (*id, *at)).collect())
+    }
+
+    fn ended_count(&self) -> Result<u64, StoreError> {
+        Ok(self.state.ended_runs.len() as u64)
     }
 
     fn events(&self, after: Seq, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {

@@ -163,14 +163,14 @@ impl Tx for Writing<'_> {
         Ok(count)
     }
 
-    fn trim_runs(&mut self, before: WallTime, batch: usize) -> Result<Vec<RunId>, StoreError> {
-        let state = &*self.state;
-        let ended = state.ended_runs.iter().take_while(|(at, _)| *at < before).map(|(_, id)| *id);
-        let settled = |id: &RunId| !state.open_runs.contains(id);
-        let gone: Vec<RunId> = ended.filter(settled).take(batch).collect();
-        for id in &gone {
-            let old = self.state.set_run(*id, None);
-            self.note(Change::Run(*id, old));
+    fn remove_runs(&mut self, runs: &[RunId]) -> Result<usize, StoreError> {
+        let mut gone = 0;
+        for id in runs {
+            if self.state.runs.get(id).is_some_and(|run| run.state.is_final()) {
+                let old = self.state.set_run(*id, None);
+                self.note(Change::Run(*id, old));
+                gone += 1;
+            }
         }
         Ok(gone)
     }

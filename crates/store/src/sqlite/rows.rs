@@ -78,7 +78,11 @@ mod tests {
     fn open_and_ended_runs_are_found_without_reading_the_others() {
         let conn = database();
         assert!(plan(&conn, &runs::OPEN).contains("USING INDEX runs_state"), "{}", plan(&conn, &runs::OPEN));
-        assert_looked_up(&conn, &runs::ENDED);
+        for sql in [runs::ENDED.as_str(), runs::ENDED_COUNT] {
+            let plan = plan(&conn, sql);
+            assert!(plan.contains("INDEX runs_ended") && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
+        }
+        assert!(plan(&conn, runs::ENDED_COUNT).contains("COVERING"), "{}", plan(&conn, runs::ENDED_COUNT));
     }
 
     #[test]

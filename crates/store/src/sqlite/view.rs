@@ -112,6 +112,14 @@ impl<L> Read for View<'_, L> {
         runs::open(self.conn)
     }
 
+    fn ended_runs(&self, limit: usize) -> Result<Vec<(RunId, WallTime)>, StoreError> {
+        runs::ended(self.conn, limit)
+    }
+
+    fn ended_count(&self) -> Result<u64, StoreError> {
+        runs::ended_count(self.conn)
+    }
+
     fn events(&self, after: Seq, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
         events::after(self.conn, after, limit)
     }
@@ -174,7 +182,7 @@ impl Tx for View<'_, Logs> {
         events::trim(self.conn, keep, batch)
     }
 
-    fn trim_runs(&mut self, before: WallTime, batch: usize) -> Result<Vec<RunId>, StoreError> {
-        runs::trim(self.conn, before, batch)
+    fn remove_runs(&mut self, runs: &[RunId]) -> Result<usize, StoreError> {
+        runs::remove(self.conn, runs)
     }
 }

@@ -26,7 +26,8 @@ enum Op {
     AppendEvent(u8),
     AppendAudit(u8),
     TrimEvents { keep: u64, batch: u64 },
-    TrimRuns { before: i64, batch: usize },
+    RemoveRuns { runs: Vec<u64> },
+    ListEnded { limit: usize },
     ListRuns { node: Option<u8>, states: Vec<usize>, before: Option<u64>, limit: usize },
     ListAudit { node: Option<u8>, actor: Option<u8>, after: u64, newest: bool, limit: usize },
     ListEvents { after: u64, limit: usize },
@@ -56,7 +57,8 @@ fn op() -> impl Strategy<Value = Op> {
         any::<u8>().prop_map(Op::AppendEvent),
         (0..6_u8).prop_map(Op::AppendAudit),
         (0..6_u64, 0..4_u64).prop_map(|(keep, batch)| Op::TrimEvents { keep, batch }),
-        (0..9_i64, 0..4_usize).prop_map(|(before, batch)| Op::TrimRuns { before, batch }),
+        prop::collection::vec(0..12_u64, 0..4).prop_map(|runs| Op::RemoveRuns { runs }),
+        (0..6_usize).prop_map(|limit| Op::ListEnded { limit }),
         (maybe_node(), prop::collection::vec(0..9_usize, 0..3), prop::option::of(0..12_u64), 0..8_usize)
             .prop_map(|(node, states, before, limit)| Op::ListRuns { node, states, before, limit }),
         (maybe_node(), prop::option::of(0..2_u8), 0..6_u64, any::<bool>(), 0..6_usize).prop_map(
@@ -112,7 +114,11 @@ fn apply(tx: &mut dyn Tx, op: &Op) -> Result<String, WriteError> {
         Op::AppendEvent(subject) => Ok(format!("{:?}", tx.append_event(&event(subject.to_string()))?)),
         Op::AppendAudit(number) => Ok(format!("{:?}", tx.append_audit(&audit_row(*number))?)),
         Op::TrimEvents { keep, batch } => Ok(format!("{:?}", tx.trim_events(*keep, *batch)?)),
-        Op::TrimRuns { before, batch } => Ok(format!("{:?}", tx.trim_runs(WallTime(*before), *batch)?)),
+        Op::RemoveRuns { runs } => {
+            let runs: Vec<_> = runs.iter().copied().map(run_id).collect();
+            Ok(format!("{:?}", tx.remove_runs(&runs)?))
+        }
+        Op::ListEnded { limit } => Ok(format!("{:?} of {}", tx.ended_runs(*limit)?, tx.ended_count()?)),
         Op::ListRuns { node, states, before, limit } => {
             let filter = RunFilter {
                 node: node.map(node_id),

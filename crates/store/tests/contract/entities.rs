@@ -357,7 +357,7 @@ pub(crate) async fn runs_are_filtered_by_node_and_state(subject: Subject) {
 
 pub(crate) async fn a_cursor_outlives_its_run(subject: Subject) {
     nine_runs(&subject).await;
-    subject.put(|tx| Ok(tx.trim_runs(WallTime(107), 9)?)).await;
+    subject.put(|tx| Ok(tx.remove_runs(&[run_id(4), run_id(5), run_id(6)])?)).await;
     let filter = RunFilter { before: Some(run_id(5)), ..RunFilter::default() };
     assert_eq!(list(&subject, filter, 9).await, [3, 2, 1]);
 }
@@ -368,14 +368,22 @@ pub(crate) async fn open_runs_are_listed_oldest_first(subject: Subject) {
     assert_eq!(open, [run_id(1), run_id(2), run_id(3)]);
 }
 
-pub(crate) async fn final_runs_are_trimmed_by_age_in_batches(subject: Subject) {
+pub(crate) async fn ended_runs_are_listed_by_their_end_and_only_they_are_removed(subject: Subject) {
     nine_runs(&subject).await;
-    let trim = |before| subject.put(move |tx| Ok(tx.trim_runs(WallTime(before), 2)?));
-    assert_eq!(trim(104).await, [], "ended at 104 is not before 104");
-    assert_eq!(trim(107).await, [run_id(4), run_id(5)]);
-    assert_eq!(trim(107).await, [run_id(6)]);
-    assert_eq!(trim(i64::MAX).await, [run_id(7), run_id(8)]);
-    assert_eq!(trim(i64::MAX).await, [run_id(9)]);
+    let late = Run { ended_at: Some(WallTime(500)), state: RunState::Exited, ..run(10, 1) };
+    let same = Run { ended_at: Some(WallTime(104)), state: RunState::Lost, ..run(11, 1) };
+    subject.put(move |tx| [&late, &same].into_iter().try_for_each(|run| tx.put_run(run))).await;
+    let first = subject.get(|view| view.ended_runs(3)).await;
+    assert_eq!(
+        first,
+        [(run_id(4), WallTime(104)), (run_id(11), WallTime(104)), (run_id(5), WallTime(105))],
+        "by end, then by id"
+    );
+    let ended = subject.get(|view| Ok((view.ended_runs(99)?.len(), view.ended_count()?))).await;
+    assert_eq!(ended, (8, 8));
+    let all: Vec<_> = (1..=12).map(run_id).collect();
+    assert_eq!(subject.put(move |tx| Ok(tx.remove_runs(&all)?)).await, 8, "final ones that are there");
+    assert_eq!(subject.get(|view| view.ended_runs(99)).await, []);
     assert_eq!(list(&subject, RunFilter::default(), 9).await, [3, 2, 1], "open runs stay");
     let of_node = RunFilter { node: Some(node_id(1)), ..RunFilter::default() };
     assert_eq!(list(&subject, of_node, 9).await, [3, 1]);

@@ -29,6 +29,25 @@ async fn the_first_start_makes_a_token_file_for_its_owner_and_later_ones_keep_al
 }
 
 #[tokio::test]
+async fn audit_rows_that_a_stalled_store_left_behind_are_looked_for_in_the_data_directory() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let spool = dir.path().join("audit.spool");
+    let row = json!({"at": 7, "actor": "token:ci", "action": "run.cancel", "outcome": "allowed", "argv": []});
+    std::fs::write(&spool, format!("{row}\n")).expect("written");
+    let hub = Hub::start(config(dir.path(), StoreKind::Sqlite)).await.expect("the hub starts");
+    let deadline = Instant::now() + SOON;
+    while spool.exists() {
+        assert!(Instant::now() < deadline, "the spool is imported");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let admin = std::fs::read_to_string(&hub.started().token_file).expect("the token file");
+    let world = World { hub, admin: admin.trim().to_owned(), dir };
+    let rows = world.get("/api/v1/audit?actor=token:ci").await.ok(200);
+    assert_eq!(rows["items"][0]["action"], "run.cancel", "{rows}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn http_beyond_this_machine_needs_an_explicit_word() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let open = Config { http: SocketAddr::from(([0, 0, 0, 0], 0)), ..config(dir.path(), StoreKind::Memory) };

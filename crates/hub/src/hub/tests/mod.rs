@@ -23,6 +23,7 @@ mod door;
 mod events;
 mod life;
 mod resources;
+mod retention;
 mod rights;
 mod runs;
 

@@ -15,12 +15,16 @@ async fn ended_run(world: &World, node: NodeId) -> RunId {
 }
 
 async fn keep_run(world: &World, node: NodeId, id: RunId, output: Positions) {
+    keep_run_until(world, node, id, output, WallTime(3_000)).await;
+}
+
+async fn keep_run_until(world: &World, node: NodeId, id: RunId, output: Positions, end: WallTime) {
     let spec = RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() };
     let accepted = Run::accepted(id, node, spec, "token:admin".to_owned(), Revision(1), WallTime(1_000));
     let run = Run {
         state: RunState::Exited,
         started_at: Some(WallTime(2_000)),
-        ended_at: Some(WallTime(3_000)),
+        ended_at: Some(end),
         code: Some(0),
         duration_ms: Some(1_000),
         output,
@@ -41,6 +45,16 @@ impl Sink for Synced {
 
 /// A run that has ended with this output, piece by piece.
 async fn run_with_output(world: &World, node: NodeId, pieces: &[(Stream, &'static [u8])]) -> RunId {
+    run_with_output_until(world, node, pieces, WallTime(3_000)).await
+}
+
+/// The same with the time of its end.
+pub(super) async fn run_with_output_until(
+    world: &World,
+    node: NodeId,
+    pieces: &[(Stream, &'static [u8])],
+    ended_at: WallTime,
+) -> RunId {
     let logs = RunLogs::open(world.dir.path()).expect("the logs");
     let (sender, mut synced) = tokio::sync::watch::channel(0);
     let sink: Arc<dyn Sink> = Arc::new(Synced(sender));
@@ -53,7 +67,7 @@ async fn run_with_output(world: &World, node: NodeId, pieces: &[(Stream, &'stati
     let end = log.end();
     let done = tokio::time::timeout(SOON, synced.wait_for(|position| *position >= end.total())).await;
     drop(done.expect("it is written in time").expect("the log lives"));
-    keep_run(world, node, id, end).await;
+    keep_run_until(world, node, id, end, ended_at).await;
     id
 }
 

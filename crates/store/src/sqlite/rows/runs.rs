@@ -23,7 +23,8 @@ macro_rules! columns {
 pub(super) const BY_ID: &str = concat!("SELECT ", columns!(), " FROM runs WHERE id = ?1");
 pub(super) const BY_KEY: &str =
     concat!("SELECT ", columns!(), " FROM runs WHERE caller = ?1 AND node = ?2 AND idempotency_key = ?3");
-const DELETE: &str = "DELETE FROM runs WHERE id = ?1";
+static DELETE: LazyLock<String> =
+    LazyLock::new(|| format!("DELETE FROM runs WHERE id = ?1 AND state IN ({})", quoted(RunState::is_final)));
 static PUT: LazyLock<String> = LazyLock::new(|| upsert("runs", columns!()));
 pub(super) static OPEN: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -34,10 +35,13 @@ pub(super) static OPEN: LazyLock<String> = LazyLock::new(|| {
 });
 pub(super) static ENDED: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT id FROM runs WHERE ended_at < ?1 AND +state IN ({}) ORDER BY ended_at, id LIMIT ?2",
+        "SELECT id, ended_at FROM runs WHERE ended_at IS NOT NULL AND +state IN ({}) \
+         ORDER BY ended_at, id LIMIT ?1",
         quoted(RunState::is_final)
     )
 });
+/// By the index alone, without the rows.
+pub(super) const ENDED_COUNT: &str = "SELECT count(*) FROM runs WHERE ended_at IS NOT NULL";
 
 pub(in super::super) fn get(conn: &Connection, id: RunId) -> Result<Option<Run>, StoreError> {
     one(conn, BY_ID, [id.key()], decode)
@@ -127,17 +131,21 @@ pub(in super::super) fn put(conn: &Connection, run: &Run) -> Result<(), WriteErr
     }
 }
 
-pub(in super::super) fn trim(
-    conn: &Connection,
-    before: WallTime,
-    batch: usize,
-) -> Result<Vec<RunId>, StoreError> {
-    let ids: Vec<RunId> = many(conn, &ENDED, params![before.0, limit(batch)], |row| row.id())?;
-    let mut delete = conn.prepare_cached(DELETE).map_err(failed)?;
-    for id in &ids {
-        delete.execute([id.key()]).map_err(failed)?;
+pub(in super::super) fn ended(conn: &Connection, count: usize) -> Result<Vec<(RunId, WallTime)>, StoreError> {
+    many(conn, &ENDED, [limit(count)], |row| Ok((row.id()?, row.time()?)))
+}
+
+pub(in super::super) fn ended_count(conn: &Connection) -> Result<u64, StoreError> {
+    Ok(one(conn, ENDED_COUNT, [], |row| row.number())?.unwrap_or_default())
+}
+
+pub(in super::super) fn remove(conn: &Connection, runs: &[RunId]) -> Result<usize, StoreError> {
+    let mut delete = conn.prepare_cached(&DELETE).map_err(failed)?;
+    let mut gone = 0;
+    for id in runs {
+        gone += delete.execute([id.key()]).map_err(failed)?;
     }
-    Ok(ids)
+    Ok(gone)
 }
 
 fn quoted(wanted: impl Fn(RunState) -> bool) -> String {

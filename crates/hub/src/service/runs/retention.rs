@@ -1,0 +1,79 @@
+//! Ended runs go when they are too old or too many, and their output with them.
+//!
+//! The file goes first, then the row. A crash in between leaves a row whose output is told as lost
+//! and which the next look removes; the other way round it would leave a file that nobody knows of,
+//! to be found only by comparing every file with the store.
+
+use std::time::Duration;
+
+use cortex_core::Refusal;
+use cortex_core::id::{RunId, Seq};
+use cortex_core::retention::Kept;
+use cortex_core::time::WallTime;
+use cortex_store::{StoreExt as _, Tx};
+use tokio_util::sync::CancellationToken;
+
+use super::{Runs, STORE_DEADLINE};
+use crate::service::write_refusal;
+
+/// Runs that go at once.
+const BATCH: usize = 256;
+/// Once there is no room for more, events between two looks: each end of a run is one at least.
+/// So many may be kept beyond the bound.
+const LOOK_EVERY: u64 = 10_000;
+/// Wait when runs are due that cannot go yet: their last output is on its way to the disk.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What a look found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// So many went; there may be more.
+    Removed(usize),
+    /// Nothing is left to do for this long, or until this many have ended.
+    Idle(Duration, u64),
+}
+
+impl Runs {
+    /// Keeps the ended runs within `kept` until `shutdown`. Sleeps until the next one is due.
+    ///
+    /// # Errors
+    /// What store or disk say; what did not go is looked at again.
+    pub async fn run_retention(&self, kept: Kept, shutdown: CancellationToken) -> Result<(), Refusal> {
+        while !shutdown.is_cancelled() {
+            let head = self.context.bus.head();
+            let Looked::Idle(wait, room) = self.retain(kept).await? else { continue };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.context.bus.reached(Seq(head.0.saturating_add(room.max(LOOK_EVERY)))) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes one batch of what is beyond `kept`.
+    ///
+    /// # Errors
+    /// What store or disk say.
+    pub async fn retain(&self, kept: Kept) -> Result<Looked, Refusal> {
+        let now = self.context.clock.wall();
+        let (ended, oldest) =
+            self.context.view(|view| Ok((view.ended_count()?, view.ended_runs(BATCH)?))).await?;
+        let ends: Vec<WallTime> = oldest.iter().map(|(_, end)| *end).collect();
+        let due = kept.beyond(ended, &ends, now);
+        if due == 0 {
+            let wait = Duration::from_millis(kept.wait_ms(ends.first().copied(), now));
+            return Ok(Looked::Idle(wait, kept.room(ended)));
+        }
+        let due = oldest.into_iter().take(due).map(|(run, _)| run);
+        let free: Vec<RunId> = due.filter(|run| self.mesh.live(*run).is_none()).collect();
+        if free.is_empty() {
+            return Ok(Looked::Idle(SOON, u64::MAX));
+        }
+        self.logs.remove(&free).await?;
+        let work = move |tx: &mut dyn Tx| Ok(tx.remove_runs(&free)?);
+        let gone = self.context.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
+        tracing::debug!(gone, "ended runs were removed");
+        Ok(Looked::Removed(gone))
+    }
+}
