@@ -153,6 +153,15 @@ pub const SUBSCRIBERS_MAX: usize = 20_000;
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Time that a client has to send its request head.
 pub const HEAD_MS_MAX: u64 = 10_000;
+/// How long a kept connection may be idle between two requests.
+pub const HTTP_IDLE_MS_MAX: u64 = 75_000;
+/// Silence of a connection after which the other end is asked whether it is still there.
+pub const HTTP_KEEPALIVE_MS: u64 = 15_000;
+/// Time between two such questions; the connection ends when [`HTTP_KEEPALIVE_TRIES`] were not
+/// answered.
+pub const HTTP_KEEPALIVE_RETRY_MS: u64 = 5_000;
+/// See [`HTTP_KEEPALIVE_RETRY_MS`].
+pub const HTTP_KEEPALIVE_TRIES: u32 = 3;
 /// HTTP connections at once; more wait in the listener's backlog.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
 
@@ -169,6 +178,10 @@ const _: () = {
     assert!(OUTPUT_FLUSH_MS < 1_000, "output is at most 1 s behind (DESIGN §4)");
     assert!(ARGV_BYTES_MAX + ENV_BYTES_MAX + PATH_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "a command fits");
     assert!(ATTACH_STORE_MS_MAX < HELLO_MS_MAX, "a stalled store is named before the link dies");
-    assert!(RUNS_KEPT_MAX >= 100 * NODES_PER_EXEC_MAX as u64, "a large fan-out must not push its own runs out");
+    assert!(
+        RUNS_KEPT_MAX >= 100 * NODES_PER_EXEC_MAX as u64,
+        "a large fan-out must not push its own runs out"
+    );
+    assert!(HEAD_MS_MAX < HTTP_IDLE_MS_MAX, "who asks once a minute keeps its connection");
     assert!(STORE_GROUP_MAX <= STORE_QUEUE_MAX, "a group fits in the queue");
 };

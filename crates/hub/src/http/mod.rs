@@ -34,6 +34,7 @@ mod health;
 mod invites;
 mod nodes;
 mod output;
+mod pace;
 mod policies;
 mod problem;
 pub mod routes;

@@ -1,29 +1,42 @@
-//! The HTTP listener: HTTP/1.1 on each connection, with bounds on their number and on the time
-//! for a request's head. A stalled reader stalls its own connection, and is closed with it.
+//! The HTTP listener: HTTP/1.1 on each connection, with bounds on their number, on the time for a
+//! request's head and on the time between requests. A stalled reader stalls its own connection, and
+//! is closed with it; one that vanished without a word is found out by keep-alive probes.
 //!
 //! HTTP/2 is not spoken on the plain port: browsers do not, and its floods need not be met here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use cortex_core::Refusal;
-use cortex_core::limits::{HEAD_MS_MAX, HTTP_CONNECTIONS_MAX};
+use cortex_core::limits::{
+    HEAD_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_IDLE_MS_MAX, HTTP_KEEPALIVE_MS, HTTP_KEEPALIVE_RETRY_MS,
+    HTTP_KEEPALIVE_TRIES,
+};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::http::pace::{Answer, Pace, Paced, Progress};
 use crate::metrics::Metrics;
 
 /// How long open requests have after the hub was told to stop.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Wait after the system had no room for another connection.
 const NO_ROOM: Duration = Duration::from_millis(50);
+
+const PACE: Pace =
+    Pace { head: Duration::from_millis(HEAD_MS_MAX), idle: Duration::from_millis(HTTP_IDLE_MS_MAX) };
+
+/// Who sent a request, as far as its connection tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source(pub(super) IpAddr);
 
 /// Ends the connection that a request came on; a handler cancels it when its reader has stalled.
 #[derive(Clone, Debug)]
@@ -43,11 +56,11 @@ pub async fn serve(
             accepted = accept(&listener, &places) => accepted,
             () = shutdown.cancelled() => break,
         };
-        let Some((stream, place)) = accepted else { continue };
+        let Some((stream, source, place)) = accepted else { continue };
         let (router, shutdown, count) = (router.clone(), shutdown.clone(), metrics.connection());
         // Ends with its connection, and at the latest when this function does.
         connections.spawn(async move {
-            serve_one(stream, router, shutdown).await;
+            serve_one(stream, source, router, PACE, shutdown).await;
             drop((place, count));
         });
     }
@@ -62,13 +75,16 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Source, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _peer)) => {
+        Ok((stream, peer)) => {
             // Small answers must not wait for an acknowledgement; one without it is only slower.
             drop(stream.set_nodelay(true));
-            Some((stream, place))
+            if let Err(error) = watch_peer(&stream) {
+                tracing::debug!(%error, "a connection is served without keep-alive probes");
+            }
+            Some((stream, Source(peer.ip()), place))
         }
         Err(error) => {
             tracing::debug!(%error, "a connection could not be accepted");
@@ -78,18 +94,41 @@ async fn accept(
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+/// Has the system find out when the peer of a silent connection has vanished. `TCP_USER_TIMEOUT`
+/// is not set: it would also end the connection of one who is there and does not read for a while,
+/// such as a pager on the output of a run.
+fn watch_peer(stream: &TcpStream) -> std::io::Result<()> {
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_millis(HTTP_KEEPALIVE_MS))
+        .with_interval(Duration::from_millis(HTTP_KEEPALIVE_RETRY_MS))
+        .with_retries(HTTP_KEEPALIVE_TRIES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
+async fn serve_one(
+    stream: TcpStream,
+    source: Source,
+    router: Router,
+    pace: Pace,
+    shutdown: CancellationToken,
+) {
     let ended = CancellationToken::new();
     let mark = Connection(ended.clone());
+    let progress = Progress::new(pace);
+    let (reading, writing) = stream.into_split();
+    let paced = tokio::io::join(Paced::new(reading, progress.clone()), writing);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let answering = progress.begin();
         request.extensions_mut().insert(mark.clone());
-        router.clone().oneshot(request.map(axum::body::Body::new))
+        request.extensions_mut().insert(source);
+        let response = router.clone().oneshot(request.map(axum::body::Body::new));
+        async move { response.await.map(|response| response.map(|body| Answer::new(body, answering))) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HEAD_MS_MAX))
+        // The stream keeps the time, and knows an idle connection from a head that drips in.
+        .header_read_timeout(None::<Duration>)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(paced), service);
     tokio::pin!(connection);
     tokio::select! {
         // What breaks a connection is the client's affair: its requests are counted elsewhere.
@@ -107,4 +146,108 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Refusal> {
         Refusal::new(cortex_core::Code::BadConfig, format!("{addr} cannot be bound: {error}."))
             .hint("Choose another address or port, or end the program that holds it.")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Nothing here takes that long unless it hangs.
+    const SOON: Duration = Duration::from_secs(10);
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    /// A connection that is served at this pace.
+    async fn connection(head: Duration, idle: Duration) -> TcpStream {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        tokio::spawn(async move {
+            let (stream, peer) = listener.accept().await.expect("a connection");
+            let (pace, source) = (Pace { head, idle }, Source(peer.ip()));
+            serve_one(stream, source, router, pace, CancellationToken::new()).await;
+        });
+        TcpStream::connect(addr).await.expect("connected")
+    }
+
+    async fn ask(client: &mut TcpStream) {
+        client.write_all(REQUEST).await.expect("sent");
+        answer(client).await;
+    }
+
+    async fn answer(client: &mut TcpStream) {
+        let mut text = Vec::new();
+        while !text.ends_with(b"here") {
+            let read = tokio::time::timeout(SOON, client.read_buf(&mut text)).await.expect("in time");
+            assert_ne!(read.expect("read"), 0, "the connection ended: {}", String::from_utf8_lossy(&text));
+        }
+    }
+
+    /// Waits until the hub ends the connection.
+    async fn until_closed(client: &mut TcpStream) {
+        let mut byte = [0];
+        let read = tokio::time::timeout(SOON, client.read(&mut byte)).await.expect("in time");
+        assert!(matches!(read, Ok(0) | Err(_)), "the connection goes on");
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_may_be_idle_for_longer_than_a_head_may_take() {
+        let mut client = connection(Duration::from_millis(200), SOON).await;
+        for _ in 0..3 {
+            ask(&mut client).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let (first, rest) = REQUEST.split_at(10);
+        client.write_all(first).await.expect("sent");
+        client.write_all(rest).await.expect("sent");
+        answer(&mut client).await;
+    }
+
+    #[tokio::test]
+    async fn a_head_that_drips_in_is_cut_off_also_behind_a_whole_request() {
+        for requests in 0..2 {
+            let mut client = connection(Duration::from_millis(300), 10 * SOON).await;
+            for _ in 0..requests {
+                ask(&mut client).await;
+            }
+            let began = Instant::now();
+            let dripping = async {
+                for byte in REQUEST.iter().take(REQUEST.len() - 1).cycle() {
+                    if client.write_all(&[*byte]).await.is_err() || began.elapsed() > SOON {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            dripping.await;
+            assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+            assert!(began.elapsed() >= Duration::from_millis(300), "it had its time");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_closed_before_and_behind_a_request() {
+        let mut silent = connection(Duration::from_millis(200), 10 * SOON).await;
+        until_closed(&mut silent).await;
+        let mut idle = connection(SOON, Duration::from_millis(200)).await;
+        ask(&mut idle).await;
+        until_closed(&mut idle).await;
+    }
+
+    #[tokio::test]
+    async fn peers_that_vanish_are_probed_for() {
+        let listener = Arc::new(bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port"));
+        let addr = listener.local_addr().expect("an address");
+        let places = Arc::new(Semaphore::new(1));
+        let (_client, accepted) = tokio::join!(TcpStream::connect(addr), accept(&listener, &places));
+        let (stream, _, _) = accepted.expect("a connection");
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("an option"));
+        let seconds = |time: std::io::Result<Duration>| time.expect("an option").as_secs();
+        assert_eq!((seconds(socket.tcp_keepalive_time()), seconds(socket.tcp_keepalive_interval())), (15, 5));
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), 3);
+    }
 }

@@ -142,7 +142,7 @@ async fn the_worker_sleeps_until_a_run_is_due_and_removes_it_then() {
     let first = ended(&world, node, DAY_MS).await;
     ended(&world, node, DAY_MS / 2).await;
     let (runs, stop) = (runs(&world), CancellationToken::new());
-    let soon = Kept { ms: DAY_MS + 700, ..MONTH };
+    let soon = Kept { ms: DAY_MS + 2_000, ..MONTH };
     let worker = tokio::spawn({
         let (runs, stop) = (runs.clone(), stop.clone());
         async move { runs.run_retention(soon, stop).await }
