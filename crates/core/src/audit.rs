@@ -36,7 +36,8 @@ impl Outcome {
 pub struct AuditRow {
     /// When, on the hub's wall clock.
     pub at: WallTime,
-    /// Who: `token:admin`, `node:build-2`, `invite:<id>`, `hub`.
+    /// Who: `token:admin`, `node:build-2`, `invite:<id>`, `hub`; `http:<address>` of one who showed
+    /// no good token.
     pub actor: String,
     /// What, as a dotted verb: `run.start`, `node.join`, `policy.set`.
     pub action: String,

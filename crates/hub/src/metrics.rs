@@ -112,6 +112,7 @@ fn register_mesh(registry: &mut Registry, context: &Context, mesh: &Mesh) {
     gauge(registry, "nodes", "Enrolled nodes.", context.directory.nodes().len() as u64);
     gauge(registry, "nodes_online", "Connected nodes.", mesh.online() as u64);
     gauge(registry, "runs_open", "Runs that have not ended.", mesh.runs_open() as u64);
+    gauge(registry, "run_followers", "Those who follow the output of a run.", mesh.followers() as u64);
     gauge(registry, "mesh_entries", "Entries of all maps of links and runs.", mesh.entries() as u64);
     counter(registry, "heartbeats", "Heartbeats of all nodes.", mesh.heartbeats());
 }

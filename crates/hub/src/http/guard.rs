@@ -4,20 +4,24 @@
 //! A token is never logged, and a query string is never logged at all.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use cortex_core::invite::to_hex;
+use cortex_core::token::Token;
 use cortex_core::{Code, Refusal};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::clock;
 use crate::http::problem::{self, Failure};
+use crate::http::server::Source;
 use crate::http::{Api, routes};
 use crate::secret;
 use crate::service::Caller;
+use crate::service::audit::Rejected;
 
 /// The id of a request, in its answer and in the log.
 #[derive(Clone, Debug)]
@@ -77,7 +81,14 @@ async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refus
         return Err(Refusal::new(Code::Internal, "This route has no rule for who may call it."));
     };
     let Some(role) = route.needs else { return Ok(()) };
-    let caller = authenticate(api, request.headers())?;
+    let caller = match authenticate(api, request.headers()) {
+        Ok(caller) => caller,
+        Err(Unknown { refusal, token }) => {
+            let of = token.map(|token| format!(", token {}", token.name)).unwrap_or_default();
+            tell_rejected(api, request, &refusal, format!("{} {path}{of}", route.method));
+            return Err(refusal);
+        }
+    };
     if let Err(refusal) = caller.require(role) {
         api.audit.refused(&caller, &refusal, &format!("{} {path}", route.method)).await;
         return Err(refusal);
@@ -86,22 +97,40 @@ async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refus
     Ok(())
 }
 
-fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Caller, Refusal> {
+/// Why nobody is known to ask.
+struct Unknown {
+    refusal: Refusal,
+    /// The token that was shown, when it is one that was good before.
+    token: Option<Arc<Token>>,
+}
+
+impl From<Refusal> for Unknown {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, token: None }
+    }
+}
+
+/// Has the rejection kept in the audit log. The answer waits for nothing.
+fn tell_rejected(api: &Api, request: &Request, refusal: &Refusal, asked: String) {
+    let source = request.extensions().get::<Source>().map(|source| source.0);
+    let rejected = Rejected { source, refusal: refusal.clone(), asked };
+    if let Some(keeping) = api.audit.rejected(rejected, api.shutdown.clone()) {
+        drop(api.mesh.spawn(keeping));
+    }
+}
+
+fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Caller, Unknown> {
     let missing = || Refusal::new(Code::Unauthenticated, "The request has no API token.");
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let value = shown.next().ok_or_else(missing)?;
     if shown.next().is_some() {
-        return Err(Refusal::new(
-            Code::Unauthenticated,
-            "The request has more than one Authorization header.",
-        ));
+        let message = "The request has more than one Authorization header.";
+        return Err(Refusal::new(Code::Unauthenticated, message).into());
     }
     let (scheme, secret) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Refusal::new(
-            Code::Unauthenticated,
-            "The Authorization header is not of the kind Bearer.",
-        ));
+        let message = "The Authorization header is not of the kind Bearer.";
+        return Err(Refusal::new(Code::Unauthenticated, message).into());
     }
     let secret = secret.trim();
     refuse_foreign(secret)?;
@@ -109,8 +138,10 @@ fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Caller, Refusal> {
     let token = api.context.directory.token(&secret::hash(secret.as_bytes()));
     let token = token
         .ok_or_else(|| Refusal::new(Code::Unauthenticated, "The API token is not known to this hub."))?;
-    token.check(api.context.clock.wall())?;
-    Ok(Caller { token })
+    match token.check(api.context.clock.wall()) {
+        Ok(()) => Ok(Caller { token }),
+        Err(refusal) => Err(Unknown { refusal, token: Some(token) }),
+    }
 }
 
 /// Credentials of another door: an invite, a node's certificate or key.

@@ -13,7 +13,7 @@ mod slot;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -75,6 +75,8 @@ struct Inner {
     left: Mutex<BTreeMap<NodeId, Timestamp>>,
     /// Refusals of nodes that are in the audit log, and since when.
     refused: Mutex<BTreeMap<(NodeId, Code), Timestamp>>,
+    /// Those who follow the output of runs.
+    followers: Arc<AtomicUsize>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -84,6 +86,16 @@ struct Inner {
 struct Present {
     registry: Registry,
     links: BTreeMap<NodeId, Arc<Link>>,
+}
+
+/// One who follows the output of a run.
+#[derive(Debug)]
+pub(crate) struct Following(Arc<AtomicUsize>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Mesh {
@@ -103,6 +115,7 @@ impl Mesh {
             timers_changed: Notify::new(),
             left: Mutex::default(),
             refused: Mutex::default(),
+            followers: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -170,6 +183,17 @@ impl Mesh {
         let maps =
             lock(&self.inner.slots).len() + lock(&self.inner.runs).len() + lock(&self.inner.timers).len();
         present + maps + self.inner.logs.writing()
+    }
+
+    /// Those who follow the output of runs.
+    pub fn followers(&self) -> usize {
+        self.inner.followers.load(Ordering::Relaxed)
+    }
+
+    /// Counts one follower for as long as what is returned lives.
+    pub(crate) fn following(&self) -> Following {
+        self.inner.followers.fetch_add(1, Ordering::Relaxed);
+        Following(Arc::clone(&self.inner.followers))
     }
 
     /// Heartbeats since the start.

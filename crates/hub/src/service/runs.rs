@@ -197,14 +197,14 @@ impl Runs {
     /// `not_found`, `store_unavailable`.
     pub async fn follow(&self, id: RunId) -> Result<Follower, Refusal> {
         if let Some(live) = self.mesh.live(id) {
-            return Ok(Follower::live(&live));
+            return Ok(Follower::live(&live, self.mesh.following()));
         }
         let run = self.get(id).await?;
         if !run.state.is_final() {
             let message = format!("Run {id} was accepted while the store failed, and is being settled.");
             return Err(Refusal::new(Code::StoreUnavailable, message));
         }
-        Ok(Follower::kept(self.logs.kept(id).await?, Arc::new(run)))
+        Ok(Follower::kept(self.logs.kept(id).await?, Arc::new(run), self.mesh.following()))
     }
 
     async fn feed(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use cortex_core::id::NodeId;
+use cortex_core::message::Hello;
 use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node};
 use cortex_core::time::WallTime;
@@ -17,10 +18,12 @@ use serde_json::Value;
 
 use super::*;
 use crate::clock;
+use crate::mesh::Link;
 use crate::secret;
 
 mod door;
 mod events;
+mod followers;
 mod life;
 mod resources;
 mod retention;
@@ -88,6 +91,21 @@ impl World {
         self.write(move |tx| tx.put_node(&kept)).await;
         self.hub.context.directory.put_node(node);
         id
+    }
+
+    /// A link of a node, as the node door brings it.
+    pub(super) async fn attach(&self, node: NodeId) -> Arc<Link> {
+        let link = self.hub.mesh.open_link(node);
+        let hello = Hello {
+            protocol: 1,
+            instance: 1,
+            generation: cortex_core::id::Generation(1),
+            epoch: cortex_core::id::Epoch(0),
+            facts: Facts::default(),
+            runs: Vec::new(),
+        };
+        self.hub.mesh.attach(&link, hello).await.expect("attached");
+        link
     }
 
     /// A token with these ends.

@@ -122,3 +122,37 @@ async fn a_refusal_for_want_of_a_right_is_in_the_audit_log() {
     );
     world.stop().await;
 }
+
+#[tokio::test]
+async fn rejected_tokens_are_in_the_audit_log_once_a_minute_with_their_number_and_never_themselves() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let revoked = world.token("leaver", Role::Admin, true, false).await;
+    let guess = format!("cxt_{}", "7".repeat(64));
+    let ask = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        world.call(Method::GET, "/api/v1/nodes", &[("authorization", &bearer)], None).await
+    };
+    ask(&revoked).await.refused(401, "unauthenticated");
+    for _ in 0..20 {
+        ask(&guess).await.refused(401, "unauthenticated");
+    }
+    let (dir, token_file) = (world.dir, world.hub.started().token_file.clone());
+    world.hub.stop().await;
+
+    let hub = Hub::start(config(dir.path(), StoreKind::Sqlite)).await.expect("the hub starts again");
+    let admin = std::fs::read_to_string(token_file).expect("the token file");
+    let world = World { hub, admin: admin.trim().to_owned(), dir };
+    let rows = world.get("/api/v1/audit?actor=http:127.0.0.1").await.ok(200);
+    let rows: Vec<_> = rows["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|row| (row["reason"].clone(), row["detail"].as_str().expect("words").to_owned()))
+        .collect();
+    let expected = ["GET /api/v1/nodes, token leaver", "20 more within 60 s"];
+    assert_eq!(rows, expected.map(|detail| (json!("unauthenticated"), detail.to_owned())));
+    let everything = world.get("/api/v1/audit/export").await;
+    let everything = String::from_utf8_lossy(&everything.body).into_owned();
+    assert!(!everything.contains(&guess[4..]) && !everything.contains(&revoked[4..]));
+    world.stop().await;
+}

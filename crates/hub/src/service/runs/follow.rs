@@ -9,7 +9,7 @@ use cortex_core::run::{Run, RunState};
 use cortex_core::stream::{Positions, Stream};
 use tokio::sync::watch;
 
-use crate::mesh::{Live, Progress};
+use crate::mesh::{Following, Live, Progress};
 use crate::runlog::{Chunk, RunLog};
 
 /// Bytes that a follower takes out of the log at a time.
@@ -46,25 +46,36 @@ pub struct Follower {
     ready: VecDeque<Chunk>,
     state: Option<RunState>,
     over: bool,
+    _following: Following,
 }
 
 impl Follower {
-    pub(super) fn live(live: &Live) -> Self {
-        Self::new(Arc::clone(&live.log), live.progress.subscribe(), None)
+    pub(super) fn live(live: &Live, following: Following) -> Self {
+        Self::new(Arc::clone(&live.log), live.progress.subscribe(), None, following)
     }
 
-    pub(super) fn kept(log: Arc<RunLog>, run: Arc<Run>) -> Self {
+    pub(super) fn kept(log: Arc<RunLog>, run: Arc<Run>, following: Following) -> Self {
         let end = log.end().total();
         let (sender, receiver) = watch::channel(Progress { end, run, input_taken: 0 });
-        Self::new(log, receiver, Some(sender))
+        Self::new(log, receiver, Some(sender), following)
     }
 
     fn new(
         log: Arc<RunLog>,
         progress: watch::Receiver<Progress>,
         kept: Option<watch::Sender<Progress>>,
+        following: Following,
     ) -> Self {
-        Self { log, position: 0, progress, _kept: kept, ready: VecDeque::new(), state: None, over: false }
+        Self {
+            log,
+            position: 0,
+            progress,
+            _kept: kept,
+            ready: VecDeque::new(),
+            state: None,
+            over: false,
+            _following: following,
+        }
     }
 
     /// Begins at a position of the common order of both streams.
