@@ -1,7 +1,10 @@
 //! The only place that prints. Results go to standard output, talk to standard error; a reader
 //! that has gone away ends the command quietly. Escape codes go to terminals only.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use comfy_table::{Table, presets};
 use cortex_wire::error::ErrorBody;
@@ -165,6 +168,17 @@ fn shown_hint(refused: &Refused) -> &str {
     let hint = refused.problem.hint.as_str();
     let end = hint.find(". ").filter(|_| !refused.ways.is_empty()).map_or(hint.len(), |dot| dot + 1);
     &hint[..end]
+}
+
+/// Whether standard output and standard error are known to go to different places.
+pub(crate) fn goes_apart() -> bool {
+    let place = |of: std::io::Result<OwnedFd>| {
+        let about = File::from(of.ok()?).metadata().ok()?;
+        Some((about.dev(), about.ino()))
+    };
+    let out = place(io::stdout().as_fd().try_clone_to_owned());
+    let err = place(io::stderr().as_fd().try_clone_to_owned());
+    out.is_some() && err.is_some() && out != err
 }
 
 /// A reader that has gone away wants no more: a quiet end with status 0.

@@ -6,11 +6,12 @@ use cortex_wire::http::{RunCancel, RunRequest, RunView, RunsAccepted};
 use serde_json::json;
 
 use super::interrupt::Interrupt;
-use super::watch::{Show, Watch, follow_all};
+use super::watch::{Show, Watch, follow_all, follow_bytes};
 use super::{Context, args};
 use crate::client::{Client, encode};
 use crate::duration;
 use crate::error::{Failure, Result};
+use crate::output;
 
 /// Look at runs: every exec is one, and is kept.
 #[derive(clap::Args, Debug)]
@@ -163,8 +164,13 @@ async fn logs(
     let mut watch = Watch::new(Show::new(context.output, false, only), true);
     watch.add(&run.id, &run.node);
     let over = RunState::parse(&run.state).is_some_and(RunState::is_final);
+    let streams = only.map_or_else(|| vec![Stream::Stdout, Stream::Stderr], |only| vec![only]);
+    // In one place the two streams keep their common order, which only lines tell.
+    let apart = !context.output.json && (only.is_some() || output::goes_apart());
     let shown = async {
-        if follow || over {
+        if apart && (follow || over) {
+            follow_bytes(client, &mut watch, &run, &streams).await
+        } else if follow || over {
             follow_all(client, &mut watch).await
         } else {
             so_far(client, &mut watch, &run).await

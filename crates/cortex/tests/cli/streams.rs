@@ -216,11 +216,81 @@ fn standard_input_is_sent_in_pieces_with_offsets_and_an_end() {
     );
 }
 
+/// A run as it is shown, with so much output.
+fn view(state: &str, stdout: u64, stderr: u64) -> String {
+    let bytes = stdout + stderr;
+    format!(
+        "{{\"id\":\"{RUN}\",\"node\":\"a\",\"node_id\":\"n\",\"state\":\"{state}\",\"argv\":[\"x\"],\"cwd\":null,\"code\":null,\"signal\":null,\"caller\":\"token:admin\",\"policy_revision\":1,\"accepted_at\":\"2026-01-01T00:00:00Z\",\"started_at\":null,\"ended_at\":null,\"duration_ms\":null,\"output_bytes\":{bytes},\"stdout_bytes\":{stdout},\"stderr_bytes\":{stderr},\"cancelled_by\":null,\"diagnostic\":null}}"
+    )
+}
+
+/// Where a request for bytes begins, and of which stream.
+fn wanted(asked: &Asked) -> (String, u64) {
+    let value = |name: &str| {
+        let query = asked.path.split('?').nth(1).unwrap_or_default();
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    (value("stream"), value("from").parse().unwrap_or(0))
+}
+
+#[test]
+fn followed_bytes_that_break_off_go_on_at_their_offset_each_stream_by_itself() {
+    let hub = Fake::start(|asked: &Asked, before| {
+        if !asked.path.contains("/output") {
+            return Answer::Json(200, view(if before == 0 { "running" } else { "exited" }, 6, 4));
+        }
+        assert!(asked.head.contains("application/octet-stream"), "{}", asked.head);
+        match wanted(asked) {
+            (stream, 0) if stream == "stdout" => Answer::Broken(vec!["1\n2".to_owned()]),
+            // This one ends as if it were whole: its hub was stopped.
+            (stream, 3) if stream == "stdout" => Answer::Lines(vec!["\n".to_owned()]),
+            (stream, 4) if stream == "stdout" => Answer::Lines(vec!["3\n".to_owned()]),
+            (stream, 0) if stream == "stderr" => Answer::Broken(vec!["ab".to_owned()]),
+            (stream, 2) if stream == "stderr" => Answer::Lines(vec!["c\n".to_owned()]),
+            other => panic!("nobody asks for {other:?}"),
+        }
+    });
+    let ended = program(&hub).run(&["run", "logs", "-f", RUN]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "1\n2\n3\n"), "{}", ended.stderr);
+    assert_eq!(ended.stderr, "abc\n");
+    let ended = program(&hub).run(&["run", "logs", "-f", "--stream", "stderr", RUN]);
+    assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("", "abc\n"));
+}
+
+#[test]
+fn bytes_that_the_hub_lost_are_told_and_what_follows_is_shown() {
+    let hub = Fake::start(|asked: &Asked, _| {
+        if !asked.path.contains("/output") {
+            return Answer::Json(200, view("exited", 9, 0));
+        }
+        if asked.head.contains("application/x-ndjson") {
+            let lost = format!(
+                "{{\"type\":\"lost\",\"run_id\":\"{RUN}\",\"node\":\"a\",\"stdout\":8,\"stderr\":0}}\n"
+            );
+            let (last, end) = (output(RUN, "a", "stdout", 8, "z"), exit(RUN, "a", "exited", "0", "null"));
+            return Answer::Lines(vec![lost, last, end]);
+        }
+        match wanted(asked) {
+            (stream, 0) if stream == "stdout" => Answer::Broken(vec!["ab".to_owned()]),
+            (stream, 2) if stream == "stdout" => Answer::Broken(Vec::new()),
+            (_, from) => {
+                assert_eq!(from, 0);
+                Answer::Lines(Vec::new())
+            }
+        }
+    });
+    let ended = program(&hub).run(&["run", "logs", RUN]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "abz"), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("output is missing").count(), 1, "{}", ended.stderr);
+}
+
 #[test]
 fn a_detached_run_prints_its_id() {
-    let view = format!(
-        "{{\"id\":\"{RUN}\",\"node\":\"a\",\"node_id\":\"n\",\"state\":\"queued\",\"argv\":[\"x\"],\"cwd\":null,\"code\":null,\"signal\":null,\"caller\":\"token:admin\",\"policy_revision\":1,\"accepted_at\":\"2026-01-01T00:00:00Z\",\"started_at\":null,\"ended_at\":null,\"duration_ms\":null,\"output_bytes\":0,\"stdout_bytes\":0,\"stderr_bytes\":0,\"cancelled_by\":null,\"diagnostic\":null}}"
-    );
+    let view = view("queued", 0, 0);
     let hub = Fake::start(move |_, _| Answer::Json(202, format!("{{\"runs\":[{view}],\"refused\":[]}}")));
     let ended = program(&hub).run(&["exec", "a", "--detach", "--json", "--", "x"]);
     assert_eq!(ended.text(), accepted(RUN, "a"));

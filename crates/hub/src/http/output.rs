@@ -10,6 +10,7 @@ use cortex_core::stream::Stream;
 use futures::{StreamExt as _, stream};
 use http::{HeaderMap, header};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::http::Api;
 use crate::http::extract::{Args, path_id};
@@ -47,17 +48,16 @@ pub(super) async fn output(
 ) -> Result<Response, Failure> {
     let wanted = wanted(&args)?;
     let run = api.runs.get(path_id("run", &run)?).await?;
-    let shutdown = api.shutdown.clone().cancelled_owned();
     if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
         let name = node_name(&api, &run).await?;
         let lines = run_stream::follow(api.runs.clone(), run.id, name, wanted, id.0);
-        return Ok(run_stream::answer(lines.take_until(shutdown)));
+        return Ok(run_stream::answer(lines.take_until(api.shutdown.cancelled_owned())));
     }
     if run_stream::wants_lines(&headers) {
         return Err(invalid("Lines of a run that has not ended need `follow=true`."));
     }
     let follower = api.runs.follow(run.id).await?.from(wanted.position);
-    let bytes = Reader::new(follower, wanted, &run, args.follow).bytes().take_until(shutdown);
+    let bytes = Reader::new(follower, wanted, &run, args.follow).bytes(api.shutdown.clone());
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())
 }
 
@@ -88,14 +88,19 @@ impl Reader {
         Self { follower, position: wanted.position, wanted, end }
     }
 
-    fn bytes(self) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send {
-        stream::unfold(Some(self), |reader| async move {
-            let mut reader = reader?;
-            match reader.next().await {
-                Some(Ok(bytes)) => Some((Ok(bytes), Some(reader))),
-                Some(Err(error)) => Some((Err(error), None)),
-                None => None,
-            }
+    /// The bytes; broken off by `shutdown`, since an answer that ends whole is taken for all there is.
+    fn bytes(
+        self,
+        shutdown: CancellationToken,
+    ) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send {
+        stream::unfold(Some((self, shutdown)), |reading| async move {
+            let (mut reader, shutdown) = reading?;
+            let next = tokio::select! {
+                next = reader.next() => next?,
+                () = shutdown.cancelled() => Err(std::io::Error::other("the hub is stopping")),
+            };
+            let go_on = next.is_ok().then_some((reader, shutdown));
+            Some((next, go_on))
         })
     }
 

@@ -1,26 +1,20 @@
 //! Follows runs by their kept output, from where each was shown last, and takes a broken stream
 //! up again for as long as the configuration allows.
 
-use std::time::Duration;
-
 use cortex_core::stream::Positions;
 use cortex_wire::http::RunEvent;
 use http::Method;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::task::{JoinError, JoinSet};
 
 use super::Watch;
+use super::patience::Patience;
 use crate::client::{Call, Client, NDJSON, encode};
 use crate::error::{Failure, Result};
 
 /// Events of all followed runs on their way to the screen; full means that the screen is slow,
 /// and every stream waits.
 const EVENTS_MAX: usize = 64;
-/// First wait before another try.
-const WAIT_MIN: Duration = Duration::from_millis(100);
-/// Longest wait before another try.
-const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Shows all open runs of `watch` to their ends.
 pub(crate) async fn follow_all(client: &Client, watch: &mut Watch) -> Result {
@@ -35,13 +29,7 @@ pub(crate) async fn follow_all(client: &Client, watch: &mut Watch) -> Result {
         watch.take(event)?;
     }
     while let Some(ended) = followers.join_next().await {
-        match ended {
-            Ok(result) => result?,
-            Err(error) => {
-                let internal = cortex_core::Refusal::new(cortex_core::Code::Internal, error.to_string());
-                return Err(internal.into());
-            }
-        }
+        ended.map_err(ended_badly)??;
     }
     Ok(())
 }
@@ -55,9 +43,7 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self) -> Result {
-        let patience = self.client.target().reconnect_max;
-        let mut until = Instant::now() + patience;
-        let mut wait = WAIT_MIN;
+        let mut patience = Patience::new(self.client.target().reconnect_max);
         loop {
             let before = self.shown;
             let trouble = match self.once().await {
@@ -66,14 +52,9 @@ impl Follower {
                 Err(failure) if failure.is_transport() => failure,
                 Err(failure) => return Err(failure),
             };
-            if self.shown != before {
-                (until, wait) = (Instant::now() + patience, WAIT_MIN);
+            if !patience.wait(self.shown != before).await {
+                return Err(way_back(trouble, &self.run_id));
             }
-            if Instant::now() + wait > until {
-                return Err(trouble.way("look again", format!("cortex run logs -f {}", self.run_id)));
-            }
-            sleep(wait).await;
-            wait = (wait * 2).min(WAIT_MAX);
         }
     }
 
@@ -120,8 +101,19 @@ fn base64_bytes(text: &str) -> u64 {
     (text.len() / 4 * 3).saturating_sub(padding) as u64
 }
 
-fn broken() -> Failure {
+/// A stream that ended before its run did.
+pub(super) fn broken() -> Failure {
     cortex_core::Refusal::new(cortex_core::Code::HubUnreachable, "The hub ended the stream early.").into()
+}
+
+/// A follower that did not end by itself.
+pub(super) fn ended_badly(error: JoinError) -> Failure {
+    cortex_core::Refusal::new(cortex_core::Code::Internal, error.to_string()).into()
+}
+
+/// The trouble with what to do about it.
+pub(super) fn way_back(trouble: Failure, run_id: &str) -> Failure {
+    trouble.way("look again", format!("cortex run logs -f {run_id}"))
 }
 
 #[cfg(test)]

@@ -161,6 +161,18 @@ impl Watch {
         }
         self.show.output(run_id, node, stream, at, fresh)
     }
+
+    /// The stream has ended there: what was not shown of it is missing.
+    pub(crate) fn missing(&mut self, run_id: &str, node: &str, stream: Stream, end: u64) -> Result {
+        let Some(track) = self.runs.get_mut(run_id) else { return Ok(()) };
+        let left = end.saturating_sub(track.shown.of(stream));
+        if left == 0 {
+            return Ok(());
+        }
+        track.shown.advance(stream, left);
+        let shown = track.shown;
+        self.show.lost(run_id, node, shown.stdout, shown.stderr)
+    }
 }
 
 /// Exit status and words for a final state. Signals count from 128, as shells have it.
@@ -194,7 +206,8 @@ pub(crate) const fn transport_or(code: Code) -> u8 {
     if matches!(code, Code::HubUnreachable | Code::UnknownOutcome) { TRANSPORT } else { surface(code).exit }
 }
 
-fn bytes_of(data: Option<String>, data_base64: Option<String>) -> Result<Cow<'static, [u8]>> {
+/// The bytes of a piece, in whichever form they came.
+pub(super) fn bytes_of(data: Option<String>, data_base64: Option<String>) -> Result<Cow<'static, [u8]>> {
     match (data, data_base64) {
         (Some(text), _) => Ok(Cow::Owned(text.into_bytes())),
         (None, Some(text)) => STANDARD.decode(text).map(Cow::Owned).map_err(|error| {

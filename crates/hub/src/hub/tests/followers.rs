@@ -60,3 +60,17 @@ async fn a_follower_of_a_silent_run_that_closes_its_connection_is_gone_at_once()
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_hub_that_stops_breaks_followed_bytes_off_so_that_nobody_takes_them_for_all() {
+    let world = World::new(StoreKind::Memory).await;
+    let (run, _link) = silent_run(&world).await;
+    let bearer = format!("Bearer {}", world.admin);
+    let path = format!("/api/v1/runs/{run}/output?follow=true");
+    let answer = world.open(Method::GET, &path, &[("authorization", &bearer)], Bytes::new()).await;
+    let reading = tokio::spawn(answer.into_body().collect());
+    reached(&world, 1, "it follows").await;
+    world.stop().await;
+    let read = tokio::time::timeout(SOON, reading).await.expect("it ends").expect("no panic");
+    assert!(read.is_err(), "{read:?}");
+}
