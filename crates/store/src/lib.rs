@@ -193,12 +193,29 @@ pub trait Tx: Read {
     /// Removes those of these runs that are final, and returns how many went. One that is open,
     /// or not there, is left out.
     fn remove_runs(&mut self, runs: &[RunId]) -> Result<usize, StoreError>;
+    /// Has `work` called when this transaction is committed, and only then: before the hook hears
+    /// of its events, so that whoever reacts to an event finds what it tells of. The rules are the
+    /// hook's: it must not block, nor use the store that calls it.
+    fn after_commit(&mut self, work: AfterFn);
 }
+
+/// See [`Tx::after_commit`].
+pub type AfterFn = Box<dyn FnOnce() + Send>;
 
 /// A write, type-erased. It may be called at most once; state it returns travels by capture.
 pub type WriteFn = Box<dyn FnOnce(&mut dyn Tx) -> Result<(), WriteError> + Send>;
 /// A read, type-erased.
 pub type ReadFn = Box<dyn FnOnce(&dyn Read) -> Result<(), StoreError> + Send>;
+
+/// Calls what transactions left to be done. A panic of one is its own affair: what is committed is
+/// committed.
+fn call_after(work: Vec<AfterFn>) {
+    for work in work {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+            tracing::error!("what follows a commit panicked");
+        }
+    }
+}
 
 /// Called on the store's own thread after each commit that has events, with the events of that
 /// commit in order and before any of the callers hears of it. It must not block, nor write to the

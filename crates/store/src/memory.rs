@@ -16,7 +16,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::{CommitHook, Read, ReadFn, Store, StoreError, StoreStats, Tx, WriteError, WriteFn};
+use crate::{
+    AfterFn, CommitHook, LoggedEvent, Read, ReadFn, Store, StoreError, StoreStats, Tx, WriteError, WriteFn,
+    call_after,
+};
 use read::Held;
 use state::State;
 
@@ -50,11 +53,12 @@ impl MemoryStore {
     ) -> Result<T, WriteError> {
         self.check_open()?;
         let _order = lock(&self.order);
-        let (value, events) = transact(&mut lock(&self.state), work)?;
+        let (value, events, after) = transact(&mut lock(&self.state), work)?;
         let mut control = lock(&self.control);
         control.stats.writes += 1;
         control.stats.commits += 1;
         drop(control);
+        call_after(after);
         if let Some(hook) = self.hook.as_ref().filter(|_| !events.is_empty()) {
             hook(&events);
         }
@@ -81,13 +85,13 @@ impl MemoryStore {
 fn transact<T>(
     state: &mut State,
     work: impl FnOnce(&mut dyn Tx) -> Result<T, WriteError>,
-) -> Result<(T, Vec<crate::LoggedEvent>), WriteError> {
+) -> Result<(T, Vec<LoggedEvent>, Vec<AfterFn>), WriteError> {
     let mut tx = Held::new(state, tx::Undo::default());
     let result = catch_unwind(AssertUnwindSafe(|| work(&mut tx))).unwrap_or_else(|_| {
         Err(StoreError::Failed("the write panicked; nothing of it is kept".to_owned()).into())
     });
     match result {
-        Ok(value) => Ok((value, tx.undo.events)),
+        Ok(value) => Ok((value, tx.undo.events, tx.undo.after)),
         Err(error) => {
             tx.roll_back();
             Err(error)

@@ -58,6 +58,7 @@ contract! {
     logs::events_are_numbered_without_holes_whatever_fails_beside_them,
     logs::the_hook_hears_commits_in_order_and_before_the_callers,
     logs::events_are_paged_by_number,
+    logs::what_follows_a_commit_is_done_before_the_hook_hears_and_not_for_what_failed,
     logs::events_are_trimmed_from_the_front_in_batches,
     logs::numbers_go_on_after_everything_was_trimmed,
     logs::a_refused_trim_brings_the_events_back,

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::interrupt::Interrupt;
-use super::{Context, args};
+use super::{Context, LOOK_AGAIN, args};
 use crate::client::{Call, Client, encode};
 use crate::duration;
 use crate::error::{Failure, Result};
@@ -156,7 +156,8 @@ async fn joined(client: &mut Client, invite: &str) -> Result<NodeView> {
             return Ok(node);
         }
         loop {
-            match events.next().await? {
+            let Ok(heard) = timeout(LOOK_AGAIN, events.next()).await else { break };
+            match heard? {
                 Some(event) if event.kind.starts_with("node.") || event.kind == "gap" => break,
                 Some(_) => {}
                 None => {

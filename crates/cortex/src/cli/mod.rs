@@ -23,6 +23,7 @@ mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use cortex_core::{Code, Refusal};
@@ -32,6 +33,10 @@ use crate::config::{Config, Flag};
 use crate::error::{Failure, Result};
 use crate::logging::{self, Voice};
 use crate::output::Output;
+
+/// How long events are waited for before the hub is asked once more: a hub that vanished without
+/// a word ends its stream by nothing, and is found out by not answering.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Hands on every machine you have, from one self-hosted place.
 #[derive(Parser, Debug)]

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::json;
 use tokio::time::{Duration, sleep, timeout};
 
-use super::{Context, args, ask, node_start};
+use super::{Context, LOOK_AGAIN, args, ask, node_start};
 use crate::client::{Call, Client, encode};
 use crate::error::Result;
 
@@ -135,9 +135,6 @@ async fn patch(context: &Context, node: &str, patch: NodePatch) -> Result {
     }
 }
 
-/// How long a watched list waits for an event before it is read anew.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
-
 const HEAD: [&str; 7] = ["NAME", "STATE", "POLICY", "SANDBOX", "SYSTEM", "SEEN", "LABELS"];
 
 fn row(node: &NodeView) -> Vec<String> {
@@ -206,7 +203,6 @@ async fn list(context: &Context, selector: Option<&str>, watch: bool) -> Result 
         let nodes = all(&mut client, selector).await?;
         show_changes(context, &mut known, nodes, std::mem::take(&mut first))?;
         loop {
-            // Whether a node is online is the link's to say, and may follow its event by a moment.
             let Ok(heard) = timeout(LOOK_AGAIN, events.next()).await else { break };
             match heard {
                 Ok(Some(event)) => {

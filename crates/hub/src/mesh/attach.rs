@@ -94,7 +94,7 @@ struct Record {
 
 impl Inner {
     async fn record_attach(&self, id: NodeId, facts: Facts) -> Result<Record, Refusal> {
-        let online = self.event(EventKind::NodeOnline, id);
+        let now = self.context.clock.wall();
         let recorded = self.context.store.write(Duration::from_millis(ATTACH_STORE_MS_MAX), move |tx| {
             let epoch = tx.next_epoch(id)?.ok_or_else(revoked)?;
             let mut node = tx.node(id)?.ok_or_else(revoked)?;
@@ -105,10 +105,9 @@ impl Inner {
                 return Err(cloned(&node).into());
             }
             node.facts = facts;
-            node.last_seen_at = Some(online.at);
+            node.last_seen_at = Some(now);
             tx.put_node(&node)?;
             let generation = tx.generation()?;
-            tx.append_event(&online)?;
             Ok(Record { node, epoch, generation })
         });
         recorded.await.map_err(write_refusal)
@@ -132,6 +131,8 @@ impl Inner {
                     link.send(ToNode::Welcome(Welcome { generation, name: node.name.to_string(), policy }));
                     state.link = Some(Arc::clone(link));
                     state.runs.attached(link.id(), hello.runs);
+                    // Behind the place in the registry: whoever hears of it finds the node here.
+                    state.decide(Decision::Event(self.event(EventKind::NodeOnline, node.id)));
                     tracing::info!(%epoch, "node is online");
                     Ok(())
                 }

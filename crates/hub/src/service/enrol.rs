@@ -140,16 +140,20 @@ impl Enrol {
         let now = self.context.clock.wall();
         let SignedNode { chain_der, key_hash } = signed;
         fail::fail_point!("hub::enrol_before_commit");
+        let directory = self.context.directory.clone();
         let written = self.context.store.write(DEADLINE, move |tx| {
             let (node, policy) = redeem(tx, &request, id, key_hash, now)?;
-            Ok((node, policy, tx.generation()?))
+            let name = node.name.clone();
+            // Also when the one who joins has gone away by then.
+            tx.after_commit(Box::new(move || {
+                directory.put_node(node);
+                directory.put_policy(policy);
+            }));
+            Ok((name, tx.generation()?))
         });
-        let (node, policy, generation) = written.await.map_err(write_refusal)?;
+        let (name, generation) = written.await.map_err(write_refusal)?;
         fail::fail_point!("hub::enrol_after_commit");
-        tracing::info!(node = %node.name, node_id = %node.id, "node joined");
-        let name = node.name.clone();
-        self.context.directory.put_node(node);
-        self.context.directory.put_policy(policy);
+        tracing::info!(node = %name, node_id = %id, "node joined");
         Ok(Joined { node: id, name, chain_der, generation })
     }
 

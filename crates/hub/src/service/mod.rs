@@ -1,12 +1,13 @@
 //! The use cases. HTTP, gRPC and later MCP only translate; what may be done, and by whom, is here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cortex_core::limits::STORE_MS_MAX;
 use cortex_core::token::{Role, Token};
 use cortex_core::{Code, Refusal};
 use cortex_store::{Read, Store, StoreError, StoreExt, Tx, WriteError};
+use tokio::runtime::Handle;
 
 use crate::bus::Bus;
 use crate::clock::Clock;
@@ -40,32 +41,40 @@ pub struct Context {
 
 impl Context {
     /// One transaction, then `after` with what it returned: the maps and links that follow the
-    /// store. Both happen even when the caller goes away in the middle, so that a committed
-    /// change is never one that this process does not know of. After a timeout, which leaves
-    /// the outcome open, the directory is read anew.
+    /// store. `after` comes before anybody hears of the events of the transaction, and must not
+    /// block. Both happen even when the caller goes away in the middle or stops waiting, so that a
+    /// committed change is never one that this process does not know of. After a timeout, which
+    /// leaves the outcome open, the directory is read anew.
     pub async fn commit<T, W, A>(&self, work: W, after: A) -> Result<T, Refusal>
     where
         T: Send + 'static,
         W: FnOnce(&mut dyn Tx) -> Result<T, WriteError> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
+        let kept: Arc<Mutex<Option<T>>> = Arc::default();
+        let (value, runtime) = (Arc::clone(&kept), Handle::current());
+        let work = move |tx: &mut dyn Tx| {
+            *lock(&value) = Some(work(tx)?);
+            tx.after_commit(Box::new(move || {
+                let _runtime = runtime.enter();
+                if let Some(value) = &*lock(&value) {
+                    after(value);
+                }
+            }));
+            Ok(())
+        };
         let context = self.clone();
         // Ends by itself at the store's deadline.
         let task = tokio::spawn(async move {
-            match context.store.write(STORE_DEADLINE, work).await {
-                Ok(value) => {
-                    after(&value);
-                    Ok(value)
-                }
-                Err(error) => {
-                    if matches!(error, WriteError::Store(StoreError::Timeout(_))) {
-                        context.directory.doubt();
-                    }
-                    Err(write_refusal(error))
-                }
+            let written = context.store.write(STORE_DEADLINE, work).await;
+            if matches!(written, Err(WriteError::Store(StoreError::Timeout(_)))) {
+                context.directory.doubt();
             }
+            written.map_err(write_refusal)
         });
-        task.await.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "A change ended unexpectedly.")))
+        let unexpected = || Refusal::new(Code::Internal, "A change ended unexpectedly.");
+        task.await.unwrap_or_else(|_| Err(unexpected()))?;
+        lock(&kept).take().ok_or_else(unexpected)
     }
 
     /// Reads from one consistent view.
@@ -97,6 +106,10 @@ impl Context {
         tokens.into_iter().for_each(|token| self.directory.put_token(token));
         Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who asks.

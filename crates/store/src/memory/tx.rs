@@ -15,7 +15,7 @@ use cortex_core::token::Token;
 use super::read::Held;
 use super::state::{State, run_key, set};
 use crate::chain::{CHAIN_START, chain_hash};
-use crate::{LoggedAudit, LoggedEvent, StoreError, Tx, WriteError, conflict};
+use crate::{AfterFn, LoggedAudit, LoggedEvent, StoreError, Tx, WriteError, conflict};
 
 /// What a transaction has done so far.
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub(super) struct Undo {
     changes: Vec<Change>,
     /// The events that it appended, trimmed since or not.
     pub(super) events: Vec<LoggedEvent>,
+    /// What is to be called once it is committed.
+    pub(super) after: Vec<AfterFn>,
 }
 
 enum Change {
@@ -173,5 +175,9 @@ impl Tx for Writing<'_> {
             }
         }
         Ok(gone)
+    }
+
+    fn after_commit(&mut self, work: AfterFn) {
+        self.undo.after.push(work);
     }
 }

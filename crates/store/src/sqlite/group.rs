@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::codec::{execute, failed};
 use super::view::{Heads, Logs, View};
-use crate::{LoggedEvent, StoreError, WriteError, WriteFn};
+use crate::{AfterFn, LoggedEvent, StoreError, WriteError, WriteFn};
 
 /// What one write ended with, until the commit.
 pub(super) type Outcome = Result<(), WriteError>;
@@ -18,6 +18,7 @@ pub(super) struct Group<'c> {
     conn: &'c Connection,
     heads: Heads,
     events: Vec<LoggedEvent>,
+    after: Vec<AfterFn>,
     open: bool,
 }
 
@@ -25,24 +26,26 @@ pub(super) struct Group<'c> {
 pub(super) struct Committed {
     pub(super) heads: Heads,
     pub(super) events: Vec<LoggedEvent>,
+    /// What the writes left to be done then.
+    pub(super) after: Vec<AfterFn>,
 }
 
 impl<'c> Group<'c> {
     /// Begins; from here on nobody else can write.
     pub(super) fn begin(conn: &'c Connection, heads: Heads) -> Result<Self, StoreError> {
         execute(conn, "BEGIN IMMEDIATE", []).map_err(failed)?;
-        Ok(Self { conn, heads, events: Vec::new(), open: true })
+        Ok(Self { conn, heads, events: Vec::new(), after: Vec::new(), open: true })
     }
 
     /// Runs one write. The inner result is its own; the outer one is an error when the whole group
     /// is lost.
     pub(super) fn run(&mut self, work: WriteFn) -> Result<Outcome, StoreError> {
         execute(self.conn, "SAVEPOINT work", []).map_err(failed)?;
-        let mut view = View::new(self.conn, Logs { heads: self.heads, events: Vec::new() });
+        let mut view = View::new(self.conn, Logs::new(self.heads));
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut view))).unwrap_or_else(|_| {
             Err(StoreError::Failed("the write panicked; nothing of it is kept".to_owned()).into())
         });
-        let Logs { heads, mut events } = view.logs;
+        let Logs { heads, mut events, mut after } = view.logs;
         // SQLite gives the whole transaction up by itself after some errors of the disk.
         if self.conn.is_autocommit() {
             self.open = false;
@@ -52,6 +55,7 @@ impl<'c> Group<'c> {
         if outcome.is_ok() {
             self.heads = heads;
             self.events.append(&mut events);
+            self.after.append(&mut after);
         } else {
             execute(self.conn, "ROLLBACK TO work", []).map_err(failed)?;
         }
@@ -63,7 +67,8 @@ impl<'c> Group<'c> {
     pub(super) fn commit(mut self) -> Result<Committed, StoreError> {
         execute(self.conn, "COMMIT", []).map_err(failed)?;
         self.open = false;
-        Ok(Committed { heads: self.heads, events: std::mem::take(&mut self.events) })
+        let (events, after) = (std::mem::take(&mut self.events), std::mem::take(&mut self.after));
+        Ok(Committed { heads: self.heads, events, after })
     }
 }
 

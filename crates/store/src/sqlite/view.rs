@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use super::codec::one;
 use super::rows::{audit, events, invites, nodes, policies, runs, tokens};
 use crate::chain::chain_hash;
-use crate::{AuditFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError, Tx, WriteError};
+use crate::{AfterFn, AuditFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError, Tx, WriteError};
 
 const GENERATION: &str = "SELECT value FROM numbers WHERE name = 'generation'";
 
@@ -36,10 +36,18 @@ impl Heads {
     }
 }
 
-/// What a transaction has done to the logs.
+/// What a transaction has done to the logs, and what is to be called once it is committed.
 pub(super) struct Logs {
     pub(super) heads: Heads,
     pub(super) events: Vec<LoggedEvent>,
+    pub(super) after: Vec<AfterFn>,
+}
+
+impl Logs {
+    /// Nothing so far.
+    pub(super) const fn new(heads: Heads) -> Self {
+        Self { heads, events: Vec::new(), after: Vec::new() }
+    }
 }
 
 /// A connection within a transaction; `L` is nothing for reading and [`Logs`] for writing.
@@ -184,5 +192,9 @@ impl Tx for View<'_, Logs> {
 
     fn remove_runs(&mut self, runs: &[RunId]) -> Result<usize, StoreError> {
         runs::remove(self.conn, runs)
+    }
+
+    fn after_commit(&mut self, work: AfterFn) {
+        self.logs.after.push(work);
     }
 }

@@ -1,5 +1,5 @@
-//! The one thread that writes: takes all that waits, commits it as a group, tells the hook, then
-//! answers.
+//! The one thread that writes: takes all that waits, commits it as a group, calls what the writes
+//! left to be done then, tells the hook, then answers.
 //!
 //! After a group that failed, the connection is dropped and opened anew, at once or, while the
 //! disk stays bad, at the next group. The same connection is never asked to sync again.
@@ -19,7 +19,7 @@ use super::group::{Committed, Group, Outcome};
 use super::queue::{Jobs, take, take_waiting};
 use super::stats::Counters;
 use super::view::Heads;
-use crate::{CommitHook, LoggedEvent, StoreError, WriteError, WriteFn};
+use crate::{CommitHook, LoggedEvent, StoreError, WriteError, WriteFn, call_after};
 
 const REOPENED: &str = "UPDATE numbers SET value = value + 1 WHERE name = 'reopened'";
 
@@ -94,9 +94,10 @@ impl Writer {
         let (works, answers): (Vec<WriteFn>, Vec<Answer>) =
             group.into_iter().map(|job| (job.work, job.answer)).unzip();
         match self.commit(works) {
-            Ok((outcomes, events)) => {
+            Ok((outcomes, public)) => {
                 fail::fail_point!("store::after_commit");
-                self.publish(&events);
+                call_after(public.after);
+                self.publish(&public.events);
                 fail::fail_point!("store::before_answer");
                 answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| drop(answer.send(outcome)));
             }
@@ -109,7 +110,7 @@ impl Writer {
     }
 
     /// Runs and commits. After an error nothing of the group counts, and the desk is cleared.
-    fn commit(&mut self, works: Vec<WriteFn>) -> Result<(Vec<Outcome>, Vec<LoggedEvent>), StoreError> {
+    fn commit(&mut self, works: Vec<WriteFn>) -> Result<(Vec<Outcome>, Committed), StoreError> {
         let mut desk = match self.desk.take() {
             Some(desk) => desk,
             None => self.open()?,
@@ -120,14 +121,14 @@ impl Writer {
         self.stall();
         fail::fail_point!("store::before_commit");
         self.simulated_fault()?;
-        let Committed { heads, events } = group.commit()?;
+        let public = group.commit()?;
         let kept = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         if kept > 0 {
             self.counters.committed(kept, begun.elapsed());
         }
-        desk.heads = heads;
+        desk.heads = public.heads;
         self.desk = Some(desk);
-        Ok((outcomes, events))
+        Ok((outcomes, public))
     }
 
     /// Tells the hook. Its panic is its own affair: what is committed is committed.

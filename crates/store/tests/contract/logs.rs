@@ -71,6 +71,39 @@ pub(crate) async fn the_hook_hears_commits_in_order_and_before_the_callers(subje
     assert_eq!(numbers(&subject.heard()), (1..=100).collect::<Vec<_>>());
 }
 
+pub(crate) async fn what_follows_a_commit_is_done_before_the_hook_hears_and_not_for_what_failed(
+    subject: Subject,
+) {
+    let done: Arc<Mutex<Vec<(u32, usize)>>> = Arc::default();
+    let writes: Vec<_> = (0..60_u32)
+        .map(|index| {
+            let (store, heard) = (Arc::clone(&subject.store), Arc::clone(&subject.heard));
+            let done = Arc::clone(&done);
+            tokio::spawn(async move {
+                let result: Result<Seq, WriteError> = store
+                    .write(SOON, move |tx| {
+                        let seq = tx.append_event(&event(index.to_string()))?;
+                        tx.after_commit(Box::new(move || {
+                            let told = heard.lock().expect("whole").iter().filter(|l| l.seq == seq).count();
+                            done.lock().expect("whole").push((index, told));
+                            assert!(index % 10 != 5, "one of these panics on purpose");
+                        }));
+                        if index % 3 == 1 { no() } else { Ok(seq) }
+                    })
+                    .await;
+                assert_eq!(result.is_ok(), index % 3 != 1);
+            })
+        })
+        .collect();
+    for write in writes {
+        write.await.expect("no panic outside the store");
+    }
+    let mut done = done.lock().expect("whole").clone();
+    done.sort_unstable();
+    let kept: Vec<_> = (0..60).filter(|index| index % 3 != 1).map(|index| (index, 0)).collect();
+    assert_eq!(done, kept, "once for each commit, and before its event was told");
+}
+
 async fn append(subject: &Subject, count: u32) {
     subject
         .put(move |tx| {

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use cortex_store::{ReadFn, StoreStats, WriteError, WriteFn};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -84,44 +83,21 @@ async fn stopping_ends_open_streams_within_two_seconds_and_closes_the_port() {
 }
 
 /// A store whose calls wait while it is stalled, and give up at their deadline as the real one does.
-struct Stalling {
-    inner: Arc<dyn Store>,
-    stalled: watch::Receiver<bool>,
-}
-
-impl Stalling {
-    async fn pass(&self, deadline: Duration) -> Result<(), StoreError> {
-        let mut stalled = self.stalled.clone();
-        let free = tokio::time::timeout(deadline, stalled.wait_for(|stalled| !*stalled)).await;
-        free.map(|_| ()).map_err(|_| StoreError::Timeout(deadline))
-    }
-}
-
-#[async_trait::async_trait]
-impl Store for Stalling {
-    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
-        self.pass(deadline).await?;
-        self.inner.write_boxed(work, deadline).await
-    }
-
-    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
-        self.pass(deadline).await?;
-        self.inner.read_boxed(work, deadline).await
-    }
-
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+fn stalling(inner: Arc<dyn Store>, stalled: watch::Receiver<bool>) -> Arc<dyn Store> {
+    let before = move |_write: bool, deadline: Duration| -> Before {
+        let mut stalled = stalled.clone();
+        Box::pin(async move {
+            let free = tokio::time::timeout(deadline, stalled.wait_for(|stalled| !*stalled)).await;
+            free.map(|_| ()).map_err(|_| StoreError::Timeout(deadline))
+        })
+    };
+    Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
 }
 
 #[tokio::test]
 async fn a_store_that_stalls_takes_readiness_and_nothing_that_does_not_need_it() {
     let (stall, stalled) = watch::channel(false);
-    let world = World::with(StoreKind::Memory, |inner| Arc::new(Stalling { inner, stalled })).await;
+    let world = World::with(StoreKind::Memory, |inner| stalling(inner, stalled)).await;
     world.node("n1").await;
     assert_eq!(world.get("/readyz").await.status, 200);
     stall.send_replace(true);
@@ -147,7 +123,7 @@ async fn a_store_that_stalls_takes_readiness_and_nothing_that_does_not_need_it()
 #[tokio::test]
 async fn a_change_whose_caller_goes_away_is_still_known_to_this_process() {
     let (stall, stalled) = watch::channel(false);
-    let world = World::with(StoreKind::Memory, |inner| Arc::new(Stalling { inner, stalled })).await;
+    let world = World::with(StoreKind::Memory, |inner| stalling(inner, stalled)).await;
     let operator = world.token("gone", Role::Operator, false, false).await;
     stall.send_replace(true);
     let bearer = format!("Bearer {}", world.admin);

@@ -6,7 +6,6 @@ use cortex_core::id::{Revision, RunId};
 use cortex_core::retention::Kept;
 use cortex_core::run::{Run, RunSpec};
 use cortex_core::stream::Stream;
-use cortex_store::{ReadFn, StoreStats, WriteError, WriteFn};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -92,34 +91,19 @@ async fn beyond_their_number_those_that_ended_first_go() {
 }
 
 /// Refuses writes while it is told to.
-struct Failing {
-    inner: Arc<dyn Store>,
-    fails: watch::Receiver<bool>,
-}
-
-#[async_trait::async_trait]
-impl Store for Failing {
-    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
-        if *self.fails.borrow() {
-            return Err(StoreError::Failed("on purpose".to_owned()).into());
-        }
-        self.inner.write_boxed(work, deadline).await
-    }
-    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
-        self.inner.read_boxed(work, deadline).await
-    }
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+fn failing(inner: Arc<dyn Store>, fails: watch::Receiver<bool>) -> Arc<dyn Store> {
+    let before = move |write: bool, _deadline: Duration| -> Before {
+        let fails = write && *fails.borrow();
+        let on_purpose = || StoreError::Failed("on purpose".to_owned());
+        Box::pin(std::future::ready(if fails { Err(on_purpose()) } else { Ok(()) }))
+    };
+    Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
 }
 
 #[tokio::test]
 async fn a_hub_that_dies_between_a_runs_file_and_its_row_leaves_nothing_for_ever() {
     let (fail, fails) = watch::channel(false);
-    let world = World::with(StoreKind::Sqlite, |inner| Arc::new(Failing { inner, fails })).await;
+    let world = World::with(StoreKind::Sqlite, |inner| failing(inner, fails)).await;
     let node = world.node("n1").await;
     let old = ended(&world, node, 31 * DAY_MS).await;
     fail.send_replace(true);
