@@ -1,9 +1,10 @@
 //! Invites: single use, expiring, revocable, kept as a hash.
 
 use crate::error::{Code, Refusal};
-use crate::id::{InviteId, NodeId};
-use crate::limits::INVITE_BYTES_MAX;
+use crate::id::{Epoch, InviteId, NodeId};
+use crate::limits::{INVITE_BYTES_MAX, REJOIN_MS_MAX};
 use crate::name::Labels;
+use crate::node::Node;
 use crate::time::WallTime;
 
 /// One invite as the store keeps it.
@@ -38,7 +39,7 @@ pub fn redeem(mut invite: Invite, node: NodeId, now: WallTime) -> Result<Invite,
         return Err(unknown());
     }
     if invite.used_by.is_some() {
-        return Err(Refusal::new(Code::InviteUsed, "This invite was used before; an invite joins one node."));
+        return Err(used());
     }
     if invite.expires_at <= now {
         return Err(Refusal::new(Code::InviteExpired, "This invite has expired."));
@@ -46,6 +47,22 @@ pub fn redeem(mut invite: Invite, node: NodeId, now: WallTime) -> Result<Invite,
     invite.used_by = Some(node);
     invite.used_at = Some(now);
     Ok(invite)
+}
+
+/// Whether a used invite may be shown once more: by the key of the node that it joined, whose answer
+/// was lost. Only until that node attaches, and only for a while: after that nobody needs it.
+pub fn rejoin(invite: &Invite, node: &Node, key_hash: &[u8; 32], now: WallTime) -> Result<(), Refusal> {
+    if invite.revoked_at.is_some() {
+        return Err(unknown());
+    }
+    let in_time = invite.used_at.is_some_and(|at| now < at.plus_ms(REJOIN_MS_MAX));
+    let same = invite.used_by == Some(node.id) && node.key_hash == *key_hash;
+    let waits = node.epoch == Epoch(0) && node.removed_at.is_none() && !node.quarantined;
+    if in_time && same && waits { Ok(()) } else { Err(used()) }
+}
+
+fn used() -> Refusal {
+    Refusal::new(Code::InviteUsed, "This invite was used before; an invite joins one node.")
 }
 
 /// The refusal for an invite that does not exist, was revoked, or whose secret is wrong.
@@ -129,6 +146,8 @@ pub fn from_hex(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::Name;
+    use crate::node::Facts;
 
     const LATER: WallTime = WallTime(1_000);
 
@@ -160,6 +179,48 @@ mod tests {
         let used = redeem(invite(), node(), WallTime(999)).expect("a good invite");
         assert_eq!((used.used_by, used.used_at), (Some(node()), Some(WallTime(999))));
         assert_eq!(redeem(used, node(), WallTime(999)).expect_err("used").code, Code::InviteUsed);
+    }
+
+    fn joined() -> Node {
+        Node {
+            id: node(),
+            name: Name::parse("a").expect("a name"),
+            labels: Labels::new(),
+            facts: Facts::default(),
+            key_hash: [7; 32],
+            epoch: Epoch(0),
+            joined_at: WallTime(999),
+            last_seen_at: None,
+            quarantined: false,
+            removed_at: None,
+        }
+    }
+
+    #[test]
+    fn a_join_whose_answer_was_lost_may_be_repeated_by_its_key_alone_until_its_node_attaches() {
+        let used = redeem(invite(), node(), WallTime(999)).expect("a good invite");
+        let again = |invite: &Invite, node: &Node, key: u8, now: i64| {
+            rejoin(invite, node, &[key; 32], WallTime(now)).map_err(|refusal| refusal.code)
+        };
+        let last = 999 + i64::try_from(REJOIN_MS_MAX).expect("a span") - 1;
+        for now in [999, 5_000, last] {
+            assert_eq!(again(&used, &joined(), 7, now), Ok(()), "at {now}, also after its expiry");
+        }
+        let no = Err(Code::InviteUsed);
+        assert_eq!(again(&used, &joined(), 8, 999), no, "another key");
+        assert_eq!(again(&used, &joined(), 7, last + 1), no, "too late");
+        assert_eq!(again(&invite(), &joined(), 7, 999), no, "an invite that joined nobody");
+        let other = Node { id: NodeId::mint(3, &[3; 10]), ..joined() };
+        assert_eq!(again(&used, &other, 7, 999), no, "another node");
+        for over in [
+            Node { epoch: Epoch(1), ..joined() },
+            Node { removed_at: Some(WallTime(1)), ..joined() },
+            Node { quarantined: true, ..joined() },
+        ] {
+            assert_eq!(again(&used, &over, 7, 999), no, "{over:?}");
+        }
+        let revoked = Invite { revoked_at: Some(WallTime(1)), ..used };
+        assert_eq!(again(&revoked, &joined(), 7, 999), Err(Code::InviteUnknown));
     }
 
     #[test]

@@ -119,6 +119,9 @@ pub const POLICY_PROGRAMS_MAX: usize = 1_024;
 
 /// Life of an invite when nobody says otherwise.
 pub const INVITE_TTL_MS: u64 = 15 * 60 * 1_000;
+/// Time after a join in which the same key may join with the same invite again, as long as its
+/// node has not attached: its answer was lost.
+pub const REJOIN_MS_MAX: u64 = 15 * 60 * 1_000;
 /// Longest life of an invite.
 pub const INVITE_TTL_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 /// Bytes of an invite's text; a longer one is refused before it is read (`too_large`).

@@ -1,5 +1,6 @@
-//! Joining a hub: an invite and a fresh key become an identity in the data directory. Nothing is
-//! written before the hub has said yes. Never here: the life after joining (`node`).
+//! Joining a hub: an invite and a fresh key become an identity in the data directory. Before the hub
+//! has answered only the key is written: a join whose answer was lost is repeated with it, and is
+//! then the same join. Never here: the life after joining (`node`).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,14 +61,44 @@ async fn enrol_now(config: EnrolConfig) -> Result<Enrolled, Refusal> {
     if let Some(identity) = held {
         return joined_before(&config, identity);
     }
-    let key = rcgen::KeyPair::generate().map_err(|error| key_failed(&error))?;
+    let (dir, key) = blocking(move || {
+        let key = joining_key(&dir)?;
+        Ok((dir, key))
+    })
+    .await?;
     let csr = request(&key)?;
-    let (answer, authority) = redeem(&config, csr).await?;
+    let (answer, authority) = match redeem(&config, csr).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            if is_answer(refusal.code) {
+                blocking(move || dir.forget_joining_key()).await?;
+            }
+            return Err(refusal);
+        }
+    };
     let (identity, credentials) = outcome(&config, answer, authority, key.serialize_pem())?;
     let enrolled = Enrolled { node_id: identity.node, name: identity.name.clone() };
     blocking(move || dir.write_all(&credentials, &identity)).await?;
     tracing::info!(node = %enrolled.name, node_id = %enrolled.node_id, "joined the hub");
     Ok(enrolled)
+}
+
+/// The key of a join that was not answered, or a fresh one, which is kept first.
+fn joining_key(dir: &DataDir) -> Result<rcgen::KeyPair, Refusal> {
+    if let Some(key) = dir.joining_key()?.and_then(|pem| rcgen::KeyPair::from_pem(&pem).ok()) {
+        return Ok(key);
+    }
+    let key = rcgen::KeyPair::generate().map_err(|error| key_failed(&error))?;
+    dir.write_joining_key(&key.serialize_pem())?;
+    Ok(key)
+}
+
+/// Whether the hub said no, and did not just stay silent or fail: the key is of no more use.
+const fn is_answer(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::HubUnreachable | Code::StoreUnavailable | Code::Internal | Code::RateLimited | Code::Timeout
+    )
 }
 
 /// A certificate request for the key; its names are ignored by the hub.

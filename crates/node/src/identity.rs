@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 const KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.crt";
 const AUTHORITY: &str = "authority.crt";
+/// The key of a join that was not answered.
+const JOINING_KEY: &str = "joining.key";
 /// The file that makes a directory enrolled.
 pub(crate) const IDENTITY: &str = "node.json";
 const LOCK: &str = "lock";
@@ -142,7 +144,30 @@ impl DataDir {
         self.replace(KEY, credentials.key_pem.as_bytes())?;
         self.replace(AUTHORITY, pem(std::slice::from_ref(&credentials.authority)).as_bytes())?;
         self.replace(CERTIFICATE, pem(&credentials.chain).as_bytes())?;
-        self.write_identity(identity)
+        self.write_identity(identity)?;
+        self.forget_joining_key()
+    }
+
+    /// The key of a join that was not answered, PEM.
+    pub(crate) fn joining_key(&self) -> Result<Option<String>, Refusal> {
+        match std::fs::read_to_string(self.join(JOINING_KEY)) {
+            Ok(pem) => Ok(Some(pem)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unusable(&self.path, &error)),
+        }
+    }
+
+    /// Keeps the key of a join before it is sent.
+    pub(crate) fn write_joining_key(&self, pem: &str) -> Result<(), Refusal> {
+        self.replace(JOINING_KEY, pem.as_bytes())
+    }
+
+    /// The join was answered.
+    pub(crate) fn forget_joining_key(&self) -> Result<(), Refusal> {
+        match std::fs::remove_file(self.join(JOINING_KEY)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(&self.path, &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Keeps a renewed chain.

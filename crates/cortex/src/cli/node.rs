@@ -149,9 +149,14 @@ fn row(node: &NodeView) -> Vec<String> {
             cortex_core::name::printable(&node.os, 32),
             cortex_core::name::printable(&node.arch, 16)
         ),
-        args::age(node.last_seen_at.as_deref()),
+        seen(node),
         args::show_labels(&node.labels),
     ]
+}
+
+/// When the node was last heard. One that joined and never came is told apart.
+fn seen(node: &NodeView) -> String {
+    if node.epoch == 0 { "never attached".to_owned() } else { args::age(node.last_seen_at.as_deref()) }
 }
 
 fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
@@ -166,7 +171,7 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
         ("name", node.name.clone()),
         ("id", node.id.clone()),
         ("state", node.state.clone()),
-        ("last seen", args::age(node.last_seen_at.as_deref())),
+        ("last seen", seen(node)),
         ("labels", args::show_labels(&node.labels)),
         ("policy", policy),
         ("sandbox", node.sandbox.clone()),

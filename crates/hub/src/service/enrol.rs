@@ -112,9 +112,9 @@ impl Enrol {
 
     async fn join_once(&self, joining: &Joining) -> Result<Joined, Refusal> {
         let request = parse(joining)?;
-        self.look(&request).await?;
-        let (node_id, csr, authority) =
-            (new_node_id(&self.context.clock), joining.csr_der.clone(), Arc::clone(&self.authority));
+        let joined_before = self.look(&request).await?;
+        let node_id = joined_before.unwrap_or_else(|| new_node_id(&self.context.clock));
+        let (csr, authority) = (joining.csr_der.clone(), Arc::clone(&self.authority));
         // Signed before the commit, so that a join that is committed has its certificate; on a
         // thread that may be busy, and only for those who know the secret.
         let signed = tokio::task::spawn_blocking(move || authority.sign_node(&csr, node_id))
@@ -123,17 +123,27 @@ impl Enrol {
         self.commit(request, node_id, signed).await
     }
 
-    /// Refuses what the transaction would refuse, before work is done for it.
-    async fn look(&self, request: &Request) -> Result<(), Refusal> {
+    /// Refuses what the transaction would refuse, before work is done for it. Of an invite that was
+    /// used the node that may ask again for its answer; whether this is its key, its request tells.
+    async fn look(&self, request: &Request) -> Result<Option<NodeId>, Refusal> {
         let (id, now) = (request.invite, self.context.clock.wall());
-        let found =
-            self.context.store.read(DEADLINE, move |view| view.invite(id)).await.map_err(store_refusal)?;
+        let found = self.context.store.read(DEADLINE, move |view| {
+            let invite = view.invite(id)?;
+            let used_by = invite.as_ref().and_then(|invite| invite.used_by);
+            let node = used_by.map(|id| view.node(id)).transpose()?.flatten();
+            Ok((invite, node))
+        });
+        let (found, node) = found.await.map_err(store_refusal)?;
         // A stand-in is compared when there is none, so that both ways take the same time.
         let hash = found.as_ref().map_or([0; 32], |invite| invite.secret_hash);
         let same = secret::same(&hash, &request.secret_hash);
         let invite = found.filter(|_| same).ok_or_else(invite::unknown)?;
+        if let Some(node) = node {
+            invite::rejoin(&invite, &node, &node.key_hash, now)?;
+            return Ok(Some(node.id));
+        }
         invite::redeem(invite, NodeId::new(uuid::Uuid::nil()), now)?;
-        Ok(())
+        Ok(None)
     }
 
     async fn commit(&self, request: Request, id: NodeId, signed: SignedNode) -> Result<Joined, Refusal> {
@@ -142,7 +152,14 @@ impl Enrol {
         fail::fail_point!("hub::enrol_before_commit");
         let directory = self.context.directory.clone();
         let written = self.context.store.write(DEADLINE, move |tx| {
-            let (node, policy) = redeem(tx, &request, id, key_hash, now)?;
+            let invite = tx
+                .invite(request.invite)?
+                .filter(|invite| secret::same(&invite.secret_hash, &request.secret_hash))
+                .ok_or_else(invite::unknown)?;
+            if let Some(node) = tx.node(id)? {
+                return Ok((again(tx, &invite, node, &key_hash, now)?, tx.generation()?));
+            }
+            let (node, policy) = redeem(tx, invite, &request, id, key_hash, now)?;
             let name = node.name.clone();
             // Also when the one who joins has gone away by then.
             tx.after_commit(Box::new(move || {
@@ -192,17 +209,30 @@ fn parse(joining: &Joining) -> Result<Request, Refusal> {
     Ok(Request { invite, secret_hash: secret::hash(&secret), name: Name::parse(&joining.name)? })
 }
 
+/// The same join once more: its node is told what it was told before. Returns its name.
+fn again(
+    tx: &mut dyn Tx,
+    invite: &Invite,
+    node: Node,
+    key_hash: &[u8; 32],
+    now: WallTime,
+) -> Result<Name, WriteError> {
+    invite::rejoin(invite, &node, key_hash, now)?;
+    let mut row = AuditRow::new(now, format!("invite:{}", invite.id), "node.join", Outcome::Allowed);
+    row.node = Some(node.id);
+    row.detail = Some(format!("{} asked again for the answer to its join", node.name));
+    tx.append_audit(&row)?;
+    Ok(node.name)
+}
+
 fn redeem(
     tx: &mut dyn Tx,
+    invite: Invite,
     request: &Request,
     id: NodeId,
     key_hash: [u8; 32],
     now: WallTime,
 ) -> Result<(Node, Policy), WriteError> {
-    let invite = tx
-        .invite(request.invite)?
-        .filter(|invite| secret::same(&invite.secret_hash, &request.secret_hash))
-        .ok_or_else(invite::unknown)?;
     let invite = invite::redeem(invite, id, now)?;
     if tx.node_named(&request.name)?.is_some() {
         let message = format!("There is a node named `{}` already.", request.name);

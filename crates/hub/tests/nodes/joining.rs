@@ -4,9 +4,11 @@ use bytes::Bytes;
 use cortex_core::Code;
 use cortex_core::audit::Outcome;
 use cortex_core::id::InviteId;
+use cortex_core::limits::REJOIN_MS_MAX;
+use cortex_core::time::WallTime;
 use cortex_store::{AuditFilter, StoreExt};
 
-use super::support::{Kept, SOON, TestHub, join_request};
+use super::support::{FakeNode, Kept, SOON, TestHub, join_request};
 
 fn key() -> rcgen::KeyPair {
     rcgen::KeyPair::generate().expect("key")
@@ -25,6 +27,59 @@ async fn an_invite_makes_a_node_with_its_labels_and_profile_and_works_once() {
     let again = hub.enrol(join_request(id, &secret, "build-2", &key())).await.expect_err("used");
     assert_eq!(again.code, Code::InviteUsed);
     assert_eq!(hub.context.directory.nodes().len(), 1);
+}
+
+#[tokio::test]
+async fn a_join_whose_answer_was_lost_is_answered_again_to_the_same_key_until_the_node_attaches() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (id, secret) = hub.invite(|_| ()).await;
+    let own = key();
+    let request = || join_request(id, &secret, "build-1", &own);
+    let first = hub.enrol(request()).await.expect("joined");
+    let other = hub.enrol(join_request(id, &secret, "build-2", &key())).await.expect_err("another key");
+    assert_eq!(other.code, Code::InviteUsed);
+    let wrong = hub.enrol(join_request(id, &[1; 32], "build-1", &own)).await.expect_err("a wrong secret");
+    assert_eq!(wrong.code, Code::InviteUnknown);
+
+    let again = hub.enrol(join_request(id, &secret, "build-3", &own)).await.expect("the same key");
+    assert_eq!((&again.node_id, again.name.as_str()), (&first.node_id, "build-1"));
+    assert_ne!(again.certificate_chain_der[0], first.certificate_chain_der[0], "a certificate of its own");
+    assert_eq!(hub.context.directory.nodes().len(), 1);
+    let rows =
+        hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
+    let allowed: Vec<_> = rows.iter().filter(|logged| logged.row.outcome == Outcome::Allowed).collect();
+    assert_eq!(allowed.len(), 2, "{allowed:?}");
+
+    let node = FakeNode::new(&again, &own);
+    drop(node.attach(&hub, Vec::new()).await.expect("welcome"));
+    assert_eq!(hub.enrol(request()).await.expect_err("it has attached").code, Code::InviteUsed);
+}
+
+#[tokio::test]
+async fn a_join_is_not_answered_again_when_its_time_is_over_or_its_node_was_removed() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let change = async |id: InviteId, past_ms: u64, removed: bool| {
+        let work = move |tx: &mut dyn cortex_store::Tx| {
+            let mut invite = tx.invite(id)?.expect("the invite");
+            invite.used_at =
+                invite.used_at.map(|at| WallTime(at.0 - i64::try_from(past_ms).expect("a span")));
+            tx.put_invite(&invite)?;
+            let node = tx.node(invite.used_by.expect("a node"))?.expect("the node");
+            let removed_at = removed.then_some(WallTime(1));
+            tx.put_node(&cortex_core::node::Node { removed_at, ..node })
+        };
+        hub.context.store.write(SOON, work).await.expect("written");
+    };
+    for (name, past_ms, removed) in [("a", REJOIN_MS_MAX, false), ("b", 0, true)] {
+        let (id, secret) = hub.invite(|_| ()).await;
+        let own = key();
+        hub.enrol(join_request(id, &secret, name, &own)).await.expect("joined");
+        change(id, past_ms, removed).await;
+        let late = hub.enrol(join_request(id, &secret, name, &own)).await.expect_err("refused");
+        assert_eq!(late.code, Code::InviteUsed, "{name}");
+    }
 }
 
 #[tokio::test]

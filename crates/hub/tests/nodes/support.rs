@@ -210,12 +210,7 @@ impl TestHub {
         let (id, secret) = self.invite(|_| ()).await;
         let key = rcgen::KeyPair::generate().expect("key");
         let joined = self.enrol(join_request(id, &secret, name, &key)).await.expect("joined");
-        let pem = pem(&joined.certificate_chain_der[0]);
-        FakeNode {
-            id: NodeId::from_slice(&joined.node_id).expect("id"),
-            identity: Identity::from_pem(pem, key.serialize_pem()),
-            instance: u64::from_le_bytes(random()),
-        }
+        FakeNode::new(&joined, &key)
     }
 
     pub(crate) fn record(&self, node: &FakeNode) -> Arc<Node> {
@@ -305,6 +300,15 @@ pub(crate) struct FakeLink {
 }
 
 impl FakeNode {
+    /// A machine with what it was told at its join.
+    pub(crate) fn new(joined: &cortex_wire::mesh::EnrolResponse, key: &rcgen::KeyPair) -> Self {
+        Self {
+            id: NodeId::from_slice(&joined.node_id).expect("id"),
+            identity: Identity::from_pem(pem(&joined.certificate_chain_der[0]), key.serialize_pem()),
+            instance: u64::from_le_bytes(random()),
+        }
+    }
+
     /// A link on which nothing was said.
     pub(crate) async fn dial(&self, hub: &TestHub) -> Result<FakeLink, Refusal> {
         let channel = hub.channel(Some(self.identity.clone())).await;

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Revision, RunId};
@@ -34,6 +34,8 @@ pub struct Hub {
     pub authority: Authority,
     /// Whether certificates are past half of their life when they are given out.
     pub aged: Arc<AtomicBool>,
+    mute: Arc<AtomicBool>,
+    requests: Arc<Mutex<Vec<Vec<u8>>>>,
     links: mpsc::Receiver<Link>,
     server: tokio::task::JoinHandle<()>,
 }
@@ -92,10 +94,13 @@ impl Hub {
             .client_auth_optional(true);
         let (links_in, links) = mpsc::channel(16);
         let aged = Arc::new(AtomicBool::new(false));
+        let (mute, requests) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Vec<u8>>>>::default());
         let enrolment = Enrolment {
             authority: authority.pem(),
             key: authority.key().serialize_pem(),
             aged: Arc::clone(&aged),
+            mute: Arc::clone(&mute),
+            requests: Arc::clone(&requests),
         };
         let server = Server::builder()
             .tls_config(tls)
@@ -105,7 +110,17 @@ impl Hub {
         let server = tokio::spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("served");
         });
-        Self { addr, authority, aged, links, server }
+        Self { addr, authority, aged, mute, requests, links, server }
+    }
+
+    /// From here on joins are heard and not answered, or answered again.
+    pub fn lose_answers(&self, lose: bool) {
+        self.mute.store(lose, Ordering::Relaxed);
+    }
+
+    /// The public keys of all joins so far.
+    pub fn requested_keys(&self) -> Vec<Vec<u8>> {
+        self.requests.lock().expect("nobody panicked with it").clone()
     }
 
     pub fn invite(&self) -> InviteText {
@@ -260,6 +275,8 @@ struct Enrolment {
     authority: String,
     key: String,
     aged: Arc<AtomicBool>,
+    mute: Arc<AtomicBool>,
+    requests: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 /// The key of a certificate request.
@@ -275,12 +292,16 @@ impl rcgen::PublicKeyData for Requested {
     }
 }
 
-/// A certificate (DER) for the key of the request.
-pub fn node_certificate(csr: &[u8], authority_key: &str, aged: bool) -> Vec<u8> {
+fn requested_key(csr: &[u8]) -> Vec<u8> {
     use x509_parser::prelude::FromDer as _;
     let csr = x509_parser::certification_request::X509CertificationRequest::from_der(csr);
     let (_, csr) = csr.expect("a certificate request");
-    let key = Requested(csr.certification_request_info.subject_pki.subject_public_key.data.to_vec());
+    csr.certification_request_info.subject_pki.subject_public_key.data.to_vec()
+}
+
+/// A certificate (DER) for the key of the request.
+pub fn node_certificate(csr: &[u8], authority_key: &str, aged: bool) -> Vec<u8> {
+    let key = Requested(requested_key(csr));
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = rcgen::Issuer::new(params, KeyPair::from_pem(authority_key).expect("the key"));
@@ -303,6 +324,11 @@ impl EnrolmentService for Enrolment {
         if request.secret[..] != SECRET {
             let refusal = cortex_core::invite::unknown();
             return Err(cortex_wire::error::refusal_into_status(&refusal));
+        }
+        let key = requested_key(&request.csr_der);
+        self.requests.lock().expect("nobody panicked with it").push(key);
+        if self.mute.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("the answer is lost on its way"));
         }
         let leaf = node_certificate(&request.csr_der, &self.key, self.aged.load(Ordering::Relaxed));
         let authority = pem_der(&self.authority);

@@ -26,6 +26,26 @@ async fn a_node_joins_once_and_is_told_the_same_again() {
 }
 
 #[tokio::test]
+async fn a_join_whose_answer_was_lost_is_repeated_with_the_same_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let hub = Hub::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = enrol_config(&hub, folder.path().join("node"));
+    hub.lose_answers(true);
+    enrol(config.clone()).await.expect_err("no answer came");
+    let kept = config.data_dir.join("joining.key");
+    assert_eq!(kept.metadata().expect("the key is kept").permissions().mode() & 0o777, 0o600);
+    assert!(!config.data_dir.join("node.json").exists());
+    hub.lose_answers(false);
+    enrol(config.clone()).await.expect("joined");
+    let keys = hub.requested_keys();
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys[0], keys[1], "the same key, so that it is the same join");
+    assert!(!kept.exists(), "its place is node.key from here on");
+    assert!(config.data_dir.join("node.key").exists());
+}
+
+#[tokio::test]
 async fn a_refused_invite_leaves_nothing_behind() {
     let hub = Hub::start().await;
     let folder = tempfile::tempdir().expect("a folder");
@@ -34,6 +54,7 @@ async fn a_refused_invite_leaves_nothing_behind() {
     let refusal = enrol(config.clone()).await.expect_err("a wrong secret");
     assert_eq!(refusal.code, Code::InviteUnknown);
     assert!(!config.data_dir.join("node.key").exists());
+    assert!(!config.data_dir.join("joining.key").exists());
     assert!(!config.data_dir.join("node.json").exists());
 }
 
