@@ -214,6 +214,12 @@ pub struct RunView {
     pub argv: Vec<String>,
     /// Working directory, when given.
     pub cwd: Option<String>,
+    /// Time after which it is ended, milliseconds, when given.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// Whether it was started with standard input.
+    #[serde(default)]
+    pub stdin: bool,
     /// Exit code.
     pub code: Option<i32>,
     /// Signal.

@@ -1,6 +1,6 @@
 //! `cortex exec`: a command on one or many nodes, with its output and exit code here.
 
-mod input;
+pub(super) mod input;
 
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{RunEvent, RunRequest, RunsAccepted};

@@ -2,9 +2,10 @@
 
 use cortex_core::run::RunState;
 use cortex_core::stream::Stream;
-use cortex_wire::http::{RunCancel, RunRequest, RunView, RunsAccepted};
+use cortex_wire::http::{RunCancel, RunView, RunsAccepted};
 use serde_json::json;
 
+use super::exec::input;
 use super::interrupt::Interrupt;
 use super::watch::{Show, Watch, follow_all, follow_bytes};
 use super::{Context, args};
@@ -65,11 +66,17 @@ enum Action {
         #[arg(long, value_parser = args::span_ms, value_name = "SPAN")]
         grace: Option<u64>,
     },
-    /// Start the same command on the same node once more. Variables are not kept, and not set.
-    #[command(before_help = "Example:\n  cortex run rerun 0198a1c2-0000-7000-8000-000000000000")]
+    /// Start the same command on the same node once more, with its directory, variables and time
+    /// limit. What it read from standard input is not kept.
+    #[command(
+        before_help = "Examples:\n  cortex run rerun 0198a1c2-0000-7000-8000-000000000000\n  cortex run rerun -i 0198a1c2-0000-7000-8000-000000000000 < input.txt"
+    )]
     Rerun {
         /// Its id.
         id: String,
+        /// Send standard input to it; otherwise its standard input is at its end.
+        #[arg(short = 'i', long)]
+        stdin: bool,
     },
 }
 
@@ -99,7 +106,7 @@ impl Run {
                 output.say(&format!("Asked for its end; the state is {}.", cancelled.state));
                 Ok(())
             }
-            Action::Rerun { id } => rerun(context, &mut client, &id).await,
+            Action::Rerun { id, stdin } => rerun(context, &mut client, &id, stdin).await,
         }
     }
 }
@@ -198,10 +205,15 @@ async fn so_far(client: &Client, watch: &mut Watch, run: &RunView) -> Result {
     Ok(())
 }
 
-async fn rerun(context: &Context, client: &mut Client, id: &str) -> Result {
-    let run: RunView = client.get(&path(id)).await?;
-    let request = RunRequest { nodes: vec![run.node], argv: run.argv, cwd: run.cwd, ..RunRequest::default() };
-    let accepted: RunsAccepted = client.post("/runs", &request).await?;
+async fn rerun(context: &Context, client: &mut Client, id: &str, stdin: bool) -> Result {
+    let before: RunView = client.get(&path(id)).await?;
+    if stdin && !before.stdin {
+        return Err(Failure::usage(
+            format!("Run {id} has no standard input, and neither has the same command once more."),
+            "Leave `-i` out, or start the command anew with `cortex exec -i`.",
+        ));
+    }
+    let accepted: RunsAccepted = client.post(&format!("{}/rerun", path(id)), &json!({})).await?;
     if let Some(refused) = accepted.refused.into_iter().next() {
         return Err(refused.error.into());
     }
@@ -213,6 +225,25 @@ async fn rerun(context: &Context, client: &mut Client, id: &str) -> Result {
             output.line(&run.id)?;
             output.say(&format!("{} runs it again. Look: cortex run logs -f {}", run.node, run.id));
         }
+        if stdin {
+            feed(client, &run.id, std::io::stdin()).await?;
+        } else if run.stdin {
+            output.say("What the first run read is not kept: standard input is at its end. `-i` sends some.");
+            feed(client, &run.id, std::io::empty()).await?;
+        }
     }
     Ok(())
+}
+
+/// Sends all of `source` to the run. A run that ended before it read all is no trouble.
+async fn feed(client: &Client, id: &str, source: impl std::io::Read + Send + 'static) -> Result {
+    let mut interrupt = Interrupt::new()?;
+    let mut sending = input::send(client.another(), id.to_owned(), source);
+    tokio::select! {
+        _ended = &mut sending => Ok(()),
+        status = interrupt.wait() => {
+            sending.abort();
+            Err(Failure::Exit(status))
+        }
+    }
 }

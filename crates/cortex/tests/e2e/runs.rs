@@ -74,6 +74,26 @@ fn a_run_can_be_run_again() {
 }
 
 #[test]
+fn a_run_that_is_run_again_has_its_variables_and_says_that_its_input_is_gone() {
+    let world = hub().open_node("a").start();
+    let script = "echo $WORD; cat; echo end";
+    let first = ["exec", "a", "-i", "--env", "WORD=hello", "--", "sh", "-c", script];
+    let first = world.cortex_with_input(&first, b"read once\n".to_vec()).expect(0);
+    assert_eq!(first.text(), "hello\nread once\nend\n");
+    let id = world.cortex(&["run", "ls", "--json"]).expect(0).value()[0]["id"].clone();
+    let id = id.as_str().expect("an id").to_owned();
+    let again = world.cortex(&["run", "rerun", &id]).expect(0);
+    assert!(again.stderr.contains("is not kept") && again.stderr.contains("`-i`"), "{}", again.stderr);
+    let again = again.text().trim().to_owned();
+    world.run_reaches(&again, "exited", Duration::from_secs(10));
+    assert_eq!(world.cortex(&["run", "logs", &again]).expect(0).text(), "hello\nend\n");
+    let fed = world.cortex_with_input(&["run", "rerun", "-i", &id, "--json"], b"more\n".to_vec());
+    let fed = fed.expect(0).value()["run_id"].as_str().expect("an id").to_owned();
+    world.run_reaches(&fed, "exited", Duration::from_secs(10));
+    assert_eq!(world.cortex(&["run", "logs", &fed]).expect(0).text(), "hello\nmore\nend\n");
+}
+
+#[test]
 fn every_command_and_refusal_has_its_audit_row() {
     let world = hub().node("a").start();
     world.cortex(&["exec", "a", "--", "id"]).expect(0);

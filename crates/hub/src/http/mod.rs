@@ -140,6 +140,7 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(runs::list, runs::start))
         .routes(routes!(runs::get))
         .routes(routes!(runs::cancel))
+        .routes(routes!(runs::rerun))
         .routes(routes!(runs::input))
         .routes(routes!(output::output))
 }

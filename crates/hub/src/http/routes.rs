@@ -62,6 +62,7 @@ pub const ROUTES: &[Route] = &[
     viewer("GET", "/api/v1/runs/{id}"),
     viewer("GET", "/api/v1/runs/{id}/output"),
     operator("POST", "/api/v1/runs/{id}/cancel"),
+    operator("POST", "/api/v1/runs/{id}/rerun"),
     operator("POST", "/api/v1/runs/{id}/stdin"),
 ];
 

@@ -139,6 +139,32 @@ pub(super) async fn cancel(
     Ok((StatusCode::ACCEPTED, Json(shown(&api, &run).await?)).into_response())
 }
 
+/// Starts the command of a run once more, on the same node.
+///
+/// Arguments, directory, variables, time limit and whether it has standard input are those of the
+/// first run; the bytes of its standard input are not kept. The policy is that of today.
+#[utoipa::path(post, path = "/api/v1/runs/{id}/rerun", tag = "runs",
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "The same key on the same node is the same run.")),
+    responses((status = 202, body = RunsAccepted)))]
+pub(super) async fn rerun(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(id): Extension<RequestId>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let run = api.runs.get(path_id("run", &run)?).await?;
+    let node = targets::find(&api.context.directory, &run.node.to_string())?;
+    let order = Order {
+        spec: run.spec,
+        key: idempotency_key(&headers)?,
+        traceparent: traceparent(&headers),
+        caller,
+        request_id: id.0,
+    };
+    accept_runs(&api, vec![(node.name.to_string(), Ok(node))], order).await
+}
+
 /// Standard input of a run that was started with `stdin`. The answer comes when its node has it.
 #[utoipa::path(post, path = "/api/v1/runs/{id}/stdin", tag = "runs", params(("id" = String, Path), InputArgs),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),

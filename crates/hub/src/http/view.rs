@@ -62,6 +62,8 @@ pub(crate) fn run(run: &Run, node: &str) -> RunView {
         state: run.state.as_str().to_owned(),
         argv: run.spec.argv.clone(),
         cwd: run.spec.cwd.clone(),
+        timeout_ms: run.spec.timeout_ms,
+        stdin: run.spec.stdin,
         code: run.code,
         signal: run.signal,
         caller: run.caller.clone(),

@@ -20,7 +20,11 @@ const PIECE_BYTES: usize = 48 * 1024;
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Sends all of `source` in the background. It ends with the source, with the run, or when aborted.
-pub(super) fn send(client: Client, run_id: String, source: impl Read + Send + 'static) -> JoinHandle<()> {
+pub(in crate::cli) fn send(
+    client: Client,
+    run_id: String,
+    source: impl Read + Send + 'static,
+) -> JoinHandle<()> {
     // A thread of its own: a read from a terminal cannot be called off.
     let (pieces, read) = mpsc::channel(1);
     std::thread::spawn(move || read_all(source, &pieces));

@@ -200,3 +200,34 @@ async fn kept_output_is_given_exactly_as_bytes_by_stream_and_offset_and_as_lines
     assert_eq!(view["output_bytes"], all.len());
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_run_that_is_run_again_has_all_of_its_command_and_its_node() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("n1").await;
+    let _link = world.attach(node).await;
+    world.admin(Method::PUT, "/api/v1/policies/n1", json!({"profile": "permissive"})).await.ok(200);
+    let request = json!({
+        "nodes": ["n1"], "argv": ["make", "-j4"], "cwd": "/srv", "env": {"LANG": "C", "DEBUG": "1"},
+        "timeout_ms": 90_000, "stdin": true,
+    });
+    let first = world.admin(Method::POST, "/api/v1/runs", request).await.ok(202)["runs"][0].clone();
+    assert_eq!((&first["timeout_ms"], &first["stdin"]), (&json!(90_000), &json!(true)));
+    let rename = json!({"name": "n2"});
+    world.admin(Method::PATCH, "/api/v1/nodes/n1", rename).await.ok(200);
+    let path = format!("/api/v1/runs/{}/rerun", first["id"].as_str().expect("an id"));
+    let again = world.admin(Method::POST, &path, json!({})).await.ok(202)["runs"][0].clone();
+    assert_ne!(again["id"], first["id"]);
+    assert_eq!((&again["node"], &again["node_id"]), (&json!("n2"), &first["node_id"]));
+    let spec = async |run: &Value| {
+        let id: RunId = run["id"].as_str().expect("an id").parse().expect("an id");
+        let found = world.hub.context.view(move |view| view.run(id)).await.expect("the store reads");
+        found.expect("the run").spec
+    };
+    let kept = spec(&again).await;
+    assert_eq!(kept, spec(&first).await);
+    assert_eq!((kept.env.len(), kept.stdin, kept.timeout_ms), (2, true, Some(90_000)));
+    world.admin(Method::DELETE, "/api/v1/nodes/n2", json!({})).await;
+    world.admin(Method::POST, &path, json!({})).await.refused(404, "node_not_found");
+    world.stop().await;
+}
