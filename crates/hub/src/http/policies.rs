@@ -1,14 +1,16 @@
 //! `/api/v1/policies`.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::response::{IntoResponse, Response};
+use cortex_core::id::Revision;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::run::RunSpec;
 use cortex_wire::error::Problem;
 use cortex_wire::http::{Page, PolicyGrant, PolicySet, PolicyTest, PolicyVerdict, PolicyView};
-use http::{HeaderMap, header};
+use http::header;
+use http::request::Parts;
 
 use crate::http::extract::{Args, JsonBody, PageArgs, if_match};
 use crate::http::problem::{Failure, invalid};
@@ -40,46 +42,61 @@ pub(super) async fn get(State(api): State<Api>, Path(node): Path<String>) -> Res
     std::future::ready(Ok(answer(&node, &policy))).await
 }
 
+/// Who changes the policy of which node, and at which revision.
+pub(super) struct Changing {
+    api: Api,
+    caller: Caller,
+    node: String,
+    revision: Option<Revision>,
+}
+
+impl FromRequestParts<Api> for Changing {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Failure> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        let node = Path::<String>::from_request_parts(parts, api).await;
+        let Path(node) = node.map_err(|_| invalid("The name of the node cannot be read."))?;
+        Ok(Self { api: api.clone(), caller, node, revision: if_match(&parts.headers)? })
+    }
+}
+
+impl Changing {
+    async fn to(self, change: Change) -> Result<Response, Failure> {
+        let (node, policy) =
+            self.api.policies.change(&self.caller, &self.node, change, self.revision).await?;
+        Ok(answer(&node, &policy))
+    }
+}
+
 /// Sets a node's policy to a profile.
 #[utoipa::path(put, path = "/api/v1/policies/{node}", tag = "policies", params(("node" = String, Path)),
     request_body = PolicySet, responses((status = 200, body = PolicyView)))]
-pub(super) async fn set(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(node): Path<String>,
-    headers: HeaderMap,
-    JsonBody(set): JsonBody<PolicySet>,
-) -> Result<Response, Failure> {
-    change(&api, &caller, &node, &headers, Change::Profile(set.profile)).await
+pub(super) async fn set(changing: Changing, JsonBody(set): JsonBody<PolicySet>) -> Result<Response, Failure> {
+    changing.to(Change::Profile(set.profile)).await
 }
 
 /// Gives leave to start a program.
 #[utoipa::path(post, path = "/api/v1/policies/{node}/allow", tag = "policies", params(("node" = String, Path)),
     request_body = PolicyGrant, responses((status = 200, body = PolicyView)))]
 pub(super) async fn allow(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(node): Path<String>,
-    headers: HeaderMap,
+    changing: Changing,
     JsonBody(grant): JsonBody<PolicyGrant>,
 ) -> Result<Response, Failure> {
-    change(&api, &caller, &node, &headers, Change::Allow(grant.program, grant.for_ms)).await
+    changing.to(Change::Allow(grant.program, grant.for_ms)).await
 }
 
 /// Takes leave to start a program, whatever else is said.
 #[utoipa::path(post, path = "/api/v1/policies/{node}/deny", tag = "policies", params(("node" = String, Path)),
     request_body = PolicyGrant, responses((status = 200, body = PolicyView)))]
 pub(super) async fn deny(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(node): Path<String>,
-    headers: HeaderMap,
+    changing: Changing,
     JsonBody(grant): JsonBody<PolicyGrant>,
 ) -> Result<Response, Failure> {
     if grant.for_ms.is_some() {
         return Err(invalid("`for_ms` goes with `allow` only: a denial has no end."));
     }
-    change(&api, &caller, &node, &headers, Change::Deny(grant.program)).await
+    changing.to(Change::Deny(grant.program)).await
 }
 
 /// What would be said to a command. Changes nothing.
@@ -100,17 +117,6 @@ pub(super) async fn test(
         }
     };
     std::future::ready(Ok(Json(verdict))).await
-}
-
-async fn change(
-    api: &Api,
-    caller: &Caller,
-    node: &str,
-    headers: &HeaderMap,
-    change: Change,
-) -> Result<Response, Failure> {
-    let (node, policy) = api.policies.change(caller, node, change, if_match(headers)?).await?;
-    Ok(answer(&node, &policy))
 }
 
 fn answer(node: &Node, policy: &Policy) -> Response {

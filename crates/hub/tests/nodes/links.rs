@@ -16,7 +16,7 @@ use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
 use cortex_wire::mesh::{AttachRequest, RunOutput, attach_request};
 use tokio_stream::StreamExt;
 
-use super::support::{Kept, SOON, TestHub, caller, is_start, wait_until};
+use super::support::{Kept, SOON, TestHub, begun, caller, is_start, wait_until};
 
 #[tokio::test]
 async fn without_a_certificate_or_with_a_token_there_is_no_link() {
@@ -87,10 +87,7 @@ async fn each_breach_of_the_protocol_closes_the_link_with_its_code() {
 async fn output_beyond_its_credit_closes_the_link_and_a_dead_disk_gives_no_credit() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
-    let node = hub.node("a").await;
-    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
-    let run = hub.run(&node, &["true"]).await.expect("accepted");
-    link.expect(is_start).await;
+    let (_node, mut link, run) = begun(&hub).await;
     // A file where the log's directory should be: nothing can be written, so nothing is granted.
     let id = run.id.to_string();
     std::fs::write(kept.dir.path().join("runs").join(&id[id.len() - 2..]), b"in the way").expect("blocked");

@@ -9,7 +9,7 @@ use cortex_core::token::Role;
 use cortex_hub::service::runs::StartRuns;
 use cortex_store::{AuditFilter, StoreExt};
 
-use super::support::{Kept, SOON, TestHub, caller, exited, is_settled, is_start, wait_until};
+use super::support::{Kept, SOON, TestHub, begun, caller, exited, is_settled, is_start, wait_until};
 
 fn report(run: &Run, end: u64) -> RunReport {
     RunReport { run: run.id, started: true, ended: None, kept_from: 0, end }
@@ -43,10 +43,7 @@ async fn a_run_is_sent_followed_and_settled() {
 async fn a_gap_is_asked_for_again() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
-    let node = hub.node("a").await;
-    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
-    let run = hub.run(&node, &["true"]).await.expect("accepted");
-    link.expect(is_start).await;
+    let (_node, mut link, run) = begun(&hub).await;
     link.output(&run, 0, b"abc").await;
     link.output(&run, 5, b"fgh").await;
     assert_eq!(link.expect(is_resume).await, 3);
@@ -130,10 +127,7 @@ async fn a_hundred_nodes_cost_one_write() {
 async fn a_cut_link_disconnects_the_run_and_its_output_goes_on_without_a_hole() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
-    let node = hub.node("a").await;
-    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
-    let run = hub.run(&node, &["true"]).await.expect("accepted");
-    link.expect(is_start).await;
+    let (node, link, run) = begun(&hub).await;
     link.say(ToHub::Started { run: run.id }).await;
     link.output(&run, 0, b"before ").await;
     let (runs, id) = (hub.runs.clone(), run.id);
@@ -156,10 +150,7 @@ async fn a_cut_link_disconnects_the_run_and_its_output_goes_on_without_a_hole() 
 async fn a_restarted_hub_takes_the_run_up_where_its_log_ends() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
-    let node = hub.node("a").await;
-    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
-    let run = hub.run(&node, &["true"]).await.expect("accepted");
-    link.expect(is_start).await;
+    let (node, mut link, run) = begun(&hub).await;
     link.say(ToHub::Started { run: run.id }).await;
     link.output(&run, 0, b"kept ").await;
     link.expect(
@@ -183,10 +174,7 @@ async fn a_restarted_hub_takes_the_run_up_where_its_log_ends() {
 async fn a_node_that_does_not_come_back_loses_its_run_with_a_diagnostic() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
-    let node = hub.node("a").await;
-    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
-    let run = hub.run(&node, &["true"]).await.expect("accepted");
-    link.expect(is_start).await;
+    let (node, link, run) = begun(&hub).await;
     link.output(&run, 0, b"last words").await;
     wait_for_output(&hub, &run, 10).await;
     drop(link);
@@ -203,10 +191,7 @@ async fn a_node_that_does_not_come_back_loses_its_run_with_a_diagnostic() {
 async fn lost_output_is_marked_and_never_silent() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
-    let node = hub.node("a").await;
-    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
-    let run = hub.run(&node, &["true"]).await.expect("accepted");
-    link.expect(is_start).await;
+    let (_node, link, run) = begun(&hub).await;
     link.output(&run, 0, b"abc").await;
     let first_kept = Positions { stdout: 100, stderr: 0 };
     link.say(ToHub::OutputLost { run: run.id, first_kept }).await;

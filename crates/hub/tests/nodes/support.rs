@@ -259,6 +259,15 @@ pub(crate) async fn collect(mut follower: Follower) -> (Vec<u8>, Vec<Positions>,
     }
 }
 
+/// The node `a`, its link, and a run whose start has come over it.
+pub(crate) async fn begun(hub: &TestHub) -> (FakeNode, FakeLink, Run) {
+    let node = hub.node("a").await;
+    let mut link = node.attach(hub, Vec::new()).await.expect("welcome");
+    let run = hub.run(&node, &["true"]).await.expect("accepted");
+    link.expect(is_start).await;
+    (node, link, run)
+}
+
 pub(crate) fn caller(role: Role) -> Caller {
     let token = Token {
         id: TokenId::mint(1, &[1; 10]),
