@@ -135,7 +135,7 @@ impl Config {
     fn find_running_hub(&mut self) -> Result<(), Refusal> {
         let named = self.get("client.hub").is_some_and(|value| value.origin != Origin::Default);
         match remembered::running(&self.path("hub.data_dir")) {
-            Some((file, address)) if !named => self.set("client.hub", address, Origin::File(file)),
+            Some(found) if !named => self.set("client.hub", found.http, Origin::File(found.path)),
             Some(_) | None => Ok(()),
         }
     }

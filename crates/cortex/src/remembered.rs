@@ -45,8 +45,19 @@ impl Drop for Remembered {
     }
 }
 
-/// The file and the API address in it, when a hub of that data directory runs.
-pub(crate) fn running(data_dir: &Path) -> Option<(PathBuf, String)> {
+/// A hub that runs, as its file tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The file, which it holds locked.
+    pub(crate) path: PathBuf,
+    /// Its API address.
+    pub(crate) http: String,
+    /// Its process.
+    pub(crate) pid: Option<u64>,
+}
+
+/// The hub of that data directory, when it runs.
+pub(crate) fn running(data_dir: &Path) -> Option<Found> {
     let path = data_dir.join(FILE);
     let file = File::open(&path).ok()?;
     match file.try_lock_shared() {
@@ -56,7 +67,7 @@ pub(crate) fn running(data_dir: &Path) -> Option<(PathBuf, String)> {
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text).ok()?;
     let value: Value = serde_json::from_str(&text).ok()?;
-    Some((path, value["http"].as_str()?.to_owned()))
+    Some(Found { path, http: value["http"].as_str()?.to_owned(), pid: value["pid"].as_u64() })
 }
 
 /// The address by which this machine reaches a listener.
@@ -85,8 +96,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         assert_eq!(running(dir.path()), None);
         let hub = remember(dir.path());
-        let (path, address) = running(dir.path()).expect("it runs");
-        assert_eq!(address, "http://127.0.0.1:7440");
+        let Found { path, http, pid } = running(dir.path()).expect("it runs");
+        assert_eq!((http.as_str(), pid), ("http://127.0.0.1:7440", Some(u64::from(std::process::id()))));
         let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(hub);

@@ -291,7 +291,19 @@ fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, Authority, RunLog
 }
 
 fn open_refusal(config: &Config, error: StoreError) -> Refusal {
-    let message = format!("The store in {} cannot be opened: {error}.", config.data_dir.display());
+    let dir = config.data_dir.display();
+    if let StoreError::InUse { lock, pid } = &error {
+        let (who, stop) = pid.map_or_else(
+            || (String::new(), "Stop that hub".to_owned()),
+            |pid| (format!(", process {pid},"), format!("Stop that hub (`kill {pid}`)")),
+        );
+        return Refusal::new(Code::Conflict, format!("Another hub{who} uses the data directory {dir}."))
+            .hint(format!(
+                "{stop}, or start this one with another `--data-dir`. It holds {}, which is free once it has ended.",
+                lock.display()
+            ));
+    }
+    let message = format!("The store in {dir} cannot be opened: {error}.");
     let refusal = store_refusal(error);
     Refusal { message, ..refusal }
 }

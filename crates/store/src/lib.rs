@@ -18,6 +18,7 @@
 //!
 //! Never here: decisions, tokio tasks per request, knowledge of HTTP or gRPC.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,14 @@ pub enum StoreError {
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
+    /// Another process has the data directory. Its lock goes with it.
+    #[error("another hub{} holds {}", .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), .lock.display())]
+    InUse {
+        /// The lock file that it holds.
+        lock: PathBuf,
+        /// That process, when its lock file says so.
+        pid: Option<u32>,
+    },
     /// The disk or the database said no, or the closure panicked. Nothing of this transaction is
     /// kept. One exception: its commit failed and the process ended before the disk took another
     /// write; then it may be found at the next start, so a caller repeats it with an idempotency

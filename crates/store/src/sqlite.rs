@@ -86,7 +86,7 @@ impl SqliteStore {
     /// Opens or creates the store in `dir`, which is created (0700) when it is missing, and brings
     /// its tables up to date. `hook` is called with the events of each commit that has some.
     ///
-    /// Blocks for the time of disk accesses. Fails with [`StoreError::Failed`] when another store
+    /// Blocks for the time of disk accesses. Fails with [`StoreError::InUse`] when another store
     /// is open on `dir`, and with [`StoreError::Damaged`] when the database cannot be read or was
     /// written by a newer version.
     pub fn open(dir: &Path, options: SqliteOptions, hook: Option<CommitHook>) -> Result<Self, StoreError> {

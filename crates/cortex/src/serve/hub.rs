@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cortex_core::{Code, Refusal};
 use cortex_hub::hub::{Config, Hub, StoreKind};
 
-use crate::remembered::{self, Remembered};
+use crate::remembered::{self, Found, Remembered};
 
 /// What a hub is started with.
 #[derive(Clone, Debug)]
@@ -49,12 +49,16 @@ pub(crate) async fn start(settings: Settings) -> Result<Running, Refusal> {
     Ok(Running { hub, remembered, http: started.http, grpc: started.grpc, token_file: started.token_file })
 }
 
-/// Refuses a second hub on a data directory, with the address of the first.
+/// Refuses a second hub on a data directory, with the address and process of the first.
 pub(crate) fn check_none_runs(data_dir: &Path) -> Result<(), Refusal> {
-    let Some((_, address)) = remembered::running(data_dir) else { return Ok(()) };
-    let message = format!("A hub runs already in {}: {address}.", data_dir.display());
-    Err(Refusal::new(Code::Conflict, message)
-        .hint("Use that one, beginning with `cortex status`; or start another with `--data-dir DIR`."))
+    let Some(Found { path, http, pid }) = remembered::running(data_dir) else { return Ok(()) };
+    let who = pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
+    let stop = pid.map(|pid| format!("stop it with `kill {pid}`; ")).unwrap_or_default();
+    let message = format!("A hub runs already in {}: {http}{who}.", data_dir.display());
+    Err(Refusal::new(Code::Conflict, message).hint(format!(
+        "Use that one, beginning with `cortex status`; {stop}or start another with `--data-dir DIR`. It holds {}.",
+        path.display()
+    )))
 }
 
 /// A hub that cannot write it serves all the same: clients can be told its address.

@@ -51,3 +51,31 @@ fn r2_3_every_line_of_the_logs_is_json_with_a_time_a_level_and_words() {
     }
     assert!(!logs.contains("canary-argument"), "arguments of commands stay out of logs");
 }
+
+#[test]
+fn a_second_hub_on_a_data_directory_is_told_who_holds_it_and_what_to_do() {
+    let world = hub().start();
+    let dir = world.path("hub");
+    let start = |why: &str| {
+        let dir = dir.display().to_string();
+        let ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
+        let ended = world.cortex(&[&["hub", "start", "--data-dir", &dir, "--json"], &ports[..]].concat());
+        let error = ended.expect(8).value()["error"].clone();
+        let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!(text("code"), "conflict", "{why}: {error}");
+        (text("message"), text("hint"))
+    };
+    let pid = world.hub().pid().to_string();
+    let (message, hint) = start("a hub that serves");
+    assert!(message.contains(&pid) && message.contains(&world.hub().http), "{message}");
+    assert!(hint.contains(&format!("kill {pid}")) && hint.contains("--data-dir"), "{hint}");
+    assert!(hint.contains(&dir.join("hub.json").display().to_string()), "{hint}");
+    // One that holds its store and has not told where it listens, as at its start.
+    std::fs::rename(dir.join("hub.json"), dir.join("aside")).expect("put aside");
+    let (message, hint) = start("a hub that begins");
+    std::fs::rename(dir.join("aside"), dir.join("hub.json")).expect("put back");
+    assert!(message.contains(&format!("process {pid}")), "{message}");
+    assert!(hint.contains(&format!("kill {pid}")) && hint.contains("--data-dir"), "{hint}");
+    assert!(hint.contains(&dir.join("cortex.lock").display().to_string()), "{hint}");
+    world.cortex(&["status"]).expect(0);
+}

@@ -1,7 +1,7 @@
 //! The data directory: who owns it, and how connections into it are set up.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,9 +33,17 @@ impl Place {
         let lock = private_file(&lock_path).map_err(|error| io_failed("open", &lock_path, &error))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(dir)),
+            Err(TryLockError::WouldBlock) => {
+                let pid = fs::read_to_string(&lock_path).ok().and_then(|text| text.trim().parse().ok());
+                return Err(StoreError::InUse { lock: lock_path, pid });
+            }
             Err(TryLockError::Error(error)) => return Err(io_failed("lock", &lock_path, &error)),
         }
+        // For people alone: the lock decides.
+        let owner = format!("{}\n", std::process::id());
+        lock.set_len(0)
+            .and_then(|()| (&lock).write_all(owner.as_bytes()))
+            .map_err(|error| io_failed("write", &lock_path, &error))?;
         let database = dir.join(DATABASE);
         private_file(&database)
             .and_then(|_| sync_dir(dir))
@@ -77,13 +85,6 @@ impl Place {
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(conn)
     }
-}
-
-fn in_use(dir: &Path) -> StoreError {
-    StoreError::Failed(format!(
-        "another hub has {} open; stop that hub, or start this one with another `--data-dir`",
-        dir.display()
-    ))
 }
 
 fn io_failed(verb: &str, path: &Path, error: &io::Error) -> StoreError {

@@ -184,6 +184,7 @@ fn again(error: &StoreError) -> StoreError {
         StoreError::Full => StoreError::Full,
         StoreError::Timeout(after) => StoreError::Timeout(*after),
         StoreError::Closed => StoreError::Closed,
+        StoreError::InUse { lock, pid } => StoreError::InUse { lock: lock.clone(), pid: *pid },
         StoreError::Failed(why) => StoreError::Failed(why.clone()),
         StoreError::Damaged(why) => StoreError::Damaged(why.clone()),
     }

@@ -56,8 +56,10 @@ async fn everything_is_there_after_a_restart() {
 async fn a_directory_has_one_store() {
     let dir = directory();
     let first = open(dir.path()).expect("opens");
-    let Err(StoreError::Failed(why)) = open(dir.path()) else { panic!("two stores in one directory") };
-    assert!(why.contains("stop that hub") && why.contains("--data-dir"), "{why}");
+    let Err(StoreError::InUse { lock, pid }) = open(dir.path()) else {
+        panic!("two stores in one directory")
+    };
+    assert_eq!((lock, pid), (dir.path().join("cortex.lock"), Some(std::process::id())));
     first.close().await;
     open(dir.path()).expect("it is free after close").close().await;
 }
