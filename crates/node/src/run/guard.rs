@@ -1,7 +1,7 @@
 //! The guard: one small process per run that owns the run's process tree.
 //!
-//! It is a session leader and a subreaper, so whatever the run starts (double-forked, in sessions
-//! of its own) stays below it and is found and ended. It tells the node of the start and of the
+//! It is a subreaper, so whatever the run starts (double-forked, in sessions of its own) stays
+//! below it and is found and ended. It tells the node of the start and of the
 //! end of the main process at the moment they happen, and when the node process goes away it kills
 //! everything. Never here: threads, a runtime, the run's output, decisions about policy.
 
@@ -58,7 +58,10 @@ struct Guard {
 
 impl Guard {
     fn prepare(control: UnixStream) -> std::io::Result<Self> {
-        nix::unistd::setsid()?;
+        // A group and no session of its own: the nursery's session has no terminal either, and for
+        // each new session the kernel makes a scheduling group (`sched_autogroup_enabled`), whose
+        // first process waited up to 150 ms for a processor beside a busy one.
+        nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
         nix::sys::prctl::set_child_subreaper(true)?;
         default_dispositions();
         let mut mask = SigSet::empty();
@@ -210,6 +213,8 @@ fn start(launch: &Launch, streams: Streams) -> Result<u32, (Step, i32)> {
     command.env_clear().envs(launch.env.iter().map(|(k, v)| (k, v)));
     command.stdin(streams.stdin.map_or_else(Stdio::null, Stdio::from));
     command.stdout(streams.stdout).stderr(streams.stderr);
+    // What a run does to its own group (`kill 0`) must not reach the guard.
+    command.process_group(0);
     prepare_child(&mut command);
     command.spawn().map(|child| child.id()).map_err(|error| (Step::Exec, errno(error)))
 }
