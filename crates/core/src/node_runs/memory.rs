@@ -60,7 +60,7 @@ impl NodeRuns {
     fn replay(&mut self, record: Record) {
         match record {
             Record::Accepted(run) => {
-                self.runs.insert(run, Local::new(Phase::Running, None));
+                self.runs.insert(run, Local::new(Phase::Running));
             }
             Record::Ended(run, ended) => {
                 self.runs.insert(run, ended_before(ended));
