@@ -90,12 +90,14 @@ pub async fn run(
         identity: prepared.identity,
         facts: prepared.facts,
         surroundings: Arc::new(prepared.surroundings),
-        guards,
+        guards: Arc::clone(&guards),
         spool: config.data_dir.join(SPOOL),
         runs,
         journal,
     };
-    actor::live(parts, shutdown, on_attached).await
+    let outcome = actor::live(parts, shutdown, on_attached).await;
+    guards.finish().await;
+    outcome
 }
 
 struct Prepared {

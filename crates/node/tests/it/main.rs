@@ -7,3 +7,4 @@ mod joining;
 mod links;
 mod node;
 mod processes;
+mod trees;
