@@ -272,6 +272,42 @@ async fn a_run_sees_no_descriptor_and_no_variable_of_the_node() {
     node.stop().await.0.expect("a good end");
 }
 
+/// What each descriptor of a process is: a file by its path, anything else by its kind.
+fn descriptors(pid: &str) -> Vec<(u32, String)> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten();
+    let mut all: Vec<(u32, String)> = entries
+        .map(|entry| {
+            let target = std::fs::read_link(entry.path()).expect("a descriptor");
+            let kind = target.to_string_lossy().split(":[").next().unwrap_or_default().to_owned();
+            (entry.file_name().to_str().and_then(|name| name.parse().ok()).expect("a number"), kind)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_guard_holds_its_socket_and_its_signals_and_a_run_its_three_streams() {
+    let (_hub, node, mut link) = permissive().await;
+    // Runs before and beside it must not leave theirs with it.
+    assert_eq!(link.execute(run_id(1), &["true"]).await.ended().code, Some(0));
+    link.start(run_id(2), &["sleep", "100"]).await;
+    link.until_started(run_id(2)).await;
+    link.start(run_id(3), &["sh", "-c", "echo $PPID $$; exec sleep 100"]).await;
+    link.until_started(run_id(3)).await;
+    let ToHub::Output(frame) = link.next().await else { panic!("output") };
+    let text = String::from_utf8(frame.data.to_vec()).expect("text");
+    let (guard, main) = text.trim().split_once(' ').expect("two numbers");
+    let kinds = |pid| descriptors(pid).into_iter().map(|(_, kind)| kind).collect::<Vec<_>>();
+    assert_eq!(kinds(main), ["/dev/null", "pipe", "pipe"]);
+    let of_guard = kinds(guard);
+    assert_eq!(of_guard[..3], ["/dev/null", "/dev/null", "/dev/null"], "{of_guard:?}");
+    let mut rest = of_guard[3..].to_vec();
+    rest.sort();
+    assert_eq!(rest, ["anon_inode", "socket"]);
+    node.stop().await.0.expect("a good end");
+}
+
 #[tokio::test]
 async fn many_short_runs_leave_nothing_behind() {
     let (_hub, node, mut link) = permissive().await;
