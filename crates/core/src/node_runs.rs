@@ -94,6 +94,8 @@ pub struct NodeRuns {
     policy: Option<Policy>,
     name: String,
     runs: BTreeMap<RunId, Local>,
+    /// Output of one run that may be kept for the hub.
+    spool_bytes_max: u64,
     settled: BTreeSet<RunId>,
     settled_order: VecDeque<RunId>,
     /// The run that sent last, so that the next one has its turn.

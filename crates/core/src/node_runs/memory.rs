@@ -20,6 +20,7 @@ impl NodeRuns {
             policy: None,
             name: String::new(),
             runs: BTreeMap::new(),
+            spool_bytes_max: limits::SPOOL_BYTES_MAX,
             settled: BTreeSet::new(),
             settled_order: VecDeque::new(),
             last_sent: None,

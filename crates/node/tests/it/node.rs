@@ -35,6 +35,13 @@ impl Node {
         Self::start_by(folder, |_| {})
     }
 
+    /// A node that joined `hub` and keeps this much output of a run.
+    pub async fn start_with_spool(hub: &Hub, bytes: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        enrol(enrol_config(hub, folder.path().join("node"))).await.expect("joined");
+        Self::start_by(folder, |config| config.spool_bytes_max = bytes)
+    }
+
     /// A node that joined `hub` and whose guards come from this script.
     pub async fn start_with_guard(hub: &Hub, script: &str) -> Self {
         use std::os::unix::fs::PermissionsExt as _;
