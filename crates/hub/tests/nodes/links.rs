@@ -1,6 +1,7 @@
 //! Links: who may have one, how each breach of the protocol ends, take-overs, a stalled store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,13 +11,15 @@ use cortex_core::message::{ToHub, ToNode};
 use cortex_core::node::Node;
 use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
+use cortex_hub::service::policies::{Change, Policies};
 use cortex_store::StoreExt;
 use cortex_wire::error::refusal_from_status;
+use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
 use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
 use cortex_wire::mesh::{AttachRequest, RunOutput, attach_request};
 use tokio_stream::StreamExt;
 
-use super::support::{Kept, SOON, TestHub, begun, caller, is_start, wait_until};
+use super::support::{Kept, SOON, TestHub, begun, caller, is_start, join_request, wait_until};
 
 #[tokio::test]
 async fn without_a_certificate_or_with_a_token_there_is_no_link() {
@@ -131,6 +134,7 @@ async fn three_takeovers_by_other_processes_quarantine_the_identity() {
     }
 }
 
+/// ABUSE 79, but for claims, which wait for the work pool.
 #[tokio::test]
 async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time() {
     let kept = Kept::new();
@@ -139,6 +143,9 @@ async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_lin
     let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
     let run = hub.run(&node, &["sleep", "60"]).await.expect("accepted");
     link.expect(is_start).await;
+    let (id, secret) = hub.invite(|_| ()).await;
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut door = EnrolmentServiceClient::new(hub.channel(None).await);
     hub.stall(60_000);
     let begun = Instant::now();
     let attach = tokio::spawn({
@@ -149,6 +156,7 @@ async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_lin
             request.until_closed().await
         }
     });
+    let join = tokio::spawn(async move { door.enrol(join_request(id, &secret, "c", &key)).await });
     let runs = hub.runs.clone();
     let cancel = tokio::spawn(async move { runs.cancel(&caller(Role::Operator), run.id, 100).await });
     link.expect(
@@ -166,9 +174,13 @@ async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_lin
     assert!(hub.mesh.presence(node.id).is_some());
     let refused = attach.await.expect("no panic");
     assert_eq!(refused.code, Code::StoreUnavailable);
+    let unjoined = join.await.expect("no panic").expect_err("nobody joins meanwhile");
+    assert_eq!(refusal_from_status(&unjoined).code, Code::StoreUnavailable);
     assert!(begun.elapsed() < Duration::from_millis(ATTACH_STORE_MS_MAX + 2_000));
     let cancelled = cancel.await.expect("no panic").expect("cancelled");
     assert_eq!(cancelled.cancelled_by.as_deref(), Some("token:tester"));
+    let spooled = std::fs::read_to_string(kept.dir.path().join("audit.spool")).expect("it is on disk");
+    assert!(spooled.contains("run.cancel"), "its row is on disk before the answer: {spooled}");
     hub.stall(0);
     // An import that began during the stall is given up at its own deadline first.
     let deadline = Instant::now() + 3 * SOON;
@@ -183,6 +195,28 @@ async fn cancel_is_audited(hub: &TestHub) -> bool {
     let filter = cortex_store::AuditFilter::default();
     let rows = hub.context.store.read(SOON, move |view| view.audit(&filter, 100)).await.expect("audit");
     rows.iter().any(|logged| logged.row.action == "run.cancel")
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_while_a_node_attaches_is_the_one_in_its_welcome() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let policies = Policies::new(hub.context.clone(), hub.mesh.clone());
+    let held = policies.get("a").expect("it has one").1.revision;
+    let mut link = node.dial(&hub).await.expect("dialled");
+    let writes = hub.store.writes.load(Ordering::SeqCst);
+    hub.store.answer_ms.store(1_000, Ordering::SeqCst);
+    link.say(node.hello(Vec::new())).await;
+    wait_until("the epoch is being committed", || hub.store.answer_ms.load(Ordering::SeqCst) == 0).await;
+    assert_eq!(hub.store.writes.load(Ordering::SeqCst), writes + 1, "it was the attach's write");
+    let begun = Instant::now();
+    let tighter = Change::Deny("echo".to_owned());
+    let (_, changed) = policies.change(&caller(Role::Admin), "a", tighter, None).await.expect("acknowledged");
+    assert!(begun.elapsed() < Duration::from_millis(900), "while the attach waits for its answer");
+    assert!(changed.revision > held);
+    let ToNode::Welcome(welcome) = link.hear().await.expect("welcome") else { panic!("no Welcome first") };
+    assert_eq!(welcome.policy.revision, changed.revision, "never older than what was acknowledged");
 }
 
 #[tokio::test]

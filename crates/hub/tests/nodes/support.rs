@@ -44,6 +44,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(8);
 pub(crate) struct Sleepy {
     inner: Arc<MemoryStore>,
     pub(crate) sleep_ms: AtomicU64,
+    /// The answer to the next write is held back that long after it was committed.
+    pub(crate) answer_ms: AtomicU64,
     pub(crate) writes: AtomicU64,
 }
 
@@ -66,7 +68,10 @@ impl Store for Sleepy {
     async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         self.nap(deadline).await?;
-        self.inner.write_boxed(work, deadline).await
+        let late = self.answer_ms.swap(0, Ordering::SeqCst);
+        let answer = self.inner.write_boxed(work, deadline).await;
+        tokio::time::sleep(Duration::from_millis(late)).await;
+        answer
     }
 
     async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
@@ -113,6 +118,7 @@ impl TestHub {
         let store = Arc::new(Sleepy {
             inner: Arc::clone(&kept.store),
             sleep_ms: AtomicU64::new(0),
+            answer_ms: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         });
         let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
