@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cortex_core::id::Epoch;
+use cortex_core::event::EventKind;
+use cortex_core::id::{Epoch, Seq};
 use cortex_core::limits::{ATTACH_STORE_MS_MAX, CREDIT_BYTES_START, FRAME_BYTES_MAX};
 use cortex_core::message::{ToHub, ToNode};
 use cortex_core::node::Node;
@@ -136,7 +137,7 @@ async fn three_takeovers_by_other_processes_quarantine_the_identity() {
 
 /// ABUSE 79, but for claims, which wait for the work pool.
 #[tokio::test]
-async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time() {
+async fn r12_4_a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
     let (node, other) = (hub.node("a").await, hub.node("b").await);
@@ -189,6 +190,42 @@ async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_lin
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     other.attach(&hub, Vec::new()).await.expect("welcome when the store is back");
+}
+
+/// With `CORTEX_FULL=1` for the thousand nodes of the row.
+#[tokio::test]
+async fn r2_4_heartbeats_of_many_nodes_are_answered_while_the_store_stalls() {
+    let count = if std::env::var_os("CORTEX_FULL").is_some() { 1_000 } else { 100 };
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let mut links = Vec::new();
+    for number in 0..count {
+        links.push(hub.node(&format!("n{number}")).await.attach(&hub, Vec::new()).await.expect("welcome"));
+    }
+    let online = || {
+        let events = kept.store.read_now(|view| view.events(Seq(0), usize::MAX)).expect("events");
+        events.iter().filter(|logged| logged.event.kind == EventKind::NodeOnline).count() as u64
+    };
+    wait_until("what the attaches left to be written is written", || online() == count).await;
+    let before = hub.store.writes.load(Ordering::SeqCst);
+    hub.stall(60_000);
+    let begun = Instant::now();
+    for seq in 1..4 {
+        for link in &links {
+            link.say(ToHub::Heartbeat { seq }).await;
+        }
+        for link in &mut links {
+            link.expect(|message| match message {
+                ToNode::HeartbeatAck { seq: of } => (*of == seq).then_some(()),
+                _ => None,
+            })
+            .await;
+        }
+    }
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert_eq!(hub.store.writes.load(Ordering::SeqCst), before, "a heartbeat writes nothing");
+    assert!(hub.mesh.heartbeats() >= 3 * count);
+    hub.stall(0);
 }
 
 async fn cancel_is_audited(hub: &TestHub) -> bool {
