@@ -215,11 +215,8 @@ async fn r2_4_heartbeats_of_many_nodes_are_answered_while_the_store_stalls() {
             link.say(ToHub::Heartbeat { seq }).await;
         }
         for link in &mut links {
-            link.expect(|message| match message {
-                ToNode::HeartbeatAck { seq: of } => (*of == seq).then_some(()),
-                _ => None,
-            })
-            .await;
+            let is_answer = |m: &ToNode| matches!(m, ToNode::HeartbeatAck { seq: of } if *of == seq);
+            link.expect(|message| is_answer(message).then_some(())).await;
         }
     }
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
