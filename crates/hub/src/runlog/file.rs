@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use cortex_core::id::RunId;
 use cortex_core::stream::Positions;
 
 use super::block::{self, Chunk, Encoded, HEADER_BYTES, Header};
+use crate::files;
 
 /// A loss of power can tear only what was written since the last sync, which is far less than
 /// this: so much of a file's end is checked byte by byte when it is taken up again.
@@ -146,11 +147,11 @@ fn verify(file: &File, place: &Place) -> io::Result<bool> {
 
 fn open_or_create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    options.write(true).create(true).truncate(false).mode(0o600);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(shelf) = path.parent() {
-                fs::create_dir_all(shelf)?;
+                files::private_dir(shelf)?;
             }
             options.open(path)
         }

@@ -17,6 +17,7 @@ use cortex_core::{Code, Refusal};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::files;
 pub use block::Chunk;
 pub use log::RunLog;
 
@@ -60,7 +61,7 @@ impl RunLogs {
     /// `bad_config` when the directory cannot be made.
     pub fn open(dir: &Path) -> Result<Self, Refusal> {
         let dir = dir.to_owned();
-        std::fs::create_dir_all(&dir).map_err(|error| {
+        files::private_dir(&dir).map_err(|error| {
             Refusal::new(Code::BadConfig, format!("{} cannot be used: {error}.", dir.display()))
                 .hint("Give the hub a data directory that it may write to.")
         })?;

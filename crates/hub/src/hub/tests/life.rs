@@ -47,6 +47,27 @@ async fn audit_rows_that_a_stalled_store_left_behind_are_looked_for_in_the_data_
 }
 
 #[tokio::test]
+async fn output_of_runs_stands_in_a_directory_of_its_own_that_only_its_owner_can_read() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("n1").await;
+    let link = world.attach(node).await;
+    let run = world.open_run("n1", &link, b"secret").await.to_string();
+    let shelf = world.dir.path().join("runs").join(&run[run.len() - 2..]);
+    let file = shelf.join(format!("{run}.log"));
+    let deadline = Instant::now() + SOON;
+    while !file.exists() {
+        assert!(Instant::now() < deadline, "{} is written", file.display());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mode = |path: &std::path::Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(&file), mode(&shelf), mode(&world.dir.path().join("runs"))), (0o600, 0o700, 0o700));
+    let names: Vec<_> = std::fs::read_dir(world.dir.path()).expect("readable").collect();
+    let dirs = names.iter().flatten().filter(|entry| entry.path().is_dir()).count();
+    assert_eq!(dirs, 1, "{names:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn http_beyond_this_machine_needs_an_explicit_word() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let open = Config { http: SocketAddr::from(([0, 0, 0, 0], 0)), ..config(dir.path(), StoreKind::Memory) };

@@ -55,7 +55,7 @@ pub(super) async fn run_with_output_until(
     pieces: &[(Stream, &'static [u8])],
     ended_at: WallTime,
 ) -> RunId {
-    let logs = RunLogs::open(world.dir.path()).expect("the logs");
+    let logs = RunLogs::open(&world.dir.path().join(RUNS)).expect("the logs");
     let (sender, mut synced) = tokio::sync::watch::channel(0);
     let sink: Arc<dyn Sink> = Arc::new(Synced(sender));
     let id = clock::new_run_id(&world.hub.context.clock);
