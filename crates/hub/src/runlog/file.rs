@@ -62,13 +62,12 @@ pub(super) fn write(path: &Path, offset: u64, block: &Encoded) -> io::Result<u64
 /// Makes all that was written safe from a loss of power; `fresh` also the file's own name.
 pub(super) fn sync(path: &Path, fresh: bool) -> io::Result<()> {
     File::open(path)?.sync_data()?;
-    if fresh && let Some(shelf) = path.parent() {
-        File::open(shelf)?.sync_all()?;
-        if let Some(dir) = shelf.parent() {
-            File::open(dir)?.sync_all()?;
-        }
-    }
-    Ok(())
+    if fresh { sync_name(path) } else { Ok(()) }
+}
+
+/// Makes a file's name and that of its shelf safe from a loss of power.
+fn sync_name(path: &Path) -> io::Result<()> {
+    path.ancestors().skip(1).take(2).try_for_each(files::sync_dir)
 }
 
 /// The blocks of a file up to the first that cannot be: torn, or not following the one before.
@@ -100,13 +99,15 @@ pub(super) fn scan(path: &Path, checked: bool) -> io::Result<Vec<Place>> {
     Ok(places)
 }
 
-/// Cuts off what follows the last good block, and makes the rest durable. Returns the length.
+/// Cuts off what follows the last good block, and makes the rest durable, its name as well: the
+/// process that made the file may have been killed before its first sync. Returns the length.
 pub(super) fn trim(path: &Path, places: &[Place]) -> io::Result<u64> {
     let len = places.last().map_or(0, Place::next_offset);
     match OpenOptions::new().write(true).open(path) {
         Ok(file) => {
             file.set_len(len)?;
             file.sync_all()?;
+            sync_name(path)?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && len == 0 => {}
         Err(error) => return Err(error),
@@ -136,7 +137,7 @@ pub(super) fn remove(paths: &[PathBuf]) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    shelves.into_iter().try_for_each(|shelf| File::open(shelf)?.sync_all())
+    shelves.into_iter().try_for_each(files::sync_dir)
 }
 
 fn verify(file: &File, place: &Place) -> io::Result<bool> {
