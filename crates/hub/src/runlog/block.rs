@@ -141,6 +141,20 @@ pub(super) fn encode(chunks: &[Chunk]) -> Encoded {
     Encoded { header: header.to_bytes(), parts, end, stored_len }
 }
 
+/// A block as it was read, to be written again.
+pub(super) fn again(header: &Header, stored: Bytes) -> Encoded {
+    let (end, stored_len) = (header.end, header.stored_len);
+    Encoded { header: header.to_bytes(), parts: vec![stored], end, stored_len }
+}
+
+/// A mark that takes the place of a damaged block: as long in the file, and over the same output.
+pub(super) fn instead_of(damaged: &Header) -> Encoded {
+    let parts = vec![Bytes::from(vec![0; damaged.stored_len as usize])];
+    let mut header = Header { flags: MARK, raw_len: 0, ..*damaged };
+    header.check = checksum(&header.body(), &parts);
+    Encoded { header: header.to_bytes(), parts, end: header.end, stored_len: header.stored_len }
+}
+
 /// Reads a header; `None` when it is none, or claims more than a block can have.
 pub(super) fn parse_header(bytes: &[u8]) -> Option<Header> {
     let bytes: &[u8; HEADER_BYTES] = bytes.try_into().ok()?;

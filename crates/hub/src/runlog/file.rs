@@ -17,6 +17,8 @@ use crate::files;
 /// A loss of power can tear only what was written since the last sync, which is far less than
 /// this: so much of a file's end is checked byte by byte when it is taken up again.
 const CHECKED_TAIL_BYTES: u64 = 64 * 1024 * 1024;
+/// Extension of a file that is about to take the name of a log.
+const ANEW: &str = "partial";
 
 /// A block in a file.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +44,10 @@ pub(super) fn path(dir: &Path, run: RunId) -> PathBuf {
 /// Writes a block at `offset`, whatever stood there, and returns where the next one goes.
 pub(super) fn write(path: &Path, offset: u64, block: &Encoded) -> io::Result<u64> {
     fail::fail_point!("hub::log_flush", |_| Err(io::Error::other("failpoint hub::log_flush")));
-    let mut file = open_or_create(path)?;
+    put(&mut open_or_create(path)?, offset, block)
+}
+
+fn put(file: &mut File, offset: u64, block: &Encoded) -> io::Result<u64> {
     file.seek(SeekFrom::Start(offset))?;
     let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(block.parts.len() + 1);
     slices.push(IoSlice::new(&block.header));
@@ -61,8 +66,52 @@ pub(super) fn write(path: &Path, offset: u64, block: &Encoded) -> io::Result<u64
 
 /// Makes all that was written safe from a loss of power; `fresh` also the file's own name.
 pub(super) fn sync(path: &Path, fresh: bool) -> io::Result<()> {
-    File::open(path)?.sync_data()?;
+    sync_data(&File::open(path)?)?;
     if fresh { sync_name(path) } else { Ok(()) }
+}
+
+fn sync_data(file: &File) -> io::Result<()> {
+    fail::fail_point!("hub::log_sync", |_| Err(io::Error::other("failpoint hub::log_sync")));
+    file.sync_data()
+}
+
+/// Writes blocks again whose sync failed, and makes them safe. A sync that is merely repeated says
+/// nothing: the system tells once of a page that it could not write, and takes it for written from
+/// then on. A block that is not as it was written becomes a mark.
+///
+/// When the file is `fresh`, `doubtful` are all of its blocks and its name is in doubt as well:
+/// they go to a new file, which takes the name.
+pub(super) fn rewrite(path: &Path, doubtful: &[Place], fresh: bool) -> io::Result<()> {
+    let from = File::open(path)?;
+    let anew = path.with_extension(ANEW);
+    let mut to = if fresh {
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&anew)?
+    } else {
+        OpenOptions::new().write(true).open(path)?
+    };
+    for place in doubtful {
+        put(&mut to, place.offset, &whole_or_mark(&from, path, place)?)?;
+    }
+    sync_data(&to)?;
+    if fresh {
+        fs::rename(&anew, path)?;
+        sync_name(path)?;
+    }
+    Ok(())
+}
+
+fn whole_or_mark(file: &File, path: &Path, place: &Place) -> io::Result<Encoded> {
+    let mut stored = vec![0; place.header.stored_len as usize];
+    let read = file.read_exact_at(&mut stored, place.offset + HEADER_BYTES as u64);
+    match read {
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+        Ok(()) if block::verify(&place.header, &stored) => {
+            return Ok(block::again(&place.header, Bytes::from(stored)));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    tracing::error!(path = %path.display(), offset = place.offset, "the disk lost a block of run output");
+    Ok(block::instead_of(&place.header))
 }
 
 /// Makes a file's name and that of its shelf safe from a loss of power.
@@ -112,7 +161,10 @@ pub(super) fn trim(path: &Path, places: &[Place]) -> io::Result<u64> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && len == 0 => {}
         Err(error) => return Err(error),
     }
-    Ok(len)
+    match fs::remove_file(path.with_extension(ANEW)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(len),
+    }
 }
 
 /// The chunks of a block. A block that is not as it was written is a mark over its whole length.

@@ -2,6 +2,8 @@
 //! The task lives only while something waits or is not synced.
 
 use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -53,6 +55,10 @@ struct State {
     waiting_since: Option<Instant>,
     synced_at: Option<Instant>,
     places: Vec<Place>,
+    /// Blocks that are written and not synced.
+    unsynced: Vec<Place>,
+    /// Their sync failed: it is not repeated, they are written again.
+    doubtful: bool,
     file_len: u64,
     fresh: bool,
     finishing: bool,
@@ -63,6 +69,7 @@ struct State {
 enum Step {
     Write(Vec<Chunk>, u64),
     Sync(u64, bool),
+    Rewrite(u64, bool, Vec<Place>),
     Wait(Instant),
     Rest,
 }
@@ -189,7 +196,10 @@ impl RunLog {
             let step = self.lock().next_step(Instant::now());
             let done = match step {
                 Step::Write(chunks, offset) => self.write(chunks, offset).await,
-                Step::Sync(position, fresh) => self.sync(position, fresh).await,
+                Step::Sync(position, fresh) => self.sync(position, move |path| file::sync(path, fresh)).await,
+                Step::Rewrite(position, fresh, places) => {
+                    self.sync(position, move |path| file::rewrite(path, &places, fresh)).await
+                }
                 Step::Wait(until) => {
                     let _woken = tokio::time::timeout_at(until, self.wake.notified()).await;
                     continue;
@@ -232,15 +242,16 @@ impl RunLog {
         Ok(())
     }
 
-    async fn sync(&self, position: u64, fresh: bool) -> Result<(), Refusal> {
+    /// Makes all before `position` safe.
+    async fn sync(
+        &self,
+        position: u64,
+        work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), Refusal> {
         let path = file::path(&self.inner.dir, self.run);
-        self.inner.blocking(move || file::sync(&path, fresh)).await?;
-        {
-            let mut state = self.lock();
-            state.synced = position;
-            state.synced_at = Some(Instant::now());
-            state.fresh = false;
-        }
+        let done = self.inner.blocking(move || work(&path)).await;
+        self.lock().was_synced(position, done.is_ok());
+        done?;
         if let Some(sink) = self.sink.upgrade() {
             sink.synced(self.run, position);
         }
@@ -297,6 +308,9 @@ impl State {
     }
 
     fn next_step(&mut self, now: Instant) -> Step {
+        if self.doubtful {
+            return Step::Rewrite(self.written, self.fresh, self.unsynced.clone());
+        }
         let waits = self.end.total() > self.taken;
         let flush_at = self.waiting_since.map_or(now, |since| since + Duration::from_millis(OUTPUT_FLUSH_MS));
         if waits && (self.finishing || self.waiting_bytes >= OUTPUT_FLUSH_BYTES || flush_at <= now) {
@@ -352,7 +366,9 @@ impl State {
     }
 
     fn wrote(&mut self, header: Option<block::Header>, offset: u64, position: u64, next: u64) {
-        self.places.extend(header.map(|header| Place { header, offset }));
+        let place = header.map(|header| Place { header, offset });
+        self.places.extend(place);
+        self.unsynced.extend(place);
         self.written = position;
         self.file_len = next;
         while self.recent_bytes > RECENT_BYTES
@@ -360,6 +376,16 @@ impl State {
         {
             let gone = self.recent.pop_front();
             self.recent_bytes = self.recent_bytes.saturating_sub(gone.map_or(0, |chunk| chunk.weight()));
+        }
+    }
+
+    fn was_synced(&mut self, position: u64, done: bool) {
+        self.doubtful = !done;
+        if done {
+            self.synced = position;
+            self.synced_at = Some(Instant::now());
+            self.fresh = false;
+            self.unsynced.clear();
         }
     }
 
