@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use bytes::Bytes;
 use cortex_core::id::RunId;
 use cortex_core::stream::{Positions, Stream};
-use cortex_hub::runlog::{Chunk, RunLog, RunLogs, Sink};
+use cortex_hub::runlog::{Bounds, Chunk, RunLog, RunLogs, Sink};
 use proptest::prelude::*;
 
 #[derive(Default)]
@@ -48,7 +48,11 @@ fn sink(heard: &Arc<Heard>) -> Weak<dyn Sink> {
 }
 
 fn file(dir: &Path) -> PathBuf {
-    let name = run().to_string();
+    file_of(dir, run())
+}
+
+fn file_of(dir: &Path, run: RunId) -> PathBuf {
+    let name = run.to_string();
     dir.join(&name[name.len() - 2..]).join(format!("{name}.log"))
 }
 
@@ -214,4 +218,55 @@ async fn output_beyond_memory_is_read_back_from_disk() {
     );
     logs.remove(&[run()]).await.expect("removed");
     assert!(!file(dir.path()).exists());
+}
+
+/// Files that nobody can open until somebody writes to them: a disk that hangs.
+struct Hanging(Vec<PathBuf>);
+
+impl Hanging {
+    fn new(dir: &Path, runs: &[RunId]) -> Self {
+        let paths = runs.iter().map(|run| {
+            let path = file_of(dir, *run);
+            std::fs::create_dir_all(path.parent().expect("a shelf")).expect("made");
+            let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+            assert!(made.success());
+            path
+        });
+        Self(paths.collect())
+    }
+}
+
+impl Drop for Hanging {
+    /// Lets go whoever waits, or the runtime would wait for it.
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let opened = std::fs::OpenOptions::new().read(true).write(true).open(path);
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                drop(opened);
+            });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_keeps_readers_no_longer_than_their_deadline_and_writers_not_at_all() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let short = std::time::Duration::from_millis(300);
+    let logs = RunLogs::with(dir.path(), Bounds { read_max: short }).expect("opened");
+    let hung: Vec<RunId> = (0..8).map(|n| RunId::mint(2, &[n; 10])).collect();
+    let _hanging = Hanging::new(dir.path(), &hung);
+    for run in &hung {
+        let began = std::time::Instant::now();
+        // Its caller goes away; the work cannot.
+        assert!(tokio::time::timeout(short / 10, logs.kept(*run)).await.is_err(), "it hangs");
+        assert!(began.elapsed() < short);
+    }
+    let soon = std::time::Duration::from_secs(5);
+    let late = tokio::time::timeout(soon, logs.kept(run())).await.expect("told in time");
+    assert_eq!(late.expect_err("all readers hang").code, cortex_core::Code::StoreUnavailable);
+    let heard = Arc::new(Heard::default());
+    let log = logs.create(run(), sink(&heard));
+    log.append(Stream::Stdout, Bytes::from_static(b"written all the same"));
+    settle(&log, &heard).await;
 }

@@ -170,7 +170,7 @@ impl RunLog {
         };
         let Some(place) = place else { return Ok(Vec::new()) };
         let path = file::path(&self.inner.dir, self.run);
-        let chunks = self.inner.blocking(move || file::read(&path, &place)).await?;
+        let chunks = self.inner.reading(move || file::read(&path, &place)).await?;
         Ok(chunks.iter().filter_map(|chunk| chunk.from(position)).collect())
     }
 
@@ -220,7 +220,7 @@ impl RunLog {
         let path = file::path(&self.inner.dir, self.run);
         let written = self
             .inner
-            .blocking(move || {
+            .writing(move || {
                 let block = block::encode(&chunks);
                 let next = file::write(&path, offset, &block)?;
                 Ok((block.header, block.end, next))
@@ -249,7 +249,7 @@ impl RunLog {
         work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
     ) -> Result<(), Refusal> {
         let path = file::path(&self.inner.dir, self.run);
-        let done = self.inner.blocking(move || work(&path)).await;
+        let done = self.inner.writing(move || work(&path)).await;
         self.lock().was_synced(position, done.is_ok());
         done?;
         if let Some(sink) = self.sink.upgrade() {
