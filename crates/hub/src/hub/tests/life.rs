@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::limits::PAGE_ITEMS_MAX;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -113,6 +115,37 @@ fn stalling(inner: Arc<dyn Store>, stalled: watch::Receiver<bool>) -> Arc<dyn St
         })
     };
     Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
+}
+
+#[tokio::test]
+async fn an_export_of_the_audit_log_that_a_stop_cuts_short_does_not_end_whole() {
+    let (armed, stalled) = watch::channel(false);
+    let pages = std::sync::atomic::AtomicUsize::new(0);
+    let before = move |write: bool, _: Duration| -> Before {
+        let counts = !write && *stalled.borrow();
+        let second = counts && pages.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1;
+        Box::pin(async move { if second { std::future::pending().await } else { Ok(()) } })
+    };
+    let world = World::with(StoreKind::Memory, |inner| {
+        Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
+    });
+    let world = world.await;
+    let row = AuditRow::new(WallTime(7), "token:ci".to_owned(), "run.cancel", Outcome::Allowed);
+    world
+        .write(move |tx| {
+            (0..PAGE_ITEMS_MAX).try_for_each(|_| tx.append_audit(&row).map(drop).map_err(Into::into))
+        })
+        .await;
+    armed.send_replace(true);
+    let bearer = format!("Bearer {}", world.admin);
+    let headers = [("authorization", bearer.as_str())];
+    let mut export =
+        world.open(Method::GET, "/api/v1/audit/export", &headers, Bytes::new()).await.into_body();
+    let first = tokio::time::timeout(SOON, export.frame()).await.expect("in time");
+    assert!(first.is_some_and(|page| page.is_ok()), "a first page");
+    let rest = tokio::spawn(export.collect());
+    world.stop().await;
+    assert!(rest.await.expect("read").is_err(), "not the end, but an error");
 }
 
 #[tokio::test]
