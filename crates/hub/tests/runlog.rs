@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use bytes::Bytes;
 use cortex_core::id::RunId;
 use cortex_core::stream::{Positions, Stream};
-use cortex_hub::runlog::{Bounds, Chunk, RunLog, RunLogs, Sink};
+use cortex_hub::runlog::{Bounds, Chunk, RunLog, RunLogs, Sink, Space};
 use proptest::prelude::*;
 
 #[derive(Default)]
@@ -253,7 +253,7 @@ impl Drop for Hanging {
 async fn a_disk_that_hangs_keeps_readers_no_longer_than_their_deadline_and_writers_not_at_all() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let short = std::time::Duration::from_millis(300);
-    let logs = RunLogs::with(dir.path(), Bounds { read_max: short }).expect("opened");
+    let logs = RunLogs::with(dir.path(), Bounds { read_max: short, ..Bounds::default() }).expect("opened");
     let hung: Vec<RunId> = (0..8).map(|n| RunId::mint(2, &[n; 10])).collect();
     let _hanging = Hanging::new(dir.path(), &hung);
     for run in &hung {
@@ -269,4 +269,65 @@ async fn a_disk_that_hangs_keeps_readers_no_longer_than_their_deadline_and_write
     let log = logs.create(run(), sink(&heard));
     log.append(Stream::Stdout, Bytes::from_static(b"written all the same"));
     settle(&log, &heard).await;
+}
+
+#[tokio::test]
+async fn output_beyond_what_is_kept_of_a_run_is_acknowledged_and_one_mark_says_so() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let logs = RunLogs::with(dir.path(), Bounds { run_bytes: 1_000, ..Bounds::default() }).expect("opened");
+    let heard = Arc::new(Heard::default());
+    let mut log = logs.create(run(), sink(&heard));
+    let mut lens = Vec::new();
+    for round in 0..20u64 {
+        log.append(Stream::Stdout, Bytes::from(vec![b'x'; 600]));
+        log.append(Stream::Stderr, Bytes::from(vec![b'y'; 100]));
+        settle(&log, &heard).await;
+        assert_eq!(log.end(), Positions { stdout: 600 * (round + 1), stderr: 100 * (round + 1) });
+        lens.push(std::fs::metadata(file(dir.path())).expect("the file").len());
+        if round == 10 {
+            log = logs.recover(run(), sink(&heard)).await.expect("taken up");
+        }
+    }
+    assert_eq!(lens[1], lens[19], "the file stays as it is: {lens:?}");
+    let kept = logs.kept(run()).await.expect("kept");
+    let read = read_all(&kept, 0, 100_000).await;
+    assert_eq!(read.len(), 14_000);
+    assert!(read[..1_000].iter().all(Option::is_some) && read[1_000..].iter().all(Option::is_none));
+    assert!(read_all(&kept, 9_999, 100).await.iter().all(Option::is_none), "from within the mark");
+    let marks = kept.read(1_000, 100_000).await.expect("readable");
+    assert!(matches!(&marks[..], [Chunk::Lost { to, .. }] if to.total() == 14_000), "{marks:?}");
+}
+
+static FREE_MIB: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+#[tokio::test]
+async fn a_disk_short_of_room_takes_no_output_but_the_last_of_runs_that_have_ended() {
+    let space = |_: &Path| {
+        let free = FREE_MIB.load(std::sync::atomic::Ordering::SeqCst) << 20;
+        Ok(Space { free, total: 1 << 40 })
+    };
+    let free = |mib| FREE_MIB.store(mib, std::sync::atomic::Ordering::SeqCst);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let logs = RunLogs::with(dir.path(), Bounds { space, ..Bounds::default() }).expect("opened");
+    let waits = async |heard: &Heard, log: &RunLog| {
+        let short = std::time::Duration::from_millis(900);
+        tokio::time::timeout(short, heard.synced(log.end().total())).await.is_err()
+    };
+    let (heard, ended) = (Arc::new(Heard::default()), Arc::new(Heard::default()));
+    let log = logs.create(run(), sink(&heard));
+    let done = logs.create(RunId::mint(2, &[4; 10]), sink(&ended));
+    free(255);
+    log.append(Stream::Stdout, Bytes::from_static(b"held back"));
+    done.append(Stream::Stdout, Bytes::from_static(b"the last of a run"));
+    assert!(waits(&heard, &log).await, "nothing is written");
+    assert!(!file(dir.path()).exists());
+    assert!(logs.space().await.is_some_and(|space| space.is_short()));
+    settle(&done, &ended).await;
+    done.append(Stream::Stdout, Bytes::from_static(b" and more"));
+    free(127);
+    assert!(waits(&ended, &done).await, "the rest is the store's");
+    free(256);
+    settle(&done, &ended).await;
+    settle(&log, &heard).await;
+    assert!(logs.space().await.is_some_and(|space| !space.is_short()));
 }

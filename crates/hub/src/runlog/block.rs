@@ -198,6 +198,11 @@ pub(super) fn verify(header: &Header, stored: &[u8]) -> bool {
 }
 
 impl Header {
+    /// Whether the block says that output is missing.
+    pub(super) const fn is_mark(&self) -> bool {
+        self.flags & MARK != 0
+    }
+
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..BODY_BYTES].copy_from_slice(&self.body());

@@ -28,6 +28,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Whether it is a mark that may grow in its place.
+    pub(super) const fn is_mark(&self) -> bool {
+        self.header.is_mark() && self.header.stored_len == 0
+    }
+
     const fn next_offset(&self) -> u64 {
         self.offset + HEADER_BYTES as u64 + self.header.stored_len as u64
     }

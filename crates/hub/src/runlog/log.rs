@@ -59,6 +59,8 @@ struct State {
     unsynced: Vec<Place>,
     /// Their sync failed: it is not repeated, they are written again.
     doubtful: bool,
+    /// The last block, when it is a mark.
+    last_mark: Option<Place>,
     file_len: u64,
     fresh: bool,
     finishing: bool,
@@ -67,7 +69,7 @@ struct State {
 
 /// What the writing task does next.
 enum Step {
-    Write(Vec<Chunk>, u64),
+    Write(Vec<Chunk>, u64, bool),
     Sync(u64, bool),
     Rewrite(u64, bool, Vec<Place>),
     Wait(Instant),
@@ -90,6 +92,7 @@ impl RunLog {
             written: total,
             synced: total,
             fresh: places.is_empty(),
+            last_mark: places.last().filter(|last| last.is_mark()).copied(),
             places,
             file_len,
             ..State::default()
@@ -116,12 +119,29 @@ impl RunLog {
         }
         let mut state = self.lock();
         let first = state.waiting_since.is_none();
-        state.append(stream, data);
+        let room = self.inner.bounds.run_bytes.saturating_sub(state.end.total());
+        if room >= data.len() as u64 {
+            state.append(stream, data);
+        } else {
+            self.append_beyond(&mut state, stream, data, room);
+        }
         if first && state.writer_lives {
             // The writer may sleep until the next sync, which is later than this is due.
             self.wake.notify_one();
         }
         self.wake_writer(&mut state);
+    }
+
+    /// Keeps what there is room for, and of the rest that it is missing.
+    fn append_beyond(&self, state: &mut State, stream: Stream, mut data: Bytes, room: u64) {
+        if state.end.total() <= self.inner.bounds.run_bytes {
+            tracing::warn!(run = %self.run, "the run has as much output as is kept of one; the rest is dropped");
+        }
+        let kept = data.split_to(usize::try_from(room).unwrap_or(usize::MAX).min(data.len()));
+        if !kept.is_empty() {
+            state.append(stream, kept);
+        }
+        state.drop_output(stream, data.len());
     }
 
     /// Puts a mark: output up to `to` is missing. Nothing happens when the log is there already.
@@ -194,8 +214,8 @@ impl RunLog {
         let mut retry = RETRY_MIN;
         loop {
             let step = self.lock().next_step(Instant::now());
-            let done = match step {
-                Step::Write(chunks, offset) => self.write(chunks, offset).await,
+            let wrote = match step {
+                Step::Write(chunks, offset, ended) => self.write(chunks, offset, ended).await,
                 Step::Sync(position, fresh) => self.sync(position, move |path| file::sync(path, fresh)).await,
                 Step::Rewrite(position, fresh, places) => {
                     self.sync(position, move |path| file::rewrite(path, &places, fresh)).await
@@ -206,32 +226,34 @@ impl RunLog {
                 }
                 Step::Rest => return,
             };
-            if done.is_ok() {
+            if wrote {
                 retry = RETRY_MIN;
                 continue;
             }
-            // Without a disk nothing is acknowledged: the node gets no credit and keeps its output.
-            tokio::time::sleep(retry).await;
+            // Without a disk, or room on it, nothing is acknowledged: the node gets no credit and
+            // keeps its output. The end of the run may change what there is room for.
+            let _woken = tokio::time::timeout(retry, self.wake.notified()).await;
             retry = (retry * 2).min(RETRY_MAX);
         }
     }
 
-    async fn write(&self, chunks: Vec<Chunk>, offset: u64) -> Result<(), Refusal> {
+    async fn write(&self, chunks: Vec<Chunk>, offset: u64, ended: bool) -> bool {
         let path = file::path(&self.inner.dir, self.run);
+        let inner = Arc::clone(&self.inner);
         let written = self
             .inner
             .writing(move || {
+                if !inner.has_room(ended)? {
+                    return Ok(None);
+                }
                 let block = block::encode(&chunks);
                 let next = file::write(&path, offset, &block)?;
-                Ok((block.header, block.end, next))
+                Ok(Some((block.header, block.end, next)))
             })
             .await;
-        let (header, end, next) = match written {
-            Ok(written) => written,
-            Err(refusal) => {
-                self.lock().give_back();
-                return Err(refusal);
-            }
+        let Ok(Some((header, end, next))) = written else {
+            self.lock().give_back();
+            return false;
         };
         let position = end.total();
         self.lock().wrote(block::parse_header(&header), offset, position, next);
@@ -239,23 +261,21 @@ impl RunLog {
         if let Some(sink) = self.sink.upgrade() {
             sink.written(self.run, position);
         }
-        Ok(())
+        true
     }
 
     /// Makes all before `position` safe.
-    async fn sync(
-        &self,
-        position: u64,
-        work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), Refusal> {
+    async fn sync(&self, position: u64, work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static) -> bool {
         let path = file::path(&self.inner.dir, self.run);
         let done = self.inner.writing(move || work(&path)).await;
         self.lock().was_synced(position, done.is_ok());
-        done?;
+        if done.is_err() {
+            return false;
+        }
         if let Some(sink) = self.sink.upgrade() {
             sink.synced(self.run, position);
         }
-        Ok(())
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -279,6 +299,19 @@ impl State {
         }
         let data = if data.len() < SMALL_BYTES { Bytes::copy_from_slice(&data) } else { data };
         self.push(Chunk::Output { stream, at: self.end, data });
+    }
+
+    /// Output that is not kept. It counts as waiting, so that its mark is written and it is
+    /// acknowledged as if it were kept: the process must not stand still.
+    fn drop_output(&mut self, stream: Stream, len: usize) {
+        self.waiting_bytes += len;
+        let mut end = self.end;
+        end.advance(stream, len as u64);
+        let taken = self.taken;
+        match self.recent.back_mut() {
+            Some(Chunk::Lost { at, to }) if at.total() >= taken => (*to, self.end) = (end, end),
+            Some(_) | None => self.push(Chunk::Lost { at: self.end, to: end }),
+        }
     }
 
     /// The last chunk with `data` behind it, taken out of the list, when both are small and the
@@ -314,7 +347,13 @@ impl State {
         let waits = self.end.total() > self.taken;
         let flush_at = self.waiting_since.map_or(now, |since| since + Duration::from_millis(OUTPUT_FLUSH_MS));
         if waits && (self.finishing || self.waiting_bytes >= OUTPUT_FLUSH_BYTES || flush_at <= now) {
-            return Step::Write(self.take(), self.file_len);
+            let mut chunks = self.take();
+            let mut offset = self.file_len;
+            // Marks that follow one another are one: the last grows in its place.
+            if let ([Chunk::Lost { at, .. }], Some(mark)) = (&mut chunks[..], &self.last_mark) {
+                (*at, offset) = (mark.header.start, mark.offset);
+            }
+            return Step::Write(chunks, offset, self.finishing);
         }
         let sync_at = self.synced_at.map_or(now, |at| at + SYNC_EVERY);
         if self.synced < self.written && (self.finishing || sync_at <= now) {
@@ -366,9 +405,11 @@ impl State {
     }
 
     fn wrote(&mut self, header: Option<block::Header>, offset: u64, position: u64, next: u64) {
-        let place = header.map(|header| Place { header, offset });
-        self.places.extend(place);
-        self.unsynced.extend(place);
+        for places in [&mut self.places, &mut self.unsynced] {
+            places.pop_if(|last| last.offset == offset);
+            places.extend(header.map(|header| Place { header, offset }));
+        }
+        self.last_mark = self.places.last().filter(|last| last.is_mark()).copied();
         self.written = position;
         self.file_len = next;
         while self.recent_bytes > RECENT_BYTES

@@ -8,13 +8,16 @@
 mod block;
 mod file;
 mod log;
+mod space;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cortex_core::id::RunId;
+use cortex_core::limits::RUN_OUTPUT_BYTES_MAX;
 use cortex_core::{Code, Refusal};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -22,11 +25,15 @@ use tokio_util::task::TaskTracker;
 use crate::files;
 pub use block::Chunk;
 pub use log::RunLog;
+pub use space::Space;
 
 /// Blocks that are written at the same time, over all runs.
 const WRITES_MAX: usize = 8;
 /// Reads at the same time, over all runs.
 const READS_MAX: usize = 8;
+
+/// How long somebody who only wants to know waits for the disk.
+const SPACE_MAX: Duration = Duration::from_secs(1);
 
 /// Hears how far logs have come. Called on async threads; must not block.
 pub trait Sink: Send + Sync {
@@ -48,13 +55,17 @@ impl Sink for NoSink {
 /// What logs may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    /// Bytes that are kept of one run.
+    pub run_bytes: u64,
+    /// What is known of the disk. Called on threads that may block.
+    pub space: fn(&Path) -> io::Result<Space>,
     /// How long a reader waits for the disk.
     pub read_max: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { read_max: Duration::from_secs(10) }
+        Self { run_bytes: RUN_OUTPUT_BYTES_MAX, space: Space::of, read_max: Duration::from_secs(10) }
     }
 }
 
@@ -70,6 +81,8 @@ struct Inner {
     bounds: Bounds,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
+    /// The disk is short of room; said once.
+    short: AtomicBool,
     tasks: TaskTracker,
 }
 
@@ -94,7 +107,8 @@ impl RunLogs {
         })?;
         let reads = Arc::new(Semaphore::new(READS_MAX));
         let writes = Arc::new(Semaphore::new(WRITES_MAX));
-        Ok(Self { inner: Arc::new(Inner { dir, bounds, reads, writes, tasks: TaskTracker::new() }) })
+        let (short, tasks) = (AtomicBool::new(false), TaskTracker::new());
+        Ok(Self { inner: Arc::new(Inner { dir, bounds, reads, writes, short, tasks }) })
     }
 
     /// The log of a run that has no output yet. No file is made before there is some.
@@ -141,6 +155,13 @@ impl RunLogs {
         self.inner.writing(move || file::remove(&paths)).await
     }
 
+    /// Room on the disk; `None` when it does not say so in time.
+    pub async fn space(&self) -> Option<Space> {
+        let inner = Arc::clone(&self.inner);
+        let asked = self.inner.reading(move || (inner.bounds.space)(&inner.dir));
+        tokio::time::timeout(SPACE_MAX, asked).await.ok()?.ok()
+    }
+
     /// Logs that write or are about to: 0 when everything has ended or is quiet.
     pub fn writing(&self) -> usize {
         self.inner.tasks.len()
@@ -148,6 +169,25 @@ impl RunLogs {
 }
 
 impl Inner {
+    /// Whether a log may write now. Blocks.
+    fn has_room(&self, ended: bool) -> io::Result<bool> {
+        let space = (self.bounds.space)(&self.dir)?;
+        let short = space.is_short();
+        if short != self.short.swap(short, Ordering::Relaxed) {
+            let (free, reserve) = (space.free, space.reserve());
+            if short {
+                tracing::warn!(
+                    free,
+                    reserve,
+                    "the disk is short of room: output of runs is held back at its nodes"
+                );
+            } else {
+                tracing::info!(free, reserve, "the disk has room again: output of runs is taken in");
+            }
+        }
+        Ok(space.takes(ended))
+    }
+
     /// Does work that readers wait for. A disk that does not answer in time is told as one that
     /// failed; what hangs on it keeps its place among the readers, and takes none of the writers.
     async fn reading<T: Send + 'static>(

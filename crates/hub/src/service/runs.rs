@@ -24,7 +24,7 @@ use cortex_store::{RunFilter, StoreExt, Tx, WriteError};
 
 use super::{Caller, Context, store_refusal};
 use crate::mesh::{Live, Mesh, Progress};
-use crate::runlog::RunLogs;
+use crate::runlog::{RunLogs, Space};
 pub use follow::{Follower, Update};
 pub use retention::Looked;
 use spool::Spool;
@@ -67,6 +67,11 @@ impl Runs {
             runs.import_soon();
         }
         runs
+    }
+
+    /// Room on the disk that output goes to; `None` when it does not say so in time.
+    pub async fn space(&self) -> Option<Space> {
+        self.logs.space().await
     }
 
     /// Starts a command on nodes, each judged by its own policy. One commit for all of them.

@@ -103,6 +103,16 @@ async fn a_run_on_an_offline_node_is_refused_with_and_without_a_stream() {
 }
 
 #[tokio::test]
+async fn the_room_on_the_disk_and_what_output_leaves_of_it_are_told() {
+    let world = World::new(StoreKind::Memory).await;
+    let stats = world.get("/api/v1/stats").await.ok(200);
+    let (free, reserve) = (&stats["disk_free_bytes"], &stats["disk_reserve_bytes"]);
+    assert!(free.as_u64().is_some_and(|free| free > 0), "{stats}");
+    assert!(reserve.as_u64().is_some_and(|reserve| reserve > 0 && reserve <= 256 << 20), "{stats}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_a_run_is_refused_by_name() {
     let world = World::new(StoreKind::Memory).await;
     world.node("n1").await;
