@@ -220,6 +220,38 @@ async fn output_beyond_memory_is_read_back_from_disk() {
     assert!(!file(dir.path()).exists());
 }
 
+#[tokio::test]
+async fn many_small_blocks_are_read_from_anywhere_and_a_damaged_one_costs_its_neighbours_at_most() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let logs = RunLogs::open(dir.path()).expect("opened");
+    let heard = Arc::new(Heard::default());
+    let log = logs.create(run(), sink(&heard));
+    let mut model = Vec::new();
+    for n in 0..300u32 {
+        let line = format!("line {n}\n");
+        model.extend(line.bytes().map(|byte| Some((Stream::Stdout, byte))));
+        log.append(Stream::Stdout, Bytes::from(line));
+        log.finish();
+        log.written().await;
+    }
+    heard.synced(log.end().total()).await;
+    let kept = logs.kept(run()).await.expect("kept");
+    for from in (0..model.len()).step_by(97) {
+        assert!(read_all(&kept, from as u64, 50).await == model[from..], "from {from}");
+        assert!(read_all(&log, from as u64, 100_000).await == model[from..], "from {from}, at once");
+    }
+    let mut bytes = std::fs::read(file(dir.path())).expect("file");
+    let middle =
+        bytes.windows(4).enumerate().filter(|(_, magic)| magic == b"CXL1").nth(100).expect("a block").0;
+    bytes[middle] ^= 1;
+    std::fs::write(file(dir.path()), bytes).expect("damaged");
+    let read = read_all(&kept, 0, 1_000).await;
+    assert_eq!(read.len(), model.len());
+    let lost = read.iter().filter(|byte| byte.is_none()).count();
+    assert!(lost > 0 && lost < 64 * 9, "{lost}");
+    assert!(read.iter().zip(&model).all(|(read, wrote)| read.is_none() || read == wrote));
+}
+
 /// Files that nobody can open until somebody writes to them: a disk that hangs.
 struct Hanging(Vec<PathBuf>);
 

@@ -16,7 +16,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::block::{self, BLOCK_BYTES_MAX, Chunk};
-use super::file::{self, Place};
+use super::file::{self, Found, Place};
+use super::index::Index;
 use super::{Inner, Sink};
 
 /// Written output that stays in memory while the run is busy, so that those who follow it need
@@ -54,14 +55,14 @@ struct State {
     waiting_bytes: usize,
     waiting_since: Option<Instant>,
     synced_at: Option<Instant>,
-    places: Vec<Place>,
+    /// What is in the file.
+    index: Index,
     /// Blocks that are written and not synced.
     unsynced: Vec<Place>,
     /// Their sync failed: it is not repeated, they are written again.
     doubtful: bool,
     /// The last block, when it is a mark.
     last_mark: Option<Place>,
-    file_len: u64,
     fresh: bool,
     finishing: bool,
     writer_lives: bool,
@@ -77,24 +78,17 @@ enum Step {
 }
 
 impl RunLog {
-    pub(super) fn new(
-        inner: Arc<Inner>,
-        run: RunId,
-        sink: Weak<dyn Sink>,
-        places: Vec<Place>,
-        file_len: u64,
-    ) -> Self {
-        let end = places.last().map(|place| place.header.end).unwrap_or_default();
+    pub(super) fn new(inner: Arc<Inner>, run: RunId, sink: Weak<dyn Sink>, found: Found) -> Self {
+        let end = found.index.end().at;
         let total = end.total();
         let state = State {
             end,
             taken: total,
             written: total,
             synced: total,
-            fresh: places.is_empty(),
-            last_mark: places.last().filter(|last| last.is_mark()).copied(),
-            places,
-            file_len,
+            fresh: found.last.is_none(),
+            last_mark: found.last.filter(Place::is_mark),
+            index: found.index,
             ..State::default()
         };
         Self {
@@ -177,7 +171,7 @@ impl RunLog {
     /// # Errors
     /// `store_unavailable` when the disk fails.
     pub async fn read(&self, position: u64, max: usize) -> Result<Vec<Chunk>, Refusal> {
-        let place = {
+        let among = {
             let state = self.lock();
             if position >= state.end.total() {
                 return Ok(Vec::new());
@@ -185,13 +179,11 @@ impl RunLog {
             if let Some(chunks) = state.read_recent(position, max) {
                 return Ok(chunks);
             }
-            let index = state.places.partition_point(|place| place.header.end.total() <= position);
-            state.places.get(index).copied()
+            state.index.around(position)
         };
-        let Some(place) = place else { return Ok(Vec::new()) };
+        let Some(among) = among else { return Ok(Vec::new()) };
         let path = file::path(&self.inner.dir, self.run);
-        let chunks = self.inner.reading(move || file::read(&path, &place)).await?;
-        Ok(chunks.iter().filter_map(|chunk| chunk.from(position)).collect())
+        self.inner.reading(move || file::read(&path, &among, position, max)).await
     }
 
     fn wake_writer(self: &Arc<Self>, state: &mut State) {
@@ -247,16 +239,16 @@ impl RunLog {
                     return Ok(None);
                 }
                 let block = block::encode(&chunks);
-                let next = file::write(&path, offset, &block)?;
-                Ok(Some((block.header, block.end, next)))
+                file::write(&path, offset, &block)?;
+                Ok(Some((block.header, block.end)))
             })
             .await;
-        let Ok(Some((header, end, next))) = written else {
+        let Ok(Some((header, end))) = written else {
             self.lock().give_back();
             return false;
         };
         let position = end.total();
-        self.lock().wrote(block::parse_header(&header), offset, position, next);
+        self.lock().wrote(block::parse_header(&header), offset);
         self.written.send_replace(position);
         if let Some(sink) = self.sink.upgrade() {
             sink.written(self.run, position);
@@ -348,7 +340,7 @@ impl State {
         let flush_at = self.waiting_since.map_or(now, |since| since + Duration::from_millis(OUTPUT_FLUSH_MS));
         if waits && (self.finishing || self.waiting_bytes >= OUTPUT_FLUSH_BYTES || flush_at <= now) {
             let mut chunks = self.take();
-            let mut offset = self.file_len;
+            let mut offset = self.index.end().offset;
             // Marks that follow one another are one: the last grows in its place.
             if let ([Chunk::Lost { at, .. }], Some(mark)) = (&mut chunks[..], &self.last_mark) {
                 (*at, offset) = (mark.header.start, mark.offset);
@@ -404,14 +396,14 @@ impl State {
         self.waiting_since = (first < self.recent.len()).then(Instant::now);
     }
 
-    fn wrote(&mut self, header: Option<block::Header>, offset: u64, position: u64, next: u64) {
-        for places in [&mut self.places, &mut self.unsynced] {
-            places.pop_if(|last| last.offset == offset);
-            places.extend(header.map(|header| Place { header, offset }));
+    fn wrote(&mut self, header: Option<block::Header>, offset: u64) {
+        if let Some(place) = header.map(|header| Place { header, offset }) {
+            self.index.wrote(place.begin(), place.end());
+            self.unsynced.pop_if(|last| last.offset == offset);
+            self.unsynced.push(place);
+            self.last_mark = Some(place).filter(Place::is_mark);
+            self.written = place.header.end.total();
         }
-        self.last_mark = self.places.last().filter(|last| last.is_mark()).copied();
-        self.written = position;
-        self.file_len = next;
         while self.recent_bytes > RECENT_BYTES
             && self.recent.front().is_some_and(|chunk| chunk.end().total() <= self.written)
         {

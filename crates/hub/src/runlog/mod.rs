@@ -7,6 +7,7 @@
 
 mod block;
 mod file;
+mod index;
 mod log;
 mod space;
 
@@ -113,7 +114,7 @@ impl RunLogs {
 
     /// The log of a run that has no output yet. No file is made before there is some.
     pub fn create(&self, run: RunId, sink: Weak<dyn Sink>) -> Arc<RunLog> {
-        Arc::new(RunLog::new(Arc::clone(&self.inner), run, sink, Vec::new(), 0))
+        Arc::new(RunLog::new(Arc::clone(&self.inner), run, sink, file::Found::default()))
     }
 
     /// Takes up the log of a run that goes on after a restart: a torn tail is cut off, and all
@@ -123,15 +124,15 @@ impl RunLogs {
     /// `store_unavailable` when the disk fails.
     pub async fn recover(&self, run: RunId, sink: Weak<dyn Sink>) -> Result<Arc<RunLog>, Refusal> {
         let path = file::path(&self.inner.dir, run);
-        let (places, len) = self
+        let found = self
             .inner
             .writing(move || {
-                let places = file::scan(&path, true)?;
-                let len = file::trim(&path, &places)?;
-                Ok((places, len))
+                let found = file::scan(&path, true)?;
+                file::trim(&path, found.index.end().offset)?;
+                Ok(found)
             })
             .await?;
-        Ok(Arc::new(RunLog::new(Arc::clone(&self.inner), run, sink, places, len)))
+        Ok(Arc::new(RunLog::new(Arc::clone(&self.inner), run, sink, found)))
     }
 
     /// The log of a run that has ended, for reading.
@@ -140,9 +141,9 @@ impl RunLogs {
     /// `store_unavailable` when the disk fails.
     pub async fn kept(&self, run: RunId) -> Result<Arc<RunLog>, Refusal> {
         let path = file::path(&self.inner.dir, run);
-        let places = self.inner.reading(move || file::scan(&path, false)).await?;
+        let found = self.inner.reading(move || file::scan(&path, false)).await?;
         let nobody: Weak<dyn Sink> = Weak::<NoSink>::new();
-        Ok(Arc::new(RunLog::new(Arc::clone(&self.inner), run, nobody, places, 0)))
+        Ok(Arc::new(RunLog::new(Arc::clone(&self.inner), run, nobody, found)))
     }
 
     /// Removes the kept output of runs that have ended, and makes that safe from a loss of power.
