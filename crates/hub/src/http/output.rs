@@ -103,7 +103,11 @@ impl Reader {
             if self.end.is_some_and(|end| self.position >= end) {
                 return None;
             }
-            match self.follower.next().await? {
+            let update = match self.follower.next().await? {
+                Ok(update) => update,
+                Err(refusal) => return Some(Err(std::io::Error::other(refusal))),
+            };
+            match update {
                 Update::Output { stream, offset, data } => {
                     self.position += data.len() as u64;
                     if let Some((_, data)) = self.wanted.part(stream, offset, &data) {

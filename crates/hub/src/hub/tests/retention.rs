@@ -18,7 +18,7 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 const MONTH: Kept = Kept { ms: 30 * DAY_MS, max: 1_000 };
 
 /// The use cases of the hub's runs, as its own worker has them.
-fn runs(world: &World) -> Runs {
+pub(super) fn runs(world: &World) -> Runs {
     let logs = RunLogs::open(&world.dir.path().join(RUNS)).expect("the logs");
     let mesh: Mesh = world.hub.mesh.clone();
     Runs::new(world.hub.context.clone(), mesh, logs, world.dir.path())

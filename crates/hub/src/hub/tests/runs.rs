@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::runlog::Sink;
+use crate::service::runs::Update;
 
 async fn ended_run(world: &World, node: NodeId) -> RunId {
     let id = clock::new_run_id(&world.hub.context.clock);
@@ -208,6 +209,29 @@ async fn kept_output_is_given_exactly_as_bytes_by_stream_and_offset_and_as_lines
     assert_eq!((&exit["type"], &exit["state"], &exit["code"]), (&json!("exit"), &json!("exited"), &json!(0)));
     let view = world.get(&format!("/api/v1/runs/{id}")).await.ok(200);
     assert_eq!(view["output_bytes"], all.len());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn output_that_the_disk_does_not_give_now_is_not_told_as_lost_and_comes_when_it_does() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("n1").await;
+    let id = run_with_output(&world, node, &[(Stream::Stdout, b"there all the time")]).await;
+    let runs = super::retention::runs(&world);
+    let mut follower = runs.follow(id).await.expect("followed");
+    let name = id.to_string();
+    let file = world.dir.path().join(RUNS).join(&name[name.len() - 2..]).join(format!("{name}.log"));
+    let away = file.with_extension("away");
+    std::fs::rename(&file, &away).expect("renamed");
+    let refused = follower.next().await.expect("not the end").expect_err("the disk says no");
+    assert_eq!(refused.code, Code::StoreUnavailable);
+    std::fs::rename(&away, &file).expect("renamed");
+    let update = follower.next().await.expect("not the end").expect("the disk is well again");
+    assert!(
+        matches!(&update, Update::Output { offset: 0, data, .. } if data == "there all the time"),
+        "{update:?}"
+    );
+    assert!(matches!(follower.next().await, Some(Ok(Update::Ended(_)))));
     world.stop().await;
 }
 
