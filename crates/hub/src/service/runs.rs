@@ -221,7 +221,10 @@ impl Runs {
         eof: bool,
     ) -> Result<u64, Refusal> {
         let mut progress = live.progress.subscribe();
-        let end = offset + data.len() as u64;
+        let Some(end) = offset.checked_add(data.len() as u64) else {
+            let message = "The offset and the length of the input together are beyond any number.";
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        };
         let mut sent = offset;
         loop {
             let room_from = sent.saturating_sub(INPUT_BYTES_MAX - FRAME_BYTES_MAX as u64).max(offset);

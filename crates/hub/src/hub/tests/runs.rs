@@ -236,6 +236,24 @@ async fn output_that_the_disk_does_not_give_now_is_not_told_as_lost_and_comes_wh
 }
 
 #[tokio::test]
+async fn standard_input_beyond_any_number_is_refused() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("n1").await;
+    let link = world.attach(node).await;
+    world.admin(Method::PUT, "/api/v1/policies/n1", json!({"profile": "permissive"})).await.ok(200);
+    let request = json!({"nodes": ["n1"], "argv": ["cat"], "stdin": true});
+    let started = world.admin(Method::POST, "/api/v1/runs", request).await.ok(202);
+    let run = started["runs"][0]["id"].as_str().expect("an id").to_owned();
+    let bearer = format!("Bearer {}", world.admin);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/octet-stream")];
+    let path = format!("/api/v1/runs/{run}/stdin?offset={}", u64::MAX - 1);
+    let answer = world.raw(Method::POST, &path, &headers, Bytes::from_static(b"abc")).await;
+    answer.refused(400, "invalid_argument");
+    drop(link);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_run_that_is_run_again_has_all_of_its_command_and_its_node() {
     let world = World::new(StoreKind::Memory).await;
     let node = world.node("n1").await;
