@@ -115,7 +115,6 @@ pub(super) struct Encoded {
     pub(super) header: [u8; HEADER_BYTES],
     pub(super) parts: Vec<Bytes>,
     pub(super) end: Positions,
-    pub(super) stored_len: u32,
 }
 
 /// Makes a block of chunks that follow one another. A mark is a block of its own.
@@ -144,7 +143,20 @@ pub(super) fn encode(chunks: &[Chunk]) -> Encoded {
     let stored_len = length(parts.iter().map(Bytes::len).sum());
     let mut header = Header { flags, start, end, raw_len, stored_len, check: [0; CHECK_BYTES] };
     header.check = checksum(&header.body(), &parts);
-    Encoded { header: header.to_bytes(), parts, end, stored_len }
+    Encoded { header: header.to_bytes(), parts, end }
+}
+
+/// A block as it was read, to be written again.
+pub(super) fn again(header: &Header, stored: Bytes) -> Encoded {
+    Encoded { header: header.to_bytes(), parts: vec![stored], end: header.end }
+}
+
+/// A mark that takes the place of a damaged block: as long in the file, and over the same output.
+pub(super) fn instead_of(damaged: &Header) -> Encoded {
+    let parts = vec![Bytes::from(vec![0; damaged.stored_len as usize])];
+    let mut header = Header { flags: MARK, raw_len: 0, ..*damaged };
+    header.check = checksum(&header.body(), &parts);
+    Encoded { header: header.to_bytes(), parts, end: header.end }
 }
 
 /// Reads a header; `None` when it is none, or claims more than a block can have.
@@ -190,6 +202,11 @@ pub(super) fn verify(header: &Header, stored: &[u8]) -> bool {
 }
 
 impl Header {
+    /// Whether the block says that output is missing.
+    pub(super) const fn is_mark(&self) -> bool {
+        self.flags & MARK != 0
+    }
+
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..BODY_BYTES].copy_from_slice(&self.body());

@@ -255,7 +255,12 @@ impl TestHub {
 pub(crate) async fn collect(mut follower: Follower) -> (Vec<u8>, Vec<Positions>, Run) {
     let (mut output, mut lost) = (Vec::new(), Vec::new());
     loop {
-        match tokio::time::timeout(2 * SOON, follower.next()).await.expect("an update in time") {
+        match tokio::time::timeout(2 * SOON, follower.next())
+            .await
+            .expect("an update in time")
+            .transpose()
+            .expect("readable")
+        {
             Some(Update::Output { data, .. }) => output.extend_from_slice(&data),
             Some(Update::Lost(to)) => lost.push(to),
             Some(Update::State(_)) => {}
