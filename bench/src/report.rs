@@ -11,7 +11,7 @@ impl Samples {
     }
 
     /// Adds those of another measurement.
-    pub(crate) fn extend(&mut self, others: Samples) {
+    pub(crate) fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
     }
 
