@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cortex_core::id::RunId;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::block::{self, Chunk, Encoded, HEADER_BYTES, Header};
 use super::index::{Index, Spot, Stretch};
@@ -19,6 +20,8 @@ use crate::files;
 const CHECKED_TAIL_BYTES: u64 = 64 * 1024 * 1024;
 /// Extension of a file that is about to take the name of a log.
 const ANEW: &str = "partial";
+/// Smaller blocks come from runs that print little; they wait for the next sync.
+const WRITE_BACK_BYTES: usize = 32 * 1024;
 
 /// A block in a file.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +62,22 @@ pub(super) fn path(dir: &Path, run: RunId) -> PathBuf {
 /// Writes a block at `offset`, whatever stood there.
 pub(super) fn write(path: &Path, offset: u64, block: &Encoded) -> io::Result<()> {
     fail::fail_point!("hub::log_flush", |_| Err(io::Error::other("failpoint hub::log_flush")));
-    put(&mut open_or_create(path)?, offset, block)
+    let mut file = open_or_create(path)?;
+    put(&mut file, offset, block)?;
+    begin_write_back(&file, offset, block.parts.iter().map(Bytes::len).sum());
+    Ok(())
+}
+
+/// Has the system begin to bring a large block to the disk. Left for the next sync, a second's worth
+/// of a run that prints without end goes there at once, and the commits of everybody else wait
+/// behind it. (This advice begins the writing; what is written then may leave the page cache.)
+fn begin_write_back(file: &File, offset: u64, len: usize) {
+    if len < WRITE_BACK_BYTES {
+        return;
+    }
+    let (Ok(begin), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    // Only advice: a system that does not take it writes at the next sync.
+    let _taken = posix_fadvise(file, begin, len, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }
 
 fn put(file: &mut File, offset: u64, block: &Encoded) -> io::Result<()> {
