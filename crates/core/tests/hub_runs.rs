@@ -88,6 +88,16 @@ fn an_end_that_the_store_does_not_take_is_handed_out_again_in_time() {
 }
 
 #[test]
+fn a_node_that_left_with_nothing_but_an_end_to_settle_has_no_grace_once_that_is_settled() {
+    let mut runs = running();
+    runs.handle(LINK, ToHub::Ended { run: id(), ended: end_at(0) });
+    runs.detached(LINK, T0);
+    assert!(runs.poll_timeout().is_some());
+    runs.settled(id());
+    assert_eq!((runs.len(), runs.poll_timeout()), (0, None));
+}
+
+#[test]
 fn a_loss_is_told_to_the_node_only_after_the_store_keeps_it() {
     let mut runs = running();
     runs.detached(LINK, T0);

@@ -85,6 +85,9 @@ impl HubRuns {
         }
         let lost = open.lost;
         self.open.remove(&run);
+        if self.open.is_empty() {
+            self.grace_until = None;
+        }
         if self.link.is_some() {
             let message = if lost { ToNode::Forget { run } } else { ToNode::Settled { run } };
             self.actions.push_back(Action::Send(message));

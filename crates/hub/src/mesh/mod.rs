@@ -306,6 +306,10 @@ impl Inner {
             state.timer = wanted;
         }
         if state.is_idle() {
+            // Nobody looks at the timer of a slot that is gone.
+            if let Some(timer) = state.timer.take() {
+                self.move_timer(slot.node, Some(timer), None);
+            }
             state.dead = true;
             lock(&self.slots).remove(&slot.node);
         }

@@ -8,6 +8,7 @@ use cortex_core::id::Epoch;
 use cortex_core::limits::{ATTACH_STORE_MS_MAX, CREDIT_BYTES_START, FRAME_BYTES_MAX};
 use cortex_core::message::{ToHub, ToNode};
 use cortex_core::node::Node;
+use cortex_core::run::RunState;
 use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_store::StoreExt;
@@ -200,6 +201,28 @@ async fn nodes_are_told_when_the_hub_goes() {
     drop(link);
     stopping.await.expect("stopped");
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_while_its_run_is_settled_leaves_no_timer_behind() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (node, mut link, run) = begun(&hub).await;
+    link.say(ToHub::Started { run: run.id }).await;
+    let (runs, id) = (hub.runs.clone(), run.id);
+    let deadline = Instant::now() + SOON;
+    while runs.get(id).await.expect("known").state != RunState::Running {
+        assert!(Instant::now() < deadline, "running");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    hub.stall(60_000);
+    link.exit(&run, 0).await;
+    link.say(ToHub::Heartbeat { seq: 1 }).await;
+    link.expect(|m| matches!(m, ToNode::HeartbeatAck { .. }).then_some(())).await;
+    drop(link);
+    wait_until("offline", || hub.mesh.presence(node.id).is_none()).await;
+    hub.stall(0);
+    wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
 }
 
 #[tokio::test]
