@@ -130,8 +130,11 @@ pub const INVITE_BYTES_MAX: usize = 512;
 pub const JOIN_FAILURES_MAX: usize = 20;
 /// See [`JOIN_FAILURES_MAX`].
 pub const JOIN_FAILURES_WINDOW_MS: u64 = 60_000;
-/// Addresses whose failures are remembered; the oldest make room.
+/// Addresses whose failures are remembered; the oldest make room. Of IPv6 a whole /64 is one.
 pub const JOIN_SOURCES_MAX: usize = 10_000;
+/// Refused joins within [`JOIN_FAILURES_WINDOW_MS`], from all addresses, that have an audit row of
+/// their own; those beyond it share one.
+pub const JOIN_REFUSALS_AUDITED_MAX: usize = 1_000;
 
 // --- store, events --------------------------------------------------------------------------
 
