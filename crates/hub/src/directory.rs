@@ -104,6 +104,14 @@ impl Directory {
         }
     }
 
+    /// Two machines use the identity of this node: it is shut out, and nothing else of its record
+    /// changes.
+    pub fn quarantine(&self, node: NodeId) {
+        if let Some(held) = self.write().nodes.get_mut(&node) {
+            Arc::make_mut(held).quarantined = true;
+        }
+    }
+
     /// A committed policy; an older revision than the held one is ignored.
     pub fn put_policy(&self, policy: Policy) {
         let mut maps = self.write();

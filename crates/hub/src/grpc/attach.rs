@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::connection::Peer;
-use crate::authority::{self, Authority};
+use crate::authority::{self, Authority, Identity};
 use crate::mesh::{Link, Mesh, Outgoing};
 
 /// A node may ask for a fresh certificate once in this time on one link.
@@ -235,6 +235,8 @@ impl Reader {
                 .detail("retry_after_s", (RENEW_MS_MIN / 1_000).to_string()));
         }
         self.renewed = Some(now);
+        // The record may have changed since the link began.
+        self.mesh.admit(&Identity { node: self.node.id, key_hash: self.node.key_hash })?;
         if authority::request_key_hash(csr) != Some(self.node.key_hash) {
             return Err(Refusal::new(
                 Code::InvalidArgument,

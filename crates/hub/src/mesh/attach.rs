@@ -26,9 +26,7 @@ impl Mesh {
     /// `node_revoked`, `cloned_identity`.
     pub fn admit(&self, identity: &Identity) -> Result<Arc<Node>, Refusal> {
         let node = self.inner.context.directory.node(identity.node).ok_or_else(revoked)?;
-        if node.quarantined {
-            return Err(cloned(&node));
-        }
+        refuse_quarantined(&node)?;
         if node.key_hash != identity.key_hash {
             return Err(revoked());
         }
@@ -101,9 +99,7 @@ impl Inner {
             if node.removed_at.is_some() {
                 return Err(revoked().into());
             }
-            if node.quarantined {
-                return Err(cloned(&node).into());
-            }
+            refuse_quarantined(&node)?;
             node.facts = facts;
             node.last_seen_at = Some(now);
             tx.put_node(&node)?;
@@ -116,6 +112,9 @@ impl Inner {
     fn take_up(&self, link: &Arc<Link>, hello: Hello, record: Record) -> Result<(), Refusal> {
         let Record { node, epoch, generation } = record;
         self.with_slot(node.id, |slot, state| {
+            // Whoever shuts a node out takes it from the directory first and its link then, under
+            // this lock: a link that begins is seen by him, or sees what he did.
+            self.still_admitted(node.id)?;
             let (attached, displaced) = self.register(link, epoch, hello.instance);
             if let Some(displaced) = displaced {
                 let refusal =
@@ -144,6 +143,10 @@ impl Inner {
         })
     }
 
+    fn still_admitted(&self, id: NodeId) -> Result<(), Refusal> {
+        refuse_quarantined(&*self.context.directory.node(id).ok_or_else(revoked)?)
+    }
+
     /// Takes the place in the registry; returns the link that was there, when it must go.
     fn register(&self, link: &Arc<Link>, epoch: Epoch, instance: u64) -> (Attached, Option<Arc<Link>>) {
         let mut present = lock(&self.present);
@@ -165,7 +168,7 @@ impl Inner {
         tracing::warn!(node = %node.name, node_id = %node.id, "two machines use one identity; it is quarantined");
         state.link = None;
         state.runs.abandon("Two machines use this node's identity; what became of the command is not known.");
-        self.context.directory.put_node(Node { quarantined: true, ..node.clone() });
+        self.context.directory.quarantine(node.id);
         if let Some(me) = self.me.upgrade() {
             let id = node.id;
             self.tasks.spawn(async move { me.record_quarantine(id).await });
@@ -211,6 +214,11 @@ fn put_quarantine(tx: &mut dyn Tx, id: NodeId, event: &Event) -> Result<(), Writ
 
 fn revoked() -> Refusal {
     Refusal::new(Code::NodeRevoked, "This node was removed from the hub, or the hub never knew it.")
+}
+
+/// `cloned_identity` for a node that is shut out because two machines use its identity.
+pub(crate) fn refuse_quarantined(node: &Node) -> Result<(), Refusal> {
+    if node.quarantined { Err(cloned(node)) } else { Ok(()) }
 }
 
 fn cloned(node: &Node) -> Refusal {

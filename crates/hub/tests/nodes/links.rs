@@ -1,6 +1,7 @@
 //! Links: who may have one, how each breach of the protocol ends, take-overs, a stalled store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
 use cortex_wire::mesh::{AttachRequest, RunOutput, attach_request};
 use tokio_stream::StreamExt;
 
-use super::support::{Kept, SOON, TestHub, begun, caller, is_start, wait_until};
+use super::support::{FakeNode, Kept, SOON, TestHub, begun, caller, is_start, wait_until};
 
 #[tokio::test]
 async fn without_a_certificate_or_with_a_token_there_is_no_link() {
@@ -130,6 +131,83 @@ async fn three_takeovers_by_other_processes_quarantine_the_identity() {
         assert!(Instant::now() < deadline, "the quarantine is stored");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A node that dials, and a link whose attach is stored and not answered yet.
+async fn half_attached(
+    hub: &TestHub,
+    node: &FakeNode,
+) -> tokio::task::JoinHandle<Result<Option<Refusal>, Refusal>> {
+    let before = hub.record(node).epoch;
+    hub.store.late_ms.store(300, Ordering::SeqCst);
+    let mut link = node.dial(hub).await.expect("dialled");
+    link.say(node.hello(Vec::new())).await;
+    let (store, id) = (Arc::clone(&hub.store), node.id);
+    let deadline = Instant::now() + SOON;
+    while store.read(SOON, move |view| view.node(id)).await.expect("read").expect("node").epoch == before {
+        assert!(Instant::now() < deadline, "the attach is stored");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    hub.store.late_ms.store(0, Ordering::SeqCst);
+    tokio::spawn(async move {
+        match link.hear().await? {
+            ToNode::Goodbye { refusal, .. } => Ok(Some(refusal)),
+            _ => Ok(None),
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_node_that_is_shut_out_while_it_attaches_gets_no_link() {
+    for (quarantined, code) in [(false, Code::NodeRevoked), (true, Code::ClonedIdentity)] {
+        let kept = Kept::new();
+        let hub = TestHub::start(&kept).await;
+        let node = hub.node("a").await;
+        let answer = half_attached(&hub, &node).await;
+        let record = Node::clone(&hub.record(&node));
+        if quarantined {
+            hub.context.directory.quarantine(node.id);
+        } else {
+            hub.context.directory.put_node(Node { removed_at: Some(hub.context.clock.wall()), ..record });
+        }
+        hub.mesh.close_node(node.id, Refusal::new(code, "shut out"));
+        let refusal = answer.await.expect("no panic").expect("a message").expect("a farewell");
+        assert_eq!(refusal.code, code);
+        assert!(hub.mesh.presence(node.id).is_none());
+        wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_quarantined_node_that_is_still_linked_gets_no_run_and_no_certificate() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    hub.context.directory.quarantine(node.id);
+    assert_eq!(hub.run(&node, &["true"]).await.expect_err("refused").code, Code::ClonedIdentity);
+    link.say(ToHub::Renew { csr: Bytes::from_static(b"") }).await;
+    assert_eq!(link.until_closed().await.code, Code::ClonedIdentity);
+}
+
+#[tokio::test]
+async fn a_quarantine_takes_no_rename_back() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let mut node = hub.node("a").await;
+    let mut links = Vec::new();
+    for _ in 0..3 {
+        links.push(node.attach(&hub, Vec::new()).await.expect("welcome"));
+        node.instance += 1;
+    }
+    let answer = half_attached(&hub, &node).await;
+    let name = cortex_core::name::Name::parse("renamed").expect("a name");
+    hub.context.directory.put_node(Node { name, ..Node::clone(&hub.record(&node)) });
+    let refusal = answer.await.expect("no panic").expect("a message").expect("a farewell");
+    assert_eq!(refusal.code, Code::ClonedIdentity);
+    let held = hub.record(&node);
+    assert!(held.quarantined);
+    assert_eq!(held.name.as_str(), "renamed");
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(8);
 pub(crate) struct Sleepy {
     inner: Arc<MemoryStore>,
     pub(crate) sleep_ms: AtomicU64,
+    /// Writes are answered so much later than they are stored.
+    pub(crate) late_ms: AtomicU64,
     pub(crate) writes: AtomicU64,
 }
 
@@ -66,7 +68,9 @@ impl Store for Sleepy {
     async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         self.nap(deadline).await?;
-        self.inner.write_boxed(work, deadline).await
+        let written = self.inner.write_boxed(work, deadline).await;
+        tokio::time::sleep(Duration::from_millis(self.late_ms.load(Ordering::SeqCst))).await;
+        written
     }
 
     async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
@@ -113,6 +117,7 @@ impl TestHub {
         let store = Arc::new(Sleepy {
             inner: Arc::clone(&kept.store),
             sleep_ms: AtomicU64::new(0),
+            late_ms: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         });
         let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;

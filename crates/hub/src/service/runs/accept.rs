@@ -18,7 +18,7 @@ use cortex_store::{StoreExt, Tx, WriteError};
 
 use super::{Caller, Runs, STORE_DEADLINE, StartRuns, store_refusal};
 use crate::clock::new_run_id;
-use crate::mesh::Reserved;
+use crate::mesh::{Reserved, refuse_quarantined};
 
 /// Bytes of a caller's idempotency key.
 const KEY_BYTES_MAX: usize = 256;
@@ -88,6 +88,7 @@ impl Runs {
             .require(Role::Operator)
             .and_then(|()| policy.check(&request.spec, node.name.as_str(), now))
             .and_then(|rule| {
+                refuse_quarantined(&*self.context.directory.node(node.id).ok_or_else(|| removed(node))?)?;
                 if self.mesh.presence(node.id).is_none() {
                     return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
                 }
@@ -161,6 +162,10 @@ impl Runs {
         };
         drop(self.mesh.spawn(task));
     }
+}
+
+fn removed(node: &Node) -> Refusal {
+    Refusal::new(Code::NodeNotFound, format!("The node {} was removed.", node.name))
 }
 
 fn check(request: &StartRuns) -> Result<(), Refusal> {
