@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -67,15 +67,23 @@ pub struct Identity {
 }
 
 impl Authority {
-    /// Reads the authority from `dir`, or makes it: `authority.key` (0600) and `authority.crt`.
+    /// Reads the authority from `dir`, or makes it: `authority.key` (0600) and `authority.crt`. A
+    /// key that is there is never replaced: its certificate is made anew when that is missing, and
+    /// nodes go on trusting it.
     ///
     /// # Errors
     /// `bad_config` when the files cannot be read or written, or do not belong together.
     pub fn open_or_create(dir: &Path) -> Result<Self, Refusal> {
-        let (key_path, certificate_path) = (dir.join("authority.key"), dir.join("authority.crt"));
-        if !certificate_path.exists() {
-            create(dir, &key_path, &certificate_path)?;
-        }
+        Self::make_missing(dir)?;
+        Self::open(dir)
+    }
+
+    /// Reads the authority from `dir`.
+    ///
+    /// # Errors
+    /// `bad_config` when the files cannot be read, or do not belong together.
+    pub fn open(dir: &Path) -> Result<Self, Refusal> {
+        let (key_path, certificate_path) = paths(dir);
         let key = fs::read_to_string(&key_path).map_err(|e| unusable(&key_path, &e))?;
         let key = KeyPair::from_pem(&key).map_err(|e| unusable(&key_path, &e))?;
         let certificate = fs::read(&certificate_path).map_err(|e| unusable(&certificate_path, &e))?;
@@ -89,6 +97,27 @@ impl Authority {
         let issuer = Issuer::new(authority_params(), key);
         let (server_key, server_certificate) = mint_server(&issuer).map_err(|e| unusable(dir, &e))?;
         Ok(Self { issuer, certificate, server_key, server_certificate })
+    }
+
+    /// Whether there is a key in `dir`.
+    ///
+    /// # Errors
+    /// `bad_config` when that cannot be told.
+    pub fn has_key(dir: &Path) -> Result<bool, Refusal> {
+        there(&paths(dir).0)
+    }
+
+    fn make_missing(dir: &Path) -> Result<(), Refusal> {
+        let (key_path, certificate_path) = paths(dir);
+        if there(&certificate_path)? {
+            return Ok(());
+        }
+        if !there(&key_path)? {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(internal)?;
+            write_file(&key_path, key.serialize_pem().as_bytes(), 0o600)
+                .map_err(|e| unusable(&key_path, &e))?;
+        }
+        certify(dir, &key_path, &certificate_path)
     }
 
     /// blake3 of the authority's certificate (DER): what an invite names.
@@ -170,15 +199,24 @@ pub fn request_key_hash(csr_der: &[u8]) -> Option<[u8; 32]> {
     Some(hash(csr.certification_request_info.subject_pki.raw))
 }
 
-/// Makes key and certificate. The certificate comes last: its presence says that both are there.
-fn create(dir: &Path, key_path: &Path, certificate_path: &Path) -> Result<(), Refusal> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(internal)?;
+fn paths(dir: &Path) -> (PathBuf, PathBuf) {
+    (dir.join("authority.key"), dir.join("authority.crt"))
+}
+
+/// Whether a file is there. That it cannot be told is an error, and not a no.
+fn there(path: &Path) -> Result<bool, Refusal> {
+    path.try_exists().map_err(|e| unusable(path, &e))
+}
+
+/// Makes the certificate of the key. It comes last: its presence says that both are there.
+fn certify(dir: &Path, key_path: &Path, certificate_path: &Path) -> Result<(), Refusal> {
+    let key = fs::read_to_string(key_path).map_err(|e| unusable(key_path, &e))?;
+    let key = KeyPair::from_pem(&key).map_err(|e| unusable(key_path, &e))?;
     let certificate = authority_params().self_signed(&key).map_err(internal)?;
-    write_file(key_path, key.serialize_pem().as_bytes(), 0o600).map_err(|e| unusable(key_path, &e))?;
     write_file(certificate_path, certificate.pem().as_bytes(), 0o644)
         .map_err(|e| unusable(certificate_path, &e))?;
     fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| unusable(dir, &e))?;
-    tracing::info!("certificate authority created");
+    tracing::warn!("the authority's certificate was made; invites that were given out before it are void");
     Ok(())
 }
 
@@ -312,6 +350,10 @@ fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls_pki_types::UnixTime;
+
     use super::*;
 
     fn node() -> NodeId {
@@ -327,6 +369,46 @@ mod tests {
         assert_eq!(first, again);
         let mode = fs::metadata(dir.path().join("authority.key")).expect("key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_key_without_its_certificate_is_kept_and_its_nodes_go_on_trusting_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (key_path, certificate_path) = paths(dir.path());
+        let before = Authority::open_or_create(dir.path()).expect("created");
+        let key = fs::read(&key_path).expect("a key");
+        fs::remove_file(&certificate_path).expect("removed");
+        let after = Authority::open_or_create(dir.path()).expect("opened");
+        assert_eq!(fs::read(&key_path).expect("a key"), key);
+
+        // What a node does: the old certificate is its root, the new one signs.
+        let mut roots = RootCertStore::empty();
+        roots.add(before.certificate.clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let chain = [after.certificate.clone()];
+        let name = SERVER_NAME.try_into().expect("a name");
+        verifier
+            .build()
+            .expect("a verifier")
+            .verify_server_cert(&after.server_certificate, &chain, &name, &[], UnixTime::now())
+            .expect("trusted");
+    }
+
+    #[test]
+    fn an_authority_that_cannot_be_looked_at_is_refused_and_left_alone() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().expect("temporary directory");
+        Authority::open_or_create(dir.path()).expect("created");
+        let (key_path, certificate_path) = paths(dir.path());
+        let key = fs::read(&key_path).expect("a key");
+        fs::remove_file(&certificate_path).expect("removed");
+        // A loop: neither there nor not there, for root too.
+        symlink(&certificate_path, &certificate_path).expect("a loop");
+        let refusal = Authority::open_or_create(dir.path()).expect_err("refused");
+        assert_eq!(refusal.code, Code::BadConfig);
+        assert!(refusal.hint.contains("backup"));
+        assert_eq!(fs::read(&key_path).expect("a key"), key);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! in the opposite order. Nothing is decided here.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,9 +121,11 @@ impl Hub {
         let clock = Clock::default();
         let bus = Bus::new(clock);
         let (opened, bus_of_store) = (config.clone(), bus.clone());
-        let (store, authority, logs) = blocking(move || open(&opened, &bus_of_store)).await?;
+        let (store, logs) = blocking(move || open(&opened, &bus_of_store)).await?;
         let context = Context { store: wrap(store), clock, directory: Directory::default(), bus };
         load(&context).await?;
+        let (dir, fleet) = (config.data_dir.clone(), !context.directory.nodes().is_empty());
+        let authority = blocking(move || open_authority(&dir, fleet)).await?;
         let token_file = config.data_dir.join("admin.token");
         let tokens = Tokens::new(context.clone());
         let first_start = tokens.begin(&token_file).await?;
@@ -272,7 +274,7 @@ fn refuse_plain_http(config: &Config) -> Result<(), Refusal> {
 }
 
 /// Opens what is kept in the data directory. Blocks.
-fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, Authority, RunLogs), Refusal> {
+fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, RunLogs), Refusal> {
     files::private_dir(&config.data_dir).map_err(|error| {
         let message = format!("`data_dir` {} cannot be made: {error}.", config.data_dir.display());
         Refusal::new(Code::BadConfig, message)
@@ -285,9 +287,13 @@ fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, Authority, RunLog
         }
         StoreKind::Memory => Arc::new(MemoryStore::new(Some(bus.hook()))),
     };
-    let authority = Authority::open_or_create(&config.data_dir)?;
     let logs = RunLogs::open(&config.data_dir)?;
-    Ok((store, authority, logs))
+    Ok((store, logs))
+}
+
+/// Opens the authority in the data directory, and makes it only where no node could trust another.
+fn open_authority(dir: &Path, fleet: bool) -> Result<Authority, Refusal> {
+    if fleet && !Authority::has_key(dir)? { Authority::open(dir) } else { Authority::open_or_create(dir) }
 }
 
 fn open_refusal(config: &Config, error: StoreError) -> Refusal {

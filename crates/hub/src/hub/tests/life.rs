@@ -30,6 +30,34 @@ async fn the_first_start_makes_a_token_file_for_its_owner_and_later_ones_keep_al
 }
 
 #[tokio::test]
+async fn a_hub_that_knows_nodes_and_lost_its_authority_does_not_start_with_another() {
+    let world = World::new(StoreKind::Sqlite).await;
+    world.node("n1").await;
+    let dir = world.dir;
+    world.hub.stop().await;
+    let (key, certificate) = (dir.path().join("authority.key"), dir.path().join("authority.crt"));
+    let kept = std::fs::read(&key).expect("the key");
+    std::fs::remove_file(&key).expect("removed");
+    std::fs::remove_file(&certificate).expect("removed");
+    let Err(refusal) = Hub::start(config(dir.path(), StoreKind::Sqlite)).await else { panic!("it starts") };
+    assert_eq!(refusal.code, Code::BadConfig);
+    assert!(refusal.hint.contains("backup"), "{refusal}");
+    assert!(!key.exists() && !certificate.exists(), "nothing takes their place");
+    std::fs::write(&key, kept).expect("restored");
+    let deadline = Instant::now() + SOON;
+    let hub = loop {
+        // The store of the start that failed lets go of the directory on its own thread.
+        match Hub::start(config(dir.path(), StoreKind::Sqlite)).await {
+            Ok(hub) => break hub,
+            Err(refusal) => assert_eq!(refusal.code, Code::Conflict, "{refusal}"),
+        }
+        assert!(Instant::now() < deadline, "the key is enough");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn audit_rows_that_a_stalled_store_left_behind_are_looked_for_in_the_data_directory() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let spool = dir.path().join("audit.spool");
