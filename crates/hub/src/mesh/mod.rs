@@ -269,7 +269,8 @@ impl Inner {
     fn insert_live(&self, run: Run, log: Arc<RunLog>) -> Arc<Live> {
         let (id, node) = (run.id, run.node);
         let progress = Progress { end: log.end().total(), run: Arc::new(run), input_taken: 0 };
-        let live = Arc::new(Live { node, log, progress: watch::Sender::new(progress) });
+        let live =
+            Arc::new(Live { node, log, progress: watch::Sender::new(progress), wish: Mutex::default() });
         lock(&self.runs).insert(id, Arc::clone(&live));
         live
     }

@@ -20,6 +20,8 @@ pub(crate) struct Live {
     pub(crate) node: NodeId,
     pub(crate) log: Arc<RunLog>,
     pub(crate) progress: watch::Sender<Progress>,
+    /// Somebody asked for its end before it was handed to its node: with this grace.
+    pub(super) wish: Mutex<Option<u64>>,
 }
 
 /// What those who follow a run look at.

@@ -1,5 +1,7 @@
 //! Runs over real links: their output, their end, and what a cut or a restart does to them.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use cortex_core::Code;
 use cortex_core::message::{RunReport, ToHub, ToNode};
@@ -9,7 +11,9 @@ use cortex_core::token::Role;
 use cortex_hub::service::runs::StartRuns;
 use cortex_store::{AuditFilter, StoreExt};
 
-use super::support::{Kept, SOON, TestHub, begun, caller, exited, is_settled, is_start, wait_until};
+use super::support::{
+    Kept, SOON, TestHub, begun, caller, eventually, exited, is_settled, is_start, wait_until,
+};
 
 fn report(run: &Run, end: u64) -> RunReport {
     RunReport { run: run.id, started: true, ended: None, kept_from: 0, end }
@@ -245,3 +249,50 @@ async fn wait_for_output(hub: &TestHub, run: &Run, bytes: u64) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_before_it_is_sent_is_cancelled_at_its_node() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    hub.store.late_ms.store(300, Ordering::SeqCst);
+    let starting = tokio::spawn({
+        let (runs, node) = (hub.runs.clone(), hub.record(&node));
+        let spec = RunSpec { argv: vec!["sleep".to_owned(), "60".to_owned()], ..RunSpec::default() };
+        let request = StartRuns { nodes: vec![node], spec, key: None, traceparent: None };
+        async move { runs.start(&caller(Role::Operator), request).await.remove(0).1 }
+    });
+    let run = eventually("the start is stored", async || {
+        let open = hub.store.read(SOON, |view| view.open_runs()).await.expect("read");
+        open.first().map(|run| run.id)
+    });
+    let run = run.await;
+    hub.store.late_ms.store(0, Ordering::SeqCst);
+    hub.runs.cancel(&caller(Role::Operator), run, 100).await.expect("cancelled");
+    assert!(!starting.is_finished(), "the run is not sent yet");
+    assert_eq!(link.expect(is_start).await, run);
+    let cancelled = |m: &ToNode| if let ToNode::Cancel { run, .. } = m { Some(*run) } else { None };
+    let heard = tokio::time::timeout(SOON, link.expect(cancelled)).await.expect("the node is asked");
+    assert_eq!(heard, run);
+    starting.await.expect("no panic").expect("accepted");
+}
+
+#[tokio::test]
+async fn a_cancel_whose_caller_goes_away_is_audited() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (_node, _link, run) = begun(&hub).await;
+    hub.stall(60_000);
+    let by = caller(Role::Operator);
+    let cancelling = hub.runs.cancel(&by, run.id, 100);
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(100), cancelling).await;
+    assert!(waited.is_err(), "it waits for the store");
+    hub.stall(0);
+    eventually("the audit row", async || {
+        let rows = hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await;
+        rows.expect("audit").iter().any(|logged| logged.row.action == "run.cancel").then_some(())
+    })
+    .await;
+}
+

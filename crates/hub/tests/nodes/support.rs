@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -46,6 +46,8 @@ pub(crate) struct Sleepy {
     pub(crate) sleep_ms: AtomicU64,
     /// Writes are answered so much later than they are stored.
     pub(crate) late_ms: AtomicU64,
+    /// Its queue is full.
+    pub(crate) full: AtomicBool,
     pub(crate) writes: AtomicU64,
 }
 
@@ -67,10 +69,14 @@ impl Sleepy {
 impl Store for Sleepy {
     async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::Full.into());
+        }
         self.nap(deadline).await?;
         let written = self.inner.write_boxed(work, deadline).await;
-        tokio::time::sleep(Duration::from_millis(self.late_ms.load(Ordering::SeqCst))).await;
-        written
+        let late = Duration::from_millis(self.late_ms.load(Ordering::SeqCst));
+        tokio::time::sleep(late.min(deadline)).await;
+        if late < deadline { written } else { Err(StoreError::Timeout(deadline).into()) }
     }
 
     async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
@@ -118,6 +124,7 @@ impl TestHub {
             inner: Arc::clone(&kept.store),
             sleep_ms: AtomicU64::new(0),
             late_ms: AtomicU64::new(0),
+            full: AtomicBool::new(false),
             writes: AtomicU64::new(0),
         });
         let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
@@ -380,6 +387,14 @@ impl FakeLink {
         }
     }
 
+    /// Sends a heartbeat every second for as long as somebody waits for it.
+    pub(crate) async fn beat(&self) {
+        for seq in 1.. {
+            self.say(ToHub::Heartbeat { seq }).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     /// Waits for a message of a kind, passing over the others.
     pub(crate) async fn expect<T>(&mut self, want: impl Fn(&ToNode) -> Option<T>) -> T {
         loop {
@@ -439,6 +454,18 @@ pub(crate) fn is_settled(message: &ToNode) -> Option<cortex_core::id::RunId> {
 pub(crate) async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + 2 * SOON;
     while !done() {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Asks until there is an answer, with a deadline.
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + 2 * SOON;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
