@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Epoch, Generation, NodeId};
-use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX, STORE_MS_MAX};
+use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX};
 use cortex_core::message::{Hello, ToNode, Welcome};
 use cortex_core::node::{Facts, Node};
 use cortex_core::registry::Attached;
@@ -17,6 +17,7 @@ use cortex_store::{StoreExt, Tx, WriteError};
 use super::slot::{Decision, SlotState};
 use super::{Inner, Link, Mesh, live_policy, lock};
 use crate::authority::Identity;
+use crate::service::outcome::write_surely;
 use crate::service::write_refusal;
 
 impl Mesh {
@@ -177,20 +178,12 @@ impl Inner {
     }
 
     async fn record_quarantine(&self, id: NodeId) {
-        let mut retry = Duration::from_millis(100);
-        loop {
+        let stored = write_surely(&self.context.store, &self.stop, "the quarantine of a node", || {
             let event = self.event(EventKind::NodeQuarantined, id);
-            let written = self
-                .context
-                .store
-                .write(Duration::from_millis(STORE_MS_MAX), move |tx| put_quarantine(tx, id, &event))
-                .await;
-            let Err(error) = written else { return };
-            tracing::error!(%error, node_id = %id, "the quarantine is not stored; it is tried again");
-            tokio::select! {
-                () = tokio::time::sleep(retry) => retry = (retry * 2).min(Duration::from_secs(5)),
-                () = self.stop.cancelled() => return,
-            }
+            move |tx: &mut dyn Tx| put_quarantine(tx, id, &event)
+        });
+        if stored.await.is_none() {
+            tracing::error!(node_id = %id, "the quarantine is not stored");
         }
     }
 

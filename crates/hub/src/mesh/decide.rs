@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cortex_core::id::RunId;
-use cortex_core::limits::STORE_MS_MAX;
 use cortex_core::run::{self, Run};
-use cortex_store::{StoreExt, Tx, WriteError};
+use cortex_store::{Tx, WriteError};
 
 use super::slot::{Decision, Slot, SlotState};
 use super::{Inner, lock};
+use crate::service::outcome::write_surely;
 
 /// How long a decision that nobody waits for lets others join it: the start of a short command
 /// and its end share one commit.
 const COALESCE: Duration = Duration::from_millis(10);
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(5);
 
 impl Inner {
     pub(super) fn start_deciding(&self, slot: &Arc<Slot>, state: &mut SlotState) {
@@ -77,29 +75,17 @@ impl Inner {
         }
     }
 
-    /// Commits the batch, however long it takes. `None` when the hub stops first.
+    /// Commits the batch once, however long it takes. `None` when the hub stops first.
     async fn commit(&self, batch: &Arc<[Decision]>) -> Option<Vec<Arc<Run>>> {
-        let mut retry = RETRY_MIN;
-        loop {
-            let now = self.context.clock.wall();
-            let work = Arc::clone(batch);
-            let deadline = Duration::from_millis(STORE_MS_MAX);
-            let done = self.context.store.write(deadline, move |tx| {
+        write_surely(&self.context.store, &self.stop, "what a node reported", || {
+            let (work, now) = (Arc::clone(batch), self.context.clock.wall());
+            move |tx: &mut dyn Tx| {
                 work.iter()
                     .filter_map(|decision| apply(tx, decision, now).transpose())
                     .collect::<Result<Vec<_>, _>>()
-            });
-            match done.await {
-                Ok(runs) => return Some(runs),
-                Err(error) => {
-                    tracing::error!(%error, "what nodes reported could not be stored; it is tried again")
-                }
             }
-            tokio::select! {
-                () = tokio::time::sleep(retry) => retry = (retry * 2).min(RETRY_MAX),
-                () = self.stop.cancelled() => return None,
-            }
-        }
+        })
+        .await
     }
 
     fn tell(&self, slot: &Arc<Slot>, batch: &[Decision], runs: Vec<Arc<Run>>) {

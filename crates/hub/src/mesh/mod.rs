@@ -236,6 +236,11 @@ impl Mesh {
         self.inner.stop.cancel();
     }
 
+    /// Told when nothing more is to be tried: the store is about to close.
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.inner.stop.clone()
+    }
+
     /// Monotonic time of the hub.
     pub fn now(&self) -> Timestamp {
         self.inner.context.clock.now()

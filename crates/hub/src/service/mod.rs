@@ -18,6 +18,7 @@ pub mod enrol;
 pub mod events;
 pub mod invites;
 pub mod nodes;
+pub(crate) mod outcome;
 pub mod policies;
 pub mod runs;
 pub mod targets;

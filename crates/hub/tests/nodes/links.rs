@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cortex_core::id::Epoch;
+use cortex_core::event::EventKind;
+use cortex_core::id::{Epoch, Seq};
 use cortex_core::limits::{ATTACH_STORE_MS_MAX, CREDIT_BYTES_START, FRAME_BYTES_MAX};
 use cortex_core::message::{ToHub, ToNode};
 use cortex_core::node::Node;
@@ -18,7 +19,9 @@ use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
 use cortex_wire::mesh::{AttachRequest, RunOutput, attach_request};
 use tokio_stream::StreamExt;
 
-use super::support::{FakeNode, Kept, SOON, TestHub, begun, caller, is_start, wait_until};
+use super::support::{
+    FakeNode, Kept, SOON, TestHub, begun, caller, eventually, is_start, wait_until,
+};
 
 #[tokio::test]
 async fn without_a_certificate_or_with_a_token_there_is_no_link() {
@@ -311,6 +314,37 @@ async fn a_connection_that_never_says_hello_is_closed() {
     let mut link = node.dial(&hub).await.expect("dialled");
     assert_eq!(link.until_closed().await.code, Code::Timeout);
     wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_stored_late_is_told_once_and_in_its_order() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let kinds = async || {
+        let events = hub.store.read(SOON, |view| view.events(Seq(0), 100)).await.expect("events");
+        let kinds = events.into_iter().map(|logged| logged.event.kind);
+        kinds
+            .filter(|kind| matches!(kind, EventKind::NodeOnline | EventKind::NodeOffline))
+            .collect::<Vec<_>>()
+    };
+    let (online, offline) = (EventKind::NodeOnline, EventKind::NodeOffline);
+    let told = async |expected: &[EventKind]| {
+        eventually("the events", async || (kinds().await.len() >= expected.len()).then_some(())).await;
+        assert_eq!(kinds().await, expected);
+    };
+    let link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    told(&[online]).await;
+    hub.store.late_ms.store(60_000, Ordering::SeqCst);
+    drop(link);
+    told(&[online, offline]).await;
+    hub.store.late_ms.store(0, Ordering::SeqCst);
+    let link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let expected = [online, offline, online];
+    tokio::select! {
+        () = told(&expected) => {}
+        () = link.beat() => panic!("the link is beating"),
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use cortex_core::run::{Run, RunSpec, RunState};
 use cortex_core::stream::Positions;
 use cortex_core::token::Role;
 use cortex_hub::service::runs::StartRuns;
-use cortex_store::{AuditFilter, StoreExt};
+use cortex_store::{AuditFilter, RunFilter, StoreExt};
 
 use super::support::{
     Kept, SOON, TestHub, begun, caller, eventually, exited, is_settled, is_start, wait_until,
@@ -296,3 +296,64 @@ async fn a_cancel_whose_caller_goes_away_is_audited() {
     .await;
 }
 
+#[tokio::test]
+async fn a_start_that_the_store_refused_costs_it_nothing_more() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    eventually("the store is quiet", async || {
+        let before = hub.store.writes.load(Ordering::SeqCst);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        (hub.store.writes.load(Ordering::SeqCst) == before).then_some(())
+    })
+    .await;
+    hub.store.full.store(true, Ordering::SeqCst);
+    let before = hub.store.writes.load(Ordering::SeqCst);
+    let refusal = hub.run(&node, &["true"]).await.expect_err("full");
+    assert_eq!(refusal.code, Code::StoreUnavailable);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(hub.store.writes.load(Ordering::SeqCst) - before, 1);
+    hub.store.full.store(false, Ordering::SeqCst);
+    hub.stall(60_000);
+    let late = async {
+        let answer = hub.run(&node, &["true"]).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        answer
+    };
+    let answer = tokio::select! {
+        answer = late => answer,
+        () = link.beat() => panic!("the link is beating"),
+    };
+    assert_eq!(answer.expect_err("late").code, Code::StoreUnavailable);
+    assert_eq!(hub.store.writes.load(Ordering::SeqCst) - before, 2);
+    assert_eq!(hub.mesh.runs_open(), 0);
+}
+
+#[tokio::test]
+async fn a_start_that_was_stored_after_its_caller_was_told_otherwise_is_settled_as_lost() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    hub.store.late_ms.store(60_000, Ordering::SeqCst);
+    let answer = tokio::select! {
+        answer = hub.run(&node, &["true"]) => answer,
+        () = link.beat() => panic!("the link is beating"),
+    };
+    assert_eq!(answer.expect_err("late").code, Code::StoreUnavailable);
+    hub.store.late_ms.store(0, Ordering::SeqCst);
+    eventually("the run is lost", async || {
+        let runs = hub.store.read(SOON, |view| view.runs(&RunFilter::default(), 10)).await.expect("runs");
+        assert_eq!(runs.len(), 1);
+        (runs[0].state == RunState::Lost).then_some(())
+    })
+    .await;
+    link.say(ToHub::Heartbeat { seq: 99 }).await;
+    let next = link.expect(|m| match m {
+        ToNode::Start(_) => Some(false),
+        ToNode::HeartbeatAck { seq: 99 } => Some(true),
+        _ => None,
+    });
+    assert!(next.await, "the command was not sent");
+}
