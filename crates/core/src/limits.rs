@@ -126,6 +126,9 @@ pub const REJOIN_MS_MAX: u64 = 15 * 60 * 1_000;
 pub const INVITE_TTL_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 /// Bytes of an invite's text; a longer one is refused before it is read (`too_large`).
 pub const INVITE_BYTES_MAX: usize = 512;
+/// For so long a node's certificate identifies it outside its own time, so that a node that was
+/// away, or a clock that jumped, costs nobody a new invite.
+pub const CERTIFICATE_GRACE_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// Failed joins from one address within [`JOIN_FAILURES_WINDOW_MS`] before it is told to wait.
 pub const JOIN_FAILURES_MAX: usize = 20;
 /// See [`JOIN_FAILURES_MAX`].

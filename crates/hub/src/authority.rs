@@ -4,6 +4,8 @@
 //! Never here: names or usages taken from a request. What a node may call itself is decided by
 //! the hub alone, and the key never leaves this file's types.
 
+mod lasting;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cortex_core::id::NodeId;
+use cortex_core::limits::CERTIFICATE_GRACE_MS;
 use cortex_core::{Code, Refusal};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -19,12 +22,14 @@ use rcgen::{
     SignatureAlgorithm,
 };
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, alg_id};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, alg_id};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
-use crate::clock::random;
+use crate::clock::{Clock, random};
+use lasting::Lasting;
 
 /// The DNS name that nodes ask for in the handshake, whatever the hub's address is.
 pub const SERVER_NAME: &str = "hub.cortex.internal";
@@ -46,6 +51,7 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     server_key: PrivatePkcs8KeyDer<'static>,
     server_certificate: CertificateDer<'static>,
+    clock: Clock,
 }
 
 /// A certificate for a node.
@@ -96,7 +102,13 @@ impl Authority {
         }
         let issuer = Issuer::new(authority_params(), key);
         let (server_key, server_certificate) = mint_server(&issuer).map_err(|e| unusable(dir, &e))?;
-        Ok(Self { issuer, certificate, server_key, server_certificate })
+        Ok(Self { issuer, certificate, server_key, server_certificate, clock: Clock::default() })
+    }
+
+    /// The same, by another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Whether there is a key in `dir`.
@@ -144,14 +156,16 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        live_for(&mut params, NODE_LIFE);
+        live_for(&mut params, self.clock.system(), BACKDATED, NODE_LIFE);
         let certificate = params.signed_by(&key, &self.issuer).map_err(internal)?;
         let chain_der = vec![certificate.der().to_vec(), self.certificate.to_vec()];
         Ok(SignedNode { chain_der, key_hash: hash(&key.subject_public_key_info()) })
     }
 
     /// TLS of the node port: 1.3 only, HTTP/2 only; a client certificate is optional, since one
-    /// who joins has none, and is checked against this authority when it is shown.
+    /// who joins has none, and is checked against this authority when it is shown. It identifies its
+    /// node for [`CERTIFICATE_GRACE_MS`] outside its own time: whether that may attach is decided
+    /// then, by its record.
     ///
     /// # Errors
     /// `internal` when the parts do not fit together.
@@ -163,9 +177,10 @@ impl Authority {
             .allow_unauthenticated()
             .build()
             .map_err(internal)?;
+        let verifier = Arc::new(Lasting(verifier));
         let chain = vec![self.server_certificate.clone(), self.certificate.clone()];
         let key = PrivateKeyDer::Pkcs8(self.server_key.clone_key());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(self.clock))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(internal)?
             .with_client_cert_verifier(verifier)
@@ -173,6 +188,13 @@ impl Authority {
             .map_err(internal)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = self.system().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
     }
 }
 
@@ -234,7 +256,7 @@ fn authority_params() -> CertificateParams {
     params.distinguished_name = named(AUTHORITY_NAME);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    live_for(&mut params, AUTHORITY_LIFE);
+    live_for(&mut params, SystemTime::now(), BACKDATED, AUTHORITY_LIFE);
     params
 }
 
@@ -247,14 +269,15 @@ fn mint_server(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    live_for(&mut params, AUTHORITY_LIFE);
+    // Made anew at each start: a hub whose clock is ahead then must not lock its nodes out.
+    let backdated = Duration::from_millis(CERTIFICATE_GRACE_MS);
+    live_for(&mut params, SystemTime::now(), backdated, AUTHORITY_LIFE);
     let certificate = params.signed_by(&key, issuer)?;
     Ok((PrivatePkcs8KeyDer::from(key.serialize_der()), certificate.der().clone()))
 }
 
-fn live_for(params: &mut CertificateParams, life: Duration) {
-    let now = SystemTime::now();
-    params.not_before = (now - BACKDATED).into();
+fn live_for(params: &mut CertificateParams, now: SystemTime, backdated: Duration, life: Duration) {
+    params.not_before = (now - backdated).into();
     params.not_after = (now + life).into();
     let mut serial = random::<16>();
     // A serial number is a positive integer.
@@ -352,7 +375,7 @@ fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
 mod tests {
     use rustls::client::WebPkiServerVerifier;
     use rustls::client::danger::ServerCertVerifier as _;
-    use rustls_pki_types::UnixTime;
+    use rustls::server::danger::ClientCertVerifier as _;
 
     use super::*;
 
@@ -409,6 +432,40 @@ mod tests {
         assert_eq!(refusal.code, Code::BadConfig);
         assert!(refusal.hint.contains("backup"));
         assert_eq!(fs::read(&key_path).expect("a key"), key);
+    }
+
+    #[test]
+    fn a_certificate_identifies_its_node_outside_its_time_for_the_grace_and_no_other_ever() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (authority, other) = (dir.path().join("a"), dir.path().join("b"));
+        let [authority, other] = [authority, other].map(|dir| {
+            fs::create_dir(&dir).expect("a directory");
+            Authority::open_or_create(&dir).expect("created")
+        });
+        let key = KeyPair::generate().expect("key");
+        let csr = CertificateParams::default().serialize_request(&key).expect("request");
+        let chain = |of: &Authority| {
+            let chain = of.sign_node(csr.der(), node()).expect("signed").chain_der;
+            chain.into_iter().map(CertificateDer::from).collect::<Vec<_>>()
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate.clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let webpki = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let verifier = Lasting(webpki.expect("a verifier"));
+        let day = Duration::from_secs(24 * 3_600);
+        let judge = |chain: &[CertificateDer<'_>], days: u32| {
+            let now = Clock::default().ahead(day * days).current_time().expect("a time");
+            verifier.verify_client_cert(&chain[0], &chain[1..], now)
+        };
+        for days in [0, 2, 89] {
+            judge(&chain(&authority), days).unwrap_or_else(|error| panic!("{days} days: {error}"));
+            judge(&chain(&other), days).expect_err("another authority");
+        }
+        judge(&chain(&authority), 92).expect_err("the grace is over");
+        let early = Authority::open_or_create(&dir.path().join("a")).expect("opened");
+        let early = early.with_clock(Clock::default().ahead(day * 2));
+        judge(&chain(&early), 0).expect("signed while the clock was ahead");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use cortex_core::node::Node;
 use cortex_core::run::RunState;
 use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
+use cortex_hub::clock::Clock;
 use cortex_store::StoreExt;
 use cortex_wire::error::refusal_from_status;
 use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
@@ -20,7 +21,7 @@ use cortex_wire::mesh::{AttachRequest, RunOutput, attach_request};
 use tokio_stream::StreamExt;
 
 use super::support::{
-    FakeNode, Kept, SOON, TestHub, begun, caller, eventually, is_start, wait_until,
+    FakeNode, Kept, SOON, TestHub, begun, caller, eventually, is_start, join_request, wait_until,
 };
 
 #[tokio::test]
@@ -36,6 +37,37 @@ async fn without_a_certificate_or_with_a_token_there_is_no_link() {
     request.metadata_mut().insert("authorization", "Bearer cxt_x".parse().expect("metadata"));
     let status = client.attach(request).await.expect_err("a token");
     assert_eq!(refusal_from_status(&status).code, Code::WrongAudience);
+}
+
+#[tokio::test]
+async fn a_node_whose_certificate_expired_while_it_was_away_comes_back_and_is_given_a_new_one() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let key = rcgen::KeyPair::generate().expect("key");
+    let (id, secret) = hub.invite(|_| ()).await;
+    let joined = hub.enrol(join_request(id, &secret, "a", &key)).await.expect("joined");
+    let node = FakeNode::new(&joined, &key);
+    let (gone, other) = (hub.node("b").await, hub.node("c").await);
+    hub.stop().await;
+
+    let later = Clock::default().ahead(Duration::from_secs(2 * 24 * 3_600));
+    let hub = TestHub::start_at(&kept, later).await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let csr = rcgen::CertificateParams::default().serialize_request(&key).expect("request");
+    link.say(ToHub::Renew { csr: Bytes::copy_from_slice(csr.der()) }).await;
+    let certificate = |m: &ToNode| match m {
+        ToNode::Certificate { chain } => Some(chain[0].clone()),
+        _ => None,
+    };
+    let fresh = link.expect(certificate).await;
+    let (_, fresh) = x509_parser::parse_x509_certificate(&fresh).expect("X.509");
+    assert!(fresh.validity().not_after.timestamp() * 1_000 > later.wall().0);
+
+    hub.context.directory.quarantine(other.id);
+    assert_eq!(other.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::ClonedIdentity));
+    let removed = Node { removed_at: Some(later.wall()), ..Node::clone(&hub.record(&gone)) };
+    hub.context.directory.put_node(removed);
+    assert_eq!(gone.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::NodeRevoked));
 }
 
 #[tokio::test]

@@ -119,7 +119,10 @@ pub(crate) struct TestHub {
 
 impl TestHub {
     pub(crate) async fn start(kept: &Kept) -> Self {
-        let clock = Clock::default();
+        Self::start_at(kept, Clock::default()).await
+    }
+
+    pub(crate) async fn start_at(kept: &Kept, clock: Clock) -> Self {
         let store = Arc::new(Sleepy {
             inner: Arc::clone(&kept.store),
             sleep_ms: AtomicU64::new(0),
@@ -133,7 +136,8 @@ impl TestHub {
         nodes.into_iter().for_each(|node| context.directory.put_node(node));
         let policies = kept.store.read_now(|view| view.policies()).expect("policies");
         policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
-        let authority = Arc::new(Authority::open_or_create(kept.dir.path()).expect("authority"));
+        let authority = Authority::open_or_create(kept.dir.path()).expect("authority");
+        let authority = Arc::new(authority.with_clock(clock));
         let logs = RunLogs::open(&kept.dir.path().join("runs")).expect("logs");
         let mesh = Mesh::new(context.clone(), logs.clone());
         mesh.restore().await.expect("restored");
