@@ -1,5 +1,6 @@
 //! `MeshService.Attach`: one task reads a link, the response stream writes it. Both end together.
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -253,6 +254,12 @@ impl Reader {
 
 /// What the transport says of a message that cannot be read.
 fn unreadable(status: &Status) -> Refusal {
+    let broke = || Refusal::new(Code::HubUnreachable, "The connection of the node broke.");
+    // A reset or a broken connection has the error of the transport behind it, whatever its code;
+    // what is wrong with a message has not.
+    if status.source().is_some() {
+        return broke();
+    }
     match status.code() {
         // tonic's words for a message above the bound, before any memory is taken for it.
         tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
@@ -272,9 +279,7 @@ fn unreadable(status: &Status) -> Refusal {
         | tonic::Code::Aborted
         | tonic::Code::Unavailable
         | tonic::Code::DataLoss
-        | tonic::Code::Unauthenticated => {
-            Refusal::new(Code::HubUnreachable, "The connection of the node broke.")
-        }
+        | tonic::Code::Unauthenticated => broke(),
     }
 }
 
@@ -284,4 +289,21 @@ fn retry_after(refusal: &Refusal) -> Option<u64> {
         return None;
     }
     Some(if surface(refusal.code).retryable { RETRY_MS } else { BACKOFF_MS_MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_not_told_as_a_message_that_cannot_be_read() {
+        for code in [tonic::Code::Internal, tonic::Code::ResourceExhausted, tonic::Code::Unknown] {
+            let mut reset = Status::new(code, "h2 protocol error");
+            reset.set_source(Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+            assert_eq!(unreadable(&reset).code, Code::HubUnreachable, "{code:?}");
+        }
+        let message = Status::internal("failed to decode Protobuf message");
+        assert_eq!(unreadable(&message).code, Code::InvalidArgument);
+        assert_eq!(unreadable(&Status::out_of_range("too large")).code, Code::TooLarge);
+    }
 }
