@@ -21,7 +21,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-use super::connection::Peer;
+use super::connection::{Peer, Used};
 use crate::authority::{self, Authority, Identity};
 use crate::mesh::{Link, Mesh, Outgoing};
 
@@ -74,6 +74,7 @@ impl MeshService for Door {
             node,
             watch: HubLink::new(self.mesh.now()),
             peer,
+            used: None,
             renewed: None,
         };
         self.tasks.spawn(reader.run(request.into_inner()).instrument(span));
@@ -136,6 +137,7 @@ struct Reader {
     node: Arc<Node>,
     watch: HubLink,
     peer: Option<Peer>,
+    used: Option<Used>,
     renewed: Option<Timestamp>,
 }
 
@@ -223,7 +225,7 @@ impl Reader {
     async fn greet(&mut self, link: &Arc<Link>, hello: Hello) -> Result<(), Refusal> {
         self.mesh.attach(link, hello).await?;
         if let Some(peer) = self.peer.take() {
-            peer.use_it();
+            self.used = Some(peer.use_it());
         }
         Ok(())
     }
