@@ -19,8 +19,6 @@ pub const SILENCE_MS_MAX: u64 = 9_000;
 pub const GRACE_MS: u64 = 10_000;
 /// The same after a hub restart, when every node is away at once.
 pub const RESTART_GRACE_MS: u64 = 30_000;
-/// Wait before the end of a run that the store did not take is handed to it again.
-pub const SETTLE_RETRY_MS: u64 = 1_000;
 /// First wait before a node dials again; jittered.
 pub const BACKOFF_MS_MIN: u64 = 100;
 /// Longest wait before a node dials again; jittered.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cortex_core::event::{Event, EventKind};
+use cortex_core::hub_runs::Decision;
 use cortex_core::id::{Epoch, Generation, NodeId};
 use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX};
 use cortex_core::message::{Hello, ToNode, Welcome};
@@ -14,7 +15,7 @@ use cortex_core::registry::Attached;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
 
-use super::slot::{Decision, SlotState};
+use super::slot::SlotState;
 use super::{Inner, Link, Mesh, live_policy, lock};
 use crate::authority::Identity;
 use crate::service::outcome::write_surely;
@@ -75,7 +76,7 @@ impl Mesh {
             if gone {
                 state.link = None;
                 state.runs.detached(link.id(), inner.context.clock.now());
-                state.decide(Decision::Event(inner.event(EventKind::NodeOffline, link.node())));
+                state.decisions.push(Decision::Event(inner.event(EventKind::NodeOffline, link.node())));
                 lock(&inner.left).insert(link.node(), link.heard());
                 tracing::info!("node is offline");
             }
@@ -132,7 +133,7 @@ impl Inner {
                     state.link = Some(Arc::clone(link));
                     state.runs.attached(link.id(), hello.runs);
                     // Behind the place in the registry: whoever hears of it finds the node here.
-                    state.decide(Decision::Event(self.event(EventKind::NodeOnline, node.id)));
+                    state.decisions.push(Decision::Event(self.event(EventKind::NodeOnline, node.id)));
                     tracing::info!(%epoch, "node is online");
                     Ok(())
                 }

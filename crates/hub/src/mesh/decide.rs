@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cortex_core::id::RunId;
+use cortex_core::hub_runs::Decision;
 use cortex_core::run::{self, Run};
 use cortex_store::{Tx, WriteError};
 
-use super::slot::{Decision, Slot, SlotState};
+use super::slot::{Slot, SlotState};
 use super::{Inner, lock};
 use crate::service::outcome::write_surely;
 
@@ -23,7 +23,7 @@ impl Inner {
             return;
         }
         if state.deciding {
-            if state.is_urgent() {
+            if state.decisions.is_urgent() {
                 slot.urgent.notify_one();
             }
             return;
@@ -39,7 +39,7 @@ impl Inner {
             if !urgent {
                 let _came = tokio::time::timeout(COALESCE, slot.urgent.notified()).await;
             }
-            let batch: Arc<[Decision]> = slot.lock().decisions.drain(..).collect();
+            let batch: Arc<[Decision]> = slot.lock().decisions.take().into();
             self.wait_for_logs(&batch).await;
             fail::fail_point!("hub::before_settle");
             let Some(runs) = self.commit(&batch).await else { return };
@@ -57,7 +57,7 @@ impl Inner {
             self.act(slot, &mut state);
             return None;
         }
-        Some(state.is_urgent())
+        Some(state.decisions.is_urgent())
     }
 
     /// A run's end is committed only after its output is in its file: a kill in between must not
@@ -101,22 +101,6 @@ impl Inner {
             }
         }
         self.act(slot, &mut state);
-    }
-}
-
-impl Decision {
-    const fn ends(&self) -> Option<RunId> {
-        match self {
-            Self::Run(run, run::Command::End(_) | run::Command::Lose { .. }) => Some(*run),
-            Self::Run(
-                _,
-                run::Command::Start
-                | run::Command::Disconnect
-                | run::Command::Reattach
-                | run::Command::Cancel { .. },
-            )
-            | Self::Event(_) => None,
-        }
     }
 }
 

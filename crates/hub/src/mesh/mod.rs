@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use cortex_core::hub_runs::{Action, HubRuns};
+use cortex_core::hub_runs::{Action, Decision, HubRuns};
 use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
 use cortex_core::limits::{ATTACHES_AT_ONCE_MAX, BACKOFF_MS_MAX, RESTART_GRACE_MS};
 use cortex_core::message::{Start, ToHub, ToNode};
@@ -38,7 +38,7 @@ pub(crate) use slot::{Live, Progress};
 
 use crate::runlog::{RunLog, RunLogs, Sink};
 use crate::service::{Context, store_refusal};
-use slot::{Decision, Slot, SlotState};
+use slot::{Slot, SlotState};
 
 /// How long the start of the hub waits for the store.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(30);
@@ -328,7 +328,7 @@ impl Inner {
                 let sent = state.link.as_ref().is_none_or(|link| link.send(message));
                 state.input_refused |= !sent;
             }
-            Action::Decide(run, command) => state.decide(Decision::Run(run, command)),
+            Action::Decide(run, command) => state.decisions.push(Decision::Run(run, command)),
             Action::Append { run, stream, offset: _, data } => {
                 let Some(live) = state.live.get(&run) else { return };
                 let bytes = data.len() as u64;

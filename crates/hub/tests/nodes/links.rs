@@ -55,10 +55,8 @@ async fn a_node_whose_certificate_expired_while_it_was_away_comes_back_and_is_gi
     let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
     let csr = rcgen::CertificateParams::default().serialize_request(&key).expect("request");
     link.say(ToHub::Renew { csr: Bytes::copy_from_slice(csr.der()) }).await;
-    let certificate = |m: &ToNode| match m {
-        ToNode::Certificate { chain } => Some(chain[0].clone()),
-        _ => None,
-    };
+    let certificate =
+        |m: &ToNode| if let ToNode::Certificate { chain } = m { Some(chain[0].clone()) } else { None };
     let fresh = link.expect(certificate).await;
     let (_, fresh) = x509_parser::parse_x509_certificate(&fresh).expect("X.509");
     assert!(fresh.validity().not_after.timestamp() * 1_000 > later.wall().0);
@@ -185,10 +183,8 @@ async fn half_attached(
     }
     hub.store.late_ms.store(0, Ordering::SeqCst);
     tokio::spawn(async move {
-        match link.hear().await? {
-            ToNode::Goodbye { refusal, .. } => Ok(Some(refusal)),
-            _ => Ok(None),
-        }
+        let heard = link.hear().await?;
+        Ok(if let ToNode::Goodbye { refusal, .. } = heard { Some(refusal) } else { None })
     })
 }
 
