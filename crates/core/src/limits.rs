@@ -74,6 +74,8 @@ pub const ENV_MAX: usize = 256;
 pub const ENV_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a working directory.
 pub const PATH_BYTES_MAX: usize = 4_096;
+/// Bytes of a caller's idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 /// Bytes of standard input on their way that the process has not read.
 pub const INPUT_BYTES_MAX: u64 = 256 * 1024;
 /// Time between TERM and KILL when a run is ended.

@@ -162,7 +162,8 @@ impl Hub {
         }
     }
 
-    /// Stops: HTTP drains, nodes are told, logs are flushed, the store answers what it accepted.
+    /// Stops: HTTP drains, nodes are told, the store answers what it accepted. Output that is not on
+    /// disk by then was not acknowledged: its node sends it again.
     pub async fn stop(self) {
         let doors = self.doors.stop(HTTP_DRAIN).await;
         let workers = self.workers.stop(WORKERS_DRAIN).await;

@@ -97,6 +97,10 @@ async fn the_same_key_is_the_same_run_and_another_command_a_conflict() {
     assert_eq!(first.id, again.id);
     let other = hub.run_with(&node, &["false"], Some("k"), false).await.expect_err("another command");
     assert_eq!(other.code, Code::Conflict);
+    for bad in ["", &"k".repeat(cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX + 1)] {
+        let refused = hub.run_with(&node, &["true"], Some(bad), false).await.expect_err("no key");
+        assert_eq!(refused.code, Code::InvalidArgument);
+    }
     drop(link);
     wait_until("offline", || hub.mesh.presence(node.id).is_none()).await;
     let offline = hub.run_with(&node, &["true"], Some("k"), false).await.expect("known, though offline");

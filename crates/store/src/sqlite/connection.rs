@@ -16,7 +16,7 @@ const DATABASE: &str = "cortex.db";
 const LOCK: &str = "cortex.lock";
 /// Another process that looks into the database (a backup) may hold it for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Statements that each connection keeps ready: more than there are.
+/// Statements that each connection keeps ready.
 const STATEMENTS: usize = 128;
 
 /// An owned data directory. Nobody else can own it until this is dropped.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Revision, RunId};
+use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use cortex_core::node::Node;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
@@ -19,9 +20,6 @@ use super::{Caller, Runs, STORE_DEADLINE, StartRuns, store_refusal};
 use crate::clock::new_run_id;
 use crate::mesh::{Reserved, refuse_quarantined};
 use crate::service::outcome::{Stored, write_once, write_surely};
-
-/// Bytes of a caller's idempotency key.
-const KEY_BYTES_MAX: usize = 256;
 
 /// One node of a request, judged.
 #[derive(Clone)]
@@ -165,8 +163,8 @@ fn removed(node: &Node) -> Refusal {
 
 fn check(request: &StartRuns) -> Result<(), Refusal> {
     request.spec.check()?;
-    if request.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
-        let message = format!("The idempotency key must have 1 to {KEY_BYTES_MAX} bytes.");
+    if request.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
+        let message = format!("The idempotency key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes.");
         return Err(Refusal::new(Code::InvalidArgument, message));
     }
     Ok(())
