@@ -10,6 +10,11 @@ impl Samples {
         self.0.push(value);
     }
 
+    /// Adds those of another measurement.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// The value below which a share of the samples lies; 0 without samples.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();

@@ -32,13 +32,14 @@ pub(crate) async fn run(cortex: &Path, bytes: u64, rounds: usize) -> Result<()> 
     let zeros = ["head", "-c", &count, "/dev/zero"];
     let lines = ["cat", text.as_str()];
     report::heading(&format!("{bytes} bytes of output"));
-    let quiet = p99_of_quiet(&hub, Duration::from_secs(3)).await?;
+    let alone = quiet_alone(&hub, Duration::from_secs(3)).await?;
     report::head(&[
         "what",
         "wall s",
         "CPU s/GB, both hops",
         "hub RSS growth MiB",
-        "other node's p99 ms (alone)",
+        "other node's p50 / p99 ms",
+        "of those alone",
         "goal",
     ]);
     for (name, argv) in [("zeros", zeros.as_slice()), ("log lines", lines.as_slice())] {
@@ -49,14 +50,15 @@ pub(crate) async fn run(cortex: &Path, bytes: u64, rounds: usize) -> Result<()> 
             rows.0.push(wall);
             rows.1.push(cpu);
             rows.2.push(growth);
-            rows.3.push(ours(&hub, argv, bytes, true).await?.3);
+            rows.3.extend(ours(&hub, argv, bytes, true).await?.3);
         }
         report::row(&[
             &format!("cortex, {name}"),
             &format!("{:.2}", rows.0.median()),
             &format!("{:.2}", rows.1.median()),
             &format!("{:.1}", rows.2.quantile(1.0)),
-            &format!("{:.2} ({quiet:.2})", rows.3.median()),
+            &percentiles(&rows.3),
+            &percentiles(&alone),
             "5.0 CPU, 32 MiB, 2x",
         ]);
         if let Some(ssh) = &ssh {
@@ -67,6 +69,7 @@ pub(crate) async fn run(cortex: &Path, bytes: u64, rounds: usize) -> Result<()> 
                 &format!("{cpu:.2}"),
                 "",
                 "",
+                "",
                 "peer",
             ]);
         }
@@ -74,9 +77,9 @@ pub(crate) async fn run(cortex: &Path, bytes: u64, rounds: usize) -> Result<()> 
     Ok(())
 }
 
-/// Wall seconds, CPU seconds per GB, growth of the hub's memory in MiB, and the other node's 99th
-/// percentile when it is asked for.
-async fn ours(hub: &Hub, argv: &[&str], bytes: u64, probe: bool) -> Result<(f64, f64, f64, f64)> {
+/// Wall seconds, CPU seconds per GB, growth of the hub's memory in MiB, and how long the other
+/// node's commands took when that is asked for.
+async fn ours(hub: &Hub, argv: &[&str], bytes: u64, probe: bool) -> Result<(f64, f64, f64, Samples)> {
     let mut api = Api::connect(hub).await?;
     let before = cpu::rss_kib(hub.pid())?;
     let done = Arc::new(AtomicBool::new(false));
@@ -92,12 +95,12 @@ async fn ours(hub: &Hub, argv: &[&str], bytes: u64, probe: bool) -> Result<(f64,
         done.store(true, Ordering::Relaxed);
         got.map(|got| (got, begun.elapsed().as_secs_f64()))
     };
-    let other = async { if probe { p99_until(hub, &done).await } else { Ok(0.0) } };
-    let ((got, wall), p99) = tokio::try_join!(read, other)?;
+    let other = async { if probe { quiet_until(hub, &done).await } else { Ok(Samples::default()) } };
+    let ((got, wall), others) = tokio::try_join!(read, other)?;
     let cpu = span.end_ms()? / 1e3;
     ensure!(got == bytes, "{got} of {bytes} bytes arrived");
     let growth = watcher.await?.saturating_sub(before) as f64 / 1024.0;
-    Ok((wall, cpu / (bytes as f64 / 1e9), growth, p99))
+    Ok((wall, cpu / (bytes as f64 / 1e9), growth, others))
 }
 
 fn peer(ssh: &Ssh, argv: &str, bytes: u64, rounds: usize) -> Result<(f64, f64)> {
@@ -116,18 +119,22 @@ fn peer(ssh: &Ssh, argv: &str, bytes: u64, rounds: usize) -> Result<(f64, f64)> 
     Ok((wall.median(), cpu.median()))
 }
 
-async fn p99_of_quiet(hub: &Hub, time: Duration) -> Result<f64> {
+async fn quiet_alone(hub: &Hub, time: Duration) -> Result<Samples> {
     let done = Arc::new(AtomicBool::new(false));
     let end = Arc::clone(&done);
     tokio::spawn(async move {
         tokio::time::sleep(time).await;
         end.store(true, Ordering::Relaxed);
     });
-    p99_until(hub, &done).await
+    quiet_until(hub, &done).await
 }
 
-/// The 99th percentile of warm commands on the other node until `done`.
-async fn p99_until(hub: &Hub, done: &AtomicBool) -> Result<f64> {
+fn percentiles(samples: &Samples) -> String {
+    format!("{:.2} / {:.2}", samples.median(), samples.quantile(0.99))
+}
+
+/// Times warm commands on the other node until `done`, in milliseconds.
+async fn quiet_until(hub: &Hub, done: &AtomicBool) -> Result<Samples> {
     let mut api = Api::connect(hub).await?;
     let nodes = ["quiet".to_owned()];
     let mut samples = Samples::default();
@@ -137,7 +144,7 @@ async fn p99_until(hub: &Hub, done: &AtomicBool) -> Result<f64> {
         samples.push(begun.elapsed().as_secs_f64() * 1e3);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Ok(samples.quantile(0.99))
+    Ok(samples)
 }
 
 fn peak_rss(pid: u32, done: &AtomicBool) -> u64 {

@@ -88,6 +88,12 @@ pub const RUN_TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 pub const OUTPUT_FLUSH_MS: u64 = 500;
 /// Output that waits in the hub's memory per run before it is written.
 pub const OUTPUT_FLUSH_BYTES: usize = 256 * 1024;
+/// Output of one run that the hub keeps: 16 GiB. What comes beyond is taken from the node and not
+/// kept; one mark says so.
+pub const RUN_OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Free space of the hub's disk that is the store's alone, unless a twentieth of the disk is less.
+/// Below it output is not taken in: nodes hold it back, and the store can still commit.
+pub const DISK_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 /// Settled command ids that a node remembers, so that a repeated one is not run again.
 pub const JOURNAL_SETTLED_MAX: usize = 100_000;
 /// Nodes of one exec.

@@ -4,7 +4,8 @@
 //! Rules held here: a command id is executed at most once, remembered before its process starts
 //! (I4); a frame of another epoch has no effect (I3, ABUSE 27); an end is sent only after all the
 //! output before it; output waits for credit; what the hub has settled is forgotten but for its
-//! id; runs go on while the link is down.
+//! id; runs go on while the link is down; the time of a run counts from the moment it is taken on,
+//! and ends it whatever it is waiting for.
 
 mod local;
 mod memory;
@@ -93,6 +94,8 @@ pub struct NodeRuns {
     policy: Option<Policy>,
     name: String,
     runs: BTreeMap<RunId, Local>,
+    /// Output of one run that may be kept for the hub.
+    spool_bytes_max: u64,
     settled: BTreeSet<RunId>,
     settled_order: VecDeque<RunId>,
     /// The run that sent last, so that the next one has its turn.
@@ -171,13 +174,13 @@ impl NodeRuns {
         }
         match message {
             ToNode::Welcome(_) | ToNode::Goodbye { .. } | ToNode::HeartbeatAck { .. } => {}
-            ToNode::Start(start) => self.handle_start(start, wall),
+            ToNode::Start(start) => self.handle_start(start, now, wall),
             ToNode::Input { run, offset, data, eof } => self.handle_input(run, offset, data, eof),
             ToNode::Cancel { run, grace_ms } => self.handle_cancel(run, grace_ms, now),
             ToNode::Resume { run, from, granted } => self.handle_resume(run, from, granted),
             ToNode::Credit { run, granted, durable } => self.handle_credit(run, granted, durable),
-            ToNode::Settled { run } => self.handle_settled(run),
-            ToNode::Forget { run } => self.handle_forget(run),
+            ToNode::Settled { run } => self.handle_settled(run, now),
+            ToNode::Forget { run } => self.handle_forget(run, now),
             ToNode::Policy(policy) => self.handle_policy(policy),
             ToNode::Certificate { chain } => self.actions.push_back(Action::Certificate(chain)),
         }
@@ -198,11 +201,6 @@ impl NodeRuns {
         let Some(local) = self.runs.get_mut(&run) else { return };
         let Phase::Journaling(start) = &local.phase else { return };
         let start = start.clone();
-        if let Some(cause) = local.cause {
-            // It was cancelled or forgotten before it began.
-            self.ended(run, Ended::new(cause));
-            return;
-        }
         local.phase = Phase::Starting;
         self.actions.push_back(Action::Spawn(start));
     }
@@ -214,7 +212,6 @@ impl NodeRuns {
             return;
         }
         local.phase = Phase::Running;
-        local.deadline = local.timeout_ms.map(|ms| now.plus_ms(ms));
         if let Some(kill_at) = local.kill_at {
             // The wish to end it came between spawn and here.
             let signal = if kill_at <= now { Signal::Kill } else { Signal::Term };
@@ -270,8 +267,7 @@ impl NodeRuns {
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let deadlines = self.runs.values().filter_map(|l| l.deadline.map(|at| (at, "a run's deadline")));
-        let begun = self.runs.values().filter(|l| l.is_begun());
-        let kills = begun.filter_map(|l| l.kill_at.map(|at| (at, "a run's grace after TERM")));
+        let kills = self.runs.values().filter_map(|l| l.kill_at.map(|at| (at, "a run's grace after TERM")));
         deadlines.chain(kills).min()
     }
 
@@ -290,7 +286,7 @@ impl NodeRuns {
             self.end_process(run, EndCause::TimedOut, limits::KILL_GRACE_MS, now);
         }
         for (run, local) in &mut self.runs {
-            if local.kill_at.is_some_and(|at| at <= now) && local.is_begun() {
+            if local.kill_at.is_some_and(|at| at <= now) {
                 local.kill_at = None;
                 self.actions.push_back(Action::Signal(*run, Signal::Kill));
             }

@@ -309,6 +309,73 @@ fn a_start_that_hangs_is_killed_after_the_grace() {
     );
 }
 
+/// A start with a timeout, taken on at `at`.
+fn take_on(runs: &mut NodeRuns, timeout_ms: u64, at: u64) {
+    let ToNode::Start(mut command) = start("echo") else { unreachable!("it is a start") };
+    command.spec.timeout_ms = Some(timeout_ms);
+    let message = ToNode::Start(command);
+    runs.handle(Envelope { epoch: Epoch(1), message }, Timestamp(at), WallTime(0));
+}
+
+#[test]
+fn a_start_that_hangs_is_timed_out_as_its_process_would_be() {
+    let mut runs = linked(vec![]);
+    take_on(&mut runs, 50, 10);
+    runs.journaled(id());
+    drain(&mut runs);
+    assert_eq!(runs.poll_timeout().map(|(at, _)| at), Some(Timestamp(60)));
+    runs.handle_timeout(Timestamp(60));
+    assert_eq!(drain(&mut runs), [], "there is no process to ask");
+    let kill_at = Timestamp(60).plus_ms(limits::KILL_GRACE_MS);
+    assert_eq!(runs.poll_timeout().map(|(at, _)| at), Some(kill_at));
+    runs.handle_timeout(kill_at);
+    assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Kill)]);
+    runs.ended(id(), ended(EndCause::Exited));
+    assert!(matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::TimedOut));
+}
+
+#[test]
+fn the_time_of_a_run_counts_from_the_moment_it_is_taken_on() {
+    let mut runs = linked(vec![]);
+    take_on(&mut runs, 50, 10);
+    runs.journaled(id());
+    runs.spawned(id(), Timestamp(40));
+    drain(&mut runs);
+    assert_eq!(runs.poll_timeout().map(|(at, _)| at), Some(Timestamp(60)));
+    runs.handle_timeout(Timestamp(60));
+    assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Term)]);
+}
+
+#[test]
+fn what_waits_for_its_journal_row_is_ended_at_once_and_never_begins() {
+    let cancel = ToNode::Cancel { run: id(), grace_ms: 1_000 };
+    for (wish, cause) in [(None, EndCause::TimedOut), (Some(cancel), EndCause::Cancelled)] {
+        let mut runs = linked(vec![]);
+        take_on(&mut runs, 50, 0);
+        match wish {
+            Some(wish) => say(&mut runs, 1, wish),
+            None => runs.handle_timeout(Timestamp(50)),
+        }
+        assert!(
+            matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == cause && ended.diagnostic.is_some())
+        );
+        drain(&mut runs);
+        runs.journaled(id());
+        assert_eq!((drain(&mut runs), runs.poll_timeout()), (vec![], None));
+    }
+}
+
+#[test]
+fn what_is_forgotten_before_its_journal_row_leaves_nothing_but_its_id() {
+    let mut runs = linked(vec![]);
+    take_on(&mut runs, 50, 0);
+    drain(&mut runs);
+    say(&mut runs, 1, ToNode::Forget { run: id() });
+    assert_eq!(drain(&mut runs), [Action::Journal(Record::Settled(id())), Action::Drop(id())]);
+    runs.journaled(id());
+    assert_eq!((drain(&mut runs), runs.held()), (vec![], 0));
+}
+
 #[test]
 fn a_forgotten_start_that_hangs_is_killed() {
     let mut runs = linked(vec![]);

@@ -21,13 +21,34 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     writeln!(file, "{text}")?;
     file.sync_all()?;
     fs::rename(&partial, path)?;
-    fs::File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
+    sync_dir(path.parent().unwrap_or_else(|| Path::new(".")))
 }
 
-/// Makes a directory, and what is missing above it, that only its owner can enter. Blocks.
+/// Makes a directory, and what is missing above it, that only its owner can enter. What it makes
+/// survives a loss of power. Blocks.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn private_dir(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above {
+        private_dir(above)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_dir(above.unwrap_or_else(|| Path::new("."))),
+    }
+}
+
+/// Makes the names in a directory survive a loss of power. Blocks.
+///
+/// # Errors
+/// When the disk says no.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    fail::fail_point!("hub::sync_dir", |_| Err(io::Error::other("failpoint hub::sync_dir")));
+    fs::File::open(path)?.sync_all()
 }

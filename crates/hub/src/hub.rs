@@ -36,6 +36,8 @@ use crate::service::{Context, store_refusal};
 use crate::workers::supervisor::Supervisor;
 use crate::{grpc, http, workers};
 
+/// Where the output of runs stands in the data directory.
+const RUNS: &str = "runs";
 /// How long the HTTP door has to drain.
 const HTTP_DRAIN: Duration = Duration::from_millis(2_500);
 /// How long nodes and workers have to end.
@@ -288,7 +290,7 @@ fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, RunLogs), Refusal
         }
         StoreKind::Memory => Arc::new(MemoryStore::new(Some(bus.hook()))),
     };
-    let logs = RunLogs::open(&config.data_dir)?;
+    let logs = RunLogs::open(&config.data_dir.join(RUNS))?;
     Ok((store, logs))
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use bytes::Bytes;
 use cortex_core::id::RunId;
 use cortex_core::stream::{Positions, Stream};
-use cortex_hub::runlog::{Chunk, RunLog, RunLogs, Sink};
+use cortex_hub::runlog::{Bounds, Chunk, RunLog, RunLogs, Sink, Space};
 use proptest::prelude::*;
 
 #[derive(Default)]
@@ -48,7 +48,11 @@ fn sink(heard: &Arc<Heard>) -> Weak<dyn Sink> {
 }
 
 fn file(dir: &Path) -> PathBuf {
-    let name = run().to_string();
+    file_of(dir, run())
+}
+
+fn file_of(dir: &Path, run: RunId) -> PathBuf {
+    let name = run.to_string();
     dir.join(&name[name.len() - 2..]).join(format!("{name}.log"))
 }
 
@@ -214,4 +218,148 @@ async fn output_beyond_memory_is_read_back_from_disk() {
     );
     logs.remove(&[run()]).await.expect("removed");
     assert!(!file(dir.path()).exists());
+}
+
+#[tokio::test]
+async fn many_small_blocks_are_read_from_anywhere_and_a_damaged_one_costs_its_neighbours_at_most() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let logs = RunLogs::open(dir.path()).expect("opened");
+    let heard = Arc::new(Heard::default());
+    let log = logs.create(run(), sink(&heard));
+    let mut model = Vec::new();
+    for n in 0..300u32 {
+        let line = format!("line {n}\n");
+        model.extend(line.bytes().map(|byte| Some((Stream::Stdout, byte))));
+        log.append(Stream::Stdout, Bytes::from(line));
+        log.finish();
+        log.written().await;
+    }
+    heard.synced(log.end().total()).await;
+    let kept = logs.kept(run()).await.expect("kept");
+    for from in (0..model.len()).step_by(97) {
+        assert!(read_all(&kept, from as u64, 50).await == model[from..], "from {from}");
+        assert!(read_all(&log, from as u64, 100_000).await == model[from..], "from {from}, at once");
+    }
+    let mut bytes = std::fs::read(file(dir.path())).expect("file");
+    let middle =
+        bytes.windows(4).enumerate().filter(|(_, magic)| magic == b"CXL1").nth(100).expect("a block").0;
+    bytes[middle] ^= 1;
+    std::fs::write(file(dir.path()), bytes).expect("damaged");
+    let read = read_all(&kept, 0, 1_000).await;
+    assert_eq!(read.len(), model.len());
+    let lost = read.iter().filter(|byte| byte.is_none()).count();
+    assert!(lost > 0 && lost < 64 * 9, "{lost}");
+    assert!(read.iter().zip(&model).all(|(read, wrote)| read.is_none() || read == wrote));
+}
+
+/// Files that nobody can open until somebody writes to them: a disk that hangs.
+struct Hanging(Vec<PathBuf>);
+
+impl Hanging {
+    fn new(dir: &Path, runs: &[RunId]) -> Self {
+        let paths = runs.iter().map(|run| {
+            let path = file_of(dir, *run);
+            std::fs::create_dir_all(path.parent().expect("a shelf")).expect("made");
+            let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+            assert!(made.success());
+            path
+        });
+        Self(paths.collect())
+    }
+}
+
+impl Drop for Hanging {
+    /// Lets go whoever waits, or the runtime would wait for it.
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let opened = std::fs::OpenOptions::new().read(true).write(true).open(path);
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                drop(opened);
+            });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_keeps_readers_no_longer_than_their_deadline_and_writers_not_at_all() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let short = std::time::Duration::from_millis(300);
+    let logs = RunLogs::with(dir.path(), Bounds { read_max: short, ..Bounds::default() }).expect("opened");
+    let hung: Vec<RunId> = (0..8).map(|n| RunId::mint(2, &[n; 10])).collect();
+    let _hanging = Hanging::new(dir.path(), &hung);
+    for run in &hung {
+        let began = std::time::Instant::now();
+        // Its caller goes away; the work cannot.
+        assert!(tokio::time::timeout(short / 10, logs.kept(*run)).await.is_err(), "it hangs");
+        assert!(began.elapsed() < short);
+    }
+    let soon = std::time::Duration::from_secs(5);
+    let late = tokio::time::timeout(soon, logs.kept(run())).await.expect("told in time");
+    assert_eq!(late.expect_err("all readers hang").code, cortex_core::Code::StoreUnavailable);
+    let heard = Arc::new(Heard::default());
+    let log = logs.create(run(), sink(&heard));
+    log.append(Stream::Stdout, Bytes::from_static(b"written all the same"));
+    settle(&log, &heard).await;
+}
+
+#[tokio::test]
+async fn output_beyond_what_is_kept_of_a_run_is_acknowledged_and_one_mark_says_so() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let logs = RunLogs::with(dir.path(), Bounds { run_bytes: 1_000, ..Bounds::default() }).expect("opened");
+    let heard = Arc::new(Heard::default());
+    let mut log = logs.create(run(), sink(&heard));
+    let mut lens = Vec::new();
+    for round in 0..20u64 {
+        log.append(Stream::Stdout, Bytes::from(vec![b'x'; 600]));
+        log.append(Stream::Stderr, Bytes::from(vec![b'y'; 100]));
+        settle(&log, &heard).await;
+        assert_eq!(log.end(), Positions { stdout: 600 * (round + 1), stderr: 100 * (round + 1) });
+        lens.push(std::fs::metadata(file(dir.path())).expect("the file").len());
+        if round == 10 {
+            log = logs.recover(run(), sink(&heard)).await.expect("taken up");
+        }
+    }
+    assert_eq!(lens[1], lens[19], "the file stays as it is: {lens:?}");
+    let kept = logs.kept(run()).await.expect("kept");
+    let read = read_all(&kept, 0, 100_000).await;
+    assert_eq!(read.len(), 14_000);
+    assert!(read[..1_000].iter().all(Option::is_some) && read[1_000..].iter().all(Option::is_none));
+    assert!(read_all(&kept, 9_999, 100).await.iter().all(Option::is_none), "from within the mark");
+    let marks = kept.read(1_000, 100_000).await.expect("readable");
+    assert!(matches!(&marks[..], [Chunk::Lost { to, .. }] if to.total() == 14_000), "{marks:?}");
+}
+
+static FREE_MIB: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+#[tokio::test]
+async fn a_disk_short_of_room_takes_no_output_but_the_last_of_runs_that_have_ended() {
+    let space = |_: &Path| {
+        let free = FREE_MIB.load(std::sync::atomic::Ordering::SeqCst) << 20;
+        Ok(Space { free, total: 1 << 40 })
+    };
+    let free = |mib| FREE_MIB.store(mib, std::sync::atomic::Ordering::SeqCst);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let logs = RunLogs::with(dir.path(), Bounds { space, ..Bounds::default() }).expect("opened");
+    let waits = async |heard: &Heard, log: &RunLog| {
+        let short = std::time::Duration::from_millis(900);
+        tokio::time::timeout(short, heard.synced(log.end().total())).await.is_err()
+    };
+    let (heard, ended) = (Arc::new(Heard::default()), Arc::new(Heard::default()));
+    let log = logs.create(run(), sink(&heard));
+    let done = logs.create(RunId::mint(2, &[4; 10]), sink(&ended));
+    free(255);
+    log.append(Stream::Stdout, Bytes::from_static(b"held back"));
+    done.append(Stream::Stdout, Bytes::from_static(b"the last of a run"));
+    assert!(waits(&heard, &log).await, "nothing is written");
+    assert!(!file(dir.path()).exists());
+    assert!(logs.space().await.is_some_and(|space| space.is_short()));
+    settle(&done, &ended).await;
+    done.append(Stream::Stdout, Bytes::from_static(b" and more"));
+    free(127);
+    assert!(waits(&ended, &done).await, "the rest is the store's");
+    free(256);
+    settle(&done, &ended).await;
+    settle(&log, &heard).await;
+    assert!(logs.space().await.is_some_and(|space| !space.is_short()));
 }

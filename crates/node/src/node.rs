@@ -35,6 +35,9 @@ pub struct NodeConfig {
     pub path: OsString,
     /// The version to tell the hub.
     pub version: String,
+    /// Output of one run that is kept for a hub that does not take it; at most
+    /// [`cortex_core::limits::SPOOL_BYTES_MAX`].
+    pub spool_bytes_max: u64,
     /// Another address of the hub than the one at which the node joined: `host:port`.
     pub hub: Option<String>,
 }
@@ -47,6 +50,7 @@ impl NodeConfig {
             guard_exe: PathBuf::from("/proc/self/exe"),
             path: std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            spool_bytes_max: cortex_core::limits::SPOOL_BYTES_MAX,
             hub: None,
         }
     }
@@ -80,7 +84,9 @@ pub async fn run(
 ) -> Result<(), Refusal> {
     let prepared = config.clone();
     let prepared = blocking(move || prepare(&prepared)).await?;
-    let runs = NodeRuns::restore(prepared.identity.generation, prepared.identity.epoch, prepared.records);
+    let (generation, epoch) = (prepared.identity.generation, prepared.identity.epoch);
+    let mut runs = NodeRuns::restore(generation, epoch, prepared.records);
+    runs.keep_at_most(config.spool_bytes_max);
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
     let guards = Arc::new(Guards::new(config.guard_exe.into()));
     let first = Arc::clone(&guards);
@@ -90,12 +96,14 @@ pub async fn run(
         identity: prepared.identity,
         facts: prepared.facts,
         surroundings: Arc::new(prepared.surroundings),
-        guards,
+        guards: Arc::clone(&guards),
         spool: config.data_dir.join(SPOOL),
         runs,
         journal,
     };
-    actor::live(parts, shutdown, on_attached).await
+    let outcome = actor::live(parts, shutdown, on_attached).await;
+    guards.finish().await;
+    outcome
 }
 
 struct Prepared {

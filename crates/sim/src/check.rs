@@ -17,7 +17,19 @@ pub(crate) enum Happened {
     Fault(String),
     /// The caller was told that its run is accepted.
     Accepted {
+        node: usize,
         run: RunId,
+    },
+    /// The caller was told that the policy of a node has this revision.
+    PolicySet {
+        node: usize,
+        revision: u64,
+    },
+    /// A node judges whether it executes a run, by the policy of this revision; 0 is none.
+    Judged {
+        node: usize,
+        run: RunId,
+        revision: u64,
     },
     /// A process was started. Whether its journal row was durable by then.
     Spawned {
@@ -115,6 +127,7 @@ pub(crate) fn check(history: &[(u64, Happened)], peace: &Peace) -> Vec<Violation
     let mut found: Vec<String> = peace.restless.clone();
     found.extend(once_per_node(history));
     found.extend(fenced(history));
+    found.extend(judged_by_what_was_acknowledged(history));
     found.extend(output_is_honest(history));
     found.extend(ends_once(history, peace));
     for run in &peace.runs {
@@ -125,9 +138,14 @@ pub(crate) fn check(history: &[(u64, Happened)], peace: &Peace) -> Vec<Violation
 
 fn once_per_node(history: &[(u64, Happened)]) -> Vec<String> {
     let mut found = Vec::new();
-    let mut started = BTreeSet::new();
+    let (mut started, mut ended) = (BTreeSet::new(), BTreeSet::new());
     for (at, happened) in history {
         match happened {
+            Happened::Exited { node, run, .. } | Happened::Killed { node, run }
+                if !ended.insert((*node, *run)) =>
+            {
+                found.push(format!("driver: the process of {run} ended twice on node {node} (at {at} ms)"));
+            }
             Happened::Spawned { node, run, journaled } => {
                 if !started.insert((*node, *run)) {
                     found.push(format!("I4: {run} was executed twice on node {node} (at {at} ms)"));
@@ -138,6 +156,27 @@ fn once_per_node(history: &[(u64, Happened)]) -> Vec<String> {
             }
             Happened::Audited { run, before: false } => {
                 found.push(format!("I7: {run} was executed without an audit row before it (at {at} ms)"));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A run that was accepted after a policy was acknowledged is judged by that policy or a later one.
+fn judged_by_what_was_acknowledged(history: &[(u64, Happened)]) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut acknowledged, mut needed) = (BTreeMap::new(), BTreeMap::new());
+    for (at, happened) in history {
+        match happened {
+            Happened::PolicySet { node, revision } => drop(acknowledged.insert(*node, *revision)),
+            Happened::Accepted { node, run } => {
+                needed.insert(*run, acknowledged.get(node).copied().unwrap_or(0));
+            }
+            Happened::Judged { node, run, revision } if Some(revision) < needed.get(run) => {
+                found.push(format!(
+                    "I3: node {node} judged {run} by the old policy revision {revision} (at {at} ms)"
+                ));
             }
             _ => {}
         }
@@ -206,7 +245,7 @@ fn ends_once(history: &[(u64, Happened)], peace: &Peace) -> Vec<String> {
     let mut found = Vec::new();
     let stored: BTreeMap<RunId, &Run> = peace.runs.iter().map(|run| (run.id, run)).collect();
     for (_, happened) in history {
-        if let Happened::Accepted { run } = happened
+        if let Happened::Accepted { run, .. } = happened
             && !stored.contains_key(run)
         {
             found.push(format!("I1: the accepted run {run} is gone"));

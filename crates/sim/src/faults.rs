@@ -14,6 +14,8 @@ pub(crate) enum Transition {
     Cancel { node: usize },
     /// An administrator changes a policy.
     SetPolicy { node: usize },
+    /// An administrator changes a policy while the node attaches, and somebody runs something after.
+    RacePolicy { node: usize, after: u64 },
     /// The hub process dies; with the power, what was not synced goes too.
     HubCrash { power: bool, silent: bool, down_ms: u64 },
     /// A node process dies with its processes.
@@ -71,7 +73,7 @@ fn work(random: &mut Random, nodes: usize) -> Transition {
 fn fault(random: &mut Random, nodes: usize) -> Transition {
     let node = random.index(nodes);
     let (power, silent) = (random.chance(50), random.chance(40));
-    match random.between(0, 17) {
+    match random.between(0, 19) {
         0 | 1 => Transition::HubCrash { power, silent, down_ms: random.between(10, 8_000) },
         2 | 3 => Transition::NodeCrash { node, power, silent, down_ms: random.between(10, 15_000) },
         4 => Transition::Flap { node },
@@ -87,6 +89,7 @@ fn fault(random: &mut Random, nodes: usize) -> Transition {
         13 => Transition::SlowStore { delay: random.between(50, 30_000), ms: random.between(100, 20_000) },
         14 => Transition::RefusingStore { ms: random.between(100, 8_000) },
         15 => Transition::Replay { node },
+        16 | 17 => Transition::RacePolicy { node, after: random.between(100, 3_500) },
         _ => Transition::Rude { node },
     }
 }

@@ -258,6 +258,13 @@ impl Node {
         let linked = self.runs.is_linked();
         // What was handed out before is not this frame's doing.
         self.pump(cx);
+        if let ToNode::Start(start) = &envelope.message
+            && linked
+            && epoch == before
+        {
+            let revision = self.runs.policy().map_or(0, |policy| policy.revision.0);
+            cx.note(Happened::Judged { node: self.index, run: start.run, revision });
+        }
         self.runs.handle(envelope, now, cx.wall());
         if welcome && self.runs.is_linked() && epoch > before {
             self.backoff.reset();
@@ -377,12 +384,18 @@ impl Node {
             dying: false,
         };
         self.processes.insert(run, process);
-        let wait = cx.random.between(1, 40);
+        // A start may hang, and is ended then by the same wishes as a process.
+        let hangs = cx.random.chance(5);
+        let wait = if hangs { cx.random.between(1_000, 15_000) } else { cx.random.between(1, 40) };
         let life = self.life;
         cx.node_after(wait, self.index, NodeWake::Spawned { life, run });
     }
 
     fn spawned(&mut self, run: RunId, cx: &mut Context) {
+        if !self.processes.contains_key(&run) {
+            // Killed while it was being started.
+            return;
+        }
         let now = self.local(cx);
         if cx.random.chance(3) {
             self.processes.remove(&run);

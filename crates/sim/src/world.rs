@@ -176,6 +176,14 @@ impl World {
                     cx.after(1 + round * 700, Wake::Transition(again));
                 }
             }
+            Transition::RacePolicy { node, after } => {
+                self.nodes[node].hang_up(cx);
+                cx.after(after, Wake::Transition(Transition::SetPolicy { node }));
+                for later in [50, 1_000, 3_500] {
+                    let run = Transition::Exec { node, large: false, allowed: true, timeout_ms: None };
+                    cx.after(after + later, Wake::Transition(run));
+                }
+            }
             Transition::Freeze { node, ms } => self.nodes[node].frozen_until = now + ms,
             Transition::CutSilently { node } => cx.cut_all_of(Some(node)),
             Transition::HangUp { node } => self.nodes[node].hang_up(cx),
@@ -225,6 +233,7 @@ impl World {
             | Transition::SlowStore { .. }
             | Transition::RefusingStore { .. }
             | Transition::Replay { .. }
+            | Transition::RacePolicy { .. }
             | Transition::Rude { .. } => return,
         };
         self.hub.submit(job, cx);
@@ -254,6 +263,11 @@ impl World {
             let here = self.hub.registry.get(node.id).map(|presence| presence.link);
             if here.is_none() || here != node.link() || !node.runs.is_linked() {
                 self.restless.push(format!("I8: node {} is not online after the faults", node.index));
+            }
+            let stored = self.hub.store.read_now(|view| view.policy(node.id)).ok().flatten();
+            let held = node.runs.policy();
+            if stored.is_some_and(|stored| held.is_none_or(|held| held.revision < stored.revision)) {
+                self.restless.push(format!("I8: node {} holds an old policy after the faults", node.index));
             }
         }
         let open = self.hub.store.read_now(|view| view.open_runs()).unwrap_or_default();

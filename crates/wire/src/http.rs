@@ -514,6 +514,12 @@ pub struct StatsView {
     pub store_commits: u64,
     /// Time of the last commit with its sync.
     pub store_commit_us: u64,
+    /// Bytes free on the disk of the data directory; missing when it does not say so in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free_bytes: Option<u64>,
+    /// Below this output of runs is held back at the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_reserve_bytes: Option<u64>,
     /// Nodes whose policy is PERMISSIVE, by name.
     pub permissive_nodes: Vec<String>,
 }

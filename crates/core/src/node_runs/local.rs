@@ -29,8 +29,10 @@ pub(super) struct Local {
     /// Whether the hub has said on this link where its output goes on: an end told before that
     /// would overtake what was sent on the old link and never arrived.
     pub(super) resumed: bool,
-    pub(super) timeout_ms: Option<u64>,
+    /// When its time is over, whatever it is waiting for then.
     pub(super) deadline: Option<Timestamp>,
+    /// When it is killed, once its end is wished. A start that hangs (a file system that does not
+    /// answer) must end by the same wish as its process.
     pub(super) kill_at: Option<Timestamp>,
     pub(super) cause: Option<EndCause>,
     pub(super) input_upto: u64,
@@ -44,7 +46,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn new(phase: Phase, timeout_ms: Option<u64>) -> Self {
+    pub(super) fn new(phase: Phase) -> Self {
         Self {
             phase,
             written: Positions::default(),
@@ -52,7 +54,6 @@ impl Local {
             started_told: false,
             end_told: false,
             resumed: true,
-            timeout_ms,
             deadline: None,
             kill_at: None,
             cause: None,
@@ -61,15 +62,6 @@ impl Local {
             input_early: Vec::new(),
             forgotten: false,
             recalled: false,
-        }
-    }
-
-    /// Whether there is something to kill: a start may hang (a file system that does not answer),
-    /// and must end by the same wish as its process.
-    pub(super) const fn is_begun(&self) -> bool {
-        match self.phase {
-            Phase::Starting | Phase::Running => true,
-            Phase::Journaling(_) | Phase::Ended(_) => false,
         }
     }
 
@@ -83,5 +75,5 @@ impl Local {
 
 /// A run that ended in an earlier life of the node process: its output is gone.
 pub(super) fn ended_before(ended: Ended) -> Local {
-    Local::new(Phase::Ended(ended), None)
+    Local::new(Phase::Ended(ended))
 }

@@ -20,6 +20,7 @@ impl NodeRuns {
             policy: None,
             name: String::new(),
             runs: BTreeMap::new(),
+            spool_bytes_max: limits::SPOOL_BYTES_MAX,
             settled: BTreeSet::new(),
             settled_order: VecDeque::new(),
             last_sent: None,
@@ -60,7 +61,7 @@ impl NodeRuns {
     fn replay(&mut self, record: Record) {
         match record {
             Record::Accepted(run) => {
-                self.runs.insert(run, Local::new(Phase::Running, None));
+                self.runs.insert(run, Local::new(Phase::Running));
             }
             Record::Ended(run, ended) => {
                 self.runs.insert(run, ended_before(ended));

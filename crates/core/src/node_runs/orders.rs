@@ -13,7 +13,7 @@ use crate::stream::Sender;
 use crate::time::{Timestamp, WallTime};
 
 impl NodeRuns {
-    pub(super) fn handle_start(&mut self, start: Start, wall: WallTime) {
+    pub(super) fn handle_start(&mut self, start: Start, now: Timestamp, wall: WallTime) {
         let run = start.run;
         if let Some(local) = self.runs.get_mut(&run) {
             // Under way or ended: a repeat changes nothing. What the hub lacks it learns from the
@@ -48,12 +48,13 @@ impl NodeRuns {
         let longest = self.policy.as_ref().map(|policy| policy.timeout_ms_max);
         let timeout_ms = start.spec.timeout_ms.or(longest);
         if let Some(refusal) = refusal {
-            self.runs.insert(run, Local::new(Phase::Starting, None));
+            self.runs.insert(run, Local::new(Phase::Starting));
             let ended = Ended { diagnostic: Some(refusal.message), ..Ended::new(EndCause::Denied) };
             self.ended(run, ended);
             return;
         }
-        let local = Local { output: Sender::new(), ..Local::new(Phase::Journaling(start), timeout_ms) };
+        let deadline = timeout_ms.map(|ms| now.plus_ms(ms));
+        let local = Local { output: Sender::new(), deadline, ..Local::new(Phase::Journaling(start)) };
         self.runs.insert(run, local);
         self.actions.push_back(Action::Journal(Record::Accepted(run)));
     }
@@ -90,35 +91,48 @@ impl NodeRuns {
         self.end_process(run, EndCause::Cancelled, grace_ms.min(limits::KILL_GRACE_MS_MAX), now);
     }
 
-    pub(super) fn handle_settled(&mut self, run: RunId) {
+    pub(super) fn handle_settled(&mut self, run: RunId, now: Timestamp) {
         let Some(local) = self.runs.get(&run) else { return };
         if local.is_live() {
             // A hub never settles what it has not heard the end of.
-            self.handle_forget(run);
+            self.handle_forget(run, now);
             return;
         }
         self.forget(run);
     }
 
-    pub(super) fn handle_forget(&mut self, run: RunId) {
+    pub(super) fn handle_forget(&mut self, run: RunId, now: Timestamp) {
         let Some(local) = self.runs.get_mut(&run) else { return };
         if !local.is_live() {
             self.forget(run);
             return;
         }
         local.forgotten = true;
-        local.cause.get_or_insert(EndCause::Cancelled);
-        if local.phase == Phase::Running {
-            self.actions.push_back(Action::Signal(run, Signal::Kill));
-        } else {
-            local.kill_at = Some(Timestamp(0));
+        match local.phase {
+            Phase::Running => {
+                local.cause.get_or_insert(EndCause::Cancelled);
+                self.actions.push_back(Action::Signal(run, Signal::Kill));
+            }
+            Phase::Starting => {
+                local.cause.get_or_insert(EndCause::Cancelled);
+                local.kill_at = Some(now);
+            }
+            Phase::Journaling(_) => self.ended(run, never_begun(EndCause::Cancelled)),
+            Phase::Ended(_) => {}
         }
     }
 
+    /// Ends a run as far as it has come. A process is asked, and killed after the grace; a start
+    /// that hangs cannot be asked; what waits for its journal row never begins.
     pub(super) fn end_process(&mut self, run: RunId, cause: EndCause, grace_ms: u64, now: Timestamp) {
         let Some(local) = self.runs.get_mut(&run) else { return };
-        if !local.is_live() {
-            return;
+        match local.phase {
+            Phase::Starting | Phase::Running => {}
+            Phase::Journaling(_) => {
+                self.ended(run, never_begun(cause));
+                return;
+            }
+            Phase::Ended(_) => return,
         }
         let kill_at = now.plus_ms(grace_ms);
         if let Some(before) = local.kill_at {
@@ -132,4 +146,9 @@ impl NodeRuns {
             self.actions.push_back(Action::Signal(run, Signal::Term));
         }
     }
+}
+
+fn never_begun(cause: EndCause) -> Ended {
+    let diagnostic = "It was ended while it waited for its row in the node's journal: nothing was started.";
+    Ended { diagnostic: Some(diagnostic.to_owned()), ..Ended::new(cause) }
 }

@@ -17,10 +17,15 @@ impl NodeRuns {
         }
     }
 
+    /// Keeps less output of each run for the hub than the bound of the system.
+    pub fn keep_at_most(&mut self, bytes: u64) {
+        self.spool_bytes_max = bytes.min(limits::SPOOL_BYTES_MAX);
+    }
+
     /// Whether the driver may read more of the process's output: the answer to a full spool is
     /// to let the process wait.
     pub fn may_read(&self, run: RunId) -> bool {
-        self.runs.get(&run).is_some_and(|local| local.output.kept() < limits::SPOOL_BYTES_MAX)
+        self.runs.get(&run).is_some_and(|local| local.output.kept() < self.spool_bytes_max)
     }
 
     /// Where the output of a run stands.

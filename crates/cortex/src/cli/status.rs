@@ -26,6 +26,15 @@ impl Status {
             "{}, {} durable writes in {} commits, {} waiting, last commit {} µs",
             stats.store, stats.store_writes, stats.store_commits, stats.store_queue, stats.store_commit_us
         );
+        let disk = match (stats.disk_free_bytes, stats.disk_reserve_bytes) {
+            (Some(free), Some(reserve)) if free < reserve => format!(
+                "{} MiB free, below the reserve of {} MiB: output of commands is held back at their nodes",
+                free >> 20,
+                reserve >> 20
+            ),
+            (Some(free), _) => format!("{} MiB free", free >> 20),
+            (None, _) => "does not answer".to_owned(),
+        };
         let permissive = match stats.permissive_nodes.as_slice() {
             [] => "none; every policy is STRICT".to_owned(),
             names => names.join(", "),
@@ -41,6 +50,7 @@ impl Status {
                 ("open runs", stats.runs_open.to_string()),
                 ("listeners", stats.listeners.to_string()),
                 ("store", store),
+                ("disk", disk),
                 ("PERMISSIVE", permissive),
             ],
         )

@@ -14,7 +14,7 @@ use tonic::Code as Grpc;
 
 use crate::support::{
     FakeNode, SOON, admin, audited, block_on, channel, code_of, hello, http, is, join_request, link_audited,
-    nodes, others_go_on, parse, refused,
+    nodes, others_go_on, parse, refused, tls_by,
 };
 use crate::world::{Ended, Process, World, hub, program};
 
@@ -163,9 +163,54 @@ fn a11_another_hub_gets_no_node_and_commands_nothing() {
     drop(process);
 }
 
+/// What a node says first to whoever listens at its hub's address, in two dials. It is answered in
+/// the clear, as by one who wants it to fall back.
+fn heard_by_a_plaintext_hub(world: &World) -> [Vec<u8>; 2] {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen on loopback");
+    listener.set_nonblocking(true).expect("looked at until the deadline");
+    let address = listener.local_addr().expect("an address").to_string();
+    let identity = world.path("node-a").join("node.json");
+    let text = std::fs::read_to_string(&identity).expect("its identity");
+    std::fs::write(&identity, text.replace(&world.hub().grpc, &address)).expect("redirect it");
+    let mut command = program(&world.path(""));
+    let data_dir = world.path("node-a").display().to_string();
+    command.args(["node", "start", "--data-dir", &data_dir, "--json"]);
+    let process = Process::start(&mut command, &world.path("redirected.log"));
+    let heard = [(), ()].map(|()| {
+        let (mut stream, _) = world.eventually("the node's dial", SOON, |_| listener.accept().ok());
+        stream.set_nonblocking(false).expect("it is waited for");
+        stream.set_read_timeout(Some(SOON)).expect("a deadline");
+        let mut heard = vec![0; 4_096];
+        let read = stream.read(&mut heard).expect("it speaks first");
+        heard.truncate(read);
+        stream.write_all(b"\0\0\0\x04\0\0\0\0\0").expect("HTTP/2 settings in the clear");
+        let mut rest = Vec::new();
+        // It ends the connection; a reset is an end as well.
+        let _reset = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty() || rest[0] == 0x15, "only a TLS alert follows: {rest:?}");
+        heard
+    });
+    drop(process);
+    std::fs::write(&identity, text).expect("direct it back");
+    heard
+}
+
+/// Both directions: a client that comes to the hub with less than TLS 1.3 and protocol 1, and a
+/// node whose hub answers with less. The row's code is that of the protocol; below it there is no
+/// gRPC that could carry one, and the connection ends.
 #[test]
 fn a12_no_plaintext_no_old_tls_and_no_old_protocol() {
-    let world = hub().node("a").start();
+    let mut world = hub().node("a").start();
+    let tls12 = block_on(tls_by(&world, None, &rustls::version::TLS12)).expect_err("TLS 1.2 is refused");
+    assert!(tls12.to_string().contains("ProtocolVersion"), "{tls12}");
+    world.kill_node("a");
+    for hello in heard_by_a_plaintext_hub(&world) {
+        assert_eq!(hello[0], 0x16, "a handshake of TLS: {hello:?}");
+        // The extension of versions that are spoken holds 1.3 and nothing else.
+        let only_13 = [0x00, 0x2b, 0x00, 0x03, 0x02, 0x03, 0x04];
+        assert!(hello.windows(only_13.len()).any(|window| window == only_13), "{hello:?}");
+    }
+    world.start_node("a");
     let mut plain = std::net::TcpStream::connect(&world.hub().grpc).expect("the port listens");
     plain.set_read_timeout(Some(SOON)).expect("a deadline");
     plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("send");

@@ -65,6 +65,9 @@ fn a30_every_metacharacter_in_every_position_is_passed_as_it_is() {
     assert!(audited(&world, "exec.allow").len() >= METAS.len() * 3);
 }
 
+/// The row names `too_complex`, for a shell whose text would be taken apart. None is: a text that
+/// joins commands is one argument, or no program that is allowed, and beyond the bound of all
+/// arguments it is `too_large`. It is never a question to a person.
 #[test]
 fn a31_joined_commands_are_one_argument_or_too_large() {
     let world = hub().node("a").start();
@@ -85,6 +88,12 @@ fn a31_joined_commands_are_one_argument_or_too_large() {
             &format!("true; {}", vec!["true"; count].join("; ")),
         ]);
         assert_eq!(code_of(&denied.expect(5)), "policy_denied");
+    }
+    // The shell itself, asked to take them apart: it is not started however many there are.
+    for count in [51, 1_000] {
+        let joined = format!("touch {}; ", canary.display()).repeat(count);
+        let denied = world.cortex(&["exec", "a", "--json", "--", "sh", "-c", &joined]);
+        assert!(["policy_denied", "too_large"].contains(&code_of(&denied).as_str()), "{}", denied.text());
     }
     for joined in ["true; ".repeat(1_000_000), "true; ".repeat(30_000)] {
         let body = json!({"nodes": ["a"], "argv": ["echo", joined]});
@@ -114,6 +123,9 @@ fn a36_no_shell_is_there_to_know_a_builtin() {
     assert_eq!(audited(&world, "env.allow").len(), 1);
 }
 
+/// The neighbours of the row are held where they can be made: a policy of an unknown version or
+/// that cannot be read in `crates/store/tests/sqlite/directory.rs`, a database that is down in
+/// `crates/hub/tests/nodes/links.rs`, a node that holds none in `crates/core/tests/node_runs.rs`.
 #[test]
 fn a37_a_node_that_nobody_configured_is_strict() {
     let mut world = hub().start();

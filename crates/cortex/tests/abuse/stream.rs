@@ -14,7 +14,8 @@ use tonic::client::GrpcService as _;
 
 use crate::proxy::Proxy;
 use crate::support::{
-    FakeNode, SOON, block_on, channel, descriptors, hello, is, link_audited, memory_kib, others_go_on, tls,
+    FakeNode, SOON, block_on, channel, descriptors, hello, is, link_audited, many_descriptors, memory_kib,
+    others_are_not_slowed, others_go_on, processor_ms, slowest, tls,
 };
 use crate::world::{World, hub};
 
@@ -42,16 +43,20 @@ fn a15_another_first_message_and_a_second_hello_close_the_link() {
     others_go_on(&world);
 }
 
+/// 5,000 of them: most say nothing at all, a hundred make the handshake and then fall silent (each
+/// costs this test two signatures), one gives a byte a second. Fewer where the system lets a
+/// process have fewer descriptors.
 #[test]
 fn a16_connections_that_say_nothing_are_closed_and_cost_little() {
+    let bare = usize::try_from(many_descriptors() / 2).expect("a number").clamp(1_000, 5_000) - 100;
     let world = hub().node("a").start();
     block_on(async {
         let node = FakeNode::join(&world, "b", "strict").await;
-        others_go_on(&world);
+        let before = slowest(&world);
         let (files, memory) = (descriptors(&world), memory_kib(&world));
         let began = Instant::now();
         let mut silent = Vec::new();
-        for _ in 0..200 {
+        for _ in 0..bare {
             silent.push(tokio::net::TcpStream::connect(&world.hub().grpc).await.expect("connected"));
         }
         let mut shaken = Vec::new();
@@ -60,9 +65,9 @@ fn a16_connections_that_say_nothing_are_closed_and_cost_little() {
         }
         let mut unsaid = node.dial(&world).await.expect("dialled");
         let slow = tokio::spawn(drip(tokio::net::TcpStream::connect(world.hub().grpc.clone())));
-        others_go_on(&world);
         let grown = memory_kib(&world).saturating_sub(memory);
-        assert!(grown <= 300 * 64, "300 connections cost {grown} KiB");
+        assert!(grown <= (bare as u64 + 100) * 64, "{bare} + 100 connections cost {grown} KiB");
+        others_are_not_slowed(&world, before);
         is(unsaid.ended().await, Grpc::DeadlineExceeded, Code::Timeout);
         assert!(began.elapsed() < Duration::from_secs(15), "no Hello: {:?}", began.elapsed());
         for mut stream in silent {
@@ -150,20 +155,66 @@ fn a17_a_length_beyond_the_bound_is_refused_before_memory_is_taken() {
     others_go_on(&world);
 }
 
+/// Zstandard of 1 MiB that unpacks to 32 GiB: blocks of one byte that is repeated 128 Ki times.
+fn zstd_bomb() -> Vec<u8> {
+    let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
+    let block = |last: u32| (((1 << 17) << 3) | (1 << 1) | last).to_le_bytes();
+    let blocks = (1 << 20) / 4;
+    for n in 0..blocks {
+        bomb.extend_from_slice(&block(u32::from(n + 1 == blocks))[..3]);
+        bomb.push(0);
+    }
+    bomb
+}
+
+/// Deflate of 1 MiB that unpacks to 166 MB, the most that its fixed codes give: a zero, and then
+/// copies of 258 bytes from the byte before.
+fn deflate_bomb() -> Vec<u8> {
+    let (mut bomb, mut bit) = (vec![0], 0);
+    let mut put = |code: u32, count: u32| {
+        for n in (0..count).rev() {
+            if bit == 8 {
+                bomb.push(0);
+                bit = 0;
+            }
+            *bomb.last_mut().expect("never empty") |= u8::try_from((code >> n) & 1).expect("a bit") << bit;
+            bit += 1;
+        }
+        bomb.len()
+    };
+    put(0b110, 3);
+    put(0b0011_0000, 8);
+    while put(0b1_1000_1010_0000, 13) < 1 << 20 {}
+    put(0, 7);
+    bomb
+}
+
+/// A gzip file of that. Its sum is wrong, which is known only after all of it was unpacked.
+fn gzip_bomb() -> Vec<u8> {
+    [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff][..], &deflate_bomb(), &[0; 8]].concat()
+}
+
+/// The hub speaks no compression: a bomb is refused by its first byte, and the decode limit has
+/// nothing to cut.
 #[test]
 fn a18_a_compressed_message_is_never_unpacked() {
     let world = hub().node("a").start();
     block_on(async {
         let node = FakeNode::join(&world, "b", "strict").await;
-        let bomb = vec![0; 1 << 20];
-        let length = u32::try_from(bomb.len()).expect("small");
         let memory = memory_kib(&world);
-        for encoding in ["gzip", "deflate", "zstd", "br"] {
-            let (status, _) = raw(&world, &node, framed(1, length, &bomb), Some(encoding)).await;
+        let bombs = [
+            ("zstd", zstd_bomb()),
+            ("gzip", gzip_bomb()),
+            ("deflate", deflate_bomb()),
+            ("br", vec![0; 1 << 20]),
+        ];
+        for (encoding, bomb) in &bombs {
+            let length = u32::try_from(bomb.len()).expect("small");
+            let (status, _) = raw(&world, &node, framed(1, length, bomb), Some(encoding)).await;
             assert_eq!(status, Grpc::Unimplemented as i32, "{encoding}");
+            let answer = raw(&world, &node, framed(1, length, bomb), None).await;
+            assert_eq!(answer, (Grpc::InvalidArgument as i32, "invalid_argument".to_owned()), "{encoding}");
         }
-        let answer = raw(&world, &node, framed(1, length, &bomb), None).await;
-        assert_eq!(answer, (Grpc::InvalidArgument as i32, "invalid_argument".to_owned()));
         let grown = memory_kib(&world).saturating_sub(memory);
         assert!(grown < 32 * 1024, "the hub grew by {grown} KiB");
     });
@@ -330,31 +381,44 @@ fn goaway(mut bytes: &[u8]) -> Option<u32> {
     None
 }
 
+/// 100,000 resets, a head that never ends, and a million of each of the two tiny frames. Those two
+/// are answered one by one, and the HTTP/2 library has no GOAWAY for them: one who reads the
+/// answers pays as much as the hub, and one who does not is not read from any more. So what is
+/// held here of them is the memory and the others' time.
 #[test]
 fn a25_floods_of_frames_end_their_connection_and_nothing_else() {
     const CALM: Option<u32> = Some(0xb);
     let world = hub().node("a").start();
-    block_on(async {
-        let memory = memory_kib(&world);
-        let reset = |n: u32| [h2(1, 4, 2 * n + 1, HEADERS), h2(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat();
-        let never_ending = |n: u32| {
-            if n == 0 { h2(1, 0, 1, HEADERS) } else { h2(9, 0, 1, &[0, 1, b'a', 1, b'b'].repeat(200)) }
-        };
-        let empty = |n: u32| if n == 0 { h2(1, 0, 1, HEADERS) } else { h2(9, 0, 1, b"") };
-        let ping = |n: u32| h2(6, 0, 0, &u64::from(n).to_be_bytes());
-        let settings = |_: u32| h2(4, 0, 0, &[0, 3, 0, 0, 0, 100]);
-        let ended = tokio::join!(
-            flood(&world, reset, 20_000, true),
+    let before = slowest(&world);
+    let memory = memory_kib(&world);
+    let reset = |n: u32| [h2(1, 4, 2 * n + 1, HEADERS), h2(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat();
+    let never_ending =
+        |n: u32| if n == 0 { h2(1, 0, 1, HEADERS) } else { h2(9, 0, 1, &[0, 1, b'a', 1, b'b'].repeat(200)) };
+    let empty = |n: u32| if n == 0 { h2(1, 0, 1, HEADERS) } else { h2(9, 0, 1, b"") };
+    let ping = |n: u32| h2(6, 0, 0, &u64::from(n).to_be_bytes()).repeat(100);
+    let settings = |_: u32| h2(4, 0, 0, &[0, 3, 0, 0, 0, 100]).repeat(100);
+    let ended = block_on(async {
+        tokio::join!(
+            flood(&world, reset, 100_000, true),
             flood(&world, never_ending, 2_000, true),
             flood(&world, empty, 50_000, true),
-            flood(&world, ping, 50_000, false),
-            flood(&world, settings, 50_000, false),
-        );
-        assert_eq!((ended.0, ended.1, ended.2), (CALM, CALM, CALM), "rapid reset, CONTINUATION, empty ones");
-        others_go_on(&world);
-        let grown = memory_kib(&world).saturating_sub(memory);
-        assert!(grown < 32 * 1024, "the hub grew by {grown} KiB");
+        )
     });
+    assert_eq!(ended, (CALM, CALM, CALM), "rapid reset, CONTINUATION, empty ones");
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| others_are_not_slowed(&world, before));
+        block_on(async {
+            tokio::join!(
+                flood(&world, ping, 10_000, false),
+                flood(&world, settings, 10_000, false),
+                flood(&world, ping, 10_000, true),
+                flood(&world, settings, 10_000, true),
+            )
+        });
+        others.join().expect("the others go on");
+    });
+    let grown = memory_kib(&world).saturating_sub(memory);
+    assert!(grown < 32 * 1024, "the hub grew by {grown} KiB");
     others_go_on(&world);
 }
 
@@ -381,15 +445,56 @@ fn a26_an_unplugged_node_is_offline_within_10_seconds_and_its_run_goes_on() {
     assert_eq!(world.cortex(&["run", "logs", &id]).expect(0).text(), expected);
 }
 
+/// Nodes of ours with their jitter, and many made by hand that have none and dial in one moment.
+/// A thousand are for the benchmark `reconnect`; that waits are jittered is shown in
+/// `crates/core/src/link.rs`, and the bound of attaches at once is `ATTACHES_AT_ONCE_MAX`.
 #[test]
 fn a81_all_nodes_are_back_after_the_hub_was_killed() {
+    const BY_HAND: usize = 60;
     let mut world = hub().node("a").node("b").node("c").node("d").node("e").start();
-    let ports = world.kill_hub();
-    let began = Instant::now();
-    world.start_hub(&ports);
-    for name in ["a", "b", "c", "d", "e"] {
-        world.node_reaches(name, "online", SOON);
-        world.cortex(&["exec", name, "--", "true"]).expect(0);
-    }
-    assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
+    block_on(async {
+        let mut by_hand = Vec::new();
+        for n in 0..BY_HAND {
+            by_hand.push(FakeNode::join(&world, &format!("hand-{n}"), "strict").await);
+        }
+        let mut links = Vec::new();
+        for node in &by_hand {
+            links.push(node.attach(&world).await);
+        }
+        let ports = world.kill_hub();
+        drop(links);
+        let began = Instant::now();
+        world.start_hub(&ports);
+        let back = by_hand.iter().map(|node| async { (node.attach(&world).await, began.elapsed()) });
+        let mut back: Vec<_> = futures_of(back).await;
+        back.sort_by_key(|(_, after)| *after);
+        let last = back.last().expect("many").1;
+        assert!(last < Duration::from_secs(15), "the last of {BY_HAND} was back after {last:?}");
+        let processor = processor_ms(&world);
+        assert!(processor < 15_000, "the hub took {processor} ms of processor time");
+        for name in ["a", "b", "c", "d", "e"] {
+            world.node_reaches(name, "online", SOON);
+            world.cortex(&["exec", name, "--", "true"]).expect(0);
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
+    });
+}
+
+/// All of them at once.
+async fn futures_of<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut all: Vec<_> = all.map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|context| {
+        for (one, done) in all.iter_mut().filter(|(_, done)| done.is_none()) {
+            if let std::task::Poll::Ready(value) = one.as_mut().poll(context) {
+                *done = Some(value);
+            }
+        }
+        if all.iter().all(|(_, done)| done.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, done)| done).collect()
 }

@@ -64,12 +64,21 @@ pub(crate) async fn channel(world: &World, identity: Option<Identity>) -> Channe
 
 /// A bare TLS connection to the nodes' port.
 pub(crate) async fn tls(world: &World, identity: Option<&FakeNode>) -> TlsStream<AsyncTcp> {
+    tls_by(world, identity, &rustls::version::TLS13).await.expect("a handshake")
+}
+
+/// The same by one version of TLS alone.
+pub(crate) async fn tls_by(
+    world: &World,
+    identity: Option<&FakeNode>,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> std::io::Result<TlsStream<AsyncTcp>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority(world).as_bytes()).expect("PEM")).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
+        .with_protocol_versions(&[version])
+        .expect("a version that this program knows")
         .with_root_certificates(roots);
     let mut config = match identity {
         Some(node) => {
@@ -81,7 +90,7 @@ pub(crate) async fn tls(world: &World, identity: Option<&FakeNode>) -> TlsStream
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = AsyncTcp::connect(&world.hub().grpc).await.expect("the port listens");
     let name = ServerName::try_from("hub.cortex.internal").expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 /// A request to join, by hand.
@@ -285,6 +294,43 @@ pub(crate) fn others_go_on(world: &World) {
     let began = Instant::now();
     world.cortex(&["exec", "a", "--", "true"]).expect(0);
     assert!(began.elapsed() < Duration::from_secs(5), "a command took {:?}", began.elapsed());
+}
+
+/// What the others may be slowed down to whatever their time was without the abuse: tests run
+/// beside each other on few cores, and below this it is the scheduler that is measured.
+const SLOWED_FLOOR: Duration = Duration::from_millis(400);
+
+/// The slowest of 20 commands on `a`: of so few it stands for the p99.
+pub(crate) fn slowest(world: &World) -> Duration {
+    let one = |_| {
+        let began = Instant::now();
+        world.cortex(&["exec", "a", "--", "true"]).expect(0);
+        began.elapsed()
+    };
+    (0..20).map(one).max().expect("twenty")
+}
+
+/// The others go on, at most twice as slow as `before`.
+pub(crate) fn others_are_not_slowed(world: &World, before: Duration) {
+    let during = slowest(world);
+    assert!(during <= (2 * before).max(SLOWED_FLOOR), "{during:?} where it was {before:?}");
+}
+
+/// Lets this process, and those that it starts, have many descriptors; how many.
+pub(crate) fn many_descriptors() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the bound");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise it as far as it goes");
+    hard
+}
+
+/// Processor time of the hub since its start, milliseconds.
+pub(crate) fn processor_ms(world: &World) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", world.hub().pid())).expect("the hub runs");
+    let after_name = text.rsplit(") ").next().expect("its fields");
+    let fields: Vec<u64> = after_name.split(' ').map(|word| word.parse().unwrap_or(0)).collect();
+    // A tick is 10 ms on every system that this is built for.
+    (fields[11] + fields[12]) * 10
 }
 
 /// Open descriptors of the hub.

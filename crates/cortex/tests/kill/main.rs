@@ -9,6 +9,7 @@ mod exec;
 mod history;
 mod join;
 mod random;
+mod trees;
 #[expect(dead_code, reason = "shared with the e2e tests, which need more of it")]
 #[path = "../e2e/world.rs"]
 mod world;

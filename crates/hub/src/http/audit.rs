@@ -12,6 +12,7 @@ use futures::stream;
 use http::header;
 use serde::Deserialize;
 
+use crate::http::breaking::broken_off_by;
 use crate::http::extract::{Args, page_limit, parse};
 use crate::http::problem::Failure;
 use crate::http::{Api, view};
@@ -50,6 +51,8 @@ pub(super) async fn list(
 }
 
 /// All rows as NDJSON, oldest first.
+///
+/// A hub that stops breaks the answer off: an export that lacks its last rows looks whole.
 #[utoipa::path(get, path = "/api/v1/audit/export", tag = "audit", params(ListArgs),
     responses((status = 200, body = AuditView, content_type = "application/x-ndjson")))]
 pub(super) async fn export(State(api): State<Api>, Args(args): Args<ListArgs>) -> Result<Response, Failure> {
@@ -70,7 +73,7 @@ pub(super) async fn export(State(api): State<Api>, Args(args): Args<ListArgs>) -
             Ok(Some((Bytes::from(lines), next)))
         }
     });
-    let pages = futures::StreamExt::take_until(pages, shutdown.cancelled_owned());
+    let pages = broken_off_by(shutdown, pages);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())
 }
 

@@ -27,6 +27,7 @@ use crate::service::tokens::Tokens;
 use crate::workers::supervisor::Supervisor;
 
 mod audit;
+mod breaking;
 mod events;
 mod extract;
 mod guard;

@@ -10,9 +10,9 @@ use cortex_core::stream::Stream;
 use futures::{StreamExt as _, stream};
 use http::{HeaderMap, header};
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::http::Api;
+use crate::http::breaking::broken_off_by;
 use crate::http::extract::{Args, path_id};
 use crate::http::guard::RequestId;
 use crate::http::problem::{Failure, invalid};
@@ -57,7 +57,8 @@ pub(super) async fn output(
         return Err(invalid("Lines of a run that has not ended need `follow=true`."));
     }
     let follower = api.runs.follow(run.id).await?.from(wanted.position);
-    let bytes = Reader::new(follower, wanted, &run, args.follow).bytes(api.shutdown.clone());
+    let bytes = Reader::new(follower, wanted, &run, args.follow).bytes();
+    let bytes = broken_off_by(api.shutdown.clone(), bytes);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())
 }
 
@@ -88,18 +89,11 @@ impl Reader {
         Self { follower, position: wanted.position, wanted, end }
     }
 
-    /// The bytes; broken off by `shutdown`, since an answer that ends whole is taken for all there is.
-    fn bytes(
-        self,
-        shutdown: CancellationToken,
-    ) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send {
-        stream::unfold(Some((self, shutdown)), |reading| async move {
-            let (mut reader, shutdown) = reading?;
-            let next = tokio::select! {
-                next = reader.next() => next?,
-                () = shutdown.cancelled() => Err(std::io::Error::other("the hub is stopping")),
-            };
-            let go_on = next.is_ok().then_some((reader, shutdown));
+    fn bytes(self) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send {
+        stream::unfold(Some(self), |reader| async move {
+            let mut reader = reader?;
+            let next = reader.next().await?;
+            let go_on = next.is_ok().then_some(reader);
             Some((next, go_on))
         })
     }
@@ -109,7 +103,11 @@ impl Reader {
             if self.end.is_some_and(|end| self.position >= end) {
                 return None;
             }
-            match self.follower.next().await? {
+            let update = match self.follower.next().await? {
+                Ok(update) => update,
+                Err(refusal) => return Some(Err(std::io::Error::other(refusal))),
+            };
+            match update {
                 Update::Output { stream, offset, data } => {
                     self.position += data.len() as u64;
                     if let Some((_, data)) = self.wanted.part(stream, offset, &data) {

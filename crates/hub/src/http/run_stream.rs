@@ -111,7 +111,10 @@ impl Teller {
                 return Some(line);
             }
             match self.follower.as_mut()?.next().await {
-                Some(update) => self.take(update),
+                Some(Ok(update)) => self.take(update),
+                // Without an exit line, and half a character not told: whoever reads takes the
+                // run up again where these lines end.
+                Some(Err(_)) => return None,
                 None => {
                     self.follower = None;
                     self.flush();

@@ -19,6 +19,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsView> {
         .map(|node| node.name.to_string())
         .collect();
     permissive_nodes.sort();
+    let space = api.runs.space().await;
     let view = StatsView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         store: api.about.store.to_owned(),
@@ -32,9 +33,11 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsView> {
         store_writes: store.writes,
         store_commits: store.commits,
         store_commit_us: store.last_commit_us,
+        disk_free_bytes: space.map(|space| space.free),
+        disk_reserve_bytes: space.map(|space| space.reserve()),
         permissive_nodes,
     };
-    std::future::ready(Json(view)).await
+    Json(view)
 }
 
 /// The caller as the hub sees it.

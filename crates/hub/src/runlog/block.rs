@@ -20,6 +20,12 @@ const CHECK_BYTES: usize = 8;
 const MAGIC: [u8; 4] = *b"CXL1";
 const ZSTD: u8 = 1;
 const MARK: u8 = 2;
+/// Blocks of at least this many bytes come from a run that prints faster than the disk asks for
+/// blocks. They are compressed at [`LEVEL_RUSHING`]: on lines as builds print them 760 MB/s by 2.6
+/// instead of 460 MB/s by 4.4, which is half a second of processor time per GB.
+const RUSHING_BYTES: usize = 128 * 1024;
+const LEVEL_RUSHING: i32 = -5;
+const LEVEL: i32 = 1;
 /// How much of a block is compressed to see whether the rest is worth it.
 const PROBE_BYTES: usize = 16 * 1024;
 
@@ -109,7 +115,6 @@ pub(super) struct Encoded {
     pub(super) header: [u8; HEADER_BYTES],
     pub(super) parts: Vec<Bytes>,
     pub(super) end: Positions,
-    pub(super) stored_len: u32,
 }
 
 /// Makes a block of chunks that follow one another. A mark is a block of its own.
@@ -138,7 +143,20 @@ pub(super) fn encode(chunks: &[Chunk]) -> Encoded {
     let stored_len = length(parts.iter().map(Bytes::len).sum());
     let mut header = Header { flags, start, end, raw_len, stored_len, check: [0; CHECK_BYTES] };
     header.check = checksum(&header.body(), &parts);
-    Encoded { header: header.to_bytes(), parts, end, stored_len }
+    Encoded { header: header.to_bytes(), parts, end }
+}
+
+/// A block as it was read, to be written again.
+pub(super) fn again(header: &Header, stored: Bytes) -> Encoded {
+    Encoded { header: header.to_bytes(), parts: vec![stored], end: header.end }
+}
+
+/// A mark that takes the place of a damaged block: as long in the file, and over the same output.
+pub(super) fn instead_of(damaged: &Header) -> Encoded {
+    let parts = vec![Bytes::from(vec![0; damaged.stored_len as usize])];
+    let mut header = Header { flags: MARK, raw_len: 0, ..*damaged };
+    header.check = checksum(&header.body(), &parts);
+    Encoded { header: header.to_bytes(), parts, end: header.end }
 }
 
 /// Reads a header; `None` when it is none, or claims more than a block can have.
@@ -184,6 +202,11 @@ pub(super) fn verify(header: &Header, stored: &[u8]) -> bool {
 }
 
 impl Header {
+    /// Whether the block says that output is missing.
+    pub(super) const fn is_mark(&self) -> bool {
+        self.flags & MARK != 0
+    }
+
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..BODY_BYTES].copy_from_slice(&self.body());
@@ -242,7 +265,7 @@ fn frame_head(stream: Stream, len: usize) -> Bytes {
 fn compress(raw: &[Bytes]) -> Option<Bytes> {
     thread_local! {
         static ZSTD_CONTEXT: std::cell::RefCell<Option<zstd::bulk::Compressor<'static>>> =
-            std::cell::RefCell::new(zstd::bulk::Compressor::new(1).ok());
+            std::cell::RefCell::new(zstd::bulk::Compressor::new(LEVEL).ok());
     }
     let total: usize = raw.iter().map(Bytes::len).sum();
     if total < 128 {
@@ -250,6 +273,8 @@ fn compress(raw: &[Bytes]) -> Option<Bytes> {
     }
     ZSTD_CONTEXT.with_borrow_mut(|context| {
         let context = context.as_mut()?;
+        let level = if total < RUSHING_BYTES { LEVEL } else { LEVEL_RUSHING };
+        context.set_compression_level(level).ok()?;
         let shrunk = |packed: &Vec<u8>, of: usize| packed.len() <= of - of / 12;
         let mut whole = Vec::with_capacity(total.min(PROBE_BYTES * 2));
         let mut parts = raw.iter();

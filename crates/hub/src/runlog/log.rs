@@ -2,6 +2,8 @@
 //! The task lives only while something waits or is not synced.
 
 use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,7 +16,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::block::{self, BLOCK_BYTES_MAX, Chunk};
-use super::file::{self, Place};
+use super::file::{self, Found, Place};
+use super::index::Index;
 use super::{Inner, Sink};
 
 /// Written output that stays in memory while the run is busy, so that those who follow it need
@@ -52,8 +55,14 @@ struct State {
     waiting_bytes: usize,
     waiting_since: Option<Instant>,
     synced_at: Option<Instant>,
-    places: Vec<Place>,
-    file_len: u64,
+    /// What is in the file.
+    index: Index,
+    /// Blocks that are written and not synced.
+    unsynced: Vec<Place>,
+    /// Their sync failed: it is not repeated, they are written again.
+    doubtful: bool,
+    /// The last block, when it is a mark.
+    last_mark: Option<Place>,
     fresh: bool,
     finishing: bool,
     writer_lives: bool,
@@ -61,30 +70,25 @@ struct State {
 
 /// What the writing task does next.
 enum Step {
-    Write(Vec<Chunk>, u64),
+    Write(Vec<Chunk>, u64, bool),
     Sync(u64, bool),
+    Rewrite(u64, bool, Vec<Place>),
     Wait(Instant),
     Rest,
 }
 
 impl RunLog {
-    pub(super) fn new(
-        inner: Arc<Inner>,
-        run: RunId,
-        sink: Weak<dyn Sink>,
-        places: Vec<Place>,
-        file_len: u64,
-    ) -> Self {
-        let end = places.last().map(|place| place.header.end).unwrap_or_default();
+    pub(super) fn new(inner: Arc<Inner>, run: RunId, sink: Weak<dyn Sink>, found: Found) -> Self {
+        let end = found.index.end().at;
         let total = end.total();
         let state = State {
             end,
             taken: total,
             written: total,
             synced: total,
-            fresh: places.is_empty(),
-            places,
-            file_len,
+            fresh: found.last.is_none(),
+            last_mark: found.last.filter(Place::is_mark),
+            index: found.index,
             ..State::default()
         };
         Self {
@@ -109,12 +113,29 @@ impl RunLog {
         }
         let mut state = self.lock();
         let first = state.waiting_since.is_none();
-        state.append(stream, data);
+        let room = self.inner.bounds.run_bytes.saturating_sub(state.end.total());
+        if room >= data.len() as u64 {
+            state.append(stream, data);
+        } else {
+            self.append_beyond(&mut state, stream, data, room);
+        }
         if first && state.writer_lives {
             // The writer may sleep until the next sync, which is later than this is due.
             self.wake.notify_one();
         }
         self.wake_writer(&mut state);
+    }
+
+    /// Keeps what there is room for, and of the rest that it is missing.
+    fn append_beyond(&self, state: &mut State, stream: Stream, mut data: Bytes, room: u64) {
+        if state.end.total() <= self.inner.bounds.run_bytes {
+            tracing::warn!(run = %self.run, "the run has as much output as is kept of one; the rest is dropped");
+        }
+        let kept = data.split_to(usize::try_from(room).unwrap_or(usize::MAX).min(data.len()));
+        if !kept.is_empty() {
+            state.append(stream, kept);
+        }
+        state.drop_output(stream, data.len());
     }
 
     /// Puts a mark: output up to `to` is missing. Nothing happens when the log is there already.
@@ -150,7 +171,7 @@ impl RunLog {
     /// # Errors
     /// `store_unavailable` when the disk fails.
     pub async fn read(&self, position: u64, max: usize) -> Result<Vec<Chunk>, Refusal> {
-        let place = {
+        let among = {
             let state = self.lock();
             if position >= state.end.total() {
                 return Ok(Vec::new());
@@ -158,13 +179,11 @@ impl RunLog {
             if let Some(chunks) = state.read_recent(position, max) {
                 return Ok(chunks);
             }
-            let index = state.places.partition_point(|place| place.header.end.total() <= position);
-            state.places.get(index).copied()
+            state.index.around(position)
         };
-        let Some(place) = place else { return Ok(Vec::new()) };
+        let Some(among) = among else { return Ok(Vec::new()) };
         let path = file::path(&self.inner.dir, self.run);
-        let chunks = self.inner.blocking(move || file::read(&path, &place)).await?;
-        Ok(chunks.iter().filter_map(|chunk| chunk.from(position)).collect())
+        self.inner.reading(move || file::read(&path, &among, position, max)).await
     }
 
     fn wake_writer(self: &Arc<Self>, state: &mut State) {
@@ -187,64 +206,68 @@ impl RunLog {
         let mut retry = RETRY_MIN;
         loop {
             let step = self.lock().next_step(Instant::now());
-            let done = match step {
-                Step::Write(chunks, offset) => self.write(chunks, offset).await,
-                Step::Sync(position, fresh) => self.sync(position, fresh).await,
+            let wrote = match step {
+                Step::Write(chunks, offset, ended) => self.write(chunks, offset, ended).await,
+                Step::Sync(position, fresh) => self.sync(position, move |path| file::sync(path, fresh)).await,
+                Step::Rewrite(position, fresh, places) => {
+                    self.sync(position, move |path| file::rewrite(path, &places, fresh)).await
+                }
                 Step::Wait(until) => {
                     let _woken = tokio::time::timeout_at(until, self.wake.notified()).await;
                     continue;
                 }
                 Step::Rest => return,
             };
-            if done.is_ok() {
+            if wrote {
                 retry = RETRY_MIN;
                 continue;
             }
-            // Without a disk nothing is acknowledged: the node gets no credit and keeps its output.
-            tokio::time::sleep(retry).await;
+            // Without a disk, or room on it, nothing is acknowledged: the node gets no credit and
+            // keeps its output. The end of the run may change what there is room for.
+            let _woken = tokio::time::timeout(retry, self.wake.notified()).await;
             retry = (retry * 2).min(RETRY_MAX);
         }
     }
 
-    async fn write(&self, chunks: Vec<Chunk>, offset: u64) -> Result<(), Refusal> {
+    async fn write(&self, chunks: Vec<Chunk>, offset: u64, ended: bool) -> bool {
         let path = file::path(&self.inner.dir, self.run);
+        let inner = Arc::clone(&self.inner);
         let written = self
             .inner
-            .blocking(move || {
+            .writing(move || {
+                if !inner.has_room(ended)? {
+                    return Ok(None);
+                }
                 let block = block::encode(&chunks);
-                let next = file::write(&path, offset, &block)?;
-                Ok((block.header, block.end, next))
+                file::write(&path, offset, &block)?;
+                Ok(Some((block.header, block.end)))
             })
             .await;
-        let (header, end, next) = match written {
-            Ok(written) => written,
-            Err(refusal) => {
-                self.lock().give_back();
-                return Err(refusal);
-            }
+        let Ok(Some((header, end))) = written else {
+            self.lock().give_back();
+            return false;
         };
         let position = end.total();
-        self.lock().wrote(block::parse_header(&header), offset, position, next);
+        self.lock().wrote(block::parse_header(&header), offset);
         self.written.send_replace(position);
         if let Some(sink) = self.sink.upgrade() {
             sink.written(self.run, position);
         }
-        Ok(())
+        true
     }
 
-    async fn sync(&self, position: u64, fresh: bool) -> Result<(), Refusal> {
+    /// Makes all before `position` safe.
+    async fn sync(&self, position: u64, work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static) -> bool {
         let path = file::path(&self.inner.dir, self.run);
-        self.inner.blocking(move || file::sync(&path, fresh)).await?;
-        {
-            let mut state = self.lock();
-            state.synced = position;
-            state.synced_at = Some(Instant::now());
-            state.fresh = false;
+        let done = self.inner.writing(move || work(&path)).await;
+        self.lock().was_synced(position, done.is_ok());
+        if done.is_err() {
+            return false;
         }
         if let Some(sink) = self.sink.upgrade() {
             sink.synced(self.run, position);
         }
-        Ok(())
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -268,6 +291,19 @@ impl State {
         }
         let data = if data.len() < SMALL_BYTES { Bytes::copy_from_slice(&data) } else { data };
         self.push(Chunk::Output { stream, at: self.end, data });
+    }
+
+    /// Output that is not kept. It counts as waiting, so that its mark is written and it is
+    /// acknowledged as if it were kept: the process must not stand still.
+    fn drop_output(&mut self, stream: Stream, len: usize) {
+        self.waiting_bytes += len;
+        let mut end = self.end;
+        end.advance(stream, len as u64);
+        let taken = self.taken;
+        match self.recent.back_mut() {
+            Some(Chunk::Lost { at, to }) if at.total() >= taken => (*to, self.end) = (end, end),
+            Some(_) | None => self.push(Chunk::Lost { at: self.end, to: end }),
+        }
     }
 
     /// The last chunk with `data` behind it, taken out of the list, when both are small and the
@@ -297,10 +333,19 @@ impl State {
     }
 
     fn next_step(&mut self, now: Instant) -> Step {
+        if self.doubtful {
+            return Step::Rewrite(self.written, self.fresh, self.unsynced.clone());
+        }
         let waits = self.end.total() > self.taken;
         let flush_at = self.waiting_since.map_or(now, |since| since + Duration::from_millis(OUTPUT_FLUSH_MS));
         if waits && (self.finishing || self.waiting_bytes >= OUTPUT_FLUSH_BYTES || flush_at <= now) {
-            return Step::Write(self.take(), self.file_len);
+            let mut chunks = self.take();
+            let mut offset = self.index.end().offset;
+            // Marks that follow one another are one: the last grows in its place.
+            if let ([Chunk::Lost { at, .. }], Some(mark)) = (&mut chunks[..], &self.last_mark) {
+                (*at, offset) = (mark.header.start, mark.offset);
+            }
+            return Step::Write(chunks, offset, self.finishing);
         }
         let sync_at = self.synced_at.map_or(now, |at| at + SYNC_EVERY);
         if self.synced < self.written && (self.finishing || sync_at <= now) {
@@ -351,15 +396,29 @@ impl State {
         self.waiting_since = (first < self.recent.len()).then(Instant::now);
     }
 
-    fn wrote(&mut self, header: Option<block::Header>, offset: u64, position: u64, next: u64) {
-        self.places.extend(header.map(|header| Place { header, offset }));
-        self.written = position;
-        self.file_len = next;
+    fn wrote(&mut self, header: Option<block::Header>, offset: u64) {
+        if let Some(place) = header.map(|header| Place { header, offset }) {
+            self.index.wrote(place.begin(), place.end());
+            self.unsynced.pop_if(|last| last.offset == offset);
+            self.unsynced.push(place);
+            self.last_mark = Some(place).filter(Place::is_mark);
+            self.written = place.header.end.total();
+        }
         while self.recent_bytes > RECENT_BYTES
             && self.recent.front().is_some_and(|chunk| chunk.end().total() <= self.written)
         {
             let gone = self.recent.pop_front();
             self.recent_bytes = self.recent_bytes.saturating_sub(gone.map_or(0, |chunk| chunk.weight()));
+        }
+    }
+
+    fn was_synced(&mut self, position: u64, done: bool) {
+        self.doubtful = !done;
+        if done {
+            self.synced = position;
+            self.synced_at = Some(Instant::now());
+            self.fresh = false;
+            self.unsynced.clear();
         }
     }
 

@@ -24,7 +24,7 @@ use cortex_store::{RunFilter, StoreExt, Tx, WriteError};
 
 use super::{Caller, Context, store_refusal};
 use crate::mesh::{Live, Mesh, Progress};
-use crate::runlog::RunLogs;
+use crate::runlog::{RunLogs, Space};
 pub use follow::{Follower, Update};
 pub use retention::Looked;
 use spool::Spool;
@@ -67,6 +67,11 @@ impl Runs {
             runs.import_soon();
         }
         runs
+    }
+
+    /// Room on the disk that output goes to; `None` when it does not say so in time.
+    pub async fn space(&self) -> Option<Space> {
+        self.logs.space().await
     }
 
     /// Starts a command on nodes, each judged by its own policy. One commit for all of them.
@@ -225,7 +230,10 @@ impl Runs {
         eof: bool,
     ) -> Result<u64, Refusal> {
         let mut progress = live.progress.subscribe();
-        let end = offset + data.len() as u64;
+        let Some(end) = offset.checked_add(data.len() as u64) else {
+            let message = "The offset and the length of the input together are beyond any number.";
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        };
         let mut sent = offset;
         loop {
             let room_from = sent.saturating_sub(INPUT_BYTES_MAX - FRAME_BYTES_MAX as u64).max(offset);

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_panics_is_started_again_and_its_neighbour_notices_nothing() {
+    async fn r12_2_a_worker_that_panics_is_started_again_and_its_neighbour_notices_nothing() {
         let supervisor = Supervisor::default();
         let (calm_ended, mut calm) = watch::channel(false);
         supervisor.spawn(fate("calm", OnError::Restart, OnCancel::Wait), move |token| {

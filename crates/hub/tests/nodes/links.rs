@@ -14,8 +14,10 @@ use cortex_core::run::RunState;
 use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_hub::clock::Clock;
+use cortex_hub::service::policies::{Change, Policies};
 use cortex_store::StoreExt;
 use cortex_wire::error::refusal_from_status;
+use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
 use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
 use cortex_wire::mesh::{AttachRequest, RunOutput, attach_request};
 use tokio_stream::StreamExt;
@@ -241,14 +243,18 @@ async fn a_quarantine_takes_no_rename_back() {
     assert_eq!(held.name.as_str(), "renamed");
 }
 
+/// ABUSE 79, but for claims, which wait for the work pool.
 #[tokio::test]
-async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time() {
+async fn r12_4_a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
     let (node, other) = (hub.node("a").await, hub.node("b").await);
     let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
     let run = hub.run(&node, &["sleep", "60"]).await.expect("accepted");
     link.expect(is_start).await;
+    let (id, secret) = hub.invite(|_| ()).await;
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut door = EnrolmentServiceClient::new(hub.channel(None).await);
     hub.stall(60_000);
     let begun = Instant::now();
     let attach = tokio::spawn({
@@ -259,6 +265,7 @@ async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_lin
             request.until_closed().await
         }
     });
+    let join = tokio::spawn(async move { door.enrol(join_request(id, &secret, "c", &key)).await });
     let runs = hub.runs.clone();
     let cancel = tokio::spawn(async move { runs.cancel(&caller(Role::Operator), run.id, 100).await });
     link.expect(
@@ -276,9 +283,13 @@ async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_lin
     assert!(hub.mesh.presence(node.id).is_some());
     let refused = attach.await.expect("no panic");
     assert_eq!(refused.code, Code::StoreUnavailable);
+    let unjoined = join.await.expect("no panic").expect_err("nobody joins meanwhile");
+    assert_eq!(refusal_from_status(&unjoined).code, Code::StoreUnavailable);
     assert!(begun.elapsed() < Duration::from_millis(ATTACH_STORE_MS_MAX + 2_000));
     let cancelled = cancel.await.expect("no panic").expect("cancelled");
     assert_eq!(cancelled.cancelled_by.as_deref(), Some("token:tester"));
+    let spooled = std::fs::read_to_string(kept.dir.path().join("audit.spool")).expect("it is on disk");
+    assert!(spooled.contains("run.cancel"), "its row is on disk before the answer: {spooled}");
     hub.stall(0);
     // An import that began during the stall is given up at its own deadline first.
     let deadline = Instant::now() + 3 * SOON;
@@ -289,10 +300,65 @@ async fn a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_lin
     other.attach(&hub, Vec::new()).await.expect("welcome when the store is back");
 }
 
+/// With `CORTEX_FULL=1` for the thousand nodes of the row.
+#[tokio::test]
+async fn r2_4_heartbeats_of_many_nodes_are_answered_while_the_store_stalls() {
+    let count = if std::env::var_os("CORTEX_FULL").is_some() { 1_000 } else { 100 };
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let mut links = Vec::new();
+    for number in 0..count {
+        links.push(hub.node(&format!("n{number}")).await.attach(&hub, Vec::new()).await.expect("welcome"));
+    }
+    let online = || {
+        let events = kept.store.read_now(|view| view.events(Seq(0), usize::MAX)).expect("events");
+        events.iter().filter(|logged| logged.event.kind == EventKind::NodeOnline).count() as u64
+    };
+    wait_until("what the attaches left to be written is written", || online() == count).await;
+    let before = hub.store.writes.load(Ordering::SeqCst);
+    hub.stall(60_000);
+    let begun = Instant::now();
+    for seq in 1..4 {
+        for link in &links {
+            link.say(ToHub::Heartbeat { seq }).await;
+        }
+        for link in &mut links {
+            let is_answer = |m: &ToNode| matches!(m, ToNode::HeartbeatAck { seq: of } if *of == seq);
+            link.expect(|message| is_answer(message).then_some(())).await;
+        }
+    }
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert_eq!(hub.store.writes.load(Ordering::SeqCst), before, "a heartbeat writes nothing");
+    assert!(hub.mesh.heartbeats() >= 3 * count);
+    hub.stall(0);
+}
+
 async fn cancel_is_audited(hub: &TestHub) -> bool {
     let filter = cortex_store::AuditFilter::default();
     let rows = hub.context.store.read(SOON, move |view| view.audit(&filter, 100)).await.expect("audit");
     rows.iter().any(|logged| logged.row.action == "run.cancel")
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_while_a_node_attaches_is_the_one_in_its_welcome() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let policies = Policies::new(hub.context.clone(), hub.mesh.clone());
+    let held = policies.get("a").expect("it has one").1.revision;
+    let mut link = node.dial(&hub).await.expect("dialled");
+    let writes = hub.store.writes.load(Ordering::SeqCst);
+    hub.store.answer_ms.store(1_000, Ordering::SeqCst);
+    link.say(node.hello(Vec::new())).await;
+    wait_until("the epoch is being committed", || hub.store.answer_ms.load(Ordering::SeqCst) == 0).await;
+    assert_eq!(hub.store.writes.load(Ordering::SeqCst), writes + 1, "it was the attach's write");
+    let begun = Instant::now();
+    let tighter = Change::Deny("echo".to_owned());
+    let (_, changed) = policies.change(&caller(Role::Admin), "a", tighter, None).await.expect("acknowledged");
+    assert!(begun.elapsed() < Duration::from_millis(900), "while the attach waits for its answer");
+    assert!(changed.revision > held);
+    let ToNode::Welcome(welcome) = link.hear().await.expect("welcome") else { panic!("no Welcome first") };
+    assert_eq!(welcome.policy.revision, changed.revision, "never older than what was acknowledged");
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ pub(crate) struct Sleepy {
     pub(crate) late_ms: AtomicU64,
     /// Its queue is full.
     pub(crate) full: AtomicBool,
+    /// The answer to the next write is held back that long after it was committed.
+    pub(crate) answer_ms: AtomicU64,
     pub(crate) writes: AtomicU64,
 }
 
@@ -73,8 +75,9 @@ impl Store for Sleepy {
             return Err(StoreError::Full.into());
         }
         self.nap(deadline).await?;
+        let answer_ms = self.answer_ms.swap(0, Ordering::SeqCst);
         let written = self.inner.write_boxed(work, deadline).await;
-        let late = Duration::from_millis(self.late_ms.load(Ordering::SeqCst));
+        let late = Duration::from_millis(self.late_ms.load(Ordering::SeqCst).max(answer_ms));
         tokio::time::sleep(late.min(deadline)).await;
         if late < deadline { written } else { Err(StoreError::Timeout(deadline).into()) }
     }
@@ -128,6 +131,7 @@ impl TestHub {
             sleep_ms: AtomicU64::new(0),
             late_ms: AtomicU64::new(0),
             full: AtomicBool::new(false),
+            answer_ms: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         });
         let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
@@ -265,7 +269,12 @@ impl TestHub {
 pub(crate) async fn collect(mut follower: Follower) -> (Vec<u8>, Vec<Positions>, Run) {
     let (mut output, mut lost) = (Vec::new(), Vec::new());
     loop {
-        match tokio::time::timeout(2 * SOON, follower.next()).await.expect("an update in time") {
+        match tokio::time::timeout(2 * SOON, follower.next())
+            .await
+            .expect("an update in time")
+            .transpose()
+            .expect("readable")
+        {
             Some(Update::Output { data, .. }) => output.extend_from_slice(&data),
             Some(Update::Lost(to)) => lost.push(to),
             Some(Update::State(_)) => {}

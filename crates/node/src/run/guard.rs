@@ -1,9 +1,11 @@
 //! The guard: one small process per run that owns the run's process tree.
 //!
-//! It is a session leader and a subreaper, so whatever the run starts (double-forked, in sessions
-//! of its own) stays below it and is found and ended. It tells the node of the start and of the
-//! end of the main process at the moment they happen, and when the node process goes away it kills
-//! everything. Never here: threads, a runtime, the run's output, decisions about policy.
+//! It is a subreaper, so whatever the run starts (double-forked, in sessions of its own) stays
+//! below it and is found and ended. It tells the node of the start and of the end of the main
+//! process at the moment they happen, and when the node process or the nursery goes away it kills
+//! everything. When the guard itself is killed, the main process dies with it, and the
+//! nursery inherits and kills the rest. Never here: threads, a runtime, the run's output, decisions
+//! about policy.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -26,10 +28,13 @@ use super::tree;
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// First and longest wait between two rounds of killing.
 const ROUND_MS: (u16, u16) = (2, 200);
+/// What the system sends when the nursery ends. Whoever else sends it is ignored.
+const NURSERY_GONE: Signal = Signal::SIGTERM;
 
-/// The life of a guard with its ends of a run's pipes. Returns the process's exit status.
-pub(super) fn live(ends: Ends) -> i32 {
-    match Guard::prepare(ends.control).and_then(|mut guard| guard.live(ends.stdio)) {
+/// The life of a guard that `nursery` forked, with its ends of a run's pipes. Returns the process's
+/// exit status: 0 says that nothing of the run is left.
+pub(super) fn live(nursery: Pid, ends: Ends) -> i32 {
+    match Guard::prepare(nursery, ends.control).and_then(|mut guard| guard.live(ends.stdio)) {
         Ok(()) => 0,
         Err(_) => 1,
     }
@@ -51,14 +56,18 @@ pub(super) struct Streams {
 }
 
 struct Guard {
+    nursery: Pid,
     control: UnixStream,
     signals: SignalFd,
     main: Option<Pid>,
 }
 
 impl Guard {
-    fn prepare(control: UnixStream) -> std::io::Result<Self> {
-        nix::unistd::setsid()?;
+    fn prepare(nursery: Pid, control: UnixStream) -> std::io::Result<Self> {
+        // A group and no session of its own: for each new session the kernel makes a scheduling
+        // group (`sched_autogroup_enabled`), whose first process waited up to 150 ms for a
+        // processor beside a busy one.
+        nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
         nix::sys::prctl::set_child_subreaper(true)?;
         default_dispositions();
         let mut mask = SigSet::empty();
@@ -68,13 +77,19 @@ impl Guard {
         mask.thread_set_mask()?;
         let mut watched = SigSet::empty();
         watched.add(Signal::SIGCHLD);
+        watched.add(NURSERY_GONE);
+        // Blocked by now, so it waits to be read. A nursery that went before shows as another parent.
+        nix::sys::prctl::set_pdeathsig(NURSERY_GONE)?;
         let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { control, signals, main: None })
+        Ok(Self { nursery, control, signals, main: None })
     }
 
     fn live(&mut self, streams: Streams) -> std::io::Result<()> {
         self.tell(Report::Guard { pid: std::process::id() });
         let launch = Launch::read_from(&mut self.control)?;
+        if self.is_given_up() {
+            return Ok(());
+        }
         match start(&launch, streams) {
             Ok(pid) => {
                 self.main = Some(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)));
@@ -102,6 +117,11 @@ impl Guard {
                     self.kill_all();
                     return;
                 }
+                Wait::NurseryGone => {
+                    self.tell(Report::Abandoned);
+                    self.kill_all();
+                    return;
+                }
                 Wait::Nothing => {}
             }
         }
@@ -117,7 +137,7 @@ impl Guard {
             }
             let ms = u16::try_from(left.as_millis()).unwrap_or(u16::MAX).saturating_add(1);
             match self.wait_order(Some(ms)) {
-                Wait::Order(Order::Kill) | Wait::NodeGone => break,
+                Wait::Order(Order::Kill) | Wait::NodeGone | Wait::NurseryGone => break,
                 Wait::Order(Order::Term) | Wait::Nothing => {}
             }
         }
@@ -173,6 +193,9 @@ impl Guard {
             fds[0].any().unwrap_or(false)
         };
         self.drain_signals();
+        if self.has_lost_nursery() {
+            return Wait::NurseryGone;
+        }
         if !ready {
             return Wait::Nothing;
         }
@@ -181,6 +204,19 @@ impl Guard {
             Ok(1) => Order::from_byte(byte[0]).map_or(Wait::Nothing, Wait::Order),
             Ok(_) | Err(_) => Wait::NodeGone,
         }
+    }
+
+    /// Whether nobody wants the run any more: a node that gave the start up has closed its end
+    /// before it says so, and a program that started after that would be one too many.
+    fn is_given_up(&self) -> bool {
+        let mut fds = [PollFd::new(self.control.as_fd(), PollFlags::empty())];
+        let _woken = poll(&mut fds, PollTimeout::ZERO);
+        fds[0].any().unwrap_or(true) || self.has_lost_nursery()
+    }
+
+    /// Without the nursery nobody would inherit the run from this process.
+    fn has_lost_nursery(&self) -> bool {
+        nix::unistd::getppid() != self.nursery
     }
 
     fn drain_signals(&self) {
@@ -196,6 +232,7 @@ impl Guard {
 enum Wait {
     Order(Order),
     NodeGone,
+    NurseryGone,
     Nothing,
 }
 
@@ -210,6 +247,8 @@ fn start(launch: &Launch, streams: Streams) -> Result<u32, (Step, i32)> {
     command.env_clear().envs(launch.env.iter().map(|(k, v)| (k, v)));
     command.stdin(streams.stdin.map_or_else(Stdio::null, Stdio::from));
     command.stdout(streams.stdout).stderr(streams.stderr);
+    // What a run does to its own group (`kill 0`) must not reach the guard.
+    command.process_group(0);
     prepare_child(&mut command);
     command.spawn().map(|child| child.id()).map_err(|error| (Step::Exec, errno(error)))
 }

@@ -5,23 +5,37 @@
 //! itself cannot fork: it has threads. So it starts its own program once as the nursery, which has
 //! none, and sends it the ends of each run's pipes.
 //!
-//! The nursery ends when the node process does: its socket is closed then. Never here: threads, a
-//! runtime, arguments of commands, waiting for a run.
+//! It stands above the guards as a subreaper: what a killed guard leaves behind becomes its own
+//! child, and is killed. The nursery ends after the node process: its socket is closed then, the
+//! guards end their runs, and guards that do not are killed. Never here: threads, a runtime,
+//! arguments of commands.
 
+use std::collections::BTreeSet;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::unistd::{ForkResult, fork};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
 
 use super::guard::{self, Ends, Streams};
+use super::tree;
 
 /// The argument that makes a program a nursery.
 pub const GUARD_ARG: &str = "__guard";
 /// Control socket, standard output, standard error, and standard input when it was asked for.
 pub(super) const ENDS_MAX: usize = 4;
+/// First and longest wait between two rounds of killing orphans.
+const ROUND: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
+/// Time that guards get to end their runs once the node is gone. Five times that is all that is
+/// waited for what KILL does not end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Turns this process into a nursery when it was started as one, and then never returns. Call it
 /// first in `main`, before any thread or runtime.
@@ -35,28 +49,137 @@ pub fn run_if_guard() {
 /// The nursery's life, and that of each guard that it forks. Standard input is the socket to the
 /// node. Returns the process's exit status.
 fn serve() -> i32 {
-    if prepare().is_err() {
-        return 1;
-    }
-    loop {
+    let Ok(mut nursery) = Nursery::prepare() else { return 1 };
+    while !nursery.is_done() {
+        let has_ends = nursery.wait();
+        nursery.reap();
+        nursery.kill_orphans();
+        if !has_ends {
+            continue;
+        }
         match receive() {
             Ok(Some(ends)) => match fork_guard() {
+                Ok(ForkResult::Parent { child }) => drop(nursery.guards.insert(child.as_raw())),
                 // A node that gets no guard sees its ends closed.
-                Ok(ForkResult::Parent { .. }) | Err(_) => drop(ends),
-                Ok(ForkResult::Child) => return become_guard(ends),
+                Err(_) => drop(ends),
+                Ok(ForkResult::Child) => {
+                    let parent = nursery.own;
+                    drop(nursery);
+                    return become_guard(parent, ends);
+                }
             },
-            Ok(None) => return 0,
-            Err(_) => return 1,
+            Ok(None) | Err(_) => nursery.leave(),
         }
     }
+    0
 }
 
-fn prepare() -> nix::Result<()> {
-    // A terminal's Ctrl-C is for the node, which ends its runs in order. A process that leads its
-    // group already has no terminal to lose.
-    let _own_session = nix::unistd::setsid();
-    close_inherited();
-    ignore_children()
+struct Nursery {
+    own: Pid,
+    /// Tells of children that ended.
+    signals: SignalFd,
+    guards: BTreeSet<i32>,
+    /// Set while there may be orphans.
+    sweep: Option<Sweep>,
+    /// When the node went.
+    left: Option<Instant>,
+}
+
+/// Rounds of KILL, until two in a row find nobody: one may miss what is forked while it looks.
+struct Sweep {
+    due: Instant,
+    wait: Duration,
+    quiet: u8,
+}
+
+impl Nursery {
+    fn prepare() -> std::io::Result<Self> {
+        leave_terminal();
+        close_inherited();
+        nix::sys::prctl::set_child_subreaper(true)?;
+        hear_of_children()?;
+        let mut mask = SigSet::empty();
+        for one in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+            mask.add(one);
+        }
+        mask.thread_set_mask()?;
+        let mut watched = SigSet::empty();
+        watched.add(Signal::SIGCHLD);
+        let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { own: nix::unistd::getpid(), signals, guards: BTreeSet::new(), sweep: None, left: None })
+    }
+
+    /// Until a run's pipes come, a child ends or a round is due. Whether pipes came, or the node went.
+    fn wait(&self) -> bool {
+        let guards_end = self.left.filter(|_| !self.guards.is_empty()).map(|left| left + PATIENCE);
+        let due = [self.sweep.as_ref().map(|sweep| sweep.due), guards_end];
+        let timeout = due.into_iter().flatten().min().map_or(PollTimeout::NONE, |due| {
+            let ms = due.saturating_duration_since(Instant::now()).as_millis() + 1;
+            PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX))
+        });
+        let stdin = std::io::stdin();
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if self.left.is_none() {
+            fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+        }
+        let _woken = poll(&mut fds, timeout);
+        let has_ends = fds.get(1).is_some_and(|fd| fd.any().unwrap_or(false));
+        while let Ok(Some(_)) = self.signals.read_signal() {}
+        has_ends
+    }
+
+    /// Takes in every child that has ended. A guard that could not see its run to the end leaves
+    /// orphans, and so may an orphan.
+    fn reap(&mut self) {
+        loop {
+            let (pid, is_good) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, code == 0),
+                Ok(WaitStatus::Signaled(pid, ..)) => (pid, false),
+                Ok(WaitStatus::StillAlive) => return,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(_) => return,
+            };
+            if !(self.guards.remove(&pid.as_raw()) && is_good) {
+                self.sweep_now();
+            }
+        }
+    }
+
+    fn sweep_now(&mut self) {
+        self.sweep = Some(Sweep { due: Instant::now(), wait: ROUND.0, quiet: 0 });
+    }
+
+    /// One round of KILL for all below this process that no guard has, when it is due.
+    fn kill_orphans(&mut self) {
+        if self.left.is_some_and(|left| left.elapsed() >= PATIENCE) && !self.guards.is_empty() {
+            // They had their time; what they leave is killed here.
+            self.guards.clear();
+            self.sweep_now();
+        }
+        let Some(sweep) = &mut self.sweep else { return };
+        if sweep.due > Instant::now() {
+            return;
+        }
+        let orphans = tree::signal_all_but(Signal::SIGKILL, &self.guards);
+        sweep.quiet = if orphans == 0 { sweep.quiet + 1 } else { 0 };
+        sweep.due = Instant::now() + sweep.wait;
+        sweep.wait = (sweep.wait * 2).min(ROUND.1);
+        if sweep.quiet == 2 {
+            self.sweep = None;
+        }
+    }
+
+    /// The node process is gone; the guards know it as well.
+    fn leave(&mut self) {
+        self.left = Some(Instant::now());
+    }
+
+    /// Whether nothing is left to do, or only what the system itself holds on to.
+    fn is_done(&self) -> bool {
+        self.left.is_some_and(|left| {
+            (self.guards.is_empty() && self.sweep.is_none()) || left.elapsed() >= PATIENCE * 5
+        })
+    }
 }
 
 /// The next ends, or nothing when the node process is gone.
@@ -89,7 +212,20 @@ fn receive() -> nix::Result<Option<Ends>> {
     Ok(Some(Ends { control: UnixStream::from(control), stdio }))
 }
 
-fn become_guard(ends: Ends) -> i32 {
+/// A terminal's Ctrl-C is for the node, which ends its runs in order, and its keyboard is not for
+/// runs. No session of its own, which would do both: see [`guard`] for what that costs. Without a
+/// terminal there is nothing to leave.
+#[expect(unsafe_code, reason = "ioctl(2) has no safe form; TIOCNOTTY takes no argument")]
+fn leave_terminal() {
+    // Fails for the leader of a session alone, which has its group already.
+    let _own_group = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    if let Ok(terminal) = std::fs::File::open("/dev/tty") {
+        // SAFETY: the descriptor is open, and the request reads and writes no memory.
+        let _left = unsafe { nix::libc::ioctl(terminal.as_raw_fd(), nix::libc::TIOCNOTTY) };
+    }
+}
+
+fn become_guard(nursery: Pid, ends: Ends) -> i32 {
     // The nursery's socket must not stay open here: its end tells the nursery that the node is gone,
     // and that of the node that the nursery is.
     let Ok(null) = std::fs::File::open("/dev/null") else { return 1 };
@@ -97,7 +233,7 @@ fn become_guard(ends: Ends) -> i32 {
         return 1;
     }
     drop(null);
-    guard::live(ends)
+    guard::live(nursery, ends)
 }
 
 /// Closes what came from the node's own starter beside the standard streams. What this program
@@ -112,11 +248,11 @@ fn close_inherited() {
     }
 }
 
-/// Guards are told apart by their sockets, so nobody waits for them: the system reaps them.
-#[expect(unsafe_code, reason = "signal(2) has no safe form; only SIG_IGN is set, in a single thread")]
-fn ignore_children() -> nix::Result<()> {
-    // SAFETY: SIG_IGN installs no handler, and no other thread exists.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map(drop)
+/// The node's starter may have ignored the ends of children, which is inherited.
+#[expect(unsafe_code, reason = "signal(2) has no safe form; only SIG_DFL is set, in a single thread")]
+fn hear_of_children() -> nix::Result<()> {
+    // SAFETY: SIG_DFL installs no handler, and no other thread exists.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
 }
 
 #[expect(unsafe_code, reason = "fork is safe in a process that has one thread and never had another")]

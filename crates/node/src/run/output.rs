@@ -130,3 +130,41 @@ async fn ready(stream: Stream, pipe: Option<&pipe::Receiver>) -> Stream {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::spool::Read;
+    use super::*;
+
+    /// With one thread nobody polls the pipes for the runtime between the write and the pump, so it
+    /// cannot have heard of what is in them: the case of a process that writes and exits at once.
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_was_written_last_is_kept_though_the_runtime_has_not_heard_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spool = Arc::new(Spool::new(folder.path().join("run")));
+        let (stdout, mut stdout_end) = io::pipe().expect("a pipe");
+        let (stderr, mut stderr_end) = io::pipe().expect("a pipe");
+        let (events, mut told) = mpsc::channel(8);
+        let (_may_read_in, may_read) = watch::channel(true);
+        let output = Output {
+            run: RunId::mint(1, &[0; 10]),
+            spool: Arc::clone(&spool),
+            events,
+            may_read,
+            stdout: Some(pipe::Receiver::from_owned_fd(stdout.into()).expect("a receiver")),
+            stderr: Some(pipe::Receiver::from_owned_fd(stderr.into()).expect("a receiver")),
+        };
+        stdout_end.write_all(b"last words").expect("written");
+        stderr_end.write_all(b"and why").expect("written");
+        let exited = CancellationToken::new();
+        exited.cancel();
+        output.pump(&exited).await;
+        let kept = |stream, offset, text| Read::Here(stream, offset, Bytes::from_static(text));
+        assert_eq!(spool.read(0, 100), kept(Stream::Stdout, 0, b"last words"));
+        assert_eq!(spool.read(10, 100), kept(Stream::Stderr, 0, b"and why"));
+        let told = std::iter::from_fn(|| told.try_recv().ok()).count();
+        assert_eq!(told, 2, "the actor hears of both");
+    }
+}

@@ -36,6 +36,8 @@ pub(crate) enum Exit {
     Signal(i32),
     /// The guard went away before it could tell.
     Unseen,
+    /// The guard lost its nursery, and killed the run.
+    Abandoned,
 }
 
 /// Why there is no process.
@@ -50,8 +52,8 @@ pub(crate) enum NotStarted {
 }
 
 impl Process {
-    /// Begins a guard and hands it `launch`. Blocks shortly: for a blocking thread with a runtime.
-    pub(crate) fn begin(guards: &Guards, launch: &Launch, with_stdin: bool) -> io::Result<Self> {
+    /// Begins a guard, which starts nothing so far. May block: for a blocking thread with a runtime.
+    pub(crate) fn begin(guards: &Guards, with_stdin: bool) -> io::Result<Self> {
         let (control, control_end) = UnixStream::pair()?;
         let (stdout, stdout_end) = io::pipe()?;
         let (stderr, stderr_end) = io::pipe()?;
@@ -63,7 +65,6 @@ impl Process {
         });
         guards.fork(&ends)?;
         drop(ends);
-        io::Write::write_all(&mut &control, &launch.to_bytes())?;
         control.set_nonblocking(true)?;
         Ok(Self {
             guard: None,
@@ -74,8 +75,9 @@ impl Process {
         })
     }
 
-    /// Waits until the program runs.
-    pub(crate) async fn started(&mut self) -> Result<u32, NotStarted> {
+    /// Hands the guard what to start, and waits until the program runs.
+    pub(crate) async fn start(&mut self, launch: &Launch) -> Result<u32, NotStarted> {
+        self.control.write_all(&launch.to_bytes()).await.map_err(NotStarted::Guard)?;
         let mut report = self.report().await;
         if let Ok(Some(Report::Guard { pid })) = report {
             self.guard = i32::try_from(pid).ok().map(Pid::from_raw);
@@ -86,9 +88,15 @@ impl Process {
             Ok(Some(Report::Failed { step, errno })) => {
                 Err(NotStarted::Refused(step, io::Error::from_raw_os_error(errno)))
             }
-            Ok(Some(Report::Guard { .. } | Report::Exited { .. } | Report::Signaled { .. }) | None) => {
-                Err(NotStarted::Guard(io::ErrorKind::UnexpectedEof.into()))
-            }
+            Ok(
+                Some(
+                    Report::Guard { .. }
+                    | Report::Exited { .. }
+                    | Report::Signaled { .. }
+                    | Report::Abandoned,
+                )
+                | None,
+            ) => Err(NotStarted::Guard(io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(NotStarted::Guard(error)),
         }
     }
@@ -141,6 +149,7 @@ const fn exit_of(report: Option<Report>) -> Exit {
     match report {
         Some(Report::Exited { code }) => Exit::Code(code),
         Some(Report::Signaled { signal }) => Exit::Signal(signal),
+        Some(Report::Abandoned) => Exit::Abandoned,
         Some(Report::Guard { .. } | Report::Started { .. } | Report::Failed { .. }) | None => Exit::Unseen,
     }
 }

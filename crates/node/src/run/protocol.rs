@@ -73,6 +73,8 @@ pub(crate) enum Report {
         /// Which.
         signal: i32,
     },
+    /// The nursery was ended from outside: the guard kills the run.
+    Abandoned,
 }
 
 impl Order {
@@ -104,6 +106,7 @@ impl Report {
             Self::Failed { step: Step::Exec, errno } => (b'F', errno),
             Self::Exited { code } => (b'E', code),
             Self::Signaled { signal } => (b'G', signal),
+            Self::Abandoned => (b'N', 0),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [kind, a, b, c, d]
@@ -118,6 +121,7 @@ impl Report {
             b'F' => Self::Failed { step: Step::Exec, errno: number },
             b'E' => Self::Exited { code: number },
             b'G' => Self::Signaled { signal: number },
+            b'N' => Self::Abandoned,
             _ => return None,
         })
     }
@@ -217,6 +221,7 @@ mod tests {
             Report::Failed { step: Step::Exec, errno: 13 },
             Report::Exited { code: 255 },
             Report::Signaled { signal: 9 },
+            Report::Abandoned,
         ];
         for report in all {
             assert_eq!(Report::from_bytes(report.to_bytes()), Some(report));

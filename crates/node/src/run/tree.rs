@@ -1,22 +1,31 @@
 //! The processes below this one, found in `/proc` by their parents. Never here: waiting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Signals every descendant of this process. Those that ended meanwhile are passed over.
 pub(super) fn signal_all(signal: Signal) {
-    for pid in descendants(std::process::id().cast_signed()) {
-        let _gone = kill(Pid::from_raw(pid), signal);
-    }
+    signal_all_but(signal, &BTreeSet::new());
 }
 
-/// All that descend from `root`, parents before children.
-pub(super) fn descendants(root: i32) -> Vec<i32> {
+/// The same without these children and what descends from them. How many there were.
+pub(super) fn signal_all_but(signal: Signal, spared: &BTreeSet<i32>) -> usize {
+    let found = descendants(std::process::id().cast_signed(), spared, processes());
+    for pid in &found {
+        let _gone = kill(Pid::from_raw(*pid), signal);
+    }
+    found.len()
+}
+
+/// All of `processes` that descend from `root`, parents before children.
+fn descendants(root: i32, spared: &BTreeSet<i32>, processes: Vec<(i32, i32)>) -> Vec<i32> {
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for (pid, parent) in processes() {
-        children.entry(parent).or_default().push(pid);
+    for (pid, parent) in processes {
+        if !spared.contains(&pid) {
+            children.entry(parent).or_default().push(pid);
+        }
     }
     let mut found = children.remove(&root).unwrap_or_default();
     let mut next = 0;
@@ -51,6 +60,13 @@ fn parent_of(stat: &[u8]) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descendants_are_found_at_any_depth_and_spared_with_all_below_them() {
+        let processes = vec![(1, 0), (7, 1), (8, 7), (9, 7), (10, 8), (11, 9), (12, 1)];
+        assert_eq!(descendants(7, &BTreeSet::new(), processes.clone()), [8, 9, 10, 11]);
+        assert_eq!(descendants(7, &BTreeSet::from([8]), processes), [9, 11]);
+    }
 
     #[test]
     fn a_program_name_with_parentheses_does_not_hide_the_parent() {

@@ -17,7 +17,7 @@ use super::input::Input;
 use super::output::Output;
 use super::process::{Exit, NotStarted, Process};
 use super::program::Surroundings;
-use super::protocol::{Order, Step};
+use super::protocol::{Launch, Order, Step};
 use super::spool::Spool;
 
 /// Time that a start has after the wish to kill it, before its guard is killed.
@@ -111,51 +111,56 @@ impl Worker {
         self.tell(Event::Gone { run }).await;
     }
 
-    async fn begin(&mut self) -> Result<Process, Ended> {
-        let (surroundings, guards) = (Arc::clone(&self.surroundings), Arc::clone(&self.guards));
-        let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
-        let begun = tokio::task::spawn_blocking(move || {
-            let launch = surroundings.launch(run, &spec, &node)?;
-            let (program, cwd) = (launch.program.clone(), launch.cwd.clone());
-            let process = Process::begin(&guards, &launch, spec.stdin);
-            process.map(|process| (process, program, cwd)).map_err(|error| guard_failed(&error))
-        });
-        let (mut process, program, cwd) =
-            begun.await.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
-        let Some(started) = self.started_or_killed(&mut process).await else {
-            let diagnostic = "It was ended before its program ran: the start hung.".to_owned();
-            let killed = Ended { signal: Some(SIGKILL), ..Ended::new(EndCause::Exited) };
-            return Err(Ended { diagnostic: Some(diagnostic), ..killed });
+    /// Looks the program up, gets a guard and lets it start the program. Each of these may hang
+    /// (a file system that does not answer) and is given up when the run is to be killed.
+    async fn begin(&self) -> Result<Process, Ended> {
+        let killed = self.killed();
+        tokio::pin!(killed);
+        let (mut process, launch) = tokio::select! {
+            prepared = self.prepare() => prepared.map_err(failed)?,
+            // What the thread still brings about is dropped with it: a guard that was told nothing.
+            () = &mut killed => return Err(hung()),
+        };
+        let started = tokio::select! {
+            started = process.start(&launch) => started,
+            () = &mut killed => {
+                process.kill_guard();
+                // One that never came, or that the system holds on to, finds its socket closed later.
+                let _gone = tokio::time::timeout(START_GRACE, process.gone()).await;
+                return Err(hung());
+            }
         };
         match started {
             Ok(pid) => {
-                tracing::debug!(%run, pid, "process started");
+                tracing::debug!(run = %self.start.run, pid, "process started");
                 Ok(process)
             }
             Err(NotStarted::Guard(error)) => Err(failed(guard_failed(&error))),
             Err(NotStarted::Refused(step, error)) => {
-                Err(failed(refused(step, &error, &program, &cwd, &self.node)))
+                Err(failed(refused(step, &error, &launch.program, &launch.cwd, &self.node)))
             }
         }
     }
 
-    /// What the guard says of the start; `None` when the run was to be killed and the guard hung.
-    async fn started_or_killed(&mut self, process: &mut Process) -> Option<Result<u32, NotStarted>> {
+    /// A guard, and what it is to start. `Err` is a sentence for people.
+    async fn prepare(&self) -> Result<(Process, Launch), String> {
+        let (surroundings, guards) = (Arc::clone(&self.surroundings), Arc::clone(&self.guards));
+        let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
+        let begun = tokio::task::spawn_blocking(move || {
+            let launch = surroundings.launch(run, &spec, &node)?;
+            let process = Process::begin(&guards, spec.stdin);
+            process.map(|process| (process, launch)).map_err(|error| guard_failed(&error))
+        });
+        begun.await.map_err(|error| error.to_string())?
+    }
+
+    /// The run is to be killed, and a start that is only slow had its time: it is told, and its
+    /// tree is ended in order.
+    async fn killed(&self) {
         let mut orders = self.orders.clone();
-        let killed = async {
-            // An actor that is gone can decide no more: that is a kill as well.
-            let _gone = orders.wait_for(|order| *order == Some(Order::Kill)).await.is_err();
-            // A start that is only slow is told, and its tree is ended in order.
-            tokio::time::sleep(START_GRACE).await;
-        };
-        tokio::select! {
-            started = process.started() => return Some(started),
-            () = killed => {}
-        }
-        process.kill_guard();
-        // One that never came, or that the system holds on to, finds its socket closed later.
-        let _gone = tokio::time::timeout(START_GRACE, process.gone()).await;
-        None
+        // An actor that is gone can decide no more: that is a kill as well.
+        let _gone = orders.wait_for(|order| *order == Some(Order::Kill)).await.is_err();
+        tokio::time::sleep(START_GRACE).await;
     }
 
     /// Until the main process ended and what it wrote is kept.
@@ -217,17 +222,25 @@ async fn obey(process: &mut Process, orders: &mut watch::Receiver<Option<Order>>
 fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
     let ended =
         Ended { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), ..Ended::new(EndCause::Exited) };
+    let unseen = |why: &str| Ended {
+        cause: EndCause::UnknownOutcome,
+        diagnostic: Some(why.to_owned()),
+        ..ended.clone()
+    };
     match exit {
         Exit::Code(code) => Ended { code: Some(code), ..ended },
         Exit::Signal(signal) => Ended { signal: Some(signal), ..ended },
-        Exit::Unseen => Ended {
-            cause: EndCause::UnknownOutcome,
-            diagnostic: Some(
-                "The run's guard was ended from outside; how the command ended was not seen.".to_owned(),
-            ),
-            ..ended
-        },
+        Exit::Unseen => unseen("The run's guard was ended from outside; how the command ended was not seen."),
+        Exit::Abandoned => {
+            unseen("The node's nursery was ended from outside, and the command was killed with it.")
+        }
     }
+}
+
+/// It did not end by itself, and begins no more.
+fn hung() -> Ended {
+    let diagnostic = "It was ended before its program ran: the start hung.".to_owned();
+    Ended { signal: Some(SIGKILL), diagnostic: Some(diagnostic), ..Ended::new(EndCause::Exited) }
 }
 
 fn failed(diagnostic: String) -> Ended {

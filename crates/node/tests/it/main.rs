@@ -7,3 +7,5 @@ mod joining;
 mod links;
 mod node;
 mod processes;
+mod spool;
+mod trees;

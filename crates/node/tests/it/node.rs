@@ -32,8 +32,31 @@ impl Node {
     }
 
     pub fn start_in(folder: tempfile::TempDir) -> Self {
+        Self::start_by(folder, |_| {})
+    }
+
+    /// A node that joined `hub` and keeps this much output of a run.
+    pub async fn start_with_spool(hub: &Hub, bytes: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        enrol(enrol_config(hub, folder.path().join("node"))).await.expect("joined");
+        Self::start_by(folder, |config| config.spool_bytes_max = bytes)
+    }
+
+    /// A node that joined `hub` and whose guards come from this script.
+    pub async fn start_with_guard(hub: &Hub, script: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        enrol(enrol_config(hub, folder.path().join("node"))).await.expect("joined");
+        let guard = folder.path().join("guard");
+        std::fs::write(&guard, script).expect("written");
+        std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o700)).expect("executable");
+        Self::start_by(folder, |config| config.guard_exe = guard)
+    }
+
+    fn start_by(folder: tempfile::TempDir, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let mut config = NodeConfig::new(folder.path().join("node"));
         config.guard_exe = env!("CARGO_BIN_EXE_cortex-node-guard").into();
+        change(&mut config);
         let (attached_in, attached) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
         let told = move |one| attached_in.try_send(one).expect("the test listens");

@@ -272,6 +272,42 @@ async fn a_run_sees_no_descriptor_and_no_variable_of_the_node() {
     node.stop().await.0.expect("a good end");
 }
 
+/// What each descriptor of a process is: a file by its path, anything else by its kind.
+fn descriptors(pid: &str) -> Vec<(u32, String)> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten();
+    let mut all: Vec<(u32, String)> = entries
+        .map(|entry| {
+            let target = std::fs::read_link(entry.path()).expect("a descriptor");
+            let kind = target.to_string_lossy().split(":[").next().unwrap_or_default().to_owned();
+            (entry.file_name().to_str().and_then(|name| name.parse().ok()).expect("a number"), kind)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_guard_holds_its_socket_and_its_signals_and_a_run_its_three_streams() {
+    let (_hub, node, mut link) = permissive().await;
+    // Runs before and beside it must not leave theirs with it.
+    assert_eq!(link.execute(run_id(1), &["true"]).await.ended().code, Some(0));
+    link.start(run_id(2), &["sleep", "100"]).await;
+    link.until_started(run_id(2)).await;
+    link.start(run_id(3), &["sh", "-c", "echo $PPID $$; exec sleep 100"]).await;
+    link.until_started(run_id(3)).await;
+    let ToHub::Output(frame) = link.next().await else { panic!("output") };
+    let text = String::from_utf8(frame.data.to_vec()).expect("text");
+    let (guard, main) = text.trim().split_once(' ').expect("two numbers");
+    let kinds = |pid| descriptors(pid).into_iter().map(|(_, kind)| kind).collect::<Vec<_>>();
+    assert_eq!(kinds(main), ["/dev/null", "pipe", "pipe"]);
+    let of_guard = kinds(guard);
+    assert_eq!(of_guard[..3], ["/dev/null", "/dev/null", "/dev/null"], "{of_guard:?}");
+    let mut rest = of_guard[3..].to_vec();
+    rest.sort();
+    assert_eq!(rest, ["anon_inode", "socket"]);
+    node.stop().await.0.expect("a good end");
+}
+
 #[tokio::test]
 async fn many_short_runs_leave_nothing_behind() {
     let (_hub, node, mut link) = permissive().await;
@@ -282,19 +318,61 @@ async fn many_short_runs_leave_nothing_behind() {
     node.stop().await.0.expect("a good end");
 }
 
+/// Holds a write lease on a file: whoever opens it, by exec too, waits until the lease is given
+/// back, as on a file system that does not answer. The system takes it away after 45 s.
+struct Lease(std::fs::File);
+
+/// Which signal tells the holder of a lease; the number on every Linux, missing in `libc`.
+const F_SETSIG: i32 = 10;
+
+impl Lease {
+    #[expect(unsafe_code, reason = "fcntl(2) has no safe form for leases")]
+    fn take(path: &Path) -> Self {
+        use std::os::fd::AsRawFd as _;
+        let file = std::fs::File::open(path).expect("it is there");
+        let fd = file.as_raw_fd();
+        // SAFETY: both only set a property of a descriptor that is open. The signal that tells of
+        // a waiting opener is one that is ignored.
+        let set = unsafe {
+            nix::libc::fcntl(fd, F_SETSIG, nix::libc::SIGURG)
+                | nix::libc::fcntl(fd, nix::libc::F_SETLEASE, nix::libc::F_WRLCK)
+        };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        Self(file)
+    }
+}
+
 #[tokio::test]
-async fn a_run_whose_guard_is_killed_is_ended_and_its_outcome_unknown() {
+async fn a_run_whose_program_never_opens_is_timed_out_and_leaves_nothing() {
     let (_hub, node, mut link) = permissive().await;
-    link.start(run_id(1), &["sh", "-c", "echo $PPID $$; exec sleep 100"]).await;
-    link.until_started(run_id(1)).await;
-    let ToHub::Output(frame) = link.next().await else { panic!("output") };
-    let text = String::from_utf8(frame.data.to_vec()).expect("text");
-    let pids: Vec<i32> = text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[0]), nix::sys::signal::SIGKILL)
-        .expect("the guard");
-    let ToHub::Ended { ended, .. } = link.next().await else { panic!("the end") };
-    assert_eq!(ended.cause, EndCause::UnknownOutcome);
-    until_dead(pids[1]).await;
+    let program = node.path("hangs");
+    std::fs::copy("/bin/sh", &program).expect("copied");
+    let lease = Lease::take(&program);
+    let argv = vec![program.to_str().expect("text").to_owned()];
+    let begun = Instant::now();
+    link.start_spec(run_id(1), RunSpec { argv, timeout_ms: Some(200), ..RunSpec::default() }).await;
+    let got = link.collect(run_id(1), Positions::default()).await;
+    assert_eq!((got.ended().cause, got.starts), (EndCause::TimedOut, 0));
+    assert!(got.ended().diagnostic.as_deref().expect("a reason").contains("the start hung"));
+    let longest = Duration::from_millis(200 + limits::KILL_GRACE_MS + 2_000);
+    assert!(begun.elapsed() < longest, "it took {:?}", begun.elapsed());
+    link.send(ToNode::Settled { run: run_id(1) }).await;
+    assert_eq!(link.execute(run_id(2), &["true"]).await.ended().code, Some(0));
+    let begun = Instant::now();
+    node.stop().await.0.expect("a good end");
+    assert!(begun.elapsed() < Duration::from_secs(2), "the nursery waits for no guard");
+    drop(lease.0);
+}
+
+#[tokio::test]
+async fn a_run_whose_guard_never_comes_is_timed_out() {
+    let mut hub = Hub::start().await;
+    let node = Node::start_with_guard(&hub, "#!/bin/sh\nexec sleep 600\n").await;
+    let mut link = hub.welcomed(1, "permissive").await;
+    let argv = vec!["true".to_owned()];
+    link.start_spec(run_id(1), RunSpec { argv, timeout_ms: Some(100), ..RunSpec::default() }).await;
+    let got = link.collect(run_id(1), Positions::default()).await;
+    assert_eq!((got.ended().cause, got.starts), (EndCause::TimedOut, 0));
     link.send(ToNode::Settled { run: run_id(1) }).await;
     node.stop().await.0.expect("a good end");
 }

@@ -220,7 +220,7 @@ impl Hub {
                 cx.after(wait, Wake::AttachReady { life, link, epoch });
             }
             (Job::Accept { node, .. }, Done::Accepted(run)) => {
-                cx.note(Happened::Accepted { run: run.id });
+                cx.note(Happened::Accepted { node: *node, run: run.id });
                 self.owner.insert(run.id, *node);
                 self.runs[*node].submit(Start::of(&run), cx.timestamp());
             }
@@ -228,6 +228,7 @@ impl Hub {
                 self.runs[*node].cancel(run, limits::KILL_GRACE_MS);
             }
             (Job::SetPolicy { node }, Done::Policy(policy)) => {
+                cx.note(Happened::PolicySet { node: *node, revision: policy.revision.0 });
                 if let Some(link) = self.runs[*node].link() {
                     self.send(link, Lane::Control, ToNode::Policy(policy), cx);
                 }

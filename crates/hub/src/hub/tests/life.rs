@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::limits::PAGE_ITEMS_MAX;
 use cortex_core::message::ToNode;
 use serde_json::json;
 use tokio::sync::watch;
@@ -77,6 +79,27 @@ async fn audit_rows_that_a_stalled_store_left_behind_are_looked_for_in_the_data_
 }
 
 #[tokio::test]
+async fn output_of_runs_stands_in_a_directory_of_its_own_that_only_its_owner_can_read() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("n1").await;
+    let link = world.attach(node).await;
+    let run = world.open_run("n1", &link, b"secret").await.to_string();
+    let shelf = world.dir.path().join("runs").join(&run[run.len() - 2..]);
+    let file = shelf.join(format!("{run}.log"));
+    let deadline = Instant::now() + SOON;
+    while !file.exists() {
+        assert!(Instant::now() < deadline, "{} is written", file.display());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mode = |path: &std::path::Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(&file), mode(&shelf), mode(&world.dir.path().join("runs"))), (0o600, 0o700, 0o700));
+    let names: Vec<_> = std::fs::read_dir(world.dir.path()).expect("readable").collect();
+    let dirs = names.iter().flatten().filter(|entry| entry.path().is_dir()).count();
+    assert_eq!(dirs, 1, "{names:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn http_beyond_this_machine_needs_an_explicit_word() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let open = Config { http: SocketAddr::from(([0, 0, 0, 0], 0)), ..config(dir.path(), StoreKind::Memory) };
@@ -122,6 +145,37 @@ fn stalling(inner: Arc<dyn Store>, stalled: watch::Receiver<bool>) -> Arc<dyn St
         })
     };
     Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
+}
+
+#[tokio::test]
+async fn an_export_of_the_audit_log_that_a_stop_cuts_short_does_not_end_whole() {
+    let (armed, stalled) = watch::channel(false);
+    let pages = std::sync::atomic::AtomicUsize::new(0);
+    let before = move |write: bool, _: Duration| -> Before {
+        let counts = !write && *stalled.borrow();
+        let second = counts && pages.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1;
+        Box::pin(async move { if second { std::future::pending().await } else { Ok(()) } })
+    };
+    let world = World::with(StoreKind::Memory, |inner| {
+        Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
+    });
+    let world = world.await;
+    let row = AuditRow::new(WallTime(7), "token:ci".to_owned(), "run.cancel", Outcome::Allowed);
+    world
+        .write(move |tx| {
+            (0..PAGE_ITEMS_MAX).try_for_each(|_| tx.append_audit(&row).map(drop).map_err(Into::into))
+        })
+        .await;
+    armed.send_replace(true);
+    let bearer = format!("Bearer {}", world.admin);
+    let headers = [("authorization", bearer.as_str())];
+    let mut export =
+        world.open(Method::GET, "/api/v1/audit/export", &headers, Bytes::new()).await.into_body();
+    let first = tokio::time::timeout(SOON, export.frame()).await.expect("in time");
+    assert!(first.is_some_and(|page| page.is_ok()), "a first page");
+    let rest = tokio::spawn(export.collect());
+    world.stop().await;
+    assert!(rest.await.expect("read").is_err(), "not the end, but an error");
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
-use cortex_core::id::NodeId;
-use cortex_core::message::Hello;
+use cortex_core::id::{NodeId, RunId};
+use cortex_core::message::{Frame, Hello, ToHub};
 use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node};
+use cortex_core::stream::Stream;
 use cortex_core::time::WallTime;
 use cortex_core::token::{Role, Token};
 use cortex_store::{ReadFn, StoreExt as _, StoreStats, Tx, WriteError, WriteFn};
@@ -160,6 +161,20 @@ impl World {
         self.write(move |tx| tx.put_token(&kept)).await;
         self.hub.context.directory.put_token(token);
         text
+    }
+
+    /// A run that has begun on this node and has this output.
+    pub(super) async fn open_run(&self, node: &str, link: &Link, output: &'static [u8]) -> RunId {
+        let path = format!("/api/v1/policies/{node}");
+        self.admin(Method::PUT, &path, serde_json::json!({"profile": "permissive"})).await.ok(200);
+        let request = serde_json::json!({"nodes": [node], "argv": ["sleep", "9"]});
+        let started = self.admin(Method::POST, "/api/v1/runs", request).await.ok(202);
+        let run: RunId = started["runs"][0]["id"].as_str().expect("an id").parse().expect("an id");
+        self.hub.mesh.handle(link, ToHub::Started { run });
+        let data = Bytes::from_static(output);
+        let frame = Frame { run, stream: Stream::Stdout, position: 0, offset: 0, data };
+        self.hub.mesh.handle(link, ToHub::Output(frame));
+        run
     }
 
     pub(super) async fn write(

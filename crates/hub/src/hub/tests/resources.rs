@@ -55,7 +55,7 @@ async fn actions(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn listing_nodes_asks_the_store_nothing() {
+async fn r2_9_listing_nodes_asks_the_store_nothing() {
     let world = World::new(StoreKind::Memory).await;
     for name in ["a", "b", "c"] {
         world.node(name).await;

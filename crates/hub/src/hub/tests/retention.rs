@@ -18,8 +18,8 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 const MONTH: Kept = Kept { ms: 30 * DAY_MS, max: 1_000 };
 
 /// The use cases of the hub's runs, as its own worker has them.
-fn runs(world: &World) -> Runs {
-    let logs = RunLogs::open(world.dir.path()).expect("the logs");
+pub(super) fn runs(world: &World) -> Runs {
+    let logs = RunLogs::open(&world.dir.path().join(RUNS)).expect("the logs");
     let mesh: Mesh = world.hub.mesh.clone();
     Runs::new(world.hub.context.clone(), mesh, logs, world.dir.path())
 }
@@ -30,9 +30,11 @@ async fn ended(world: &World, node: NodeId, ms_ago: u64) -> RunId {
     run_with_output_until(world, node, &[(Stream::Stdout, b"output")], end).await
 }
 
-/// All log files below the data directory.
+/// All log files of the hub with this data directory.
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let shelves = std::fs::read_dir(dir).expect("the directory").map(|entry| entry.expect("an entry").path());
+    let shelves = std::fs::read_dir(dir.join(RUNS))
+        .expect("the directory")
+        .map(|entry| entry.expect("an entry").path());
     let logs = shelves.filter(|path| path.is_dir()).flat_map(|shelf| {
         std::fs::read_dir(shelf).expect("a shelf").map(|entry| entry.expect("an entry").path())
     });

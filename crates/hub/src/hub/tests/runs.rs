@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::runlog::Sink;
+use crate::service::runs::Update;
 
 async fn ended_run(world: &World, node: NodeId) -> RunId {
     let id = clock::new_run_id(&world.hub.context.clock);
@@ -55,7 +56,7 @@ pub(super) async fn run_with_output_until(
     pieces: &[(Stream, &'static [u8])],
     ended_at: WallTime,
 ) -> RunId {
-    let logs = RunLogs::open(world.dir.path()).expect("the logs");
+    let logs = RunLogs::open(&world.dir.path().join(RUNS)).expect("the logs");
     let (sender, mut synced) = tokio::sync::watch::channel(0);
     let sink: Arc<dyn Sink> = Arc::new(Synced(sender));
     let id = clock::new_run_id(&world.hub.context.clock);
@@ -99,6 +100,16 @@ async fn a_run_on_an_offline_node_is_refused_with_and_without_a_stream() {
     let mixed = json!({"nodes": ["n1", "n2"], "argv": ["true"]});
     let answer = world.admin(Method::POST, "/api/v1/runs", mixed).await.ok(202);
     assert_eq!(answer["refused"].as_array().map(Vec::len), Some(2));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_room_on_the_disk_and_what_output_leaves_of_it_are_told() {
+    let world = World::new(StoreKind::Memory).await;
+    let stats = world.get("/api/v1/stats").await.ok(200);
+    let (free, reserve) = (&stats["disk_free_bytes"], &stats["disk_reserve_bytes"]);
+    assert!(free.as_u64().is_some_and(|free| free > 0), "{stats}");
+    assert!(reserve.as_u64().is_some_and(|reserve| reserve > 0 && reserve <= 256 << 20), "{stats}");
     world.stop().await;
 }
 
@@ -198,6 +209,47 @@ async fn kept_output_is_given_exactly_as_bytes_by_stream_and_offset_and_as_lines
     assert_eq!((&exit["type"], &exit["state"], &exit["code"]), (&json!("exit"), &json!("exited"), &json!(0)));
     let view = world.get(&format!("/api/v1/runs/{id}")).await.ok(200);
     assert_eq!(view["output_bytes"], all.len());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn output_that_the_disk_does_not_give_now_is_not_told_as_lost_and_comes_when_it_does() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("n1").await;
+    let id = run_with_output(&world, node, &[(Stream::Stdout, b"there all the time")]).await;
+    let runs = super::retention::runs(&world);
+    let mut follower = runs.follow(id).await.expect("followed");
+    let name = id.to_string();
+    let file = world.dir.path().join(RUNS).join(&name[name.len() - 2..]).join(format!("{name}.log"));
+    let away = file.with_extension("away");
+    std::fs::rename(&file, &away).expect("renamed");
+    let refused = follower.next().await.expect("not the end").expect_err("the disk says no");
+    assert_eq!(refused.code, Code::StoreUnavailable);
+    std::fs::rename(&away, &file).expect("renamed");
+    let update = follower.next().await.expect("not the end").expect("the disk is well again");
+    assert!(
+        matches!(&update, Update::Output { offset: 0, data, .. } if data == "there all the time"),
+        "{update:?}"
+    );
+    assert!(matches!(follower.next().await, Some(Ok(Update::Ended(_)))));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn standard_input_beyond_any_number_is_refused() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("n1").await;
+    let link = world.attach(node).await;
+    world.admin(Method::PUT, "/api/v1/policies/n1", json!({"profile": "permissive"})).await.ok(200);
+    let request = json!({"nodes": ["n1"], "argv": ["cat"], "stdin": true});
+    let started = world.admin(Method::POST, "/api/v1/runs", request).await.ok(202);
+    let run = started["runs"][0]["id"].as_str().expect("an id").to_owned();
+    let bearer = format!("Bearer {}", world.admin);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/octet-stream")];
+    let path = format!("/api/v1/runs/{run}/stdin?offset={}", u64::MAX - 1);
+    let answer = world.raw(Method::POST, &path, &headers, Bytes::from_static(b"abc")).await;
+    answer.refused(400, "invalid_argument");
+    drop(link);
     world.stop().await;
 }
 

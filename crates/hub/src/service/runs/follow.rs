@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cortex_core::Refusal;
 use cortex_core::run::{Run, RunState};
 use cortex_core::stream::{Positions, Stream};
 use tokio::sync::watch;
@@ -87,38 +88,36 @@ impl Follower {
     }
 
     /// The next update; `None` after the end. Waits without a deadline of its own: the run has
-    /// one, or its node's grace ends it.
-    pub async fn next(&mut self) -> Option<Update> {
+    /// one, or its node's grace ends it. A disk that fails is an error, not a loss: what follows it
+    /// is another try at the same place.
+    pub async fn next(&mut self) -> Option<Result<Update, Refusal>> {
         while !self.over {
             if let Some(chunk) = self.ready.pop_front() {
                 self.position = chunk.end().total();
-                return Some(update(chunk));
+                return Some(Ok(update(chunk)));
             }
             let now = self.progress.borrow_and_update().clone();
-            if self.position < now.end && self.read().await {
-                continue;
+            if self.position < now.end {
+                match self.log.read(self.position, READ_BYTES).await {
+                    Ok(chunks) => self.ready.extend(chunks),
+                    Err(refusal) => return Some(Err(refusal)),
+                }
+                if !self.ready.is_empty() {
+                    continue;
+                }
             }
             if now.run.state.is_final() {
-                return Some(self.end(now.run));
+                return Some(Ok(self.end(now.run)));
             }
             if self.state != Some(now.run.state) {
                 self.state = Some(now.run.state);
-                return Some(Update::State(now.run.state));
+                return Some(Ok(Update::State(now.run.state)));
             }
             if self.progress.changed().await.is_err() {
                 self.over = true;
             }
         }
         None
-    }
-
-    /// Whether something was read. A disk that fails counts as a gap up to the log's end.
-    async fn read(&mut self) -> bool {
-        match self.log.read(self.position, READ_BYTES).await {
-            Ok(chunks) => self.ready.extend(chunks),
-            Err(_) => self.ready.push_back(Chunk::Lost { at: Positions::default(), to: self.log.end() }),
-        }
-        !self.ready.is_empty()
     }
 
     /// The end, or first the mark for output that the log does not have.

@@ -1,11 +1,16 @@
 //! Audit rows that the store could not take: one JSON line each in `audit.spool`, synced before
-//! the answer, imported when the store is back. A row may be imported twice when the hub is
-//! killed in between, and none is lost.
+//! the answer, imported when the store is back. Rows may be imported twice when the hub is killed
+//! in between, and none is lost.
+//!
+//! What is imported was renamed to `audit.importing` before, so that rows are kept while the store
+//! stalls in the middle of an import.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cortex_core::audit::{AuditRow, Outcome};
@@ -15,40 +20,49 @@ use cortex_store::{Store, StoreExt};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::STORE_DEADLINE;
+use crate::files;
 
 /// A spool of that size takes no more: cancels are then refused as long as the store stalls.
 const SPOOL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long a caller waits for the spool: the disk under it is the store's, which just failed.
 const KEEP_MAX: Duration = Duration::from_secs(3);
+/// How long an import waits for the store. A write that is given up stays in the store's queue and
+/// may be committed later, and the next try would add its rows again: this is longer than any
+/// stall that a hub lives through.
+const IMPORT_MAX: Duration = Duration::from_secs(24 * 3600);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// The spool.
 #[derive(Debug)]
 pub(super) struct Spool {
-    path: PathBuf,
-    /// One at a time adds or imports.
-    turn: Mutex<()>,
+    rows: PathBuf,
+    importing: PathBuf,
+    /// One at a time adds rows or takes them for the import.
+    turn: Arc<Mutex<()>>,
+    /// Somebody imports, and looks again before it ends.
+    imports: AtomicBool,
 }
 
 impl Spool {
     pub(super) fn new(data: &Path) -> Self {
-        Self { path: data.join("audit.spool"), turn: Mutex::new(()) }
+        Self {
+            rows: data.join("audit.spool"),
+            importing: data.join("audit.importing"),
+            turn: Arc::default(),
+            imports: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn exists(&self) -> bool {
-        self.path.exists()
+        self.rows.exists() || self.importing.exists()
     }
 
     /// Keeps a row; it is on disk when this returns. A disk that does not sync in time is told as
     /// a refusal, although the row may still get there.
     pub(super) async fn keep(&self, row: AuditRow) -> Result<(), Refusal> {
-        let kept = tokio::time::timeout(KEEP_MAX, async {
-            let _turn = self.turn.lock().await;
-            let path = self.path.clone();
-            tokio::task::spawn_blocking(move || add(&path, &row)).await
-        });
+        let path = self.rows.clone();
+        let kept = tokio::time::timeout(KEEP_MAX, self.in_turn(move || add(&path, &row))).await;
         let failed = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, "audit spool failed");
             Refusal::new(
@@ -56,63 +70,121 @@ impl Spool {
                 "The node was asked to end the run, but the audit row is not kept: store and spool failed.",
             )
         };
-        match kept.await {
-            Ok(Ok(done)) => done.map_err(|error| failed(&error)),
-            Ok(Err(error)) => Err(failed(&error)),
+        match kept {
+            Ok(done) => done.map_err(|error| failed(&error)),
             Err(late) => Err(failed(&late)),
         }
     }
 
-    /// Brings the rows into the audit log, as soon as the store takes them.
+    /// Brings the rows into the audit log, as soon as the store takes them. At once over when
+    /// somebody else does so.
     pub(super) async fn import(&self, store: Arc<dyn Store>) {
+        if self.imports.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let mut retry = RETRY_MIN;
-        while self.exists() {
-            {
-                let _turn = self.turn.lock().await;
-                if self.import_once(&store).await {
-                    return;
+        while !self.is_over().await {
+            match self.import_once(&store).await {
+                Ok(()) => retry = RETRY_MIN,
+                Err(error) => {
+                    tracing::error!(%error, "audit rows of the spool are not imported yet");
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(RETRY_MAX);
                 }
             }
-            tokio::time::sleep(retry).await;
-            retry = (retry * 2).min(RETRY_MAX);
         }
     }
 
-    async fn import_once(&self, store: &Arc<dyn Store>) -> bool {
-        let path = self.path.clone();
-        let Ok(Ok(text)) = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await else {
-            return false;
-        };
-        let rows: Vec<AuditRow> = text.lines().filter_map(parse).collect();
+    /// Whether nothing is left. Looked up in turn: a row that comes later finds nobody importing.
+    async fn is_over(&self) -> bool {
+        let _turn = self.turn.lock().await;
+        let over = !self.exists();
+        if over {
+            self.imports.store(false, Ordering::Release);
+        }
+        over
+    }
+
+    async fn import_once(&self, store: &Arc<dyn Store>) -> io::Result<()> {
+        let (from, to) = (self.rows.clone(), self.importing.clone());
+        let rows = self.in_turn(move || take(&from, &to)).await?;
         let count = rows.len();
-        let written = store.write(STORE_DEADLINE, move |tx| {
+        let written = store.write(IMPORT_MAX, move |tx| {
             for row in &rows {
                 tx.append_audit(row)?;
             }
             Ok(())
         });
-        if written.await.is_err() {
-            return false;
-        }
-        let path = self.path.clone();
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+        written.await.map_err(io::Error::other)?;
+        let path = self.importing.clone();
+        self.in_turn(move || fs::remove_file(path)).await?;
         tracing::info!(count, "audit rows imported from the spool");
-        matches!(removed, Ok(Ok(())))
+        Ok(())
+    }
+
+    /// Does work on a thread that may block. The turn is the work's: it goes on when its caller
+    /// gave up.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        });
+        done.await.map_err(io::Error::other)?
     }
 }
 
+/// Adds a row; all of it, or nothing.
 fn add(path: &Path, row: &AuditRow) -> io::Result<()> {
     let fresh = !path.exists();
-    let mut file: File = OpenOptions::new().create(true).append(true).open(path)?;
-    if file.metadata()?.len() >= SPOOL_BYTES_MAX {
+    let mut options = OpenOptions::new();
+    let mut file = options.create(true).read(true).append(true).mode(0o600).open(path)?;
+    let len = file.metadata()?.len();
+    if len >= SPOOL_BYTES_MAX {
         return Err(io::Error::other("the spool is full"));
     }
-    file.write_all(format!("{}\n", to_json(row)).as_bytes())?;
-    file.sync_all()?;
-    if fresh && let Some(dir) = path.parent() {
-        File::open(dir)?.sync_all()?;
+    let begin = if ends_a_line(&mut file, len)? { "" } else { "\n" };
+    let line = format!("{begin}{}\n", to_json(row));
+    if let Err(error) = file.write_all(line.as_bytes()).and_then(|()| file.sync_all()) {
+        return file.set_len(len).and(Err(error));
     }
-    Ok(())
+    match path.parent() {
+        Some(dir) if fresh => files::sync_dir(dir),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A kill may have cut the last line short: the next one begins anew.
+fn ends_a_line(file: &mut File, len: u64) -> io::Result<bool> {
+    if len == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// Renames the spool, unless rows of an import before are still there, and reads its rows.
+fn take(from: &Path, to: &Path) -> io::Result<Vec<AuditRow>> {
+    if !to.exists() {
+        fs::rename(from, to)?;
+        files::sync_dir(to.parent().unwrap_or_else(|| Path::new(".")))?;
+    }
+    let bytes = fs::read(to)?;
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let rows = lines.filter_map(|line| {
+        let row = parse(line);
+        if row.is_none() {
+            let bytes = line.len();
+            tracing::error!(bytes, "a line of the audit spool is no row; its caller was not answered");
+        }
+        row
+    });
+    Ok(rows.collect())
 }
 
 fn to_json(row: &AuditRow) -> Value {
@@ -123,9 +195,8 @@ fn to_json(row: &AuditRow) -> Value {
     })
 }
 
-/// A line that a kill cut short is dropped: its caller was not answered.
-fn parse(line: &str) -> Option<AuditRow> {
-    let value: Value = serde_json::from_str(line).ok()?;
+fn parse(line: &[u8]) -> Option<AuditRow> {
+    let value: Value = serde_json::from_slice(line).ok()?;
     let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let outcome = Outcome::parse(&text("outcome")?)?;
     let at = WallTime(value.get("at")?.as_i64()?);
@@ -139,3 +210,6 @@ fn parse(line: &str) -> Option<AuditRow> {
     row.argv = argv.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     Some(row)
 }
+
+#[cfg(test)]
+mod tests;
