@@ -124,7 +124,9 @@ impl Authority {
         if there(&certificate_path)? {
             return Ok(());
         }
-        if !there(&key_path)? {
+        if there(&key_path)? {
+            tracing::warn!("the authority's certificate is made anew; invites that are out are void");
+        } else {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(internal)?;
             write_file(&key_path, key.serialize_pem().as_bytes(), 0o600)
                 .map_err(|e| unusable(&key_path, &e))?;
@@ -238,7 +240,7 @@ fn certify(dir: &Path, key_path: &Path, certificate_path: &Path) -> Result<(), R
     write_file(certificate_path, certificate.pem().as_bytes(), 0o644)
         .map_err(|e| unusable(certificate_path, &e))?;
     fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| unusable(dir, &e))?;
-    tracing::warn!("the authority's certificate was made; invites that were given out before it are void");
+    tracing::info!("the authority's certificate is made");
     Ok(())
 }
 
