@@ -6,6 +6,7 @@
 //! the node only after the store and the log keep it; a node that does not come back within its
 //! grace loses its runs, with a diagnostic; nothing is ever started again that may have started.
 
+mod decisions;
 mod ends;
 mod frames;
 mod links;
@@ -22,6 +23,7 @@ use crate::message::{Start, ToNode};
 use crate::run::Command;
 use crate::stream::{Positions, Stream};
 use crate::time::Timestamp;
+pub use decisions::{Decision, Decisions};
 use open::Open;
 
 /// What the driver must do, in this order.
@@ -29,8 +31,8 @@ use open::Open;
 pub enum Action {
     /// Send on the current link.
     Send(ToNode),
-    /// Apply to the stored run. For [`Command::End`] and [`Command::Lose`], call
-    /// [`HubRuns::settled`] after the commit; a refusal (it was final already) counts as that.
+    /// Apply to the stored run, by way of [`Decisions`]. For [`Command::End`] and [`Command::Lose`],
+    /// call [`HubRuns::settled`] after the commit; a refusal (it was final already) counts as that.
     Decide(RunId, Command),
     /// Append to the run's log; call [`HubRuns::written`] and [`HubRuns::synced`] as it gets on,
     /// with positions in the common order of both streams, marked gaps included.
@@ -67,8 +69,6 @@ pub enum Action {
 #[derive(Debug, Default)]
 pub struct HubRuns {
     link: Option<LinkId>,
-    /// The latest moment that was told, for waits that begin in calls without one.
-    now: Timestamp,
     grace_until: Option<Timestamp>,
     open: BTreeMap<RunId, Open>,
     actions: VecDeque<Action>,
@@ -117,7 +117,6 @@ impl HubRuns {
 
     /// A run that was accepted durably. Sent at once, or when the node comes back.
     pub fn submit(&mut self, start: Start, now: Timestamp) {
-        self.now = now;
         let run = start.run;
         if self.open.contains_key(&run) {
             return;
@@ -166,15 +165,11 @@ impl HubRuns {
 
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        let grace = self.grace_until.map(|at| (at, "the node's grace to come back"));
-        let retries = self.open.values().filter_map(|open| open.ending.as_ref()?.retry_at);
-        grace.into_iter().chain(retries.map(|at| (at, "an end that the store did not take"))).min()
+        self.grace_until.map(|at| (at, "the node's grace to come back"))
     }
 
     /// A moment that was asked for is here.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.now = now;
-        self.retry_ends();
         if self.grace_until.is_none_or(|at| at > now) {
             return;
         }

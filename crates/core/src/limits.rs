@@ -19,8 +19,6 @@ pub const SILENCE_MS_MAX: u64 = 9_000;
 pub const GRACE_MS: u64 = 10_000;
 /// The same after a hub restart, when every node is away at once.
 pub const RESTART_GRACE_MS: u64 = 30_000;
-/// Wait before the end of a run that the store did not take is handed to it again.
-pub const SETTLE_RETRY_MS: u64 = 1_000;
 /// First wait before a node dials again; jittered.
 pub const BACKOFF_MS_MIN: u64 = 100;
 /// Longest wait before a node dials again; jittered.
@@ -76,6 +74,8 @@ pub const ENV_MAX: usize = 256;
 pub const ENV_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a working directory.
 pub const PATH_BYTES_MAX: usize = 4_096;
+/// Bytes of a caller's idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 /// Bytes of standard input on their way that the process has not read.
 pub const INPUT_BYTES_MAX: u64 = 256 * 1024;
 /// Time between TERM and KILL when a run is ended.
@@ -132,12 +132,18 @@ pub const REJOIN_MS_MAX: u64 = 15 * 60 * 1_000;
 pub const INVITE_TTL_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 /// Bytes of an invite's text; a longer one is refused before it is read (`too_large`).
 pub const INVITE_BYTES_MAX: usize = 512;
+/// For so long a node's certificate identifies it outside its own time, so that a node that was
+/// away, or a clock that jumped, costs nobody a new invite.
+pub const CERTIFICATE_GRACE_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// Failed joins from one address within [`JOIN_FAILURES_WINDOW_MS`] before it is told to wait.
 pub const JOIN_FAILURES_MAX: usize = 20;
 /// See [`JOIN_FAILURES_MAX`].
 pub const JOIN_FAILURES_WINDOW_MS: u64 = 60_000;
-/// Addresses whose failures are remembered; the oldest make room.
+/// Addresses whose failures are remembered; the oldest make room. Of IPv6 a whole /64 is one.
 pub const JOIN_SOURCES_MAX: usize = 10_000;
+/// Refused joins within [`JOIN_FAILURES_WINDOW_MS`], from all addresses, that have an audit row of
+/// their own; those beyond it share one.
+pub const JOIN_REFUSALS_AUDITED_MAX: usize = 1_000;
 
 // --- store, events --------------------------------------------------------------------------
 

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use cortex_core::error::{Code, Refusal};
-use cortex_core::hub_runs::{Action, HubRuns};
+use cortex_core::event::{Event, EventKind};
+use cortex_core::hub_runs::{Action, Decision, Decisions, HubRuns};
 use cortex_core::id::{LinkId, Revision, RunId};
 use cortex_core::limits;
 use cortex_core::message::{Frame, RunReport, Start, ToHub, ToNode};
 use cortex_core::run::{Command, EndCause, Ended, RunSpec};
 use cortex_core::stream::{Positions, Stream};
-use cortex_core::time::Timestamp;
+use cortex_core::time::{Timestamp, WallTime};
 
 const LINK: LinkId = LinkId(1);
 const T0: Timestamp = Timestamp(0);
@@ -73,18 +74,44 @@ fn a_run_is_settled_at_the_node_only_after_store_and_log_keep_it() {
 }
 
 #[test]
-fn an_end_that_the_store_does_not_take_is_handed_out_again_in_time() {
+fn decisions_keep_their_order_and_only_the_last_word_about_a_link() {
+    let mut decisions = Decisions::default();
+    let event = |kind| Decision::Event(Event::new(kind, WallTime(0)));
+    let of = |command| Decision::Run(id(), command);
+    assert!(decisions.is_empty() && !decisions.is_urgent());
+    for decision in [
+        of(Command::Start),
+        of(Command::Disconnect),
+        event(EventKind::NodeOffline),
+        of(Command::Reattach),
+        event(EventKind::NodeOnline),
+        of(Command::Disconnect),
+        event(EventKind::NodeOffline),
+        of(Command::End(end_at(1))),
+    ] {
+        decisions.push(decision);
+    }
+    assert!(decisions.is_urgent());
+    let taken = decisions.take();
+    assert_eq!(taken.iter().filter_map(Decision::ends).collect::<Vec<_>>(), [id()]);
+    let last = [
+        of(Command::Start),
+        of(Command::Disconnect),
+        event(EventKind::NodeOffline),
+        of(Command::End(end_at(1))),
+    ];
+    assert_eq!(taken, last);
+    assert!(decisions.is_empty());
+}
+
+#[test]
+fn a_node_that_left_with_nothing_but_an_end_to_settle_has_no_grace_once_that_is_settled() {
     let mut runs = running();
     runs.handle(LINK, ToHub::Ended { run: id(), ended: end_at(0) });
-    drain(&mut runs);
-    runs.not_settled(id());
-    let (at, _) = runs.poll_timeout().expect("a retry");
-    assert_eq!(at, Timestamp(limits::SETTLE_RETRY_MS));
-    runs.handle_timeout(Timestamp(at.0 - 1));
-    assert_eq!(drain(&mut runs), vec![]);
-    runs.handle_timeout(at);
-    assert_eq!(drain(&mut runs), [Action::Decide(id(), Command::End(end_at(0)))]);
-    assert_eq!(runs.poll_timeout(), None);
+    runs.detached(LINK, T0);
+    assert!(runs.poll_timeout().is_some());
+    runs.settled(id());
+    assert_eq!((runs.len(), runs.poll_timeout()), (0, None));
 }
 
 #[test]

@@ -282,22 +282,20 @@ impl<K> Pair<K> {
     }
 
     fn commit(&mut self, works: bool) {
+        if !works {
+            // They stay in their order until the store takes them.
+            return;
+        }
         for (run, command) in std::mem::take(&mut self.decisions) {
-            match (command, works) {
-                (Command::End(ended), true) => {
+            match command {
+                Command::End(ended) => {
                     assert_eq!(ended.cause, EndCause::Exited);
                     *self.ended.entry(run).or_default() += 1;
                     self.hub.settled(run);
                 }
-                (Command::End(_), false) => self.hub.not_settled(run),
-                (Command::Lose { .. }, _) => panic!("{run} was lost and nobody crashed"),
-                (Command::Start | Command::Disconnect | Command::Reattach | Command::Cancel { .. }, _) => {}
+                Command::Lose { .. } => panic!("{run} was lost and nobody crashed"),
+                Command::Start | Command::Disconnect | Command::Reattach | Command::Cancel { .. } => {}
             }
-        }
-        // Time passes only while the node is here: no run is lost for its absence in this model.
-        if self.up {
-            self.clock = self.clock.plus_ms(cortex_core::limits::SETTLE_RETRY_MS);
-            self.hub.handle_timeout(self.clock);
         }
     }
 

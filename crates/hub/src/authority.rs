@@ -4,14 +4,17 @@
 //! Never here: names or usages taken from a request. What a node may call itself is decided by
 //! the hub alone, and the key never leaves this file's types.
 
+mod lasting;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cortex_core::id::NodeId;
+use cortex_core::limits::CERTIFICATE_GRACE_MS;
 use cortex_core::{Code, Refusal};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -19,12 +22,14 @@ use rcgen::{
     SignatureAlgorithm,
 };
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, alg_id};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, alg_id};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
-use crate::clock::random;
+use crate::clock::{Clock, random};
+use lasting::Lasting;
 
 /// The DNS name that nodes ask for in the handshake, whatever the hub's address is.
 pub const SERVER_NAME: &str = "hub.cortex.internal";
@@ -46,6 +51,7 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     server_key: PrivatePkcs8KeyDer<'static>,
     server_certificate: CertificateDer<'static>,
+    clock: Clock,
 }
 
 /// A certificate for a node.
@@ -67,15 +73,23 @@ pub struct Identity {
 }
 
 impl Authority {
-    /// Reads the authority from `dir`, or makes it: `authority.key` (0600) and `authority.crt`.
+    /// Reads the authority from `dir`, or makes it: `authority.key` (0600) and `authority.crt`. A
+    /// key that is there is never replaced: its certificate is made anew when that is missing, and
+    /// nodes go on trusting it.
     ///
     /// # Errors
     /// `bad_config` when the files cannot be read or written, or do not belong together.
     pub fn open_or_create(dir: &Path) -> Result<Self, Refusal> {
-        let (key_path, certificate_path) = (dir.join("authority.key"), dir.join("authority.crt"));
-        if !certificate_path.exists() {
-            create(dir, &key_path, &certificate_path)?;
-        }
+        Self::make_missing(dir)?;
+        Self::open(dir)
+    }
+
+    /// Reads the authority from `dir`.
+    ///
+    /// # Errors
+    /// `bad_config` when the files cannot be read, or do not belong together.
+    pub fn open(dir: &Path) -> Result<Self, Refusal> {
+        let (key_path, certificate_path) = paths(dir);
         let key = fs::read_to_string(&key_path).map_err(|e| unusable(&key_path, &e))?;
         let key = KeyPair::from_pem(&key).map_err(|e| unusable(&key_path, &e))?;
         let certificate = fs::read(&certificate_path).map_err(|e| unusable(&certificate_path, &e))?;
@@ -88,7 +102,36 @@ impl Authority {
         }
         let issuer = Issuer::new(authority_params(), key);
         let (server_key, server_certificate) = mint_server(&issuer).map_err(|e| unusable(dir, &e))?;
-        Ok(Self { issuer, certificate, server_key, server_certificate })
+        Ok(Self { issuer, certificate, server_key, server_certificate, clock: Clock::default() })
+    }
+
+    /// The same, by another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Whether there is a key in `dir`.
+    ///
+    /// # Errors
+    /// `bad_config` when that cannot be told.
+    pub fn has_key(dir: &Path) -> Result<bool, Refusal> {
+        there(&paths(dir).0)
+    }
+
+    fn make_missing(dir: &Path) -> Result<(), Refusal> {
+        let (key_path, certificate_path) = paths(dir);
+        if there(&certificate_path)? {
+            return Ok(());
+        }
+        if there(&key_path)? {
+            tracing::warn!("the authority's certificate is made anew; invites that are out are void");
+        } else {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(internal)?;
+            write_file(&key_path, key.serialize_pem().as_bytes(), 0o600)
+                .map_err(|e| unusable(&key_path, &e))?;
+        }
+        certify(dir, &key_path, &certificate_path)
     }
 
     /// blake3 of the authority's certificate (DER): what an invite names.
@@ -115,14 +158,16 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        live_for(&mut params, NODE_LIFE);
+        live_for(&mut params, self.clock.system(), BACKDATED, NODE_LIFE);
         let certificate = params.signed_by(&key, &self.issuer).map_err(internal)?;
         let chain_der = vec![certificate.der().to_vec(), self.certificate.to_vec()];
         Ok(SignedNode { chain_der, key_hash: hash(&key.subject_public_key_info()) })
     }
 
     /// TLS of the node port: 1.3 only, HTTP/2 only; a client certificate is optional, since one
-    /// who joins has none, and is checked against this authority when it is shown.
+    /// who joins has none, and is checked against this authority when it is shown. It identifies its
+    /// node for [`CERTIFICATE_GRACE_MS`] outside its own time: whether that may attach is decided
+    /// then, by its record.
     ///
     /// # Errors
     /// `internal` when the parts do not fit together.
@@ -134,9 +179,10 @@ impl Authority {
             .allow_unauthenticated()
             .build()
             .map_err(internal)?;
+        let verifier = Arc::new(Lasting(verifier));
         let chain = vec![self.server_certificate.clone(), self.certificate.clone()];
         let key = PrivateKeyDer::Pkcs8(self.server_key.clone_key());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(self.clock))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(internal)?
             .with_client_cert_verifier(verifier)
@@ -144,6 +190,13 @@ impl Authority {
             .map_err(internal)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = self.system().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
     }
 }
 
@@ -170,15 +223,24 @@ pub fn request_key_hash(csr_der: &[u8]) -> Option<[u8; 32]> {
     Some(hash(csr.certification_request_info.subject_pki.raw))
 }
 
-/// Makes key and certificate. The certificate comes last: its presence says that both are there.
-fn create(dir: &Path, key_path: &Path, certificate_path: &Path) -> Result<(), Refusal> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(internal)?;
+fn paths(dir: &Path) -> (PathBuf, PathBuf) {
+    (dir.join("authority.key"), dir.join("authority.crt"))
+}
+
+/// Whether a file is there. That it cannot be told is an error, and not a no.
+fn there(path: &Path) -> Result<bool, Refusal> {
+    path.try_exists().map_err(|e| unusable(path, &e))
+}
+
+/// Makes the certificate of the key. It comes last: its presence says that both are there.
+fn certify(dir: &Path, key_path: &Path, certificate_path: &Path) -> Result<(), Refusal> {
+    let key = fs::read_to_string(key_path).map_err(|e| unusable(key_path, &e))?;
+    let key = KeyPair::from_pem(&key).map_err(|e| unusable(key_path, &e))?;
     let certificate = authority_params().self_signed(&key).map_err(internal)?;
-    write_file(key_path, key.serialize_pem().as_bytes(), 0o600).map_err(|e| unusable(key_path, &e))?;
     write_file(certificate_path, certificate.pem().as_bytes(), 0o644)
         .map_err(|e| unusable(certificate_path, &e))?;
     fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| unusable(dir, &e))?;
-    tracing::info!("certificate authority created");
+    tracing::info!("the authority's certificate is made");
     Ok(())
 }
 
@@ -196,7 +258,7 @@ fn authority_params() -> CertificateParams {
     params.distinguished_name = named(AUTHORITY_NAME);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    live_for(&mut params, AUTHORITY_LIFE);
+    live_for(&mut params, SystemTime::now(), BACKDATED, AUTHORITY_LIFE);
     params
 }
 
@@ -209,14 +271,15 @@ fn mint_server(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    live_for(&mut params, AUTHORITY_LIFE);
+    // Made anew at each start: a hub whose clock is ahead then must not lock its nodes out.
+    let backdated = Duration::from_millis(CERTIFICATE_GRACE_MS);
+    live_for(&mut params, SystemTime::now(), backdated, AUTHORITY_LIFE);
     let certificate = params.signed_by(&key, issuer)?;
     Ok((PrivatePkcs8KeyDer::from(key.serialize_der()), certificate.der().clone()))
 }
 
-fn live_for(params: &mut CertificateParams, life: Duration) {
-    let now = SystemTime::now();
-    params.not_before = (now - BACKDATED).into();
+fn live_for(params: &mut CertificateParams, now: SystemTime, backdated: Duration, life: Duration) {
+    params.not_before = (now - backdated).into();
     params.not_after = (now + life).into();
     let mut serial = random::<16>();
     // A serial number is a positive integer.
@@ -312,6 +375,10 @@ fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls::server::danger::ClientCertVerifier as _;
+
     use super::*;
 
     fn node() -> NodeId {
@@ -327,6 +394,80 @@ mod tests {
         assert_eq!(first, again);
         let mode = fs::metadata(dir.path().join("authority.key")).expect("key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_key_without_its_certificate_is_kept_and_its_nodes_go_on_trusting_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (key_path, certificate_path) = paths(dir.path());
+        let before = Authority::open_or_create(dir.path()).expect("created");
+        let key = fs::read(&key_path).expect("a key");
+        fs::remove_file(&certificate_path).expect("removed");
+        let after = Authority::open_or_create(dir.path()).expect("opened");
+        assert_eq!(fs::read(&key_path).expect("a key"), key);
+
+        // What a node does: the old certificate is its root, the new one signs.
+        let mut roots = RootCertStore::empty();
+        roots.add(before.certificate.clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let chain = [after.certificate.clone()];
+        let name = SERVER_NAME.try_into().expect("a name");
+        verifier
+            .build()
+            .expect("a verifier")
+            .verify_server_cert(&after.server_certificate, &chain, &name, &[], UnixTime::now())
+            .expect("trusted");
+    }
+
+    #[test]
+    fn an_authority_that_cannot_be_looked_at_is_refused_and_left_alone() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().expect("temporary directory");
+        Authority::open_or_create(dir.path()).expect("created");
+        let (key_path, certificate_path) = paths(dir.path());
+        let key = fs::read(&key_path).expect("a key");
+        fs::remove_file(&certificate_path).expect("removed");
+        // A loop: neither there nor not there, for root too.
+        symlink(&certificate_path, &certificate_path).expect("a loop");
+        let refusal = Authority::open_or_create(dir.path()).expect_err("refused");
+        assert_eq!(refusal.code, Code::BadConfig);
+        assert!(refusal.hint.contains("backup"));
+        assert_eq!(fs::read(&key_path).expect("a key"), key);
+    }
+
+    #[test]
+    fn a_certificate_identifies_its_node_outside_its_time_for_the_grace_and_no_other_ever() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (authority, other) = (dir.path().join("a"), dir.path().join("b"));
+        let [authority, other] = [authority, other].map(|dir| {
+            fs::create_dir(&dir).expect("a directory");
+            Authority::open_or_create(&dir).expect("created")
+        });
+        let key = KeyPair::generate().expect("key");
+        let csr = CertificateParams::default().serialize_request(&key).expect("request");
+        let chain = |of: &Authority| {
+            let chain = of.sign_node(csr.der(), node()).expect("signed").chain_der;
+            chain.into_iter().map(CertificateDer::from).collect::<Vec<_>>()
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate.clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let webpki = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let verifier = Lasting(webpki.expect("a verifier"));
+        let day = Duration::from_secs(24 * 3_600);
+        let judge = |chain: &[CertificateDer<'_>], days: u32| {
+            let now = Clock::default().ahead(day * days).current_time().expect("a time");
+            verifier.verify_client_cert(&chain[0], &chain[1..], now)
+        };
+        for days in [0, 2, 89] {
+            judge(&chain(&authority), days).unwrap_or_else(|error| panic!("{days} days: {error}"));
+            judge(&chain(&other), days).expect_err("another authority");
+        }
+        judge(&chain(&authority), 92).expect_err("the grace is over");
+        let early = Authority::open_or_create(&dir.path().join("a")).expect("opened");
+        let early = early.with_clock(Clock::default().ahead(day * 2));
+        judge(&chain(&early), 0).expect("signed while the clock was ahead");
     }
 
     #[test]

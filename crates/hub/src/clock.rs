@@ -1,6 +1,6 @@
 //! The one place of the hub where time and randomness are read.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cortex_core::id::{InviteId, NodeId, RunId, TokenId};
 use cortex_core::time::{Timestamp, WallTime};
@@ -9,15 +9,23 @@ use cortex_core::time::{Timestamp, WallTime};
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
+    /// By how much wall-clock time is ahead of the system's.
+    ahead: Duration,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: Instant::now(), ahead: Duration::ZERO }
     }
 }
 
 impl Clock {
+    /// The same with its wall-clock time ahead by so much, for tests of a clock that jumps.
+    #[must_use]
+    pub const fn ahead(self, ahead: Duration) -> Self {
+        Self { ahead, ..self }
+    }
+
     /// Monotonic time since the clock was made.
     pub fn now(&self) -> Timestamp {
         Timestamp(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
@@ -25,12 +33,17 @@ impl Clock {
 
     /// The moment of the runtime's clock that `at` names, for `sleep_until`.
     pub fn instant(&self, at: Timestamp) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.origin + std::time::Duration::from_millis(at.0))
+        tokio::time::Instant::from_std(self.origin + Duration::from_millis(at.0))
+    }
+
+    /// Wall-clock time, as the system has it.
+    pub fn system(&self) -> SystemTime {
+        SystemTime::now() + self.ahead
     }
 
     /// Wall-clock time.
     pub fn wall(&self) -> WallTime {
-        let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
+        let ms = self.system().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
         WallTime(i64::try_from(ms).unwrap_or(i64::MAX))
     }
 }

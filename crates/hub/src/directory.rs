@@ -15,7 +15,6 @@ use cortex_core::token::Token;
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
-    doubt: Arc<tokio::sync::Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +103,14 @@ impl Directory {
         }
     }
 
+    /// Two machines use the identity of this node: it is shut out, and nothing else of its record
+    /// changes.
+    pub fn quarantine(&self, node: NodeId) {
+        if let Some(held) = self.write().nodes.get_mut(&node) {
+            Arc::make_mut(held).quarantined = true;
+        }
+    }
+
     /// A committed policy; an older revision than the held one is ignored.
     pub fn put_policy(&self, policy: Policy) {
         let mut maps = self.write();
@@ -115,17 +122,6 @@ impl Directory {
     /// A committed token, also a revoked one.
     pub fn put_token(&self, token: Token) {
         self.write().tokens.insert(token.secret_hash, Arc::new(token));
-    }
-
-    /// A write timed out: it may be committed later, and these maps may then be behind. Whoever
-    /// waits in [`Self::doubted`] reads the store anew.
-    pub fn doubt(&self) {
-        self.doubt.notify_one();
-    }
-
-    /// Ends after [`Self::doubt`] was called.
-    pub async fn doubted(&self) {
-        self.doubt.notified().await;
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {

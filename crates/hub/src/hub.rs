@@ -2,7 +2,7 @@
 //! in the opposite order. Nothing is decided here.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -123,9 +123,11 @@ impl Hub {
         let clock = Clock::default();
         let bus = Bus::new(clock);
         let (opened, bus_of_store) = (config.clone(), bus.clone());
-        let (store, authority, logs) = blocking(move || open(&opened, &bus_of_store)).await?;
+        let (store, logs) = blocking(move || open(&opened, &bus_of_store)).await?;
         let context = Context { store: wrap(store), clock, directory: Directory::default(), bus };
         load(&context).await?;
+        let (dir, fleet) = (config.data_dir.clone(), !context.directory.nodes().is_empty());
+        let authority = blocking(move || open_authority(&dir, fleet)).await?;
         let token_file = config.data_dir.join("admin.token");
         let tokens = Tokens::new(context.clone());
         let first_start = tokens.begin(&token_file).await?;
@@ -162,7 +164,8 @@ impl Hub {
         }
     }
 
-    /// Stops: HTTP drains, nodes are told, logs are flushed, the store answers what it accepted.
+    /// Stops: HTTP drains, nodes are told, the store answers what it accepted. Output that is not on
+    /// disk by then was not acknowledged: its node sends it again.
     pub async fn stop(self) {
         let doors = self.doors.stop(HTTP_DRAIN).await;
         let workers = self.workers.stop(WORKERS_DRAIN).await;
@@ -274,7 +277,7 @@ fn refuse_plain_http(config: &Config) -> Result<(), Refusal> {
 }
 
 /// Opens what is kept in the data directory. Blocks.
-fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, Authority, RunLogs), Refusal> {
+fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, RunLogs), Refusal> {
     files::private_dir(&config.data_dir).map_err(|error| {
         let message = format!("`data_dir` {} cannot be made: {error}.", config.data_dir.display());
         Refusal::new(Code::BadConfig, message)
@@ -287,9 +290,13 @@ fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, Authority, RunLog
         }
         StoreKind::Memory => Arc::new(MemoryStore::new(Some(bus.hook()))),
     };
-    let authority = Authority::open_or_create(&config.data_dir)?;
     let logs = RunLogs::open(&config.data_dir.join(RUNS))?;
-    Ok((store, authority, logs))
+    Ok((store, logs))
+}
+
+/// Opens the authority in the data directory, and makes it only where no node could trust another.
+fn open_authority(dir: &Path, fleet: bool) -> Result<Authority, Refusal> {
+    if fleet && !Authority::has_key(dir)? { Authority::open(dir) } else { Authority::open_or_create(dir) }
 }
 
 fn open_refusal(config: &Config, error: StoreError) -> Refusal {

@@ -86,6 +86,8 @@ struct Actor<F> {
     backoff: Backoff,
     dial_at: Option<Timestamp>,
     renew_at: Timestamp,
+    /// When a renewal was asked for on this link.
+    renewal_asked: Option<Timestamp>,
     stopping: Option<Stopping>,
     on_attached: F,
 }
@@ -120,10 +122,10 @@ pub(crate) async fn live(
         backoff: Backoff::new(),
         dial_at: Some(clock.now()),
         renew_at: clock.now().plus_ms(wires::RENEW_RETRY_MS),
+        renewal_asked: None,
         stopping: None,
         on_attached,
     };
-    wires.write(FileWork::look_at_certificate(&actor.dir));
     let outcome = actor.work(&mut wires).await;
     drop(actor);
     wires.finish().await;
@@ -233,6 +235,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         }
         if self.runs.is_linked() && self.renew_at <= now {
             self.renew_at = now.plus_ms(wires::RENEW_RETRY_MS);
+            self.renewal_asked = Some(now);
             wires.write(FileWork::request(&self.dir));
         }
         self.go_on_stopping(now);
@@ -256,6 +259,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             return;
         }
         self.dial_at = None;
+        // By the wall clock, for each link: a machine that slept has not counted the time.
+        wires.write(FileWork::look_at_certificate(&self.dir));
         let (generation, epoch) = self.runs.numbers();
         let hello = Hello {
             protocol: limits::PROTOCOL,
@@ -271,6 +276,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
     fn connected(&mut self, link: Link, now: Timestamp, wires: &mut Wires) {
         tracing::debug!("connected to the hub");
         self.watch = Some(NodeLink::new(now));
+        self.renewal_asked = None;
         wires.connect(link);
     }
 

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use cortex_core::error::{Code, Refusal};
-use cortex_core::hub_runs::{Action, HubRuns};
+use cortex_core::event::EventKind;
+use cortex_core::hub_runs::{Action, Decision, HubRuns};
 use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
 use cortex_core::limits;
 use cortex_core::link::HubLink;
@@ -34,6 +35,7 @@ pub(crate) struct Hub {
     links: BTreeMap<LinkId, End>,
     flushing: BTreeSet<RunId>,
     jobs: VecDeque<store::Queued>,
+    deciding: Vec<store::Deciding>,
     next_job: u64,
     last_done: u64,
     pub(crate) slow_store: (u64, u64),
@@ -67,6 +69,7 @@ impl Hub {
             links: BTreeMap::new(),
             flushing: BTreeSet::new(),
             jobs: VecDeque::new(),
+            deciding: ids.iter().map(|_| store::Deciding::default()).collect(),
             next_job: 0,
             last_done: 0,
             slow_store: (0, 0),
@@ -85,7 +88,8 @@ impl Hub {
         // What is about to be sent is no leftover: heartbeats are answered at all times.
         let stuck = self.links.values().filter(|end| !end.pumping);
         let waiting: usize = stuck.map(|end| end.outbox.len()).sum();
-        runs + waiting + self.owner.len() + self.jobs.len() + self.flushing.len()
+        let deciding = self.deciding.iter().filter(|deciding| deciding.is_under_way()).count();
+        runs + waiting + deciding + self.owner.len() + self.jobs.len() + self.flushing.len()
     }
 
     /// What [`Self::entries`] counts, by name.
@@ -107,7 +111,8 @@ impl Hub {
             Wake::HubStart if !self.up => self.start(cx),
             Wake::HubTimer { life: l } if self.up && l == life => self.timer(cx),
             Wake::StoreDone { life: l } if self.up && l == life => self.store_done(cx),
-            Wake::StoreLate { life: l, job } if self.up && l == life => self.store_late(job),
+            Wake::StoreLate { life: l, job } if self.up && l == life => self.store_late(job, cx),
+            Wake::DecideAgain { life: l, node } if self.up && l == life => self.decide_again(node, cx),
             Wake::AttachReady { life: l, link, epoch } if self.up && l == life => {
                 self.attach_ready(link, epoch, cx);
             }
@@ -126,6 +131,7 @@ impl Hub {
             | Wake::HubTimer { .. }
             | Wake::StoreDone { .. }
             | Wake::StoreLate { .. }
+            | Wake::DecideAgain { .. }
             | Wake::AttachReady { .. }
             | Wake::Farewell { .. }
             | Wake::LogFlush { .. }
@@ -162,6 +168,7 @@ impl Hub {
         self.owner.clear();
         self.registry = Registry::new();
         self.runs = self.ids.iter().map(|_| HubRuns::new()).collect();
+        self.deciding = self.ids.iter().map(|_| store::Deciding::default()).collect();
         self.timer_at = None;
         cx.note(Happened::HubCrashed);
     }
@@ -268,7 +275,7 @@ impl Hub {
         let welcome = Welcome { generation, name: format!("node-{node}"), policy };
         self.send(link, Lane::Control, ToNode::Welcome(welcome), cx);
         self.runs[node].attached(link, hello.runs);
-        self.enqueue(Job::Online { node, online: true }, cx);
+        self.tell_presence(node, EventKind::NodeOnline, cx);
     }
 
     /// Ends a link from this side. Its farewell comes some time later.
@@ -286,7 +293,7 @@ impl Hub {
     fn farewell(&mut self, link: LinkId, cx: &mut Context) {
         let Some(end) = self.links.remove(&link) else { return };
         if self.registry.detach(self.ids[end.node], link) {
-            self.enqueue(Job::Online { node: end.node, online: false }, cx);
+            self.tell_presence(end.node, EventKind::NodeOffline, cx);
         }
         self.runs[end.node].detached(link, cx.timestamp());
     }
@@ -356,7 +363,7 @@ impl Hub {
                 let lane = message.lane();
                 self.send(link, lane, message, cx);
             }
-            Action::Decide(run, command) => self.enqueue(Job::Decide { node, run, command }, cx),
+            Action::Decide(run, command) => self.decide(node, Decision::Run(run, command), cx),
             Action::Append { run, stream, offset, data } => {
                 let len = data.len() as u64;
                 let good = data == printed(&self.pattern, run, stream, offset, len);

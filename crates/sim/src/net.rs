@@ -21,6 +21,7 @@ pub(crate) enum Wake {
     HubTimer { life: u64 },
     StoreDone { life: u64 },
     StoreLate { life: u64, job: u64 },
+    DecideAgain { life: u64, node: usize },
     AttachReady { life: u64, link: LinkId, epoch: Option<Epoch> },
     Farewell { life: u64, link: LinkId },
     LogFlush { life: u64, run: RunId },

@@ -115,6 +115,7 @@ impl World {
             Wake::HubTimer { .. }
             | Wake::StoreDone { .. }
             | Wake::StoreLate { .. }
+            | Wake::DecideAgain { .. }
             | Wake::AttachReady { .. }
             | Wake::Farewell { .. }
             | Wake::LogFlush { .. }

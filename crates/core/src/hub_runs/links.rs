@@ -23,7 +23,6 @@ impl HubRuns {
 
     /// After a hub restart: gives the node `ms` to come back with the restored runs.
     pub fn await_node(&mut self, now: Timestamp, ms: u64) {
-        self.now = now;
         if !self.open.is_empty() {
             self.grace_until = Some(now.plus_ms(ms));
         }
@@ -51,7 +50,6 @@ impl HubRuns {
         if self.link != Some(link) {
             return;
         }
-        self.now = now;
         self.link = None;
         self.grace_until = (!self.open.is_empty()).then(|| now.plus_ms(limits::GRACE_MS));
         for (run, open) in &self.open {

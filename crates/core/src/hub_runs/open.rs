@@ -1,9 +1,7 @@
 //! One run as the hub holds it, from its acceptance until its end is durable.
 
 use crate::message::Start;
-use crate::run::Command;
 use crate::stream::{Positions, Receiver};
-use crate::time::Timestamp;
 
 #[derive(Clone, Debug)]
 pub(super) struct Open {
@@ -11,24 +9,15 @@ pub(super) struct Open {
     pub(super) started: bool,
     pub(super) receiver: Receiver,
     pub(super) cancel: Option<u64>,
-    /// The decision of its end was handed out; the commit is awaited.
-    pub(super) ending: Option<Ending>,
+    /// The decision of its end was handed out, and the commit is awaited: how far its output had
+    /// arrived then. The log must be durable up to there.
+    pub(super) ending: Option<u64>,
     /// How much standard input its process has taken, as far as told.
     pub(super) input_taken: u64,
     /// Its end is committed.
     pub(super) committed: bool,
     /// The node is to be told to forget it, not that it was settled.
     pub(super) lost: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Ending {
-    /// How far its output had arrived: the log must be durable up to here.
-    pub(super) arrived: u64,
-    /// To be handed out again should the store not take it.
-    pub(super) command: Command,
-    /// When that is, after a store that did not take it.
-    pub(super) retry_at: Option<Timestamp>,
 }
 
 impl Open {

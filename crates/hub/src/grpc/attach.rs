@@ -1,5 +1,6 @@
 //! `MeshService.Attach`: one task reads a link, the response stream writes it. Both end together.
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,8 +21,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-use super::connection::Peer;
-use crate::authority::{self, Authority};
+use super::connection::{Peer, Used};
+use crate::authority::{self, Authority, Identity};
 use crate::mesh::{Link, Mesh, Outgoing};
 
 /// A node may ask for a fresh certificate once in this time on one link.
@@ -73,6 +74,7 @@ impl MeshService for Door {
             node,
             watch: HubLink::new(self.mesh.now()),
             peer,
+            used: None,
             renewed: None,
         };
         self.tasks.spawn(reader.run(request.into_inner()).instrument(span));
@@ -135,6 +137,7 @@ struct Reader {
     node: Arc<Node>,
     watch: HubLink,
     peer: Option<Peer>,
+    used: Option<Used>,
     renewed: Option<Timestamp>,
 }
 
@@ -222,7 +225,7 @@ impl Reader {
     async fn greet(&mut self, link: &Arc<Link>, hello: Hello) -> Result<(), Refusal> {
         self.mesh.attach(link, hello).await?;
         if let Some(peer) = self.peer.take() {
-            peer.use_it();
+            self.used = Some(peer.use_it());
         }
         Ok(())
     }
@@ -235,6 +238,8 @@ impl Reader {
                 .detail("retry_after_s", (RENEW_MS_MIN / 1_000).to_string()));
         }
         self.renewed = Some(now);
+        // The record may have changed since the link began.
+        self.mesh.admit(&Identity { node: self.node.id, key_hash: self.node.key_hash })?;
         if authority::request_key_hash(csr) != Some(self.node.key_hash) {
             return Err(Refusal::new(
                 Code::InvalidArgument,
@@ -251,6 +256,12 @@ impl Reader {
 
 /// What the transport says of a message that cannot be read.
 fn unreadable(status: &Status) -> Refusal {
+    let broke = || Refusal::new(Code::HubUnreachable, "The connection of the node broke.");
+    // A reset or a broken connection has the error of the transport behind it, whatever its code;
+    // what is wrong with a message has not.
+    if status.source().is_some() {
+        return broke();
+    }
     match status.code() {
         // tonic's words for a message above the bound, before any memory is taken for it.
         tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
@@ -270,9 +281,7 @@ fn unreadable(status: &Status) -> Refusal {
         | tonic::Code::Aborted
         | tonic::Code::Unavailable
         | tonic::Code::DataLoss
-        | tonic::Code::Unauthenticated => {
-            Refusal::new(Code::HubUnreachable, "The connection of the node broke.")
-        }
+        | tonic::Code::Unauthenticated => broke(),
     }
 }
 
@@ -282,4 +291,21 @@ fn retry_after(refusal: &Refusal) -> Option<u64> {
         return None;
     }
     Some(if surface(refusal.code).retryable { RETRY_MS } else { BACKOFF_MS_MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_not_told_as_a_message_that_cannot_be_read() {
+        for code in [tonic::Code::Internal, tonic::Code::ResourceExhausted, tonic::Code::Unknown] {
+            let mut reset = Status::new(code, "h2 protocol error");
+            reset.set_source(Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+            assert_eq!(unreadable(&reset).code, Code::HubUnreachable, "{code:?}");
+        }
+        let message = Status::internal("failed to decode Protobuf message");
+        assert_eq!(unreadable(&message).code, Code::InvalidArgument);
+        assert_eq!(unreadable(&Status::out_of_range("too large")).code, Code::TooLarge);
+    }
 }

@@ -63,6 +63,7 @@ pub async fn serve(
     let accepting = accept(listener, acceptor, connections, tasks.clone(), shutdown.clone());
     let attach = MeshServiceServer::new(attach::Door::new(mesh.clone(), authority, tasks.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    tasks.spawn(enrol.clone().run_tally(shutdown.clone()));
     let join =
         EnrolmentServiceServer::new(enrol::Door::new(enrol)).max_decoding_message_size(ENROL_BYTES_MAX);
     let over = shutdown.clone();

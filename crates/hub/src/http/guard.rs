@@ -90,7 +90,11 @@ async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refus
         }
     };
     if let Err(refusal) = caller.require(role) {
-        api.audit.refused(&caller, &refusal, &format!("{} {path}", route.method)).await;
+        let asked = format!("{} {path}", route.method);
+        if let Some((keeping, kept)) = api.audit.refused(&caller, &refusal, asked, api.shutdown.clone()) {
+            drop(api.mesh.spawn(keeping));
+            let _kept = kept.await;
+        }
         return Err(refusal);
     }
     request.extensions_mut().insert(caller);

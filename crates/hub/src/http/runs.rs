@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use cortex_core::id::{NodeId, RunId};
-use cortex_core::limits;
+use cortex_core::limits::{self, IDEMPOTENCY_KEY_BYTES_MAX};
 use cortex_core::name::printable;
 use cortex_core::node::Node;
 use cortex_core::run::{Run, RunSpec, RunState};
@@ -27,9 +27,6 @@ use crate::http::run_stream::{self, Wanted};
 use crate::http::{Api, view};
 use crate::service::runs::StartRuns;
 use crate::service::{Caller, targets};
-
-/// Longest `Idempotency-Key`, bytes.
-const KEY_BYTES_MAX: usize = 128;
 
 /// Which runs to list.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -324,8 +321,10 @@ fn spec(request: RunRequest) -> Result<RunSpec, Failure> {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
-    if text.is_empty() || text.len() > KEY_BYTES_MAX {
-        return Err(invalid(format!("`Idempotency-Key` must be 1 to {KEY_BYTES_MAX} ASCII characters.")));
+    if text.is_empty() || text.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        return Err(invalid(format!(
+            "`Idempotency-Key` must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} ASCII characters."
+        )));
     }
     Ok(Some(text.to_owned()))
 }

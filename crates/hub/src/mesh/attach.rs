@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cortex_core::event::{Event, EventKind};
+use cortex_core::hub_runs::Decision;
 use cortex_core::id::{Epoch, Generation, NodeId};
-use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX, STORE_MS_MAX};
+use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX};
 use cortex_core::message::{Hello, ToNode, Welcome};
 use cortex_core::node::{Facts, Node};
 use cortex_core::registry::Attached;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
 
-use super::slot::{Decision, SlotState};
+use super::slot::SlotState;
 use super::{Inner, Link, Mesh, live_policy, lock};
 use crate::authority::Identity;
+use crate::service::outcome::write_surely;
 use crate::service::write_refusal;
 
 impl Mesh {
@@ -26,9 +28,7 @@ impl Mesh {
     /// `node_revoked`, `cloned_identity`.
     pub fn admit(&self, identity: &Identity) -> Result<Arc<Node>, Refusal> {
         let node = self.inner.context.directory.node(identity.node).ok_or_else(revoked)?;
-        if node.quarantined {
-            return Err(cloned(&node));
-        }
+        refuse_quarantined(&node)?;
         if node.key_hash != identity.key_hash {
             return Err(revoked());
         }
@@ -76,7 +76,7 @@ impl Mesh {
             if gone {
                 state.link = None;
                 state.runs.detached(link.id(), inner.context.clock.now());
-                state.decide(Decision::Event(inner.event(EventKind::NodeOffline, link.node())));
+                state.decisions.push(Decision::Event(inner.event(EventKind::NodeOffline, link.node())));
                 lock(&inner.left).insert(link.node(), link.heard());
                 tracing::info!("node is offline");
             }
@@ -101,9 +101,7 @@ impl Inner {
             if node.removed_at.is_some() {
                 return Err(revoked().into());
             }
-            if node.quarantined {
-                return Err(cloned(&node).into());
-            }
+            refuse_quarantined(&node)?;
             node.facts = facts;
             node.last_seen_at = Some(now);
             tx.put_node(&node)?;
@@ -116,6 +114,9 @@ impl Inner {
     fn take_up(&self, link: &Arc<Link>, hello: Hello, record: Record) -> Result<(), Refusal> {
         let Record { node, epoch, generation } = record;
         self.with_slot(node.id, |slot, state| {
+            // Whoever shuts a node out takes it from the directory first and its link then, under
+            // this lock: a link that begins is seen by him, or sees what he did.
+            self.still_admitted(node.id)?;
             let (attached, displaced) = self.register(link, epoch, hello.instance);
             if let Some(displaced) = displaced {
                 let refusal =
@@ -132,7 +133,7 @@ impl Inner {
                     state.link = Some(Arc::clone(link));
                     state.runs.attached(link.id(), hello.runs);
                     // Behind the place in the registry: whoever hears of it finds the node here.
-                    state.decide(Decision::Event(self.event(EventKind::NodeOnline, node.id)));
+                    state.decisions.push(Decision::Event(self.event(EventKind::NodeOnline, node.id)));
                     tracing::info!(%epoch, "node is online");
                     Ok(())
                 }
@@ -142,6 +143,10 @@ impl Inner {
             self.act(slot, state);
             result
         })
+    }
+
+    fn still_admitted(&self, id: NodeId) -> Result<(), Refusal> {
+        refuse_quarantined(&*self.context.directory.node(id).ok_or_else(revoked)?)
     }
 
     /// Takes the place in the registry; returns the link that was there, when it must go.
@@ -165,7 +170,7 @@ impl Inner {
         tracing::warn!(node = %node.name, node_id = %node.id, "two machines use one identity; it is quarantined");
         state.link = None;
         state.runs.abandon("Two machines use this node's identity; what became of the command is not known.");
-        self.context.directory.put_node(Node { quarantined: true, ..node.clone() });
+        self.context.directory.quarantine(node.id);
         if let Some(me) = self.me.upgrade() {
             let id = node.id;
             self.tasks.spawn(async move { me.record_quarantine(id).await });
@@ -174,20 +179,12 @@ impl Inner {
     }
 
     async fn record_quarantine(&self, id: NodeId) {
-        let mut retry = Duration::from_millis(100);
-        loop {
+        let stored = write_surely(&self.context.store, &self.stop, "the quarantine of a node", || {
             let event = self.event(EventKind::NodeQuarantined, id);
-            let written = self
-                .context
-                .store
-                .write(Duration::from_millis(STORE_MS_MAX), move |tx| put_quarantine(tx, id, &event))
-                .await;
-            let Err(error) = written else { return };
-            tracing::error!(%error, node_id = %id, "the quarantine is not stored; it is tried again");
-            tokio::select! {
-                () = tokio::time::sleep(retry) => retry = (retry * 2).min(Duration::from_secs(5)),
-                () = self.stop.cancelled() => return,
-            }
+            move |tx: &mut dyn Tx| put_quarantine(tx, id, &event)
+        });
+        if stored.await.is_none() {
+            tracing::error!(node_id = %id, "the quarantine is not stored");
         }
     }
 
@@ -211,6 +208,11 @@ fn put_quarantine(tx: &mut dyn Tx, id: NodeId, event: &Event) -> Result<(), Writ
 
 fn revoked() -> Refusal {
     Refusal::new(Code::NodeRevoked, "This node was removed from the hub, or the hub never knew it.")
+}
+
+/// `cloned_identity` for a node that is shut out because two machines use its identity.
+pub(crate) fn refuse_quarantined(node: &Node) -> Result<(), Refusal> {
+    if node.quarantined { Err(cloned(node)) } else { Ok(()) }
 }
 
 fn cloned(node: &Node) -> Refusal {

@@ -5,19 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cortex_core::id::RunId;
-use cortex_core::limits::STORE_MS_MAX;
+use cortex_core::hub_runs::Decision;
 use cortex_core::run::{self, Run};
-use cortex_store::{StoreExt, Tx, WriteError};
+use cortex_store::{Tx, WriteError};
 
-use super::slot::{Decision, Slot, SlotState};
+use super::slot::{Slot, SlotState};
 use super::{Inner, lock};
+use crate::service::outcome::write_surely;
 
 /// How long a decision that nobody waits for lets others join it: the start of a short command
 /// and its end share one commit.
 const COALESCE: Duration = Duration::from_millis(10);
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(5);
 
 impl Inner {
     pub(super) fn start_deciding(&self, slot: &Arc<Slot>, state: &mut SlotState) {
@@ -25,7 +23,7 @@ impl Inner {
             return;
         }
         if state.deciding {
-            if state.is_urgent() {
+            if state.decisions.is_urgent() {
                 slot.urgent.notify_one();
             }
             return;
@@ -41,7 +39,7 @@ impl Inner {
             if !urgent {
                 let _came = tokio::time::timeout(COALESCE, slot.urgent.notified()).await;
             }
-            let batch: Arc<[Decision]> = slot.lock().decisions.drain(..).collect();
+            let batch: Arc<[Decision]> = slot.lock().decisions.take().into();
             self.wait_for_logs(&batch).await;
             fail::fail_point!("hub::before_settle");
             let Some(runs) = self.commit(&batch).await else { return };
@@ -59,7 +57,7 @@ impl Inner {
             self.act(slot, &mut state);
             return None;
         }
-        Some(state.is_urgent())
+        Some(state.decisions.is_urgent())
     }
 
     /// A run's end is committed only after its output is in its file: a kill in between must not
@@ -77,29 +75,17 @@ impl Inner {
         }
     }
 
-    /// Commits the batch, however long it takes. `None` when the hub stops first.
+    /// Commits the batch once, however long it takes. `None` when the hub stops first.
     async fn commit(&self, batch: &Arc<[Decision]>) -> Option<Vec<Arc<Run>>> {
-        let mut retry = RETRY_MIN;
-        loop {
-            let now = self.context.clock.wall();
-            let work = Arc::clone(batch);
-            let deadline = Duration::from_millis(STORE_MS_MAX);
-            let done = self.context.store.write(deadline, move |tx| {
+        write_surely(&self.context.store, &self.stop, "what a node reported", || {
+            let (work, now) = (Arc::clone(batch), self.context.clock.wall());
+            move |tx: &mut dyn Tx| {
                 work.iter()
                     .filter_map(|decision| apply(tx, decision, now).transpose())
                     .collect::<Result<Vec<_>, _>>()
-            });
-            match done.await {
-                Ok(runs) => return Some(runs),
-                Err(error) => {
-                    tracing::error!(%error, "what nodes reported could not be stored; it is tried again")
-                }
             }
-            tokio::select! {
-                () = tokio::time::sleep(retry) => retry = (retry * 2).min(RETRY_MAX),
-                () = self.stop.cancelled() => return None,
-            }
-        }
+        })
+        .await
     }
 
     fn tell(&self, slot: &Arc<Slot>, batch: &[Decision], runs: Vec<Arc<Run>>) {
@@ -115,22 +101,6 @@ impl Inner {
             }
         }
         self.act(slot, &mut state);
-    }
-}
-
-impl Decision {
-    const fn ends(&self) -> Option<RunId> {
-        match self {
-            Self::Run(run, run::Command::End(_) | run::Command::Lose { .. }) => Some(*run),
-            Self::Run(
-                _,
-                run::Command::Start
-                | run::Command::Disconnect
-                | run::Command::Reattach
-                | run::Command::Cancel { .. },
-            )
-            | Self::Event(_) => None,
-        }
     }
 }
 

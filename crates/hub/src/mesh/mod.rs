@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use cortex_core::hub_runs::{Action, HubRuns};
+use cortex_core::hub_runs::{Action, Decision, HubRuns};
 use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
 use cortex_core::limits::{ATTACHES_AT_ONCE_MAX, BACKOFF_MS_MAX, RESTART_GRACE_MS};
 use cortex_core::message::{Start, ToHub, ToNode};
@@ -31,13 +31,14 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use attach::refuse_quarantined;
 pub use link::{Link, Outgoing};
 pub(crate) use requests::Reserved;
 pub(crate) use slot::{Live, Progress};
 
 use crate::runlog::{RunLog, RunLogs, Sink};
 use crate::service::{Context, store_refusal};
-use slot::{Decision, Slot, SlotState};
+use slot::{Slot, SlotState};
 
 /// How long the start of the hub waits for the store.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(30);
@@ -235,6 +236,11 @@ impl Mesh {
         self.inner.stop.cancel();
     }
 
+    /// Told when nothing more is to be tried: the store is about to close.
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.inner.stop.clone()
+    }
+
     /// Monotonic time of the hub.
     pub fn now(&self) -> Timestamp {
         self.inner.context.clock.now()
@@ -268,7 +274,8 @@ impl Inner {
     fn insert_live(&self, run: Run, log: Arc<RunLog>) -> Arc<Live> {
         let (id, node) = (run.id, run.node);
         let progress = Progress { end: log.end().total(), run: Arc::new(run), input_taken: 0 };
-        let live = Arc::new(Live { node, log, progress: watch::Sender::new(progress) });
+        let live =
+            Arc::new(Live { node, log, progress: watch::Sender::new(progress), wish: Mutex::default() });
         lock(&self.runs).insert(id, Arc::clone(&live));
         live
     }
@@ -306,6 +313,10 @@ impl Inner {
             state.timer = wanted;
         }
         if state.is_idle() {
+            // Nobody looks at the timer of a slot that is gone.
+            if let Some(timer) = state.timer.take() {
+                self.move_timer(slot.node, Some(timer), None);
+            }
             state.dead = true;
             lock(&self.slots).remove(&slot.node);
         }
@@ -317,7 +328,7 @@ impl Inner {
                 let sent = state.link.as_ref().is_none_or(|link| link.send(message));
                 state.input_refused |= !sent;
             }
-            Action::Decide(run, command) => state.decide(Decision::Run(run, command)),
+            Action::Decide(run, command) => state.decisions.push(Decision::Run(run, command)),
             Action::Append { run, stream, offset: _, data } => {
                 let Some(live) = state.live.get(&run) else { return };
                 let bytes = data.len() as u64;

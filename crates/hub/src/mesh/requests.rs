@@ -68,16 +68,27 @@ impl Mesh {
         let now = self.inner.context.clock.now();
         let start = Start::of(run);
         self.inner.with_slot(run.node, |slot, state| {
+            let wish = lock(&live.wish).take();
             state.live.insert(run.id, live);
             state.runs.submit(start, now);
+            if let Some(grace_ms) = wish {
+                state.runs.cancel(run.id, grace_ms);
+            }
             self.inner.act(slot, state);
         });
         drop(room);
     }
 
-    /// Asks a node for the end of a run, at once.
+    /// Asks a node for the end of a run: at once, or as soon as the run is handed to it.
     pub(crate) fn cancel(&self, live: &Live, run: RunId, grace_ms: u64) {
-        self.inner.drive(live.node, |runs| runs.cancel(run, grace_ms));
+        self.inner.with_slot(live.node, |slot, state| {
+            if state.live.contains_key(&run) {
+                state.runs.cancel(run, grace_ms);
+            } else {
+                *lock(&live.wish) = Some(grace_ms);
+            }
+            self.inner.act(slot, state);
+        });
     }
 
     /// Sends standard input on.

@@ -1,13 +1,12 @@
 //! One node as the mesh holds it while it has a link or open runs: its machine, its link, and the
 //! decisions that wait for the store, in their order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cortex_core::event::Event;
-use cortex_core::hub_runs::HubRuns;
+use cortex_core::hub_runs::{Decisions, HubRuns};
 use cortex_core::id::{NodeId, RunId};
-use cortex_core::run::{Command, Run};
+use cortex_core::run::Run;
 use cortex_core::time::Timestamp;
 use tokio::sync::{Notify, watch};
 
@@ -20,6 +19,8 @@ pub(crate) struct Live {
     pub(crate) node: NodeId,
     pub(crate) log: Arc<RunLog>,
     pub(crate) progress: watch::Sender<Progress>,
+    /// Somebody asked for its end before it was handed to its node: with this grace.
+    pub(super) wish: Mutex<Option<u64>>,
 }
 
 /// What those who follow a run look at.
@@ -47,7 +48,7 @@ pub(super) struct SlotState {
     pub(super) runs: HubRuns,
     pub(super) link: Option<Arc<Link>>,
     pub(super) live: BTreeMap<RunId, Arc<Live>>,
-    pub(super) decisions: VecDeque<Decision>,
+    pub(super) decisions: Decisions,
     pub(super) deciding: bool,
     pub(super) timer: Option<Timestamp>,
     /// Runs that are being accepted.
@@ -56,13 +57,6 @@ pub(super) struct SlotState {
     pub(super) input_refused: bool,
     /// Taken out of the mesh: whoever holds it looks the node up again.
     pub(super) dead: bool,
-}
-
-/// What waits for the store.
-#[derive(Clone, Debug)]
-pub(super) enum Decision {
-    Run(RunId, Command),
-    Event(Event),
 }
 
 impl Slot {
@@ -76,30 +70,6 @@ impl Slot {
 }
 
 impl SlotState {
-    /// Queues a decision. A link that comes and goes while the store stalls must not fill the
-    /// queue: of each run only the last word about its link stays, so the queue is bounded by the
-    /// open runs.
-    pub(super) fn decide(&mut self, decision: Decision) {
-        match &decision {
-            Decision::Run(run, Command::Disconnect | Command::Reattach) => {
-                self.decisions.retain(|queued| {
-                    !matches!(queued, Decision::Run(of, Command::Disconnect | Command::Reattach) if of == run)
-                });
-            }
-            Decision::Run(
-                _,
-                Command::Start | Command::Cancel { .. } | Command::End(_) | Command::Lose { .. },
-            ) => {}
-            Decision::Event(_) => self.decisions.retain(|queued| !matches!(queued, Decision::Event(_))),
-        }
-        self.decisions.push_back(decision);
-    }
-
-    /// Whether somebody waits for one of the decisions.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.decisions.iter().any(Decision::is_urgent)
-    }
-
     /// Whether nothing is held for the node.
     pub(super) fn is_idle(&self) -> bool {
         self.link.is_none()
@@ -107,15 +77,5 @@ impl SlotState {
             && self.decisions.is_empty()
             && !self.deciding
             && self.reserved == 0
-    }
-}
-
-impl Decision {
-    pub(super) const fn is_urgent(&self) -> bool {
-        match self {
-            Self::Run(_, Command::End(_) | Command::Lose { .. } | Command::Cancel { .. })
-            | Self::Event(_) => true,
-            Self::Run(_, Command::Start | Command::Disconnect | Command::Reattach) => false,
-        }
     }
 }

@@ -9,10 +9,11 @@ use cortex_core::Refusal;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::limits::PAGE_ITEMS_MAX;
 use cortex_store::{AuditFilter, LoggedAudit, Tx};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::{Caller, Context};
-use rejected::{WINDOW, Windows};
+use rejected::{Key, WINDOW, Windows};
 
 /// The use cases of the audit log. Cheap to clone.
 #[derive(Clone)]
@@ -44,10 +45,18 @@ impl Audit {
         self.context.view(move |view| view.audit(&filter, limit)).await
     }
 
-    /// Keeps that somebody known was refused for want of a right. A store that fails here is
-    /// logged, and the refusal stands.
-    pub async fn refused(&self, caller: &Caller, refusal: &Refusal, asked: &str) {
-        self.denied(caller.actor(), refusal, asked.to_owned()).await;
+    /// Keeps that somebody known was refused for want of a right. To be run as [`Self::rejected`];
+    /// the receiver hears when the row was written, or could not be.
+    pub fn refused(
+        &self,
+        caller: &Caller,
+        refusal: &Refusal,
+        asked: String,
+        stop: CancellationToken,
+    ) -> Option<(impl Future<Output = ()> + Send + use<>, oneshot::Receiver<()>)> {
+        let key = Key { actor: caller.actor(), code: refusal.code, asked: Some(asked.clone()) };
+        let (told, hear) = oneshot::channel();
+        Some((self.window(key, asked, stop, told)?, hear))
     }
 
     /// Keeps that credentials were rejected: what is returned is to be run to its end, unless
@@ -58,23 +67,38 @@ impl Audit {
         stop: CancellationToken,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let Rejected { source, refusal, asked } = rejected;
-        let key = self.windows.begin(source, refusal.code)?;
+        let actor = source.map_or_else(|| "http:?".to_owned(), |source| format!("http:{source}"));
+        let key = Key { actor, code: refusal.code, asked: None };
+        self.window(key, asked, stop, oneshot::channel().0)
+    }
+
+    /// One row now, and one for all that is counted in until the window ends. A store that fails
+    /// here is logged, and the refusals stand.
+    fn window(
+        &self,
+        key: Key,
+        asked: String,
+        stop: CancellationToken,
+        told: oneshot::Sender<()>,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let key = self.windows.begin(key)?;
         let audit = self.clone();
         Some(async move {
-            let actor = key.0.map_or_else(|| "http:?".to_owned(), |source| format!("http:{source}"));
-            audit.denied(actor.clone(), &refusal, asked).await;
+            audit.denied(&key, asked).await;
+            let _nobody_waits = told.send(());
             let _stopped = tokio::time::timeout(WINDOW, stop.cancelled()).await;
-            let more = audit.windows.end(key);
+            let more = audit.windows.end(&key);
             if more > 0 {
-                let detail = format!("{more} more within {} s", WINDOW.as_secs());
-                audit.denied(actor, &refusal, detail).await;
+                let of = key.asked.as_ref().map_or_else(String::new, |asked| format!("{asked}, "));
+                audit.denied(&key, format!("{of}{more} more within {} s", WINDOW.as_secs())).await;
             }
         })
     }
 
-    async fn denied(&self, actor: String, refusal: &Refusal, detail: String) {
-        let row = AuditRow::new(self.context.clock.wall(), actor, "http.request", Outcome::Denied);
-        let reason = Some(refusal.code.as_str().to_owned());
+    async fn denied(&self, key: &Key, detail: String) {
+        let row =
+            AuditRow::new(self.context.clock.wall(), key.actor.as_str(), "http.request", Outcome::Denied);
+        let reason = Some(key.code.as_str().to_owned());
         let row = AuditRow { reason, detail: Some(detail), ..row };
         let work = move |tx: &mut dyn Tx| Ok(tx.append_audit(&row).map(|_| ())?);
         if let Err(error) = self.context.commit(work, |()| ()).await {

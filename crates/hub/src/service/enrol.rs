@@ -4,6 +4,7 @@
 //! audit row, a certificate handed out for a join that is not committed.
 
 mod sources;
+mod tally;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,9 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Revision};
 use cortex_core::invite::{self, Invite};
-use cortex_core::limits::{ATTACH_STORE_MS_MAX, ATTACHES_AT_ONCE_MAX, PROTOCOL, PROTOCOL_MIN};
+use cortex_core::limits::{
+    ATTACH_STORE_MS_MAX, ATTACHES_AT_ONCE_MAX, JOIN_FAILURES_WINDOW_MS, PROTOCOL, PROTOCOL_MIN,
+};
 use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node};
 use cortex_core::policy::Policy;
@@ -22,12 +25,14 @@ use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::{Context, store_refusal, write_refusal};
 use crate::authority::{Authority, SignedNode};
 use crate::clock::new_node_id;
 use crate::secret;
 use sources::Sources;
+use tally::Tally;
 
 const DEADLINE: Duration = Duration::from_millis(ATTACH_STORE_MS_MAX);
 
@@ -38,6 +43,7 @@ pub struct Enrol {
     authority: Arc<Authority>,
     sources: Arc<Mutex<Sources>>,
     at_once: Arc<Semaphore>,
+    tally: Arc<Tally>,
 }
 
 /// A request to join.
@@ -79,7 +85,7 @@ impl Enrol {
     /// The use case.
     pub fn new(context: Context, authority: Arc<Authority>) -> Self {
         let at_once = Arc::new(Semaphore::new(ATTACHES_AT_ONCE_MAX));
-        Self { context, authority, sources: Arc::default(), at_once }
+        Self { context, authority, sources: Arc::default(), at_once, tally: Arc::default() }
     }
 
     /// Redeems an invite for a node's certificate. `source` is the peer's address, whose failures
@@ -93,14 +99,41 @@ impl Enrol {
         self.sources().check(source, self.context.clock.now())?;
         let _permit = self.at_once.try_acquire().map_err(|_| busy())?;
         let shown = InviteId::from_slice(&joining.invite);
-        match self.join_once(&joining).await {
-            Ok(joined) => Ok(joined),
+        let joined = match self.prove(&joining).await {
+            Ok((request, before)) => self.join_proven(request, &joining.csr_der, before).await,
             Err(refusal) => {
-                if counts(refusal.code) {
+                // Before the secret is proven anybody may ask, so all of it counts.
+                if refusal.code != Code::StoreUnavailable {
                     self.sources().fail(source, self.context.clock.now());
                 }
-                self.audit_refusal(shown, &refusal).await;
                 Err(refusal)
+            }
+        };
+        if let Err(refusal) = &joined {
+            self.audit_refusal(shown, refusal).await;
+        }
+        joined
+    }
+
+    /// Tells the audit log of the refused joins that had no row of their own, at the end of their
+    /// minute, until `shutdown`.
+    pub async fn run_tally(self, shutdown: CancellationToken) {
+        loop {
+            let clock = &self.context.clock;
+            let over = async { tokio::time::sleep_until(clock.instant(self.tally.over().await)).await };
+            tokio::select! {
+                () = over => {}
+                () = shutdown.cancelled() => {}
+            }
+            let more = self.tally.end(clock.now());
+            if more > 0 {
+                let row = AuditRow::new(clock.wall(), "invite:?", "node.join", Outcome::Denied);
+                let reason = Some(Code::RateLimited.as_str().to_owned());
+                let detail = Some(format!("{more} more within {} s", JOIN_FAILURES_WINDOW_MS / 1_000));
+                self.append(AuditRow { reason, detail, ..row }).await;
+            }
+            if shutdown.is_cancelled() {
+                return;
             }
         }
     }
@@ -110,11 +143,22 @@ impl Enrol {
         self.sources().len()
     }
 
-    async fn join_once(&self, joining: &Joining) -> Result<Joined, Refusal> {
+    /// The request of one who knows the secret of an invite that may be used, and the node that it
+    /// made before.
+    async fn prove(&self, joining: &Joining) -> Result<(Request, Option<NodeId>), Refusal> {
         let request = parse(joining)?;
         let joined_before = self.look(&request).await?;
+        Ok((request, joined_before))
+    }
+
+    async fn join_proven(
+        &self,
+        request: Request,
+        csr_der: &Bytes,
+        joined_before: Option<NodeId>,
+    ) -> Result<Joined, Refusal> {
         let node_id = joined_before.unwrap_or_else(|| new_node_id(&self.context.clock));
-        let (csr, authority) = (joining.csr_der.clone(), Arc::clone(&self.authority));
+        let (csr, authority) = (csr_der.clone(), Arc::clone(&self.authority));
         // Signed before the commit, so that a join that is committed has its certificate; on a
         // thread that may be busy, and only for those who know the secret.
         let signed = tokio::task::spawn_blocking(move || authority.sign_node(&csr, node_id))
@@ -175,12 +219,16 @@ impl Enrol {
     }
 
     async fn audit_refusal(&self, invite: Option<InviteId>, refusal: &Refusal) {
-        if refusal.code == Code::StoreUnavailable {
+        if refusal.code == Code::StoreUnavailable || !self.tally.count(self.context.clock.now()) {
             return;
         }
         let actor = invite.map_or_else(|| "invite:?".to_owned(), |id| format!("invite:{id}"));
         let mut row = AuditRow::new(self.context.clock.wall(), actor, "node.join", Outcome::Denied);
         row.reason = Some(refusal.code.as_str().to_owned());
+        self.append(row).await;
+    }
+
+    async fn append(&self, row: AuditRow) {
         let written = self.context.store.write(DEADLINE, move |tx| {
             tx.append_audit(&row)?;
             Ok(())
@@ -270,11 +318,6 @@ fn new_node(invite: &Invite, request: &Request, id: NodeId, key_hash: [u8; 32], 
         quarantined: false,
         removed_at: None,
     }
-}
-
-/// Whether a refusal may come from guessing.
-const fn counts(code: Code) -> bool {
-    matches!(code, Code::InviteUnknown | Code::InviteMalformed | Code::InviteUsed | Code::InviteExpired)
 }
 
 fn busy() -> Refusal {

@@ -18,6 +18,7 @@ pub mod enrol;
 pub mod events;
 pub mod invites;
 pub mod nodes;
+pub(crate) mod outcome;
 pub mod policies;
 pub mod runs;
 pub mod targets;
@@ -41,10 +42,10 @@ pub struct Context {
 
 impl Context {
     /// One transaction, then `after` with what it returned: the maps and links that follow the
-    /// store. `after` comes before anybody hears of the events of the transaction, and must not
-    /// block. Both happen even when the caller goes away in the middle or stops waiting, so that a
-    /// committed change is never one that this process does not know of. After a timeout, which
-    /// leaves the outcome open, the directory is read anew.
+    /// store. `after` comes in the order of the commits, before anybody hears of the events of the
+    /// transaction, and must not block. Both happen even when the caller goes away in the middle or
+    /// stops waiting, so that a committed change is never one that this process does not know of:
+    /// nothing else brings a change to those maps and links.
     pub async fn commit<T, W, A>(&self, work: W, after: A) -> Result<T, Refusal>
     where
         T: Send + 'static,
@@ -65,13 +66,10 @@ impl Context {
         };
         let context = self.clone();
         // Ends by itself at the store's deadline.
-        let task = tokio::spawn(async move {
-            let written = context.store.write(STORE_DEADLINE, work).await;
-            if matches!(written, Err(WriteError::Store(StoreError::Timeout(_)))) {
-                context.directory.doubt();
-            }
-            written.map_err(write_refusal)
-        });
+        let task =
+            tokio::spawn(
+                async move { context.store.write(STORE_DEADLINE, work).await.map_err(write_refusal) },
+            );
         let unexpected = || Refusal::new(Code::Internal, "A change ended unexpectedly.");
         task.await.unwrap_or_else(|_| Err(unexpected()))?;
         lock(&kept).take().ok_or_else(unexpected)
@@ -84,27 +82,6 @@ impl Context {
         F: FnOnce(&dyn Read) -> Result<T, StoreError> + Send + 'static,
     {
         self.store.read(STORE_DEADLINE, work).await.map_err(store_refusal)
-    }
-
-    /// Reads nodes, policies and tokens anew, behind every write that was accepted before.
-    pub async fn reload(&self) -> Result<(), Refusal> {
-        let directory = self.directory.clone();
-        let work = move |tx: &mut dyn Tx| {
-            // What is held was committed before this; what of it is not live was removed.
-            let held = directory.nodes();
-            let mut nodes = tx.nodes()?;
-            let live: std::collections::BTreeSet<_> = nodes.iter().map(|node| node.id).collect();
-            for node in held.iter().filter(|node| !live.contains(&node.id)) {
-                nodes.extend(tx.node(node.id)?);
-            }
-            Ok((nodes, tx.policies()?, tx.tokens()?))
-        };
-        let (nodes, policies, tokens) =
-            self.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
-        nodes.into_iter().for_each(|node| self.directory.put_node(node));
-        policies.into_iter().for_each(|policy| self.directory.put_policy(policy));
-        tokens.into_iter().for_each(|token| self.directory.put_token(token));
-        Ok(())
     }
 }
 

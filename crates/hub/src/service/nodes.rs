@@ -23,8 +23,6 @@ use crate::service::{Caller, Context};
 pub struct Nodes {
     context: Context,
     mesh: Mesh,
-    /// Changes of records one after another, so that the directory sees them in their order.
-    changes: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A node with all that is shown of it.
@@ -63,8 +61,8 @@ pub struct NodeChange {
 
 impl Nodes {
     /// The use cases over `context`.
-    pub fn new(context: Context, mesh: Mesh) -> Self {
-        Self { context, mesh, changes: Arc::default() }
+    pub const fn new(context: Context, mesh: Mesh) -> Self {
+        Self { context, mesh }
     }
 
     /// At most `limit` nodes by name: one pass over memory, no query.
@@ -106,7 +104,6 @@ impl Nodes {
             record(tx, &after, EventKind::NodeChanged, "node.change", &actor, now, Some(detail))?;
             Ok(after)
         };
-        let _in_order = self.changes.lock().await;
         let directory = self.context.directory.clone();
         let node = self.context.commit(work, move |node: &Node| directory.put_node(node.clone())).await?;
         Ok(self.status(Arc::new(node)))
@@ -124,7 +121,6 @@ impl Nodes {
             record(tx, &node, EventKind::NodeRemoved, "node.remove", &actor, now, None)?;
             Ok(node)
         };
-        let _in_order = self.changes.lock().await;
         let (directory, mesh) = (self.context.directory.clone(), self.mesh.clone());
         let after = move |node: &Node| {
             directory.put_node(node.clone());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
@@ -21,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mesh::Mesh;
 use crate::service::{Caller, Context, nodes, targets};
+
+/// When a policy that could not be expired is tried again.
+const EXPIRY_RETRY: Duration = Duration::from_secs(10);
 
 /// The use cases of policies. Cheap to clone.
 #[derive(Clone)]
@@ -87,16 +91,23 @@ impl Policies {
         Ok(policy.check(spec, node.name.as_str(), self.context.clock.wall()))
     }
 
-    /// Takes ended grants out of policies until `shutdown`; sleeps until the next one ends.
+    /// Takes ended grants out of policies until `shutdown`; sleeps until the next one ends. A policy
+    /// for which that fails keeps no other from it, and is tried again.
     pub async fn run_expiry(&self, shutdown: CancellationToken) -> Result<(), Refusal> {
         while !shutdown.is_cancelled() {
             let now = self.context.clock.wall();
+            let mut failed = false;
             for policy in self.context.directory.policies() {
-                if policy.allow.iter().any(|grant| grant.until.is_some_and(|end| end <= now)) {
-                    self.apply(policy.node, Change::Expire, None, "hub".to_owned()).await?;
+                if policy.allow.iter().any(|grant| grant.until.is_some_and(|end| end <= now))
+                    && let Err(refusal) =
+                        self.apply(policy.node, Change::Expire, None, "hub".to_owned()).await
+                {
+                    tracing::error!(node_id = %policy.node, %refusal, "a grant has ended and stays in its policy");
+                    failed = true;
                 }
             }
             tokio::select! {
+                () = tokio::time::sleep(EXPIRY_RETRY), if failed => {}
                 () = self.next_end() => {}
                 () = self.changed.notified() => {}
                 () = shutdown.cancelled() => break,
@@ -111,7 +122,7 @@ impl Policies {
         match policies.iter().filter_map(|policy| policy.next_expiry(now)).min() {
             Some(end) => {
                 let ms = u64::try_from(end.0.saturating_sub(now.0)).unwrap_or(0);
-                tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+                tokio::time::sleep(Duration::from_millis(ms)).await;
             }
             None => std::future::pending().await,
         }

@@ -127,11 +127,20 @@ impl Runs {
             let message = format!("The grace must be at most {KILL_GRACE_MS_MAX} ms.");
             return Err(Refusal::new(Code::InvalidArgument, message));
         }
+        let (runs, by) = (self.clone(), caller.actor());
+        // A task of its own: a caller who goes away leaves no effect that is not audited.
+        let task = self.mesh.spawn(async move { runs.cancel_by(by, id, grace_ms).await });
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "cancelling a run failed");
+            Err(Refusal::new(Code::Internal, "Cancelling the run failed."))
+        })
+    }
+
+    async fn cancel_by(&self, by: String, id: RunId, grace_ms: u64) -> Result<Run, Refusal> {
         let live = self.mesh.live(id);
         if let Some(live) = &live {
             self.mesh.cancel(live, id, grace_ms);
         }
-        let by = caller.actor();
         let now = self.context.clock.wall();
         let mut row = AuditRow::new(now, by.clone(), "run.cancel", Outcome::Allowed);
         row.run = Some(id);

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use cortex_core::Refusal;
 use cortex_core::retention::Kept;
-use tokio_util::sync::CancellationToken;
 
 use crate::http::Api;
 use crate::mesh::Mesh;
-use crate::service::Context;
 use crate::workers::supervisor::{Fate, OnCancel, OnError, Supervisor};
 
 pub mod supervisor;
@@ -51,10 +49,6 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
         let policies = policies.clone();
         async move { policies.run_expiry(shutdown).await }
     });
-    let context = api.context.clone();
-    workers.spawn(restart("directory-reload", OnCancel::Wait), move |shutdown| {
-        reload(context.clone(), shutdown)
-    });
 }
 
 const fn restart(name: &'static str, on_cancel: OnCancel) -> Fate {
@@ -65,20 +59,5 @@ async fn flush_last_seen(mesh: Mesh) -> Result<(), Refusal> {
     loop {
         tokio::time::sleep(LAST_SEEN_EVERY).await;
         mesh.flush_last_seen().await?;
-    }
-}
-
-/// Reads the directory anew after each write whose outcome was left open.
-async fn reload(context: Context, shutdown: CancellationToken) -> Result<(), Refusal> {
-    loop {
-        tokio::select! {
-            () = context.directory.doubted() => {}
-            () = shutdown.cancelled() => return Ok(()),
-        }
-        if let Err(refusal) = context.reload().await {
-            // The doubt stands; the supervisor starts this again after a wait.
-            context.directory.doubt();
-            return Err(refusal);
-        }
     }
 }

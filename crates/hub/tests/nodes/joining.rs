@@ -173,3 +173,55 @@ async fn guessing_is_rate_limited_by_address() {
     assert!(codes.iter().all(|code| *code == Code::InviteUnknown));
     assert_eq!(last, Code::RateLimited);
 }
+
+#[tokio::test]
+async fn what_is_refused_before_the_secret_is_looked_at_counts_as_guessing() {
+    let bound = cortex_core::limits::JOIN_FAILURES_MAX;
+    for (protocol, name, code) in [(99, "n", Code::VersionUnsupported), (1, "!", Code::InvalidArgument)] {
+        let kept = Kept::new();
+        let hub = TestHub::start(&kept).await;
+        let request = join_request(InviteId::mint(1, &[9; 10]), &[1; 32], name, &key());
+        let mut codes = Vec::new();
+        for _ in 0..bound + 5 {
+            let request = cortex_wire::mesh::EnrolRequest { protocol, ..request.clone() };
+            codes.push(hub.enrol(request).await.expect_err("refused").code);
+        }
+        assert!(codes[..bound].iter().all(|of| *of == code), "{codes:?}");
+        assert!(codes[bound..].iter().all(|of| *of == Code::RateLimited), "{codes:?}");
+        let rows = hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await;
+        assert_eq!(rows.expect("audit").len(), bound);
+    }
+}
+
+#[tokio::test]
+async fn refused_joins_from_many_addresses_have_a_bounded_number_of_audit_rows() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let rows_max = cortex_core::limits::JOIN_REFUSALS_AUDITED_MAX;
+    let request = join_request(InviteId::mint(1, &[9; 10]), &[1; 32], "n", &key());
+    for n in 0..u32::try_from(rows_max).expect("small") + 40 {
+        let joining = cortex_hub::service::enrol::Joining {
+            invite: request.invite_id.clone(),
+            secret: request.secret.clone(),
+            name: request.name.clone(),
+            csr_der: request.csr_der.clone(),
+            protocol: 1,
+        };
+        let source = Some(std::net::IpAddr::from(n.to_be_bytes()));
+        let refusal = hub.enrol.join(joining, source).await.expect_err("refused");
+        assert_eq!(refusal.code, Code::InviteUnknown);
+    }
+    let newest = async || {
+        let filter = AuditFilter { newest: true, ..AuditFilter::default() };
+        let mut rows = hub.context.store.read(SOON, move |view| view.audit(&filter, 1)).await.expect("audit");
+        rows.pop().expect("a row")
+    };
+    assert_eq!(newest().await.seq.0, rows_max as u64);
+    hub.shutdown.cancel();
+    let deadline = tokio::time::Instant::now() + SOON;
+    while newest().await.seq.0 == rows_max as u64 {
+        assert!(tokio::time::Instant::now() < deadline, "a row for the rest");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(newest().await.row.detail.as_deref(), Some("40 more within 60 s"));
+}

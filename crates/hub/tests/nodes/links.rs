@@ -10,8 +10,10 @@ use cortex_core::id::{Epoch, Seq};
 use cortex_core::limits::{ATTACH_STORE_MS_MAX, CREDIT_BYTES_START, FRAME_BYTES_MAX};
 use cortex_core::message::{ToHub, ToNode};
 use cortex_core::node::Node;
+use cortex_core::run::RunState;
 use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
+use cortex_hub::clock::Clock;
 use cortex_hub::service::policies::{Change, Policies};
 use cortex_store::StoreExt;
 use cortex_wire::error::refusal_from_status;
@@ -20,7 +22,9 @@ use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
 use cortex_wire::mesh::{AttachRequest, RunOutput, attach_request};
 use tokio_stream::StreamExt;
 
-use super::support::{Kept, SOON, TestHub, begun, caller, is_start, join_request, wait_until};
+use super::support::{
+    FakeNode, Kept, SOON, TestHub, begun, caller, eventually, is_start, join_request, wait_until,
+};
 
 #[tokio::test]
 async fn without_a_certificate_or_with_a_token_there_is_no_link() {
@@ -35,6 +39,35 @@ async fn without_a_certificate_or_with_a_token_there_is_no_link() {
     request.metadata_mut().insert("authorization", "Bearer cxt_x".parse().expect("metadata"));
     let status = client.attach(request).await.expect_err("a token");
     assert_eq!(refusal_from_status(&status).code, Code::WrongAudience);
+}
+
+#[tokio::test]
+async fn a_node_whose_certificate_expired_while_it_was_away_comes_back_and_is_given_a_new_one() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let key = rcgen::KeyPair::generate().expect("key");
+    let (id, secret) = hub.invite(|_| ()).await;
+    let joined = hub.enrol(join_request(id, &secret, "a", &key)).await.expect("joined");
+    let node = FakeNode::new(&joined, &key);
+    let (gone, other) = (hub.node("b").await, hub.node("c").await);
+    hub.stop().await;
+
+    let later = Clock::default().ahead(Duration::from_secs(2 * 24 * 3_600));
+    let hub = TestHub::start_at(&kept, later).await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let csr = rcgen::CertificateParams::default().serialize_request(&key).expect("request");
+    link.say(ToHub::Renew { csr: Bytes::copy_from_slice(csr.der()) }).await;
+    let certificate =
+        |m: &ToNode| if let ToNode::Certificate { chain } = m { Some(chain[0].clone()) } else { None };
+    let fresh = link.expect(certificate).await;
+    let (_, fresh) = x509_parser::parse_x509_certificate(&fresh).expect("X.509");
+    assert!(fresh.validity().not_after.timestamp() * 1_000 > later.wall().0);
+
+    hub.context.directory.quarantine(other.id);
+    assert_eq!(other.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::ClonedIdentity));
+    let removed = Node { removed_at: Some(later.wall()), ..Node::clone(&hub.record(&gone)) };
+    hub.context.directory.put_node(removed);
+    assert_eq!(gone.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::NodeRevoked));
 }
 
 #[tokio::test]
@@ -133,6 +166,81 @@ async fn three_takeovers_by_other_processes_quarantine_the_identity() {
         assert!(Instant::now() < deadline, "the quarantine is stored");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A node that dials, and a link whose attach is stored and not answered yet.
+async fn half_attached(
+    hub: &TestHub,
+    node: &FakeNode,
+) -> tokio::task::JoinHandle<Result<Option<Refusal>, Refusal>> {
+    let before = hub.record(node).epoch;
+    hub.store.late_ms.store(300, Ordering::SeqCst);
+    let mut link = node.dial(hub).await.expect("dialled");
+    link.say(node.hello(Vec::new())).await;
+    let (store, id) = (Arc::clone(&hub.store), node.id);
+    let deadline = Instant::now() + SOON;
+    while store.read(SOON, move |view| view.node(id)).await.expect("read").expect("node").epoch == before {
+        assert!(Instant::now() < deadline, "the attach is stored");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    hub.store.late_ms.store(0, Ordering::SeqCst);
+    tokio::spawn(async move {
+        let heard = link.hear().await?;
+        Ok(if let ToNode::Goodbye { refusal, .. } = heard { Some(refusal) } else { None })
+    })
+}
+
+#[tokio::test]
+async fn a_node_that_is_shut_out_while_it_attaches_gets_no_link() {
+    for (quarantined, code) in [(false, Code::NodeRevoked), (true, Code::ClonedIdentity)] {
+        let kept = Kept::new();
+        let hub = TestHub::start(&kept).await;
+        let node = hub.node("a").await;
+        let answer = half_attached(&hub, &node).await;
+        let record = Node::clone(&hub.record(&node));
+        if quarantined {
+            hub.context.directory.quarantine(node.id);
+        } else {
+            hub.context.directory.put_node(Node { removed_at: Some(hub.context.clock.wall()), ..record });
+        }
+        hub.mesh.close_node(node.id, Refusal::new(code, "shut out"));
+        let refusal = answer.await.expect("no panic").expect("a message").expect("a farewell");
+        assert_eq!(refusal.code, code);
+        assert!(hub.mesh.presence(node.id).is_none());
+        wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_quarantined_node_that_is_still_linked_gets_no_run_and_no_certificate() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    hub.context.directory.quarantine(node.id);
+    assert_eq!(hub.run(&node, &["true"]).await.expect_err("refused").code, Code::ClonedIdentity);
+    link.say(ToHub::Renew { csr: Bytes::from_static(b"") }).await;
+    assert_eq!(link.until_closed().await.code, Code::ClonedIdentity);
+}
+
+#[tokio::test]
+async fn a_quarantine_takes_no_rename_back() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let mut node = hub.node("a").await;
+    let mut links = Vec::new();
+    for _ in 0..3 {
+        links.push(node.attach(&hub, Vec::new()).await.expect("welcome"));
+        node.instance += 1;
+    }
+    let answer = half_attached(&hub, &node).await;
+    let name = cortex_core::name::Name::parse("renamed").expect("a name");
+    hub.context.directory.put_node(Node { name, ..Node::clone(&hub.record(&node)) });
+    let refusal = answer.await.expect("no panic").expect("a message").expect("a farewell");
+    assert_eq!(refusal.code, Code::ClonedIdentity);
+    let held = hub.record(&node);
+    assert!(held.quarantined);
+    assert_eq!(held.name.as_str(), "renamed");
 }
 
 /// ABUSE 79, but for claims, which wait for the work pool.
@@ -271,6 +379,28 @@ async fn nodes_are_told_when_the_hub_goes() {
 }
 
 #[tokio::test]
+async fn a_node_that_leaves_while_its_run_is_settled_leaves_no_timer_behind() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (node, mut link, run) = begun(&hub).await;
+    link.say(ToHub::Started { run: run.id }).await;
+    let (runs, id) = (hub.runs.clone(), run.id);
+    let deadline = Instant::now() + SOON;
+    while runs.get(id).await.expect("known").state != RunState::Running {
+        assert!(Instant::now() < deadline, "running");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    hub.stall(60_000);
+    link.exit(&run, 0).await;
+    link.say(ToHub::Heartbeat { seq: 1 }).await;
+    link.expect(|m| matches!(m, ToNode::HeartbeatAck { .. }).then_some(())).await;
+    drop(link);
+    wait_until("offline", || hub.mesh.presence(node.id).is_none()).await;
+    hub.stall(0);
+    wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+}
+
+#[tokio::test]
 async fn a_connection_that_never_says_hello_is_closed() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
@@ -278,6 +408,37 @@ async fn a_connection_that_never_says_hello_is_closed() {
     let mut link = node.dial(&hub).await.expect("dialled");
     assert_eq!(link.until_closed().await.code, Code::Timeout);
     wait_until("all entries are gone", || hub.mesh.entries() == 0).await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_stored_late_is_told_once_and_in_its_order() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let kinds = async || {
+        let events = hub.store.read(SOON, |view| view.events(Seq(0), 100)).await.expect("events");
+        let kinds = events.into_iter().map(|logged| logged.event.kind);
+        kinds
+            .filter(|kind| matches!(kind, EventKind::NodeOnline | EventKind::NodeOffline))
+            .collect::<Vec<_>>()
+    };
+    let (online, offline) = (EventKind::NodeOnline, EventKind::NodeOffline);
+    let told = async |expected: &[EventKind]| {
+        eventually("the events", async || (kinds().await.len() >= expected.len()).then_some(())).await;
+        assert_eq!(kinds().await, expected);
+    };
+    let link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    told(&[online]).await;
+    hub.store.late_ms.store(60_000, Ordering::SeqCst);
+    drop(link);
+    told(&[online, offline]).await;
+    hub.store.late_ms.store(0, Ordering::SeqCst);
+    let link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    let expected = [online, offline, online];
+    tokio::select! {
+        () = told(&expected) => {}
+        () = link.beat() => panic!("the link is beating"),
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Runs over real links: their output, their end, and what a cut or a restart does to them.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use cortex_core::Code;
 use cortex_core::message::{RunReport, ToHub, ToNode};
@@ -7,9 +9,11 @@ use cortex_core::run::{Run, RunSpec, RunState};
 use cortex_core::stream::Positions;
 use cortex_core::token::Role;
 use cortex_hub::service::runs::StartRuns;
-use cortex_store::{AuditFilter, StoreExt};
+use cortex_store::{AuditFilter, RunFilter, StoreExt};
 
-use super::support::{Kept, SOON, TestHub, begun, caller, exited, is_settled, is_start, wait_until};
+use super::support::{
+    Kept, SOON, TestHub, begun, caller, eventually, exited, is_settled, is_start, wait_until,
+};
 
 fn report(run: &Run, end: u64) -> RunReport {
     RunReport { run: run.id, started: true, ended: None, kept_from: 0, end }
@@ -93,6 +97,10 @@ async fn the_same_key_is_the_same_run_and_another_command_a_conflict() {
     assert_eq!(first.id, again.id);
     let other = hub.run_with(&node, &["false"], Some("k"), false).await.expect_err("another command");
     assert_eq!(other.code, Code::Conflict);
+    for bad in ["", &"k".repeat(cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX + 1)] {
+        let refused = hub.run_with(&node, &["true"], Some(bad), false).await.expect_err("no key");
+        assert_eq!(refused.code, Code::InvalidArgument);
+    }
     drop(link);
     wait_until("offline", || hub.mesh.presence(node.id).is_none()).await;
     let offline = hub.run_with(&node, &["true"], Some("k"), false).await.expect("known, though offline");
@@ -244,4 +252,111 @@ async fn wait_for_output(hub: &TestHub, run: &Run, bytes: u64) {
         assert!(std::time::Instant::now() < deadline, "output arrives");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_before_it_is_sent_is_cancelled_at_its_node() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    hub.store.late_ms.store(300, Ordering::SeqCst);
+    let starting = tokio::spawn({
+        let (runs, node) = (hub.runs.clone(), hub.record(&node));
+        let spec = RunSpec { argv: vec!["sleep".to_owned(), "60".to_owned()], ..RunSpec::default() };
+        let request = StartRuns { nodes: vec![node], spec, key: None, traceparent: None };
+        async move { runs.start(&caller(Role::Operator), request).await.remove(0).1 }
+    });
+    let run = eventually("the start is stored", async || {
+        let open = hub.store.read(SOON, |view| view.open_runs()).await.expect("read");
+        open.first().map(|run| run.id)
+    });
+    let run = run.await;
+    hub.store.late_ms.store(0, Ordering::SeqCst);
+    hub.runs.cancel(&caller(Role::Operator), run, 100).await.expect("cancelled");
+    assert!(!starting.is_finished(), "the run is not sent yet");
+    assert_eq!(link.expect(is_start).await, run);
+    let cancelled = |m: &ToNode| if let ToNode::Cancel { run, .. } = m { Some(*run) } else { None };
+    let heard = tokio::time::timeout(SOON, link.expect(cancelled)).await.expect("the node is asked");
+    assert_eq!(heard, run);
+    starting.await.expect("no panic").expect("accepted");
+}
+
+#[tokio::test]
+async fn a_cancel_whose_caller_goes_away_is_audited() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let (_node, _link, run) = begun(&hub).await;
+    hub.stall(60_000);
+    let by = caller(Role::Operator);
+    let cancelling = hub.runs.cancel(&by, run.id, 100);
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(100), cancelling).await;
+    assert!(waited.is_err(), "it waits for the store");
+    hub.stall(0);
+    eventually("the audit row", async || {
+        let rows = hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await;
+        rows.expect("audit").iter().any(|logged| logged.row.action == "run.cancel").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_start_that_the_store_refused_costs_it_nothing_more() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    eventually("the store is quiet", async || {
+        let before = hub.store.writes.load(Ordering::SeqCst);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        (hub.store.writes.load(Ordering::SeqCst) == before).then_some(())
+    })
+    .await;
+    hub.store.full.store(true, Ordering::SeqCst);
+    let before = hub.store.writes.load(Ordering::SeqCst);
+    let refusal = hub.run(&node, &["true"]).await.expect_err("full");
+    assert_eq!(refusal.code, Code::StoreUnavailable);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(hub.store.writes.load(Ordering::SeqCst) - before, 1);
+    hub.store.full.store(false, Ordering::SeqCst);
+    hub.stall(60_000);
+    let late = async {
+        let answer = hub.run(&node, &["true"]).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        answer
+    };
+    let answer = tokio::select! {
+        answer = late => answer,
+        () = link.beat() => panic!("the link is beating"),
+    };
+    assert_eq!(answer.expect_err("late").code, Code::StoreUnavailable);
+    assert_eq!(hub.store.writes.load(Ordering::SeqCst) - before, 2);
+    assert_eq!(hub.mesh.runs_open(), 0);
+}
+
+#[tokio::test]
+async fn a_start_that_was_stored_after_its_caller_was_told_otherwise_is_settled_as_lost() {
+    let kept = Kept::new();
+    let hub = TestHub::start(&kept).await;
+    let node = hub.node("a").await;
+    let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
+    hub.store.late_ms.store(60_000, Ordering::SeqCst);
+    let answer = tokio::select! {
+        answer = hub.run(&node, &["true"]) => answer,
+        () = link.beat() => panic!("the link is beating"),
+    };
+    assert_eq!(answer.expect_err("late").code, Code::StoreUnavailable);
+    hub.store.late_ms.store(0, Ordering::SeqCst);
+    eventually("the run is lost", async || {
+        let runs = hub.store.read(SOON, |view| view.runs(&RunFilter::default(), 10)).await.expect("runs");
+        assert_eq!(runs.len(), 1);
+        (runs[0].state == RunState::Lost).then_some(())
+    })
+    .await;
+    link.say(ToHub::Heartbeat { seq: 99 }).await;
+    let next = link.expect(|m| {
+        let (started, heard) = (is_start(m).is_some(), *m == ToNode::HeartbeatAck { seq: 99 });
+        (started || heard).then_some(heard)
+    });
+    assert!(next.await, "the command was not sent");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -44,6 +44,10 @@ pub(crate) const SOON: Duration = Duration::from_secs(8);
 pub(crate) struct Sleepy {
     inner: Arc<MemoryStore>,
     pub(crate) sleep_ms: AtomicU64,
+    /// Writes are answered so much later than they are stored.
+    pub(crate) late_ms: AtomicU64,
+    /// Its queue is full.
+    pub(crate) full: AtomicBool,
     /// The answer to the next write is held back that long after it was committed.
     pub(crate) answer_ms: AtomicU64,
     pub(crate) writes: AtomicU64,
@@ -67,11 +71,15 @@ impl Sleepy {
 impl Store for Sleepy {
     async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::Full.into());
+        }
         self.nap(deadline).await?;
-        let late = self.answer_ms.swap(0, Ordering::SeqCst);
-        let answer = self.inner.write_boxed(work, deadline).await;
-        tokio::time::sleep(Duration::from_millis(late)).await;
-        answer
+        let answer_ms = self.answer_ms.swap(0, Ordering::SeqCst);
+        let written = self.inner.write_boxed(work, deadline).await;
+        let late = Duration::from_millis(self.late_ms.load(Ordering::SeqCst).max(answer_ms));
+        tokio::time::sleep(late.min(deadline)).await;
+        if late < deadline { written } else { Err(StoreError::Timeout(deadline).into()) }
     }
 
     async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
@@ -114,10 +122,15 @@ pub(crate) struct TestHub {
 
 impl TestHub {
     pub(crate) async fn start(kept: &Kept) -> Self {
-        let clock = Clock::default();
+        Self::start_at(kept, Clock::default()).await
+    }
+
+    pub(crate) async fn start_at(kept: &Kept, clock: Clock) -> Self {
         let store = Arc::new(Sleepy {
             inner: Arc::clone(&kept.store),
             sleep_ms: AtomicU64::new(0),
+            late_ms: AtomicU64::new(0),
+            full: AtomicBool::new(false),
             answer_ms: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         });
@@ -127,7 +140,8 @@ impl TestHub {
         nodes.into_iter().for_each(|node| context.directory.put_node(node));
         let policies = kept.store.read_now(|view| view.policies()).expect("policies");
         policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
-        let authority = Arc::new(Authority::open_or_create(kept.dir.path()).expect("authority"));
+        let authority = Authority::open_or_create(kept.dir.path()).expect("authority");
+        let authority = Arc::new(authority.with_clock(clock));
         let logs = RunLogs::open(&kept.dir.path().join("runs")).expect("logs");
         let mesh = Mesh::new(context.clone(), logs.clone());
         mesh.restore().await.expect("restored");
@@ -386,6 +400,14 @@ impl FakeLink {
         }
     }
 
+    /// Sends a heartbeat every second for as long as somebody waits for it.
+    pub(crate) async fn beat(&self) {
+        for seq in 1.. {
+            self.say(ToHub::Heartbeat { seq }).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     /// Waits for a message of a kind, passing over the others.
     pub(crate) async fn expect<T>(&mut self, want: impl Fn(&ToNode) -> Option<T>) -> T {
         loop {
@@ -445,6 +467,18 @@ pub(crate) fn is_settled(message: &ToNode) -> Option<cortex_core::id::RunId> {
 pub(crate) async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + 2 * SOON;
     while !done() {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Asks until there is an answer, with a deadline.
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + 2 * SOON;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

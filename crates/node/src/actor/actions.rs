@@ -12,7 +12,7 @@ use cortex_core::run::EndCause;
 use cortex_core::time::Timestamp;
 use tokio::sync::watch;
 
-use super::wires::{FileWork, Wires};
+use super::wires::{FileWork, RENEW_RETRY_MS, Wires};
 use super::{Actor, Held, unstarted};
 use crate::clock;
 use crate::facts::SANDBOX;
@@ -102,7 +102,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         match result {
             Ok(at_ms) => {
                 let wait_ms = u64::try_from(at_ms.saturating_sub(clock::wall().0)).unwrap_or(0);
-                self.renew_at = now.plus_ms(wait_ms);
+                let asked = self.renewal_asked.map(|at| at.plus_ms(RENEW_RETRY_MS));
+                self.renew_at = now.plus_ms(wait_ms).max(asked.unwrap_or_default());
             }
             Err(refusal) => {
                 tracing::error!(code = %refusal.code, "the certificate cannot be kept: {refusal}")

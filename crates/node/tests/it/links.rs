@@ -254,3 +254,22 @@ async fn a_certificate_past_half_its_life_is_renewed_over_the_link_and_used_at_t
     assert_eq!(link.execute(run_id(1), &["true"]).await.ended().code, Some(0));
     node.stop().await.0.expect("a good end");
 }
+
+#[tokio::test]
+async fn a_certificate_that_aged_while_the_node_was_cut_off_is_renewed_on_the_next_link() {
+    let mut hub = Hub::start().await;
+    let node = Node::start(&hub).await;
+    let link = hub.welcomed(1, "strict").await;
+    let key = std::fs::read_to_string(node.path("node/node.key")).expect("the key");
+    let key = rcgen::KeyPair::from_pem(&key).expect("a key");
+    let csr = rcgen::CertificateParams::default().serialize_request(&key).expect("a request");
+    let aged = super::hub::node_certificate(csr.der(), &hub.authority.key().serialize_pem(), true);
+    // A certificate of the same key and authority stands for the one that aged.
+    let pem = super::hub::pem_of(&aged) + &hub.authority.pem();
+    std::fs::write(node.path("node/node.crt"), pem).expect("written");
+    drop(link);
+    let mut link = hub.welcomed(2, "strict").await;
+    let asked = tokio::time::timeout(super::hub::PATIENCE, link.next()).await.expect("in time");
+    assert!(matches!(asked, ToHub::Renew { .. }), "{asked:?}");
+    node.stop().await.0.expect("a good end");
+}

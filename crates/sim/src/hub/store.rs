@@ -1,8 +1,11 @@
 //! The hub's way to its store: a queue of transactions that are answered late, never, or with a
 //! refusal. What was queued at a crash may have been committed all the same.
 
+use std::sync::Arc;
+
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
+use cortex_core::hub_runs::{Decision, Decisions};
 use cortex_core::id::{Epoch, Generation, LinkId, NodeId, RunId};
 use cortex_core::limits;
 use cortex_core::message::{Start, ToNode};
@@ -21,14 +24,17 @@ use crate::check::Happened;
 use crate::faults::FAULTS_MS;
 use crate::net::{Context, Wake};
 
+/// Waits before a batch is tried again, as in `cortex_hub`.
+const RETRY_MS_MIN: u64 = 100;
+const RETRY_MS_MAX: u64 = 5_000;
+
 /// One transaction and what follows it.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
     Attach { link: LinkId, node: usize },
-    Online { node: usize, online: bool },
     Quarantine { node: usize },
     Accept { node: usize, run: RunId, spec: RunSpec },
-    Decide { node: usize, run: RunId, command: Command },
+    Decide { node: usize, batch: Arc<[Decision]> },
     Cancel { node: usize },
     SetPolicy { node: usize },
 }
@@ -39,6 +45,23 @@ pub(super) struct Queued {
     job: Job,
     /// Its caller was told that there is no answer.
     late: bool,
+    /// Its caller took it back before it began: nothing of it is done.
+    taken_back: bool,
+}
+
+/// What of one node is brought to the store, as `cortex_hub` does it: one batch after the other,
+/// each until it is stored.
+#[derive(Debug, Default)]
+pub(super) struct Deciding {
+    waiting: Decisions,
+    under_way: Option<Arc<[Decision]>>,
+    retry_ms: u64,
+}
+
+impl Deciding {
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
 }
 
 /// What a committed job gives back.
@@ -77,7 +100,7 @@ impl Hub {
         self.last_done = at;
         self.next_job += 1;
         let (life, number) = (self.life, self.next_job);
-        self.jobs.push_back(Queued { number, job, late: false });
+        self.jobs.push_back(Queued { number, job, late: false, taken_back: false });
         cx.at(at, Wake::StoreDone { life });
         if at > cx.now + limits::STORE_MS_MAX {
             cx.after(limits::STORE_MS_MAX, Wake::StoreLate { life, job: number });
@@ -85,15 +108,52 @@ impl Hub {
     }
 
     /// Nobody waits any more, and the transaction may still be committed.
-    pub(super) fn store_late(&mut self, number: u64) {
+    pub(super) fn store_late(&mut self, number: u64, cx: &mut Context) {
         let Some(queued) = self.jobs.iter_mut().find(|queued| queued.number == number) else { return };
         queued.late = true;
         let job = queued.job.clone();
-        self.failed(&job);
+        if let Job::Decide { .. } = &job {
+            // When the store has begun with it its outcome is waited for.
+            queued.taken_back = cx.random.chance(50);
+            if queued.taken_back {
+                self.failed(&job, cx);
+            }
+        }
+    }
+
+    /// Brings a decision to the store, behind those of its node that wait.
+    pub(super) fn decide(&mut self, node: usize, decision: Decision, cx: &mut Context) {
+        self.deciding[node].waiting.push(decision);
+        self.start_deciding(node, cx);
+    }
+
+    pub(super) fn tell_presence(&mut self, node: usize, kind: EventKind, cx: &mut Context) {
+        let event = Event::new(kind, cx.wall()).node(self.ids[node]);
+        self.decide(node, Decision::Event(event), cx);
+    }
+
+    pub(super) fn decide_again(&mut self, node: usize, cx: &mut Context) {
+        if let Some(batch) = self.deciding[node].under_way.clone() {
+            self.enqueue(Job::Decide { node, batch }, cx);
+        }
+    }
+
+    fn start_deciding(&mut self, node: usize, cx: &mut Context) {
+        let deciding = &mut self.deciding[node];
+        if deciding.is_under_way() || deciding.waiting.is_empty() {
+            return;
+        }
+        let batch: Arc<[Decision]> = deciding.waiting.take().into();
+        deciding.under_way = Some(Arc::clone(&batch));
+        deciding.retry_ms = RETRY_MS_MIN;
+        self.enqueue(Job::Decide { node, batch }, cx);
     }
 
     pub(super) fn store_done(&mut self, cx: &mut Context) {
-        let Some(Queued { job, late, .. }) = self.jobs.pop_front() else { return };
+        let Some(Queued { job, late, taken_back, .. }) = self.jobs.pop_front() else { return };
+        if taken_back {
+            return;
+        }
         let result = if self.refusing_until > cx.now {
             Err(WriteError::Store(StoreError::Failed("the disk is full".to_owned())))
         } else {
@@ -101,18 +161,18 @@ impl Hub {
         };
         // What was promised to go on after the commit goes on, whoever has stopped waiting: an
         // accepted run that nobody submits would stay queued for ever.
-        if late && !matches!(job, Job::Accept { .. } | Job::Cancel { .. } | Job::SetPolicy { .. }) {
+        if late && matches!(job, Job::Attach { .. } | Job::Quarantine { .. }) {
             return;
         }
         match result {
             Ok(done) => self.committed(&job, done, cx),
-            Err(WriteError::Refused(_)) => self.refused(&job),
+            Err(WriteError::Refused(_)) => {}
             Err(WriteError::Store(_)) => {
                 if let Job::Attach { link, .. } = job {
                     let life = self.life;
                     cx.after(0, Wake::AttachReady { life, link, epoch: None });
                 }
-                self.failed(&job);
+                self.failed(&job, cx);
             }
         }
     }
@@ -121,7 +181,7 @@ impl Hub {
     pub(super) fn lose_jobs(&mut self, cx: &mut Context) {
         let kept = if self.jobs.is_empty() { 0 } else { cx.random.index(self.jobs.len() + 1) };
         for queued in std::mem::take(&mut self.jobs).into_iter().take(kept) {
-            if self.refusing_until <= cx.now {
+            if self.refusing_until <= cx.now && !queued.taken_back {
                 drop(self.transact(&queued.job, cx));
             }
         }
@@ -132,22 +192,21 @@ impl Hub {
         let wall = cx.wall();
         let done = self.store.write_now(|tx| match job {
             Job::Attach { node, .. } => Ok(Done::Epoch(tx.next_epoch(self.ids[*node])?)),
-            Job::Online { node, online } => {
-                let kind = if *online { EventKind::NodeOnline } else { EventKind::NodeOffline };
-                tx.append_event(&Event::new(kind, wall).node(self.ids[*node]))?;
-                Ok(Done::Nothing)
-            }
             Job::Quarantine { node } => quarantine(tx, self.ids[*node], wall),
             Job::Accept { node, run, spec } => accept(tx, self.ids[*node], *run, spec, wall),
-            Job::Decide { run, command, .. } => {
-                apply(tx, *run, command.clone(), wall)?;
+            Job::Decide { batch, .. } => {
+                for decision in batch.iter() {
+                    apply_decision(tx, decision, wall)?;
+                }
                 Ok(Done::Nothing)
             }
             Job::Cancel { node } => cancel(tx, self.ids[*node], wall),
             Job::SetPolicy { node } => set_policy(tx, self.ids[*node], wall),
         })?;
-        if let Job::Decide { node, run, command: Command::End(_) | Command::Lose { .. } } = job {
-            cx.note(Happened::Settled { node: *node, run: *run });
+        if let Job::Decide { node, batch } = job {
+            for run in batch.iter().filter_map(Decision::ends) {
+                cx.note(Happened::Settled { node: *node, run });
+            }
         }
         Ok(done)
     }
@@ -174,21 +233,24 @@ impl Hub {
                     self.send(link, Lane::Control, ToNode::Policy(policy), cx);
                 }
             }
-            (Job::Decide { .. }, Done::Nothing) => self.refused(job),
+            (Job::Decide { node, batch }, Done::Nothing) => {
+                for run in batch.iter().filter_map(Decision::ends) {
+                    self.runs[*node].settled(run);
+                }
+                self.deciding[*node].under_way = None;
+                self.start_deciding(*node, cx);
+            }
             _ => {}
         }
     }
 
-    /// Done, or done before: both settle an end.
-    fn refused(&mut self, job: &Job) {
-        if let Job::Decide { node, run, command: Command::End(_) | Command::Lose { .. } } = job {
-            self.runs[*node].settled(*run);
-        }
-    }
-
-    fn failed(&mut self, job: &Job) {
-        if let Job::Decide { node, run, command: Command::End(_) | Command::Lose { .. } } = job {
-            self.runs[*node].not_settled(*run);
+    /// Nothing of it is stored: what must be is tried again.
+    fn failed(&mut self, job: &Job, cx: &mut Context) {
+        if let Job::Decide { node, .. } = job {
+            let (life, node) = (self.life, *node);
+            let retry_ms = self.deciding[node].retry_ms;
+            self.deciding[node].retry_ms = (2 * retry_ms).min(RETRY_MS_MAX);
+            cx.after(retry_ms, Wake::DecideAgain { life, node });
         }
     }
 }
@@ -243,6 +305,20 @@ fn accept(
     tx.put_run(&run)?;
     tx.append_event(&Event::new(EventKind::RunAccepted, now).node(node).run(id))?;
     Ok(Done::Accepted(Box::new(run)))
+}
+
+/// A run that was final already stays as it is.
+fn apply_decision(tx: &mut dyn Tx, decision: &Decision, now: WallTime) -> Result<(), WriteError> {
+    match decision {
+        Decision::Event(event) => {
+            tx.append_event(event)?;
+            Ok(())
+        }
+        Decision::Run(run, command) => match apply(tx, *run, command.clone(), now) {
+            Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        },
+    }
 }
 
 fn apply(tx: &mut dyn Tx, id: RunId, command: Command, now: WallTime) -> Result<(), WriteError> {

@@ -16,7 +16,7 @@ const DATABASE: &str = "cortex.db";
 const LOCK: &str = "cortex.lock";
 /// Another process that looks into the database (a backup) may hold it for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Statements that each connection keeps ready: more than there are.
+/// Statements that each connection keeps ready.
 const STATEMENTS: usize = 128;
 
 /// An owned data directory. Nobody else can own it until this is dropped.
@@ -57,9 +57,9 @@ impl Place {
     /// write pages to a temporary one.
     pub(super) fn connect_writer(&self, options: &SqliteOptions) -> Result<Connection, StoreError> {
         let mut conn = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        use_wal(&conn)?;
         conn.execute_batch(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
+            "PRAGMA synchronous = FULL;
              PRAGMA foreign_keys = ON;
              PRAGMA journal_size_limit = 67108864;
              PRAGMA cache_size = -65536;
@@ -85,6 +85,17 @@ impl Place {
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(conn)
     }
+}
+
+/// Readers beside the writer, and one sync for each commit, need the write-ahead log. A file system
+/// without shared memory does not have it, and SQLite says so only when it is asked.
+fn use_wal(conn: &Connection) -> Result<(), StoreError> {
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let why = "its file system has no shared memory for a write-ahead log; use a local one";
+    Err(StoreError::Failed(format!("the journal mode of the database stays `{mode}`: {why}")))
 }
 
 fn io_failed(verb: &str, path: &Path, error: &io::Error) -> StoreError {
@@ -115,4 +126,24 @@ fn private_file(path: &Path) -> io::Result<File> {
 /// Makes the directory's new entries durable.
 fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_cannot_have_a_write_ahead_log_is_refused() {
+        let memory = Connection::open_in_memory().expect("a database");
+        let refused = use_wal(&memory).expect_err("memory has no log");
+        assert!(refused.to_string().contains("`memory`"), "{refused}");
+
+        // The way of locking of file systems without shared memory.
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let path = dir.path().join(DATABASE);
+        let plain = Connection::open_with_flags_and_vfs(path, flags, c"unix-dotfile").expect("a database");
+        let refused = use_wal(&plain).expect_err("no shared memory");
+        assert!(refused.to_string().contains("`delete`"), "{refused}");
+    }
 }

@@ -4,10 +4,12 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::limits::PAGE_ITEMS_MAX;
+use cortex_core::message::ToNode;
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::*;
+use crate::mesh::Outgoing;
 
 #[tokio::test]
 async fn the_first_start_makes_a_token_file_for_its_owner_and_later_ones_keep_all() {
@@ -27,6 +29,34 @@ async fn the_first_start_makes_a_token_file_for_its_owner_and_later_ones_keep_al
     let export = world.get("/api/v1/audit/export").await;
     assert!(!String::from_utf8_lossy(&export.body).contains(&world.admin));
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_hub_that_knows_nodes_and_lost_its_authority_does_not_start_with_another() {
+    let world = World::new(StoreKind::Sqlite).await;
+    world.node("n1").await;
+    let dir = world.dir;
+    world.hub.stop().await;
+    let (key, certificate) = (dir.path().join("authority.key"), dir.path().join("authority.crt"));
+    let kept = std::fs::read(&key).expect("the key");
+    std::fs::remove_file(&key).expect("removed");
+    std::fs::remove_file(&certificate).expect("removed");
+    let Err(refusal) = Hub::start(config(dir.path(), StoreKind::Sqlite)).await else { panic!("it starts") };
+    assert_eq!(refusal.code, Code::BadConfig);
+    assert!(refusal.hint.contains("backup"), "{refusal}");
+    assert!(!key.exists() && !certificate.exists(), "nothing takes their place");
+    std::fs::write(&key, kept).expect("restored");
+    let deadline = Instant::now() + SOON;
+    let hub = loop {
+        // The store of the start that failed lets go of the directory on its own thread.
+        match Hub::start(config(dir.path(), StoreKind::Sqlite)).await {
+            Ok(hub) => break hub,
+            Err(refusal) => assert_eq!(refusal.code, Code::Conflict, "{refusal}"),
+        }
+        assert!(Instant::now() < deadline, "the key is enough");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    hub.stop().await;
 }
 
 #[tokio::test]
@@ -202,24 +232,79 @@ async fn a_change_whose_caller_goes_away_is_still_known_to_this_process() {
     world.stop().await;
 }
 
+/// A store that keeps writes back when it is told to: their callers stop waiting at once, and they
+/// are done when it is let go.
+struct Late {
+    inner: Arc<dyn Store>,
+    kept_back: watch::Receiver<bool>,
+}
+
+#[async_trait::async_trait]
+impl Store for Late {
+    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
+        if !*self.kept_back.borrow() {
+            return self.inner.write_boxed(work, deadline).await;
+        }
+        let (inner, mut kept_back) = (Arc::clone(&self.inner), self.kept_back.clone());
+        drop(tokio::spawn(async move {
+            kept_back.wait_for(|kept_back| !kept_back).await.expect("the test goes on");
+            inner.write_boxed(work, SOON).await
+        }));
+        Err(StoreError::Timeout(deadline).into())
+    }
+
+    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
+        self.inner.read_boxed(work, deadline).await
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.inner.stats()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
 #[tokio::test]
-async fn a_write_whose_outcome_was_left_open_is_learnt_by_reading_anew() {
-    let world = World::new(StoreKind::Memory).await;
-    let id = world.node("n1").await;
-    world
-        .write(move |tx| {
-            let node = tx.node(id)?.expect("it is there");
-            tx.put_node(&Node { name: Name::parse("n9")?, ..node })
-        })
-        .await;
-    world.get("/api/v1/nodes/n9").await.refused(404, "node_not_found");
-    world.hub.context.directory.doubt();
-    let known = async {
-        while world.get("/api/v1/nodes/n9").await.status != 200 {
+async fn a_change_that_its_caller_stopped_waiting_for_takes_its_whole_effect_when_it_is_stored() {
+    let (keep_back, kept_back) = watch::channel(false);
+    let world =
+        World::with(StoreKind::Sqlite, |inner| Arc::new(Late { inner, kept_back }) as Arc<dyn Store>).await;
+    let (removed, tightened) = (world.node("n1").await, world.node("n2").await);
+    let (link, other) = (world.attach(removed).await, world.attach(tightened).await);
+    let operator = world.token("leaver", Role::Operator, false, false).await;
+    keep_back.send_replace(true);
+    let profile = json!({"profile": "permissive"});
+    for (method, path, body) in [
+        (Method::DELETE, "/api/v1/nodes/n1", json!({})),
+        (Method::PUT, "/api/v1/policies/n2", profile),
+        (Method::DELETE, "/api/v1/tokens/leaver", json!({})),
+    ] {
+        world.admin(method, path, body).await.refused(503, "store_unavailable");
+    }
+    assert!(!link.is_closed(), "nothing is stored yet");
+    keep_back.send_replace(false);
+    tokio::time::timeout(SOON, link.closed()).await.expect("the link of the removed node ends");
+    world.get("/api/v1/nodes/n1").await.refused(404, "node_not_found");
+    let policy = async {
+        loop {
+            let next = std::future::poll_fn(|context| other.poll_out(context)).await;
+            let Some(Outgoing::Message(envelope)) = next else { panic!("the link ended: {next:?}") };
+            if let ToNode::Policy(policy) = envelope.message {
+                return policy;
+            }
+        }
+    };
+    let policy = tokio::time::timeout(SOON, policy).await.expect("the policy is pushed");
+    assert_eq!(policy.profile, "permissive");
+    let hash = secret::hash(operator.as_bytes());
+    let revoked = async {
+        while world.hub.context.directory.token(&hash).is_some_and(|token| token.revoked_at.is_none()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(SOON, known).await.expect("it is learnt");
+    tokio::time::timeout(SOON, revoked).await.expect("the token is revoked");
     world.stop().await;
 }
 

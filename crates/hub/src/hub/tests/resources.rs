@@ -1,5 +1,6 @@
 //! Nodes, invites, tokens, policies, audit: each with what is right and what is refused.
 
+use cortex_core::policy::{Grant, Policy};
 use serde_json::json;
 
 use super::*;
@@ -222,5 +223,31 @@ async fn the_audit_log_is_paged_and_exported_whole() {
     assert_eq!(export.headers["content-type"], "application/x-ndjson");
     assert_eq!(export.body.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count(), 6);
     world.get("/api/v1/audit?cursor=x").await.refused(400, "invalid_argument");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_expired_keeps_no_other_from_it() {
+    let world = World::new(StoreKind::Memory).await;
+    let good = world.node("good").await;
+    let directory = &world.hub.context.directory;
+    // A node that the store does not have: each change of its policy is refused.
+    let ghost = NodeId::mint(1, &[0; 10]);
+    let record = directory.node(good).expect("the node");
+    directory.put_node(Node {
+        id: ghost,
+        name: Name::parse("ghost").expect("a name"),
+        ..Node::clone(&record)
+    });
+    let grant = Grant { program: "ls".to_owned(), until: Some(WallTime(1)) };
+    directory.put_policy(Policy { allow: vec![grant], ..Policy::strict(ghost, WallTime(0)) });
+    let body = json!({"program": "cargo", "for_ms": 50});
+    world.admin(Method::POST, "/api/v1/policies/good/allow", body).await.ok(200);
+    let expired = async {
+        while directory.policy(good, WallTime(0)).allow.iter().any(|grant| grant.program == "cargo") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, expired).await.expect("the grant ends");
     world.stop().await;
 }

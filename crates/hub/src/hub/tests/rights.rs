@@ -124,6 +124,29 @@ async fn a_refusal_for_want_of_a_right_is_in_the_audit_log() {
 }
 
 #[tokio::test]
+async fn what_a_token_may_not_do_is_in_the_audit_log_once_a_minute_with_its_number() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let viewer = world.token("viewer", Role::Viewer, false, false).await;
+    let bearer = format!("Bearer {viewer}");
+    for path in ["/api/v1/tokens", "/api/v1/tokens", "/api/v1/invites", "/api/v1/tokens"] {
+        let body = Some(json!({}));
+        world.call(Method::POST, path, &[("authorization", &bearer)], body).await.refused(403, "forbidden");
+    }
+    let (dir, token_file) = (world.dir, world.hub.started().token_file.clone());
+    world.hub.stop().await;
+
+    let hub = Hub::start(config(dir.path(), StoreKind::Sqlite)).await.expect("the hub starts again");
+    let admin = std::fs::read_to_string(token_file).expect("the token file");
+    let world = World { hub, admin: admin.trim().to_owned(), dir };
+    let rows = world.get("/api/v1/audit?actor=token:viewer").await.ok(200);
+    let items = rows["items"].as_array().expect("items").iter();
+    let details: Vec<_> = items.map(|row| row["detail"].as_str().expect("words").to_owned()).collect();
+    let expected = ["POST /api/v1/tokens", "POST /api/v1/invites", "POST /api/v1/tokens, 2 more within 60 s"];
+    assert_eq!(details, expected);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn rejected_tokens_are_in_the_audit_log_once_a_minute_with_their_number_and_never_themselves() {
     let world = World::new(StoreKind::Sqlite).await;
     let revoked = world.token("leaver", Role::Admin, true, false).await;

@@ -1,43 +1,50 @@
-//! Rejected credentials in the audit log: one row when an address begins, and one for all that it
-//! tried in the minute after. Somebody who tries tokens in a loop must not fill the log.
+//! Refused requests in the audit log: one row when somebody begins, and one for all that came in
+//! the minute after. Somebody who tries tokens, or what a token may not do, in a loop must not fill
+//! the log.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cortex_core::Code;
 
-/// Time for which two rows stand for all that one address tried.
+/// Time for which two rows stand for all that one tried.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses that are told apart; those beyond it share a window.
-const SOURCES_MAX: usize = 1_024;
+/// Windows at once; what has no place shares one of each code.
+const WINDOWS_MAX: usize = 1_024;
 
-/// Whose rejections are counted together: `None` are all addresses for which there is no place.
-pub(super) type Key = (Option<IpAddr>, Code);
+/// Which refusals are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    /// The actor of the rows.
+    pub(super) actor: String,
+    /// Why.
+    pub(super) code: Code,
+    /// What was asked for, where that is one of few.
+    pub(super) asked: Option<String>,
+}
 
-/// The windows that are open, and what was rejected in each after its first row.
+/// The windows that are open, and what was refused in each after its first row.
 #[derive(Debug, Default)]
 pub(super) struct Windows(Mutex<BTreeMap<Key, u64>>);
 
 impl Windows {
-    /// Counts a rejection; the key of its window when that begins with it.
-    pub(super) fn begin(&self, source: Option<IpAddr>, code: Code) -> Option<Key> {
+    /// Counts a refusal; the key of its window when that begins with it.
+    pub(super) fn begin(&self, own: Key) -> Option<Key> {
         let mut windows = self.lock();
-        let full = windows.len() >= SOURCES_MAX;
-        let own = (source, code);
-        let key = if full && !windows.contains_key(&own) { (None, code) } else { own };
+        let full = windows.len() >= WINDOWS_MAX;
+        let key = if full && !windows.contains_key(&own) { others(own.code) } else { own };
         if let Some(more) = windows.get_mut(&key) {
             *more = more.saturating_add(1);
             return None;
         }
-        windows.insert(key, 0);
+        windows.insert(key.clone(), 0);
         Some(key)
     }
 
     /// Ends a window: how many came after the first.
-    pub(super) fn end(&self, key: Key) -> u64 {
-        self.lock().remove(&key).unwrap_or(0)
+    pub(super) fn end(&self, key: &Key) -> u64 {
+        self.lock().remove(key).unwrap_or(0)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, u64>> {
@@ -45,29 +52,41 @@ impl Windows {
     }
 }
 
+/// The window of all for whom there is no place.
+fn others(code: Code) -> Key {
+    Key { actor: "http:?".to_owned(), code, asked: None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn key(actor: &str, code: Code) -> Key {
+        Key { actor: actor.to_owned(), code, asked: None }
+    }
+
     #[test]
     fn a_window_counts_what_came_after_its_first_and_begins_anew_when_it_has_ended() {
         let windows = Windows::default();
-        let here = Some(IpAddr::from([127, 0, 0, 1]));
-        let key = windows.begin(here, Code::Unauthenticated).expect("the first");
+        let here = || key("http:127.0.0.1", Code::Unauthenticated);
+        let begun = windows.begin(here()).expect("the first");
         for _ in 0..5 {
-            assert_eq!(windows.begin(here, Code::Unauthenticated), None);
+            assert_eq!(windows.begin(here()), None);
         }
-        assert!(windows.begin(here, Code::WrongAudience).is_some(), "another code is told apart");
-        assert_eq!((windows.end(key), windows.end(key)), (5, 0));
-        assert_eq!(windows.begin(here, Code::Unauthenticated), Some(key));
+        let other = key("http:127.0.0.1", Code::WrongAudience);
+        assert!(windows.begin(other).is_some(), "another code is told apart");
+        let asked = Key { asked: Some("GET /".to_owned()), ..here() };
+        assert!(windows.begin(asked).is_some(), "so is what was asked for");
+        assert_eq!((windows.end(&begun), windows.end(&begun)), (5, 0));
+        assert_eq!(windows.begin(here()), Some(begun));
     }
 
     #[test]
     fn many_addresses_share_one_window_beyond_the_bound() {
         let windows = Windows::default();
-        let begun = (0..100_000_u32)
-            .filter(|n| windows.begin(Some(IpAddr::from(n.to_be_bytes())), Code::Unauthenticated).is_some());
-        assert_eq!(begun.count(), SOURCES_MAX + 1);
-        assert_eq!(windows.end((None, Code::Unauthenticated)), 100_000 - SOURCES_MAX as u64 - 1);
+        let begun =
+            (0..100_000_u32).filter(|n| windows.begin(key(&n.to_string(), Code::Unauthenticated)).is_some());
+        assert_eq!(begun.count(), WINDOWS_MAX + 1);
+        assert_eq!(windows.end(&others(Code::Unauthenticated)), 100_000 - WINDOWS_MAX as u64 - 1);
     }
 }

@@ -25,7 +25,9 @@ impl Sources {
     /// `rate_limited` for an address with too many failures.
     pub(super) fn check(&mut self, source: Option<IpAddr>, now: Timestamp) -> Result<(), Refusal> {
         self.expire(now);
-        let Some(window) = source.and_then(|source| self.failures.get(&source)) else { return Ok(()) };
+        let Some(window) = source.and_then(|source| self.failures.get(&network(source))) else {
+            return Ok(());
+        };
         if window.count < JOIN_FAILURES_MAX {
             return Ok(());
         }
@@ -35,7 +37,7 @@ impl Sources {
     }
 
     pub(super) fn fail(&mut self, source: Option<IpAddr>, now: Timestamp) {
-        let Some(source) = source else { return };
+        let Some(source) = source.map(network) else { return };
         self.expire(now);
         if let Some(window) = self.failures.get_mut(&source) {
             window.count += 1;
@@ -61,6 +63,17 @@ impl Sources {
             self.failures.remove(source);
             self.order.pop_front();
         }
+    }
+}
+
+/// Whose failures are counted together: whoever has one address of an IPv6 /64 has all of them.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => {
+            let prefix = u128::from(address) & !u128::from(u64::MAX);
+            IpAddr::from(prefix.to_be_bytes())
+        }
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -94,5 +107,20 @@ mod tests {
             sources.fail(address(u32::try_from(n).expect("small")), Timestamp(0));
         }
         assert_eq!(sources.len(), JOIN_SOURCES_MAX);
+    }
+
+    #[test]
+    fn all_addresses_of_one_ipv6_network_are_one_source_and_mapped_ones_are_ipv4() {
+        let mut sources = Sources::default();
+        let at = |text: &str| Some(text.parse().expect("an address"));
+        for n in 0..JOIN_FAILURES_MAX {
+            sources.fail(at(&format!("2001:db8::{n}")), Timestamp(0));
+            sources.fail(at("::ffff:192.0.2.1"), Timestamp(0));
+        }
+        assert_eq!(sources.len(), 2);
+        sources.check(at("2001:db8::ffff:1"), Timestamp(1)).expect_err("the same network");
+        sources.check(at("2001:db8:0:1::1"), Timestamp(1)).expect("another network");
+        sources.check(at("192.0.2.1"), Timestamp(1)).expect_err("the same address");
+        sources.check(at("::ffff:192.0.2.2"), Timestamp(1)).expect("another address");
     }
 }

@@ -2,27 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Revision, RunId};
+use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use cortex_core::node::Node;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
 use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
-use cortex_store::{StoreExt, Tx, WriteError};
+use cortex_store::{StoreError, Tx, WriteError};
+use tokio::sync::oneshot;
 
 use super::{Caller, Runs, STORE_DEADLINE, StartRuns, store_refusal};
 use crate::clock::new_run_id;
-use crate::mesh::Reserved;
-
-/// Bytes of a caller's idempotency key.
-const KEY_BYTES_MAX: usize = 256;
-const RETRY_MAX: Duration = Duration::from_secs(5);
+use crate::mesh::{Reserved, refuse_quarantined};
+use crate::service::outcome::{Stored, write_once, write_surely};
 
 /// One node of a request, judged.
 #[derive(Clone)]
@@ -88,6 +85,7 @@ impl Runs {
             .require(Role::Operator)
             .and_then(|()| policy.check(&request.spec, node.name.as_str(), now))
             .and_then(|rule| {
+                refuse_quarantined(&*self.context.directory.node(node.id).ok_or_else(|| removed(node))?)?;
                 if self.mesh.presence(node.id).is_none() {
                     return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
                 }
@@ -98,23 +96,16 @@ impl Runs {
     }
 
     async fn write(&self, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
-        let given_up = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&given_up);
         let accepted: Vec<RunId> =
             judged.iter().filter(|one| one.verdict.is_ok()).map(|one| one.run.id).collect();
-        let written = self.context.store.write(STORE_DEADLINE, move |tx| {
-            if seen.load(Ordering::Acquire) {
-                return Err(Refusal::new(Code::StoreUnavailable, "The request was given up before.").into());
-            }
-            judged.iter().map(|one| put(tx, one)).collect()
-        });
-        match written.await {
-            Ok(written) => Ok(written),
-            Err(WriteError::Refused(refusal)) => Err(refusal),
-            Err(WriteError::Store(error)) => {
-                given_up.store(true, Ordering::Release);
-                self.settle_late(accepted);
-                Err(store_refusal(error))
+        let work = move |tx: &mut dyn Tx| judged.iter().map(|one| put(tx, one)).collect();
+        match write_once(&self.context.store, STORE_DEADLINE, work).await {
+            Stored::Done(written) => Ok(written),
+            Stored::Refused(refusal) => Err(refusal),
+            Stored::Not(error) => Err(store_refusal(error)),
+            Stored::Open(outcome) => {
+                self.settle_late(accepted, outcome);
+                Err(store_refusal(StoreError::Timeout(STORE_DEADLINE)))
             }
         }
     }
@@ -141,32 +132,39 @@ impl Runs {
         }
     }
 
-    /// The store did not say whether it kept these runs. Their caller was told so, and they were
-    /// not sent: those that it kept are settled as lost as soon as it answers.
-    fn settle_late(&self, ids: Vec<RunId>) {
-        if ids.is_empty() {
-            return;
-        }
-        let (store, clock) = (Arc::clone(&self.context.store), self.context.clock);
+    /// The store had begun with these runs and did not say whether it keeps them. Their caller was
+    /// told so, and they were not sent: when it keeps them they are settled as lost. There are as
+    /// many of these as one commit takes, at most.
+    fn settle_late(&self, ids: Vec<RunId>, outcome: oneshot::Receiver<Vec<Written>>) {
+        let (store, clock, stop) =
+            (Arc::clone(&self.context.store), self.context.clock, self.mesh.stopping());
         let task = async move {
-            let mut retry = Duration::from_millis(200);
-            loop {
-                let (ids, now) = (ids.clone(), clock.wall());
-                if store.write(STORE_DEADLINE, move |tx| lose_all(tx, &ids, now)).await.is_ok() {
-                    return;
-                }
-                tokio::time::sleep(retry).await;
-                retry = (retry * 2).min(RETRY_MAX);
+            let stored = tokio::select! {
+                stored = outcome => stored.is_ok(),
+                () = stop.cancelled() => false,
+            };
+            if !stored || ids.is_empty() {
+                return;
             }
+            let lose = || {
+                let (ids, now) = (ids.clone(), clock.wall());
+                move |tx: &mut dyn Tx| lose_all(tx, &ids, now)
+            };
+            // What is left when the hub stops is taken up again at its next start.
+            let _stored = write_surely(&store, &stop, "the loss of runs that were not sent", lose).await;
         };
         drop(self.mesh.spawn(task));
     }
 }
 
+fn removed(node: &Node) -> Refusal {
+    Refusal::new(Code::NodeNotFound, format!("The node {} was removed.", node.name))
+}
+
 fn check(request: &StartRuns) -> Result<(), Refusal> {
     request.spec.check()?;
-    if request.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
-        let message = format!("The idempotency key must have 1 to {KEY_BYTES_MAX} bytes.");
+    if request.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
+        let message = format!("The idempotency key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes.");
         return Err(Refusal::new(Code::InvalidArgument, message));
     }
     Ok(())
