@@ -85,10 +85,10 @@ impl Runs {
             .require(Role::Operator)
             .and_then(|()| policy.check(&request.spec, node.name.as_str(), now))
             .and_then(|rule| {
-                refuse_quarantined(&*self.context.directory.node(node.id).ok_or_else(|| removed(node))?)?;
                 if self.mesh.presence(node.id).is_none() {
                     return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
                 }
+                refuse_quarantined(&*self.context.directory.node(node.id).ok_or_else(|| removed(node))?)?;
                 rooms.insert(run.id, self.mesh.reserve(node.id)?);
                 Ok(rule)
             });
