@@ -177,6 +177,10 @@ pub const HTTP_KEEPALIVE_MS: u64 = 15_000;
 pub const HTTP_KEEPALIVE_RETRY_MS: u64 = 5_000;
 /// See [`HTTP_KEEPALIVE_RETRY_MS`].
 pub const HTTP_KEEPALIVE_TRIES: u32 = 3;
+/// Connections that wait to be accepted, per port. With 128 the system drops the next ones, which
+/// try again after one second, then two: 5,000 at once took 5 to 9 s. The system may have a lower
+/// bound of its own (`net.core.somaxconn`).
+pub const LISTEN_BACKLOG: u32 = 4_096;
 /// HTTP connections at once; more wait in the listener's backlog.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
 

@@ -134,8 +134,8 @@ impl Hub {
         let mesh = Mesh::new(context.clone(), logs.clone());
         mesh.restore().await?;
 
-        let http = http::bind(config.http).await?;
-        let grpc = http::bind(config.grpc).await?;
+        let http = http::bind(config.http)?;
+        let grpc = http::bind(config.grpc)?;
         let started = Started { http: local(&http)?, grpc: local(&grpc)?, token_file, first_start };
         let hub = Self {
             started,

@@ -69,7 +69,7 @@ const HELD: &[(u8, &str, &str)] = &[
     (
         79,
         "crates/hub/tests/nodes/links.rs",
-        "a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time",
+        "r12_4_a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_new_links_in_time",
     ),
     (81, "crates/cortex/tests/abuse/stream.rs", "a81_all_nodes_are_back_after_the_hub_was_killed"),
     (82, "crates/cortex/tests/abuse/doors.rs", "a82_a_foreign_origin_or_host_is_refused"),

@@ -12,12 +12,12 @@ use axum::Router;
 use cortex_core::Refusal;
 use cortex_core::limits::{
     HEAD_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_IDLE_MS_MAX, HTTP_KEEPALIVE_MS, HTTP_KEEPALIVE_RETRY_MS,
-    HTTP_KEEPALIVE_TRIES,
+    HTTP_KEEPALIVE_TRIES, LISTEN_BACKLOG,
 };
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -140,9 +140,16 @@ async fn serve_one(
     drop(tokio::time::timeout(DRAIN, connection).await);
 }
 
-/// Binds a listener. Port 0 lets the system choose.
-pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Refusal> {
-    TcpListener::bind(addr).await.map_err(|error| {
+/// Binds a listener. Port 0 lets the system choose. Needs a runtime.
+pub fn bind(addr: SocketAddr) -> Result<TcpListener, Refusal> {
+    let listen = || {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As the system's default for servers: a port whose old connections linger is free.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        socket.listen(LISTEN_BACKLOG)
+    };
+    listen().map_err(|error: std::io::Error| {
         Refusal::new(cortex_core::Code::BadConfig, format!("{addr} cannot be bound: {error}."))
             .hint("Choose another address or port, or end the program that holds it.")
     })
@@ -162,7 +169,7 @@ mod tests {
 
     /// A connection that is served at this pace.
     async fn connection(head: Duration, idle: Duration) -> TcpStream {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let addr = listener.local_addr().expect("an address");
         let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
         tokio::spawn(async move {
@@ -239,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn peers_that_vanish_are_probed_for() {
-        let listener = Arc::new(bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port"));
+        let listener = Arc::new(bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port"));
         let addr = listener.local_addr().expect("an address");
         let places = Arc::new(Semaphore::new(1));
         let (_client, accepted) = tokio::join!(TcpStream::connect(addr), accept(&listener, &places));
