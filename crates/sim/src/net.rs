@@ -33,7 +33,7 @@ pub(crate) enum Wake {
     Node { node: usize, wake: NodeWake },
 }
 
-/// What is to come to a node. A frozen node gets it when it thaws.
+/// What is to come to a node. A frozen node gets it when it thaws, in the order in which it came.
 #[derive(Clone, Debug)]
 pub(crate) enum NodeWake {
     Timer { life: u64 },
@@ -45,6 +45,7 @@ pub(crate) enum NodeWake {
     Frame { link: LinkId, envelope: Envelope<ToNode> },
     Closed { link: LinkId },
     Start,
+    Thaw,
 }
 
 #[derive(Clone, Debug)]

@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) up: bool,
     pub(crate) frozen_until: u64,
+    /// What came while it was frozen.
+    pub(crate) held: VecDeque<NodeWake>,
     pub(crate) runs: NodeRuns,
     /// Its clock gains or loses: thousandths of the true time.
     rate: u64,
@@ -72,6 +74,7 @@ impl Node {
             id,
             up: false,
             frozen_until: 0,
+            held: VecDeque::new(),
             runs: NodeRuns::restore(Generation(0), Epoch(0), []),
             rate,
             life: 0,
@@ -108,7 +111,9 @@ impl Node {
             NodeWake::Die { life: l, run, signal } if l == life && self.up => self.die(run, signal, cx),
             NodeWake::Frame { link, envelope } if self.link() == Some(link) => self.frame(envelope, cx),
             NodeWake::Closed { link } if self.link() == Some(link) => self.closed(None, cx),
-            NodeWake::Start
+            // Thawing is the world's: it hands out what was held.
+            NodeWake::Thaw
+            | NodeWake::Start
             | NodeWake::Dial { .. }
             | NodeWake::Timer { .. }
             | NodeWake::JournalSync { .. }

@@ -129,8 +129,20 @@ impl World {
 
     fn node_wake(&mut self, index: usize, wake: NodeWake) {
         let node = &mut self.nodes[index];
-        if node.frozen_until > self.cx.now {
-            self.cx.at(node.frozen_until, Wake::Node { node: index, wake });
+        let thaws = matches!(wake, NodeWake::Thaw);
+        if node.frozen_until > self.cx.now || !(thaws || node.held.is_empty()) {
+            if thaws || node.held.is_empty() {
+                self.cx.at(node.frozen_until, Wake::Node { node: index, wake: NodeWake::Thaw });
+            }
+            if !thaws {
+                node.held.push_back(wake);
+            }
+            return;
+        }
+        if thaws {
+            for held in std::mem::take(&mut node.held) {
+                self.node_wake(index, held);
+            }
             return;
         }
         if let NodeWake::Frame { link, .. } | NodeWake::Closed { link } = &wake
@@ -254,6 +266,7 @@ impl World {
             cx.parted_until[node.index] = 0;
             cx.slow[node.index] = (0, 0);
             node.frozen_until = 0;
+            cx.at(FAULTS_MS, Wake::Node { node: node.index, wake: NodeWake::Thaw });
             cx.at(FAULTS_MS, Wake::Node { node: node.index, wake: NodeWake::Start });
         }
     }
