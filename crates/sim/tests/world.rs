@@ -57,7 +57,7 @@ const FOUND: &[(u64, &str)] = &[
     (24, "a Welcome carried a policy that had changed since its epoch was committed"),
     (20, "an end told on Welcome overtook output that was lost with the old link"),
     (25, "the same, in another order"),
-    (346, "a frame of an older epoch had an effect on a node"),
+    (29, "a frame of an older epoch had an effect on a node"),
     (40, "a link attached late took over from a newer one"),
     (1860, "a process that was killed while it was being started ended twice"),
 ];
