@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::protocol::{Launch, Order, Report, Step};
-use super::tree;
+use super::{signals, tree};
 
 /// Time that left-over processes get between TERM and KILL once the main process has ended.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
@@ -70,17 +70,9 @@ impl Guard {
         nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
         nix::sys::prctl::set_child_subreaper(true)?;
         default_dispositions();
-        let mut mask = SigSet::empty();
-        for one in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
-            mask.add(one);
-        }
-        mask.thread_set_mask()?;
-        let mut watched = SigSet::empty();
-        watched.add(Signal::SIGCHLD);
-        watched.add(NURSERY_GONE);
-        // Blocked by now, so it waits to be read. A nursery that went before shows as another parent.
+        // What is watched waits to be read. A nursery that went before shows as another parent.
+        let signals = signals::watch(&[Signal::SIGCHLD, NURSERY_GONE])?;
         nix::sys::prctl::set_pdeathsig(NURSERY_GONE)?;
-        let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { nursery, control, signals, main: None })
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod protocol;
+mod signals;
 pub(crate) mod spool;
 mod tree;
 pub(crate) mod worker;

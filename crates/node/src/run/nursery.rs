@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::guard::{self, Ends, Streams};
-use super::tree;
+use super::{signals, tree};
 
 /// The argument that makes a program a nursery.
 pub const GUARD_ARG: &str = "__guard";
@@ -98,14 +98,7 @@ impl Nursery {
         close_inherited();
         nix::sys::prctl::set_child_subreaper(true)?;
         hear_of_children()?;
-        let mut mask = SigSet::empty();
-        for one in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
-            mask.add(one);
-        }
-        mask.thread_set_mask()?;
-        let mut watched = SigSet::empty();
-        watched.add(Signal::SIGCHLD);
-        let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let signals = signals::watch(&[Signal::SIGCHLD])?;
         Ok(Self { own: nix::unistd::getpid(), signals, guards: BTreeSet::new(), sweep: None, left: None })
     }
 

@@ -314,6 +314,24 @@ async fn a_guard_holds_its_socket_and_its_signals_and_a_run_its_three_streams() 
     node.stop().await.0.expect("a good end");
 }
 
+/// `script` gives what it starts a terminal, as a person's shell does.
+#[tokio::test]
+async fn a_run_of_a_node_that_was_started_on_a_terminal_has_no_terminal() {
+    let mut hub = Hub::start().await;
+    let nursery = env!("CARGO_BIN_EXE_cortex-node-guard");
+    let on_a_terminal = format!("{nursery} __guard <&3 2>/dev/null; exit");
+    let node = Node::start_with_guard(
+        &hub,
+        &format!("#!/bin/sh\nexec script -qfc '{on_a_terminal}' /dev/null 3<&0 </dev/null >/dev/null\n"),
+    )
+    .await;
+    let mut link = hub.welcomed(1, "permissive").await;
+    let look = "if (: > /dev/tty) 2>/dev/null; then echo some; else echo none; fi";
+    let done = link.execute(run_id(1), &["sh", "-c", look]).await;
+    assert_eq!((done.text().as_str(), done.ended().code), ("none\n", Some(0)));
+    node.stop().await.0.expect("a good end");
+}
+
 #[tokio::test]
 async fn many_short_runs_leave_nothing_behind() {
     let (_hub, node, mut link) = permissive().await;
