@@ -51,7 +51,7 @@ pub(crate) async fn run(cortex: &Path, rounds: usize) -> Result<()> {
 }
 
 async fn warm_block(hub: &Hub, cost: &mut Cost) -> Result<()> {
-    // The hub closes a connection that says nothing for ten seconds, so each block has its own.
+    // The hub closes a connection that is idle for 75 s (the ssh blocks may take longer), so each block has its own.
     let mut api = Api::connect(hub).await?;
     let nodes = ["a".to_owned()];
     api.exec(&nodes, &["true"]).await?;

@@ -58,7 +58,7 @@ impl MeshService for Door {
         let identity = peer.as_ref().and_then(|peer| peer.identity.clone()).ok_or_else(|| {
             let refusal =
                 Refusal::new(Code::Unauthenticated, "A link needs the certificate of an enrolled node.")
-                    .hint("Join the hub with an invite: `cortex node join`.");
+                    .hint("Join the hub with an invite: `cortex join`.");
             refusal_into_status(&refusal)
         })?;
         let node = self.mesh.admit(&identity).map_err(|refusal| {
