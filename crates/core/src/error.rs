@@ -46,6 +46,16 @@ codes! {
     NodeOffline = "node_offline", "Start the node with `cortex node start` on that machine, then try again.";
     /// The policy does not allow it.
     PolicyDenied = "policy_denied", "Use an allowed program, or ask an administrator for `cortex policy allow`. Do not retry unchanged.";
+    /// The node cannot put up the walls that the policy asks for.
+    SandboxUnavailable = "sandbox_unavailable", "Look at the node's layers with `cortex node get NODE` and mend the first that is missing; nothing is started with less.";
+    /// A policy document that cannot be read, or that contradicts itself.
+    PolicyInvalid = "policy_invalid", "Correct the named field; `cortex policy get NODE --json` shows a valid document.";
+    /// A person has to answer first.
+    ConsentRequired = "consent_required", "Wait for a person's answer, see `cortex consent show ID`; do not send it again.";
+    /// A person said no.
+    ConsentDenied = "consent_denied", "Read the note and choose another way; do not retry unchanged.";
+    /// A lock holds on the user, token, node or label.
+    Locked = "locked", "Ask the administrator who made the lock; the message says why and until when.";
     /// It did not end in the time given.
     Timeout = "timeout", "Raise `--timeout`, or use `--detach` and look later with `cortex run get`.";
     /// A fencing number of a link was too low.
@@ -76,6 +86,10 @@ codes! {
     NodeRevoked = "node_revoked", "Join again with a new invite from `cortex invite`.";
     /// Two machines use one identity.
     ClonedIdentity = "cloned_identity", "Stop both machines, remove the node with `cortex node rm`, and join each with its own invite.";
+    /// The node used up its recoveries.
+    RecoveriesExhausted = "recoveries_exhausted", "Ask an administrator for `cortex node recoveries NODE --set 5`, or join again with a new invite.";
+    /// The audit log is not what was written.
+    AuditBroken = "audit_broken", "Keep this data directory as evidence, and verify an earlier export with `cortex audit verify --file`.";
     /// The store did not answer in time.
     StoreUnavailable = "store_unavailable", "Wait a moment and try again; check the hub's disk with `cortex status`.";
     /// A length or count above its bound.
@@ -149,6 +163,7 @@ mod tests {
         "Correct",
         "Install",
         "Join",
+        "Keep",
         "List",
         "Look",
         "Make",

@@ -71,6 +71,22 @@ uuid_id!(
     /// One API token.
     TokenId
 );
+uuid_id!(
+    /// One person. A name that is used again is another user.
+    UserId
+);
+uuid_id!(
+    /// One role given to a user or a group on some nodes.
+    GrantId
+);
+uuid_id!(
+    /// One lock on a user, token, node or label.
+    LockId
+);
+uuid_id!(
+    /// One question to a person, or one lasting answer.
+    ConsentId
+);
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {

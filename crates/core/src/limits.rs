@@ -118,8 +118,60 @@ pub const LABEL_BYTES_MAX: usize = 128;
 pub const PAGE_ITEMS_MAX: usize = 1_000;
 /// Items of one page when the caller does not say.
 pub const PAGE_ITEMS_DEFAULT: usize = 100;
+
+// --- policy and sandbox ---------------------------------------------------------------------
+
+/// Bytes of one policy document; it travels in one frame.
+pub const POLICY_BYTES_MAX: usize = 48 * 1024;
+/// Revisions of one node's policy that are kept; older ones go.
+pub const POLICY_REVISIONS_KEPT: usize = 100;
 /// Programs of one policy.
 pub const POLICY_PROGRAMS_MAX: usize = 1_024;
+/// Roots of one policy.
+pub const POLICY_ROOTS_MAX: usize = 64;
+/// Rules on arguments of one program.
+pub const ARG_RULES_MAX: usize = 256;
+/// Profiles that a hub keeps beside the built-in ones.
+pub const PROFILES_MAX: usize = 100;
+/// Rooms that a node keeps ready, one per set of walls; the one that was used longest ago goes.
+pub const ROOMS_MAX: usize = 4;
+
+// --- principals, locks, consent -------------------------------------------------------------
+
+/// Users of one hub, removed ones not counted.
+pub const USERS_MAX: usize = 10_000;
+/// Groups of one user.
+pub const GROUPS_MAX: usize = 64;
+/// Live grants of roles.
+pub const GRANTS_MAX: usize = 10_000;
+/// Nodes that one token may name.
+pub const TOKEN_NODES_MAX: usize = 256;
+/// Shortest password, bytes.
+pub const PASSWORD_BYTES_MIN: usize = 10;
+/// Longest password, bytes; a longer one is refused before it is hashed.
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
+/// Passwords hashed at once, each with 19 MiB and about 20 ms; more are `rate_limited`.
+pub const PASSWORD_CHECKS_AT_ONCE_MAX: usize = 2;
+/// Life of a person's session.
+pub const SESSION_TTL_MS: u64 = 12 * 3_600 * 1_000;
+/// Locks that hold at once.
+pub const LOCKS_MAX: usize = 10_000;
+/// Bytes of a lock's message.
+pub const LOCK_MESSAGE_BYTES_MAX: usize = 512;
+/// Recoveries of a node's identity before an administrator must allow more.
+pub const RECOVERIES_MAX: u32 = 5;
+/// How long a question waits for a person.
+pub const CONSENT_TTL_MS: u64 = 15 * 60 * 1_000;
+/// Questions that wait at once; more are refused with `quota`.
+pub const CONSENTS_OPEN_MAX: usize = 1_000;
+/// The same of one token.
+pub const CONSENTS_OPEN_PER_TOKEN_MAX: usize = 20;
+/// Lasting answers that hold at once.
+pub const CONSENT_RULES_MAX: usize = 1_000;
+/// Answered questions kept: thirty days.
+pub const CONSENTS_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Bytes of a reason, or of a note.
+pub const CONSENT_TEXT_BYTES_MAX: usize = 1_024;
 
 // --- invites, tokens ------------------------------------------------------------------------
 
@@ -202,5 +254,6 @@ const _: () = {
         "a large fan-out must not push its own runs out"
     );
     assert!(HEAD_MS_MAX < HTTP_IDLE_MS_MAX, "who asks once a minute keeps its connection");
+    assert!(POLICY_BYTES_MAX + 1024 < FRAME_BYTES_MAX, "a policy fits in a frame with its head");
     assert!(STORE_GROUP_MAX <= STORE_QUEUE_MAX, "a group fits in the queue");
 };
