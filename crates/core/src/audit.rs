@@ -1,6 +1,6 @@
 //! Rows of the audit log: who asked for what, and what was answered. Written before the effect.
 
-use crate::id::{NodeId, Revision, RunId};
+use crate::id::{ConsentId, NodeId, Revision, RunId, TokenId};
 use crate::time::WallTime;
 
 /// How the question was answered.
@@ -55,6 +55,12 @@ pub struct AuditRow {
     pub argv: Vec<String>,
     /// One sentence more. Never a secret.
     pub detail: Option<String>,
+    /// The token with which it was asked: a name may be used again, an id is not.
+    pub token: Option<TokenId>,
+    /// blake3 of the policy document by which it was judged (ABUSE 39).
+    pub policy_hash: Option<[u8; 32]>,
+    /// The question that allowed it.
+    pub consent: Option<ConsentId>,
 }
 
 impl AuditRow {
@@ -71,6 +77,9 @@ impl AuditRow {
             policy_revision: None,
             argv: Vec::new(),
             detail: None,
+            token: None,
+            policy_hash: None,
+            consent: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Invites: single use, expiring, revocable, kept as a hash.
 
 use crate::error::{Code, Refusal};
-use crate::id::{Epoch, InviteId, NodeId};
+use crate::id::{Epoch, InviteId, NodeId, UserId};
 use crate::limits::{INVITE_BYTES_MAX, REJOIN_MS_MAX};
 use crate::name::Labels;
 use crate::node::Node;
@@ -30,6 +30,10 @@ pub struct Invite {
     pub used_at: Option<WallTime>,
     /// When somebody ended it.
     pub revoked_at: Option<WallTime>,
+    /// Whose the node will be.
+    pub owner: Option<UserId>,
+    /// The profile beyond which the node's policy may never go; `None` is no bound.
+    pub max_profile: Option<String>,
 }
 
 /// Redeems an invite for `node`. The caller has compared the secret in constant time and treats
@@ -163,6 +167,8 @@ mod tests {
             used_by: None,
             used_at: None,
             revoked_at: None,
+            owner: None,
+            max_profile: None,
         }
     }
 
@@ -193,6 +199,10 @@ mod tests {
             last_seen_at: None,
             quarantined: false,
             removed_at: None,
+            owner: None,
+            recovery: None,
+            audit_seen: None,
+            ceiling: None,
         }
     }
 

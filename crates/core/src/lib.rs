@@ -9,6 +9,7 @@
 //! to put in, `poll_*` to take out and `poll_timeout` to say when it wants to be woken, and why.
 
 pub mod audit;
+pub mod consent;
 pub mod error;
 pub mod event;
 pub mod hub_runs;
@@ -16,6 +17,7 @@ pub mod id;
 pub mod invite;
 pub mod limits;
 pub mod link;
+pub mod lock;
 pub mod message;
 pub mod name;
 pub mod node;
@@ -25,11 +27,13 @@ pub mod path;
 pub mod policy;
 pub mod registry;
 pub mod retention;
+pub mod rights;
 pub mod run;
 pub mod sandbox;
 pub mod stream;
 pub mod subscribers;
 pub mod time;
 pub mod token;
+pub mod user;
 
 pub use error::{Code, Refusal};

@@ -125,6 +125,18 @@ impl Selector {
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
+
+    /// Whether it matches all nodes, whatever their labels.
+    pub fn is_all(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        f.write_str(&parts.join(","))
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A machine as the hub's record knows it.
 
-use crate::id::{Epoch, NodeId};
+use crate::id::{Epoch, NodeId, Seq, UserId};
 use crate::name::{Labels, Name};
 use crate::time::WallTime;
 
@@ -23,6 +23,31 @@ pub struct Facts {
     pub memory_bytes: u64,
     /// Known tools that were found on the path.
     pub tools: Vec<String>,
+}
+
+/// How a node proves itself once its certificate ran out: a second key, good for a counted number
+/// of times. Hub and node both count, so a copy of an older disk is noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// SubjectPublicKeyInfo (DER) of the recovery key, P-256.
+    pub key: Vec<u8>,
+    /// How often it was used.
+    pub count: u32,
+    /// How often it may be used yet.
+    pub left: u32,
+    /// Fingerprint (blake3) of the key that the newest recovery certified: the same request again
+    /// is an answer that was lost.
+    pub last: Option<[u8; 32]>,
+}
+
+/// The newest row of the audit log that a node was told of, kept on its own disk and shown at its
+/// next attach: a witness against an audit log that lost its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditHead {
+    /// Its number.
+    pub seq: Seq,
+    /// Its hash.
+    pub hash: [u8; 32],
 }
 
 /// One enrolled machine.
@@ -48,4 +73,12 @@ pub struct Node {
     pub quarantined: bool,
     /// Set when the node was removed. The row stays so that its certificate is refused by name.
     pub removed_at: Option<WallTime>,
+    /// Whose it is.
+    pub owner: Option<UserId>,
+    /// How it comes back without a certificate; `None` when it never said.
+    pub recovery: Option<Recovery>,
+    /// What it witnesses of the audit log.
+    pub audit_seen: Option<AuditHead>,
+    /// Its own ceiling on what the hub may ask, as the JSON text that it sent.
+    pub ceiling: Option<String>,
 }

@@ -10,7 +10,7 @@ mod decide;
 mod spec;
 mod state;
 
-use crate::id::{NodeId, Revision, RunId};
+use crate::id::{ConsentId, NodeId, Revision, RunId, TokenId, UserId};
 use crate::stream::Positions;
 use crate::time::WallTime;
 
@@ -80,6 +80,14 @@ pub struct Run {
     pub cancelled_by: Option<String>,
     /// A sentence for people when the state needs one.
     pub diagnostic: Option<String>,
+    /// With which token it was asked for: a name may be used again, an id is not.
+    pub token: Option<TokenId>,
+    /// For which user, when the token is one's.
+    pub user: Option<UserId>,
+    /// The level of the sandbox that it got, once its process started.
+    pub sandbox: Option<String>,
+    /// The question that allowed it, when there was one.
+    pub consent: Option<ConsentId>,
 }
 
 impl Run {
@@ -110,6 +118,10 @@ impl Run {
             output: Positions { stdout: 0, stderr: 0 },
             cancelled_by: None,
             diagnostic: None,
+            token: None,
+            user: None,
+            sandbox: None,
+            consent: None,
         }
     }
 }

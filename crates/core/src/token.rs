@@ -1,8 +1,11 @@
 //! API tokens: opaque secrets of which only a hash is kept.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Code, Refusal};
-use crate::id::TokenId;
-use crate::name::Name;
+use crate::id::{NodeId, TokenId, UserId};
+use crate::name::{Name, Selector};
+use crate::rights::Rights;
 use crate::time::WallTime;
 
 /// What a principal may do at most.
@@ -37,6 +40,96 @@ impl Role {
     }
 }
 
+/// What a token is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TokenKind {
+    /// For programs and people.
+    #[default]
+    Api,
+    /// A person's session, made by a login.
+    Session,
+    /// For an AI client: nodes and tools that are named, and no right to change what holds it.
+    Client,
+}
+
+impl TokenKind {
+    /// The stable text form.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Session => "session",
+            Self::Client => "client",
+        }
+    }
+
+    /// Reads the text form back.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "api" => Some(Self::Api),
+            "session" => Some(Self::Session),
+            "client" => Some(Self::Client),
+            _ => None,
+        }
+    }
+}
+
+/// On which nodes a token is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeScope {
+    /// On these.
+    Nodes(BTreeSet<NodeId>),
+    /// On those with these labels, whenever they get them.
+    Selector(Selector),
+}
+
+macro_rules! tools {
+    ($($variant:ident = $text:literal;)*) => {
+        /// What an AI client may be given, by the names that it calls them (UX, MCP).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "the names are those of the table in UX")]
+        pub enum Tool { $($variant,)* }
+
+        impl Tool {
+            /// All.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable text form.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Reads the text form back.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+tools! {
+    NodesList = "nodes_list";
+    NodeDescribe = "node_describe";
+    Exec = "exec";
+    RunGet = "run_get";
+    RunCancel = "run_cancel";
+    ShellOpen = "shell_open";
+    ShellSend = "shell_send";
+    ShellRead = "shell_read";
+    ShellClose = "shell_close";
+    FsList = "fs_list";
+    FsSearch = "fs_search";
+    FsRead = "fs_read";
+    FsWrite = "fs_write";
+    FsEdit = "fs_edit";
+    WorkspaceSync = "workspace_sync";
+    WorkspaceStatus = "workspace_status";
+    TaskSubmit = "task_submit";
+    TaskGet = "task_get";
+    TaskCancel = "task_cancel";
+    TaskClaim = "task_claim";
+    TaskReport = "task_report";
+}
+
 /// One token as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
@@ -54,6 +147,16 @@ pub struct Token {
     pub expires_at: Option<WallTime>,
     /// When somebody ended it.
     pub revoked_at: Option<WallTime>,
+    /// What it is for.
+    pub kind: TokenKind,
+    /// Whose it is; `None` is the hub's own, whose role holds on all nodes.
+    pub user: Option<UserId>,
+    /// At most these rights; `None` is no bound beside the role.
+    pub rights: Option<Rights>,
+    /// Only on these nodes; `None` is no bound.
+    pub nodes: Option<NodeScope>,
+    /// Only by these tools; `None` is no bound.
+    pub tools: Option<BTreeSet<Tool>>,
 }
 
 impl Token {
@@ -98,6 +201,11 @@ mod tests {
             created_at: WallTime(0),
             expires_at: Some(WallTime(100)),
             revoked_at: None,
+            kind: TokenKind::Api,
+            user: None,
+            rights: None,
+            nodes: None,
+            tools: None,
         }
     }
 
@@ -118,5 +226,15 @@ mod tests {
             assert_eq!(Role::parse(role.as_str()), Some(role));
         }
         assert_eq!(Role::parse("root"), None);
+    }
+
+    #[test]
+    fn kinds_and_tools_are_read_back() {
+        for kind in [TokenKind::Api, TokenKind::Session, TokenKind::Client] {
+            assert_eq!(TokenKind::parse(kind.as_str()), Some(kind));
+        }
+        for tool in Tool::ALL {
+            assert_eq!(Tool::parse(tool.as_str()), Some(*tool));
+        }
     }
 }

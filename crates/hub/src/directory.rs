@@ -156,6 +156,10 @@ mod tests {
             last_seen_at: None,
             quarantined: false,
             removed_at: None,
+            owner: None,
+            recovery: None,
+            audit_seen: None,
+            ceiling: None,
         };
         directory.put_node(node.clone());
         let facts = Facts { os: "linux".to_owned(), ..Facts::default() };

@@ -13,7 +13,8 @@ pub const CHAIN_START: [u8; 32] = [0; 32];
 
 /// The hash of row `seq`: blake3 over the hash of the row before, `seq`, and every field with its
 /// length (eight bytes, little endian) in front. A field that is absent is one zero byte, a field
-/// that is present is one byte 1 and then the field, so that `None` and an empty text differ.
+/// that is present is one byte 1 and then the field, so that `None` and an empty text differ. Token,
+/// policy hash and consent follow when at least one of them is there.
 pub fn chain_hash(previous: &[u8; 32], seq: Seq, row: &AuditRow) -> [u8; 32] {
     let mut chain = Chain(blake3::Hasher::new());
     chain.field(previous);
@@ -31,6 +32,11 @@ pub fn chain_hash(previous: &[u8; 32], seq: Seq, row: &AuditRow) -> [u8; 32] {
     chain.length(row.argv.len());
     row.argv.iter().for_each(|argument| chain.field(argument.as_bytes()));
     chain.optional(row.detail.as_deref().map(str::as_bytes));
+    if row.token.is_some() || row.policy_hash.is_some() || row.consent.is_some() {
+        chain.optional(row.token.as_ref().map(|id| id.as_bytes().as_slice()));
+        chain.optional(row.policy_hash.as_ref().map(<[u8; 32]>::as_slice));
+        chain.optional(row.consent.as_ref().map(|id| id.as_bytes().as_slice()));
+    }
     chain.0.finalize().into()
 }
 

@@ -5,6 +5,7 @@ use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::token::Token;
+use cortex_core::user::User;
 use cortex_core::{Code, Refusal};
 
 use crate::WriteError;
@@ -20,6 +21,13 @@ pub(crate) fn token_name(token: &Token) -> WriteError {
     let name = &token.name;
     Refusal::new(Code::Conflict, format!("Another live token has the name `{name}`."))
         .hint(format!("Choose another name, or revoke the other with `cortex token revoke {name}` first."))
+        .into()
+}
+
+pub(crate) fn user_name(user: &User) -> WriteError {
+    let name = &user.name;
+    Refusal::new(Code::Conflict, format!("Another user has the name `{name}`."))
+        .hint(format!("Choose another name, or remove the other user with `cortex user rm {name}` first."))
         .into()
 }
 

@@ -1,7 +1,8 @@
 //! What the hub keeps, and what it promises about it.
 //!
-//! Kept: nodes, invites, tokens, policies, runs (not their output, which lives in segment files
-//! of the hub), the event log, the audit log, and a few numbers (generation). Not kept here:
+//! Kept: nodes, invites, users, grants, tokens, locks, policies, questions to people, runs (not
+//! their output, which lives in segment files of the hub), the event log, the audit log, and a few
+//! numbers (generation). Not kept here:
 //! presence, heartbeats, link state, meters — these are observations and live in memory.
 //!
 //! **Promise.** [`StoreExt::write`] answers `Ok` only after the transaction is committed and
@@ -24,15 +25,18 @@ use std::time::Duration;
 
 use cortex_core::Refusal;
 use cortex_core::audit::AuditRow;
+use cortex_core::consent::{Consent, ConsentRule, Standing};
 use cortex_core::event::Event;
-use cortex_core::id::{Epoch, Generation, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::id::{ConsentId, Epoch, Generation, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
 use cortex_core::invite::Invite;
+use cortex_core::lock::Lock;
 use cortex_core::name::Name;
-use cortex_core::node::Node;
+use cortex_core::node::{AuditHead, Node};
 use cortex_core::policy::Policy;
 use cortex_core::run::{Run, RunState};
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
+use cortex_core::user::{RoleGrant, User};
 
 pub mod chain;
 mod conflict;
@@ -113,6 +117,15 @@ pub struct RunFilter {
     pub before: Option<RunId>,
 }
 
+/// Which questions to list. All conditions must hold. Newest first.
+#[derive(Clone, Debug, Default)]
+pub struct ConsentFilter {
+    /// Only those that stand there.
+    pub standing: Option<Standing>,
+    /// Only older than this one: the cursor.
+    pub before: Option<ConsentId>,
+}
+
 /// Which audit rows to list. Oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
@@ -148,6 +161,27 @@ pub trait Read {
     /// All tokens, revoked and expired ones too, newest first.
     fn tokens(&self) -> Result<Vec<Token>, StoreError>;
 
+    /// A user by id, removed ones too.
+    fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
+    /// A user by name among those that are not removed.
+    fn user_named(&self, name: &Name) -> Result<Option<User>, StoreError>;
+    /// All users that are not removed, by name.
+    fn users(&self) -> Result<Vec<User>, StoreError>;
+    /// All grants of roles that were not taken back, oldest first.
+    fn grants(&self) -> Result<Vec<RoleGrant>, StoreError>;
+
+    /// A lock by id.
+    fn lock(&self, id: LockId) -> Result<Option<Lock>, StoreError>;
+    /// All locks that were not lifted, expired ones too, oldest first.
+    fn locks(&self) -> Result<Vec<Lock>, StoreError>;
+
+    /// A question by id.
+    fn consent(&self, id: ConsentId) -> Result<Option<Consent>, StoreError>;
+    /// Questions, newest first, at most `limit`.
+    fn consents(&self, filter: &ConsentFilter, limit: usize) -> Result<Vec<Consent>, StoreError>;
+    /// All lasting answers that were not ended, expired ones too, oldest first.
+    fn consent_rules(&self) -> Result<Vec<ConsentRule>, StoreError>;
+
     /// The policy of a node; `None` means that nobody has set one, which is STRICT.
     fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError>;
     /// All policies of nodes that are not removed.
@@ -173,6 +207,8 @@ pub trait Read {
 
     /// Audit rows, oldest first, at most `limit`.
     fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<LoggedAudit>, StoreError>;
+    /// Number and hash of the newest audit row; zero and [`chain::CHAIN_START`] when there is none.
+    fn audit_head(&self) -> Result<AuditHead, StoreError>;
 }
 
 /// One transaction: sees its own writes; all of it is kept or nothing.
@@ -187,6 +223,22 @@ pub trait Tx: Read {
     fn put_invite(&mut self, invite: &Invite) -> Result<(), StoreError>;
     /// Inserts or replaces a token. A second live token of the same name is refused `Conflict`.
     fn put_token(&mut self, token: &Token) -> Result<(), WriteError>;
+    /// Inserts or replaces a user. A second live user of the same name is refused `Conflict`.
+    fn put_user(&mut self, user: &User) -> Result<(), WriteError>;
+    /// Inserts or replaces a grant of a role.
+    fn put_grant(&mut self, grant: &RoleGrant) -> Result<(), StoreError>;
+    /// Inserts or replaces a lock.
+    fn put_lock(&mut self, lock: &Lock) -> Result<(), StoreError>;
+    /// Inserts or replaces a question.
+    fn put_consent(&mut self, consent: &Consent) -> Result<(), StoreError>;
+    /// Inserts or replaces a lasting answer.
+    fn put_consent_rule(&mut self, rule: &ConsentRule) -> Result<(), StoreError>;
+    /// Removes questions that were answered, or ended, before then, the oldest answers first, at most
+    /// `batch` at once. Returns how many went.
+    fn trim_consents(&mut self, before: WallTime, batch: usize) -> Result<u64, StoreError>;
+    /// Writes what a node witnesses of the audit log, and nothing else of it. An older head than the
+    /// one that is kept changes nothing.
+    fn observe_audit(&mut self, node: NodeId, head: AuditHead) -> Result<(), StoreError>;
     /// Inserts or replaces a policy. A revision not above the stored one is refused `Conflict`.
     fn put_policy(&mut self, policy: &Policy) -> Result<(), WriteError>;
     /// Inserts or replaces a run. A second run of the same caller, node and key is refused

@@ -9,6 +9,8 @@ mod agree;
 mod entities;
 #[path = "contract/logs.rs"]
 mod logs;
+#[path = "contract/people.rs"]
+mod people;
 #[path = "contract/subject.rs"]
 mod subject;
 #[path = "contract/transactions.rs"]
@@ -46,6 +48,11 @@ contract! {
     entities::a_cursor_outlives_its_run,
     entities::open_runs_are_listed_oldest_first,
     entities::ended_runs_are_listed_by_their_end_and_only_they_are_removed,
+    people::people_and_what_concerns_them_are_read_back_to_the_last_field,
+    people::two_live_users_cannot_share_a_name,
+    people::what_was_ended_is_not_listed,
+    people::questions_are_paged_newest_first_and_trimmed_by_their_answer,
+    people::a_witness_of_the_audit_log_only_moves_forward,
     transactions::a_transaction_sees_its_own_writes,
     transactions::a_refusal_leaves_nothing,
     transactions::a_panic_leaves_nothing_and_harms_nobody,

@@ -317,6 +317,10 @@ fn new_node(invite: &Invite, request: &Request, id: NodeId, key_hash: [u8; 32], 
         last_seen_at: None,
         quarantined: false,
         removed_at: None,
+        owner: None,
+        recovery: None,
+        audit_seen: None,
+        ceiling: None,
     }
 }
 

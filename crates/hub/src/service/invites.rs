@@ -59,6 +59,8 @@ impl Invites {
             used_by: None,
             used_at: None,
             revoked_at: None,
+            owner: None,
+            max_profile: None,
         };
         let text = InviteText { authority: self.authority.fingerprint(), id: invite.id, secret };
         let kept = invite.clone();

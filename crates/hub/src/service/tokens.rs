@@ -9,7 +9,7 @@ use cortex_core::id::TokenId;
 use cortex_core::invite::to_hex;
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
-use cortex_core::token::{Role, Token};
+use cortex_core::token::{Role, Token, TokenKind};
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
@@ -132,6 +132,11 @@ fn mint(clock: &Clock, name: Name, role: Role, ttl_ms: Option<u64>) -> (Token, S
         created_at: now,
         expires_at: ttl_ms.map(|ms| now.plus_ms(ms)),
         revoked_at: None,
+        kind: TokenKind::Api,
+        user: None,
+        rights: None,
+        nodes: None,
+        tools: None,
     };
     (token, secret)
 }

@@ -14,7 +14,7 @@ use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node};
 use cortex_core::run::{EndCause, Ended, Run, RunSpec};
 use cortex_core::stream::{Positions, Stream};
-use cortex_core::token::{Role, Token};
+use cortex_core::token::{Role, Token, TokenKind};
 use cortex_core::{Code, Refusal};
 use cortex_hub::authority::Authority;
 use cortex_hub::bus::Bus;
@@ -187,6 +187,8 @@ impl TestHub {
             used_by: None,
             used_at: None,
             revoked_at: None,
+            owner: None,
+            max_profile: None,
         };
         change(&mut invite);
         let id = invite.id;
@@ -302,6 +304,11 @@ pub(crate) fn caller(role: Role) -> Caller {
         created_at: cortex_core::time::WallTime(0),
         expires_at: None,
         revoked_at: None,
+        kind: TokenKind::Api,
+        user: None,
+        rights: None,
+        nodes: None,
+        tools: None,
     };
     Caller { token: Arc::new(token) }
 }

@@ -269,6 +269,10 @@ pub(super) fn enrol(store: &MemoryStore, ids: &[NodeId], now: WallTime) {
                 last_seen_at: None,
                 quarantined: false,
                 removed_at: None,
+                owner: None,
+                recovery: None,
+                audit_seen: None,
+                ceiling: None,
             })?;
             Ok(tx.append_event(&Event::new(EventKind::NodeJoined, now).node(*id))?)
         });

@@ -2,17 +2,21 @@
 
 use std::ops::{Bound, Deref};
 
-use cortex_core::id::{Generation, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::consent::{Consent, ConsentRule};
+use cortex_core::id::{ConsentId, Generation, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
 use cortex_core::invite::Invite;
+use cortex_core::lock::Lock;
 use cortex_core::name::Name;
-use cortex_core::node::Node;
+use cortex_core::node::{AuditHead, Node};
 use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
+use cortex_core::user::{RoleGrant, User};
 
 use super::state::State;
-use crate::{AuditFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError};
+use crate::chain::CHAIN_START;
+use crate::{AuditFilter, ConsentFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError};
 
 /// Below and above every id, for ranges over one node.
 const FIRST_RUN: RunId = RunId::new(uuid::Uuid::nil());
@@ -62,6 +66,46 @@ impl<S: Deref<Target = State>, U> Read for Held<S, U> {
 
     fn tokens(&self) -> Result<Vec<Token>, StoreError> {
         Ok(self.state.tokens.values().rev().cloned().collect())
+    }
+
+    fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        Ok(self.state.users.get(&id).cloned())
+    }
+
+    fn user_named(&self, name: &Name) -> Result<Option<User>, StoreError> {
+        Ok(self.state.live_users.get(name).and_then(|id| self.state.users.get(id)).cloned())
+    }
+
+    fn users(&self) -> Result<Vec<User>, StoreError> {
+        Ok(self.state.live_users.values().filter_map(|id| self.state.users.get(id)).cloned().collect())
+    }
+
+    fn grants(&self) -> Result<Vec<RoleGrant>, StoreError> {
+        Ok(self.state.grants.values().filter(|grant| grant.revoked_at.is_none()).cloned().collect())
+    }
+
+    fn lock(&self, id: LockId) -> Result<Option<Lock>, StoreError> {
+        Ok(self.state.locks.get(&id).cloned())
+    }
+
+    fn locks(&self) -> Result<Vec<Lock>, StoreError> {
+        Ok(self.state.locks.values().filter(|lock| lock.lifted_at.is_none()).cloned().collect())
+    }
+
+    fn consent(&self, id: ConsentId) -> Result<Option<Consent>, StoreError> {
+        Ok(self.state.consents.get(&id).cloned())
+    }
+
+    fn consents(&self, filter: &ConsentFilter, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        let upto = filter.before.map_or(Bound::Unbounded, Bound::Excluded);
+        let all = self.state.consents.range((Bound::Unbounded, upto)).rev().map(|(_, consent)| consent);
+        let wanted =
+            all.filter(|consent| filter.standing.is_none_or(|standing| consent.standing == standing));
+        Ok(wanted.take(limit).cloned().collect())
+    }
+
+    fn consent_rules(&self) -> Result<Vec<ConsentRule>, StoreError> {
+        Ok(self.state.consent_rules.values().filter(|rule| rule.ended_at.is_none()).cloned().collect())
     }
 
     fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError> {
@@ -129,5 +173,10 @@ impl<S: Deref<Target = State>, U> Read for Held<S, U> {
         let mut newest: Vec<LoggedAudit> = rows.rev().take(limit).cloned().collect();
         newest.reverse();
         Ok(newest)
+    }
+
+    fn audit_head(&self) -> Result<AuditHead, StoreError> {
+        let newest = self.state.audit.last().map(|logged| AuditHead { seq: logged.seq, hash: logged.hash });
+        Ok(newest.unwrap_or(AuditHead { seq: Seq(0), hash: CHAIN_START }))
     }
 }

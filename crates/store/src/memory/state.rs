@@ -3,15 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
-use cortex_core::id::{Generation, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::id::{
+    ConsentId, Generation, GrantId, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId,
+};
 use cortex_core::invite::Invite;
+use cortex_core::lock::Lock;
 use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
+use cortex_core::user::{RoleGrant, User};
 
 use crate::{LoggedAudit, LoggedEvent};
 
@@ -25,6 +30,12 @@ pub(super) struct State {
     pub(super) invites: BTreeMap<InviteId, Invite>,
     pub(super) tokens: BTreeMap<TokenId, Token>,
     pub(super) live_tokens: BTreeMap<Name, TokenId>,
+    pub(super) users: BTreeMap<UserId, User>,
+    pub(super) live_users: BTreeMap<Name, UserId>,
+    pub(super) grants: BTreeMap<GrantId, RoleGrant>,
+    pub(super) locks: BTreeMap<LockId, Lock>,
+    pub(super) consents: BTreeMap<ConsentId, Consent>,
+    pub(super) consent_rules: BTreeMap<ConsentId, ConsentRule>,
     pub(super) policies: BTreeMap<NodeId, Policy>,
     pub(super) runs: BTreeMap<RunId, Run>,
     pub(super) run_keys: BTreeMap<RunKey, RunId>,
@@ -46,6 +57,12 @@ impl Default for State {
             invites: BTreeMap::new(),
             tokens: BTreeMap::new(),
             live_tokens: BTreeMap::new(),
+            users: BTreeMap::new(),
+            live_users: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            consents: BTreeMap::new(),
+            consent_rules: BTreeMap::new(),
             policies: BTreeMap::new(),
             runs: BTreeMap::new(),
             run_keys: BTreeMap::new(),
@@ -91,6 +108,16 @@ impl State {
             self.live_tokens.insert(name.clone(), id);
         }
         set(&mut self.tokens, id, token)
+    }
+
+    pub(super) fn set_user(&mut self, id: UserId, user: Option<User>) -> Option<User> {
+        if let Some(name) = self.users.get(&id).and_then(live_user) {
+            self.live_users.remove(name);
+        }
+        if let Some(name) = user.as_ref().and_then(live_user) {
+            self.live_users.insert(name.clone(), id);
+        }
+        set(&mut self.users, id, user)
     }
 
     pub(super) fn set_run(&mut self, id: RunId, run: Option<Run>) -> Option<Run> {
@@ -148,4 +175,8 @@ fn live_node(node: &Node) -> Option<&Name> {
 
 fn live_token(token: &Token) -> Option<&Name> {
     token.revoked_at.is_none().then_some(&token.name)
+}
+
+fn live_user(user: &User) -> Option<&Name> {
+    user.removed_at.is_none().then_some(&user.name)
 }

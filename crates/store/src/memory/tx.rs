@@ -3,14 +3,17 @@
 use std::collections::VecDeque;
 
 use cortex_core::audit::AuditRow;
+use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
-use cortex_core::id::{Epoch, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::id::{ConsentId, Epoch, GrantId, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
 use cortex_core::invite::Invite;
-use cortex_core::node::Node;
+use cortex_core::lock::Lock;
+use cortex_core::node::{AuditHead, Node};
 use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
+use cortex_core::user::{RoleGrant, User};
 
 use super::read::Held;
 use super::state::{State, run_key, set};
@@ -32,6 +35,11 @@ enum Change {
     Node(NodeId, Option<Node>),
     Invite(InviteId, Option<Invite>),
     Token(TokenId, Option<Token>),
+    User(UserId, Option<User>),
+    Grant(GrantId, Option<RoleGrant>),
+    Lock(LockId, Option<Lock>),
+    Consent(ConsentId, Option<Consent>),
+    ConsentRule(ConsentId, Option<ConsentRule>),
     Policy(NodeId, Option<Policy>),
     Run(RunId, Option<Run>),
     EventAppended,
@@ -59,6 +67,11 @@ fn revert(state: &mut State, change: Change) {
         Change::Node(id, old) => drop(state.set_node(id, old)),
         Change::Invite(id, old) => drop(set(&mut state.invites, id, old)),
         Change::Token(id, old) => drop(state.set_token(id, old)),
+        Change::User(id, old) => drop(state.set_user(id, old)),
+        Change::Grant(id, old) => drop(set(&mut state.grants, id, old)),
+        Change::Lock(id, old) => drop(set(&mut state.locks, id, old)),
+        Change::Consent(id, old) => drop(set(&mut state.consents, id, old)),
+        Change::ConsentRule(id, old) => drop(set(&mut state.consent_rules, id, old)),
         Change::Policy(id, old) => drop(set(&mut state.policies, id, old)),
         Change::Run(id, old) => drop(state.set_run(id, old)),
         Change::EventAppended => drop(state.events.pop_back()),
@@ -114,6 +127,63 @@ impl Tx for Writing<'_> {
         }
         let old = self.state.set_token(token.id, Some(token.clone()));
         self.note(Change::Token(token.id, old));
+        Ok(())
+    }
+
+    fn put_user(&mut self, user: &User) -> Result<(), WriteError> {
+        let holder = self.state.live_users.get(&user.name);
+        if user.removed_at.is_none() && holder.is_some_and(|id| *id != user.id) {
+            return Err(conflict::user_name(user));
+        }
+        let old = self.state.set_user(user.id, Some(user.clone()));
+        self.note(Change::User(user.id, old));
+        Ok(())
+    }
+
+    fn put_grant(&mut self, grant: &RoleGrant) -> Result<(), StoreError> {
+        let old = self.state.grants.insert(grant.id, grant.clone());
+        self.note(Change::Grant(grant.id, old));
+        Ok(())
+    }
+
+    fn put_lock(&mut self, lock: &Lock) -> Result<(), StoreError> {
+        let old = self.state.locks.insert(lock.id, lock.clone());
+        self.note(Change::Lock(lock.id, old));
+        Ok(())
+    }
+
+    fn put_consent(&mut self, consent: &Consent) -> Result<(), StoreError> {
+        let old = self.state.consents.insert(consent.id, consent.clone());
+        self.note(Change::Consent(consent.id, old));
+        Ok(())
+    }
+
+    fn put_consent_rule(&mut self, rule: &ConsentRule) -> Result<(), StoreError> {
+        let old = self.state.consent_rules.insert(rule.id, rule.clone());
+        self.note(Change::ConsentRule(rule.id, old));
+        Ok(())
+    }
+
+    fn trim_consents(&mut self, before: WallTime, batch: usize) -> Result<u64, StoreError> {
+        let answered = |consent: &Consent| consent.answered_at.filter(|at| *at < before);
+        let mut gone: Vec<(WallTime, ConsentId)> =
+            self.state.consents.values().filter_map(|one| Some((answered(one)?, one.id))).collect();
+        gone.sort();
+        gone.truncate(batch);
+        for (_, id) in &gone {
+            let old = set(&mut self.state.consents, *id, None);
+            self.note(Change::Consent(*id, old));
+        }
+        Ok(gone.len() as u64)
+    }
+
+    fn observe_audit(&mut self, node: NodeId, head: AuditHead) -> Result<(), StoreError> {
+        let Some(old) = self.state.nodes.get(&node) else { return Ok(()) };
+        if old.audit_seen.is_some_and(|seen| seen.seq > head.seq) {
+            return Ok(());
+        }
+        let old = self.state.set_node(node, Some(Node { audit_seen: Some(head), ..old.clone() }));
+        self.note(Change::Node(node, old));
         Ok(())
     }
 

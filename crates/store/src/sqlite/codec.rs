@@ -1,6 +1,6 @@
 //! Between columns and values. What is stored and cannot be read is `Damaged`, whichever column.
 
-use cortex_core::id::{InviteId, NodeId, RunId, TokenId};
+use cortex_core::id::{ConsentId, GrantId, InviteId, LockId, NodeId, RunId, TokenId, UserId};
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
 use rusqlite::types::{FromSql, ToSqlOutput};
@@ -98,7 +98,7 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(NodeId, RunId, InviteId, TokenId);
+ids!(NodeId, RunId, InviteId, TokenId, UserId, GrantId, LockId, ConsentId);
 
 /// The columns of a row, taken one after the other in the order of the query.
 pub(super) struct Columns<'r, 's> {
@@ -155,14 +155,44 @@ impl Columns<'_, '_> {
         Ok(hash)
     }
 
+    /// A hash or nothing.
+    pub(super) fn optional_hash(&mut self) -> Result<Option<[u8; 32]>, StoreError> {
+        let hash = self.blob()?.map(|bytes| bytes.try_into());
+        let hash = hash.transpose().map_err(|_| self.damaged("a hash has not thirty-two bytes"))?;
+        self.at += 1;
+        Ok(hash)
+    }
+
     /// A name.
     pub(super) fn name(&mut self) -> Result<Name, StoreError> {
         self.parsed(|text| Name::parse(text).ok())
     }
 
+    /// A list of names.
+    pub(super) fn names<T: FromIterator<Name>>(&mut self) -> Result<T, StoreError> {
+        let names: Vec<String> =
+            serde_json::from_str(self.text()?).map_err(|error| self.damaged(&error.to_string()))?;
+        let names = names.iter().map(|name| Name::parse(name)).collect::<Result<_, _>>();
+        let names = names.map_err(|refusal| self.damaged(&refusal.message))?;
+        self.at += 1;
+        Ok(names)
+    }
+
     /// A text of a closed list.
     pub(super) fn parsed<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
         let value = self.text().and_then(|text| parse(text).ok_or_else(|| self.damaged("unknown text")))?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    /// A text of a closed list, or nothing.
+    pub(super) fn optional_parsed<T>(
+        &mut self,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let text = self.row.get_ref(self.at).map_err(failed)?.as_str_or_null();
+        let text = text.map_err(|error| self.damaged(&error.to_string()))?;
+        let value = text.map(|text| parse(text).ok_or_else(|| self.damaged("unknown text"))).transpose()?;
         self.at += 1;
         Ok(value)
     }

@@ -17,8 +17,14 @@ pub(super) struct Migration {
 }
 
 /// All steps, in order.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "init", sql: include_str!("../../migrations/sqlite/0001_init.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "init", sql: include_str!("../../migrations/sqlite/0001_init.sql") },
+    Migration {
+        version: 2,
+        name: "principals",
+        sql: include_str!("../../migrations/sqlite/0002_principals.sql"),
+    },
+];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`
 /// says, or goes beyond it.

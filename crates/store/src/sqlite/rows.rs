@@ -2,12 +2,16 @@
 //! once, in the order in which both sides use them.
 
 pub(super) mod audit;
+pub(super) mod consents;
 pub(super) mod events;
+pub(super) mod grants;
 pub(super) mod invites;
+pub(super) mod locks;
 pub(super) mod nodes;
 pub(super) mod policies;
 pub(super) mod runs;
 pub(super) mod tokens;
+pub(super) mod users;
 
 /// `INSERT … ON CONFLICT (key) DO UPDATE` over all of `columns`, of which the first is the key.
 fn upsert(table: &str, columns: &str) -> String {

@@ -1,21 +1,27 @@
 //! The port's two views of a connection: [`Read`] over any, [`Tx`] over the writer's.
 
 use cortex_core::audit::AuditRow;
+use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
-use cortex_core::id::{Epoch, Generation, InviteId, NodeId, RunId, Seq, TokenId};
+use cortex_core::id::{ConsentId, Epoch, Generation, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
 use cortex_core::invite::Invite;
+use cortex_core::lock::Lock;
 use cortex_core::name::Name;
-use cortex_core::node::Node;
+use cortex_core::node::{AuditHead, Node};
 use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
+use cortex_core::user::{RoleGrant, User};
 use rusqlite::Connection;
 
 use super::codec::one;
-use super::rows::{audit, events, invites, nodes, policies, runs, tokens};
+use super::rows::{audit, consents, events, grants, invites, locks, nodes, policies, runs, tokens, users};
 use crate::chain::chain_hash;
-use crate::{AfterFn, AuditFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError, Tx, WriteError};
+use crate::{
+    AfterFn, AuditFilter, ConsentFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError, Tx,
+    WriteError,
+};
 
 const GENERATION: &str = "SELECT value FROM numbers WHERE name = 'generation'";
 
@@ -96,6 +102,42 @@ impl<L> Read for View<'_, L> {
         tokens::newest(self.conn)
     }
 
+    fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        users::get(self.conn, id)
+    }
+
+    fn user_named(&self, name: &Name) -> Result<Option<User>, StoreError> {
+        users::named(self.conn, name)
+    }
+
+    fn users(&self) -> Result<Vec<User>, StoreError> {
+        users::live(self.conn)
+    }
+
+    fn grants(&self) -> Result<Vec<RoleGrant>, StoreError> {
+        grants::live(self.conn)
+    }
+
+    fn lock(&self, id: LockId) -> Result<Option<Lock>, StoreError> {
+        locks::get(self.conn, id)
+    }
+
+    fn locks(&self) -> Result<Vec<Lock>, StoreError> {
+        locks::live(self.conn)
+    }
+
+    fn consent(&self, id: ConsentId) -> Result<Option<Consent>, StoreError> {
+        consents::get(self.conn, id)
+    }
+
+    fn consents(&self, filter: &ConsentFilter, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        consents::list(self.conn, filter, limit)
+    }
+
+    fn consent_rules(&self) -> Result<Vec<ConsentRule>, StoreError> {
+        consents::rules(self.conn)
+    }
+
     fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError> {
         policies::get(self.conn, node)
     }
@@ -139,6 +181,11 @@ impl<L> Read for View<'_, L> {
     fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<LoggedAudit>, StoreError> {
         audit::list(self.conn, filter, limit)
     }
+
+    fn audit_head(&self) -> Result<AuditHead, StoreError> {
+        let (seq, hash) = audit::head(self.conn)?;
+        Ok(AuditHead { seq, hash })
+    }
 }
 
 impl Tx for View<'_, Logs> {
@@ -160,6 +207,34 @@ impl Tx for View<'_, Logs> {
 
     fn put_token(&mut self, token: &Token) -> Result<(), WriteError> {
         tokens::put(self.conn, token)
+    }
+
+    fn put_user(&mut self, user: &User) -> Result<(), WriteError> {
+        users::put(self.conn, user)
+    }
+
+    fn put_grant(&mut self, grant: &RoleGrant) -> Result<(), StoreError> {
+        grants::put(self.conn, grant)
+    }
+
+    fn put_lock(&mut self, lock: &Lock) -> Result<(), StoreError> {
+        locks::put(self.conn, lock)
+    }
+
+    fn put_consent(&mut self, consent: &Consent) -> Result<(), StoreError> {
+        consents::put(self.conn, consent)
+    }
+
+    fn put_consent_rule(&mut self, rule: &ConsentRule) -> Result<(), StoreError> {
+        consents::put_rule(self.conn, rule)
+    }
+
+    fn trim_consents(&mut self, before: WallTime, batch: usize) -> Result<u64, StoreError> {
+        consents::trim(self.conn, before, batch)
+    }
+
+    fn observe_audit(&mut self, node: NodeId, head: AuditHead) -> Result<(), StoreError> {
+        nodes::observe_audit(self.conn, node, head)
     }
 
     fn put_policy(&mut self, policy: &Policy) -> Result<(), WriteError> {

@@ -2,15 +2,19 @@
 //! hold the same in the end. Few ids, names and keys, so that they collide.
 
 use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::consent::{Consent, ConsentRule, Standing};
 use cortex_core::id::{NodeId, Seq};
-use cortex_core::node::Node;
+use cortex_core::lock::{Lock, Target};
+use cortex_core::node::{AuditHead, Node};
 use cortex_core::run::{Run, RunState};
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
-use cortex_store::{AuditFilter, Read, RunFilter, StoreError, Tx, WriteError};
+use cortex_core::user::{RoleGrant, User};
+use cortex_store::{AuditFilter, ConsentFilter, Read, RunFilter, StoreError, Tx, WriteError};
 use proptest::prelude::*;
 
 use crate::entities::{invite, node, policy, token};
+use crate::people::{consent, grant, lock, rule, user};
 use crate::subject::{Subject, no};
 use crate::support::{event, node_id, run, run_id};
 
@@ -21,6 +25,14 @@ enum Op {
     Observe(u8, i64),
     PutInvite(u8),
     PutToken { token: u8, name: u8, revoked: bool },
+    PutUser { user: u8, name: u8, removed: bool },
+    PutGrant { grant: u8, revoked: bool },
+    PutLock { lock: u8, lifted: bool },
+    PutConsent { consent: u8, standing: usize, answered: Option<i64> },
+    PutConsentRule { rule: u8, ended: bool },
+    TrimConsents { before: i64, batch: usize },
+    ListConsents { standing: Option<usize>, before: Option<u8>, limit: usize },
+    ObserveAudit { node: u8, seq: u64 },
     PutPolicy { node: u8, revision: u64 },
     PutRun { run: u64, node: u8, state: usize, key: Option<u8>, ended: Option<i64> },
     AppendEvent(u8),
@@ -49,6 +61,20 @@ fn op() -> impl Strategy<Value = Op> {
             name,
             revoked
         }),
+        (0..4_u8, 0..3_u8, any::<bool>()).prop_map(|(user, name, removed)| Op::PutUser {
+            user,
+            name,
+            removed
+        }),
+        (0..4_u8, any::<bool>()).prop_map(|(grant, revoked)| Op::PutGrant { grant, revoked }),
+        (0..4_u8, any::<bool>()).prop_map(|(lock, lifted)| Op::PutLock { lock, lifted }),
+        (0..6_u8, 0..5_usize, prop::option::of(0..9_i64))
+            .prop_map(|(consent, standing, answered)| Op::PutConsent { consent, standing, answered }),
+        (0..4_u8, any::<bool>()).prop_map(|(rule, ended)| Op::PutConsentRule { rule, ended }),
+        (0..9_i64, 0..4_usize).prop_map(|(before, batch)| Op::TrimConsents { before, batch }),
+        (prop::option::of(0..5_usize), prop::option::of(0..6_u8), 0..6_usize)
+            .prop_map(|(standing, before, limit)| Op::ListConsents { standing, before, limit }),
+        (0..4_u8, 0..6_u64).prop_map(|(node, seq)| Op::ObserveAudit { node, seq }),
         (0..4_u8, 0..6_u64).prop_map(|(node, revision)| Op::PutPolicy { node, revision }),
         (0..12_u64, 0..4_u8, 0..9_usize, prop::option::of(0..3_u8), prop::option::of(0..9_i64))
             .prop_map(|(run, node, state, key, ended)| Op::PutRun { run, node, state, key, ended }),
@@ -98,6 +124,38 @@ fn apply(tx: &mut dyn Tx, op: &Op) -> Result<String, WriteError> {
         Op::PutToken { token: id, name, revoked } => {
             let token = Token { revoked_at: when(*revoked), ..token(*id, &format!("t{name}")) };
             tx.put_token(&token).map(|()| String::new())
+        }
+        Op::PutUser { user: id, name, removed } => {
+            let user = User { removed_at: when(*removed), ..user(*id, &format!("u{name}")) };
+            tx.put_user(&user).map(|()| String::new())
+        }
+        Op::PutGrant { grant: id, revoked } => {
+            let grant = RoleGrant { revoked_at: when(*revoked), ..grant(*id) };
+            Ok(tx.put_grant(&grant).map(|()| String::new())?)
+        }
+        Op::PutLock { lock: id, lifted } => {
+            let lock = Lock { lifted_at: when(*lifted), ..lock(*id, Target::Node(node_id(*id))) };
+            Ok(tx.put_lock(&lock).map(|()| String::new())?)
+        }
+        Op::PutConsent { consent: id, standing, answered } => {
+            let (standing, answered_at) = (Standing::ALL[*standing], answered.map(WallTime));
+            Ok(tx.put_consent(&Consent { standing, answered_at, ..consent(*id) }).map(|()| String::new())?)
+        }
+        Op::PutConsentRule { rule: id, ended } => {
+            let rule = ConsentRule { ended_at: when(*ended), ..rule(*id) };
+            Ok(tx.put_consent_rule(&rule).map(|()| String::new())?)
+        }
+        Op::TrimConsents { before, batch } => {
+            Ok(format!("{:?}", tx.trim_consents(WallTime(*before), *batch)?))
+        }
+        Op::ListConsents { standing, before, limit } => {
+            let standing = standing.map(|at| Standing::ALL[at]);
+            let filter = ConsentFilter { standing, before: before.map(|number| consent(number).id) };
+            Ok(format!("{:?}", tx.consents(&filter, *limit)?))
+        }
+        Op::ObserveAudit { node, seq } => {
+            tx.observe_audit(node_id(*node), AuditHead { seq: Seq(*seq), hash: [1; 32] })?;
+            Ok(String::new())
         }
         Op::PutPolicy { node, revision } => {
             tx.put_policy(&policy(node_id(*node), *revision)).map(|()| String::new())
@@ -166,7 +224,7 @@ fn dump(view: &dyn Read) -> Result<String, StoreError> {
     let keys = keys.map(|(node, key)| view.run_by_key("token:admin", node, key));
     let keys = keys.collect::<Result<Vec<_>, StoreError>>()?;
     Ok(format!(
-        "{by_id:#?}\n{keys:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        "{by_id:#?}\n{keys:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
         view.generation()?,
         view.nodes()?,
         view.invites(99)?,
@@ -177,6 +235,14 @@ fn dump(view: &dyn Read) -> Result<String, StoreError> {
         view.events(Seq(0), 999)?,
         view.events_span()?,
         view.audit(&AuditFilter::default(), 999)?,
+        (
+            view.users()?,
+            view.grants()?,
+            view.locks()?,
+            view.consents(&ConsentFilter::default(), 99)?,
+            view.consent_rules()?,
+            view.audit_head()?,
+        ),
     ))
 }
 

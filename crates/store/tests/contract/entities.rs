@@ -4,14 +4,16 @@
 use cortex_core::id::{Epoch, InviteId, NodeId, Revision, Seq, TokenId};
 use cortex_core::invite::Invite;
 use cortex_core::name::Name;
-use cortex_core::node::{Facts, Node};
+use cortex_core::node::{AuditHead, Facts, Node, Recovery};
 use cortex_core::policy::{Grant, Mode, Policy};
+use cortex_core::rights::{Right, Rights};
 use cortex_core::run::{Run, RunSpec, RunState};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
-use cortex_core::token::{Role, Token};
+use cortex_core::token::{NodeScope, Role, Token, TokenKind, Tool};
 use cortex_store::{AuditFilter, RunFilter};
 
+use crate::people::{consent, user};
 use crate::subject::Subject;
 use crate::support::{bytes, node_id, run, run_id};
 
@@ -40,6 +42,10 @@ pub(crate) fn node(number: u8, called: &str) -> Node {
         last_seen_at: Some(WallTime(77)),
         quarantined: true,
         removed_at: None,
+        owner: Some(user(1, "u").id),
+        recovery: Some(Recovery { key: vec![number; 91], count: 2, left: 3, last: Some([7; 32]) }),
+        audit_seen: Some(AuditHead { seq: Seq(4), hash: [number; 32] }),
+        ceiling: Some("{}".to_owned()),
     }
 }
 
@@ -55,6 +61,8 @@ pub(crate) fn invite(number: u8) -> Invite {
         used_by: Some(node_id(9)),
         used_at: Some(WallTime(3)),
         revoked_at: None,
+        owner: Some(user(2, "u").id),
+        max_profile: Some("ci".to_owned()),
     }
 }
 
@@ -67,6 +75,11 @@ pub(crate) fn token(number: u8, called: &str) -> Token {
         created_at: WallTime(1),
         expires_at: Some(WallTime(i64::MAX)),
         revoked_at: None,
+        kind: TokenKind::Client,
+        user: Some(user(3, "u").id),
+        rights: Some(Rights::of(&[Right::RunsStart, Right::NodesRead])),
+        nodes: Some(NodeScope::Nodes([node_id(1), node_id(2)].into())),
+        tools: Some([Tool::Exec, Tool::RunGet].into()),
     }
 }
 
@@ -112,6 +125,10 @@ pub(crate) fn full_run(number: u64) -> Run {
         output: Positions { stdout: u64::MAX, stderr: 1 },
         cancelled_by: Some("token:admin".to_owned()),
         diagnostic: Some("ended on request".to_owned()),
+        token: Some(token(4, "t").id),
+        user: Some(user(4, "u").id),
+        sandbox: Some("full".to_owned()),
+        consent: Some(consent(5).id),
         ..run(number, 1)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cortex_core::audit::{AuditRow, Outcome};
-use cortex_core::id::{NodeId, Revision, Seq};
+use cortex_core::id::{ConsentId, NodeId, Revision, Seq, TokenId};
 use cortex_core::time::WallTime;
 use cortex_store::chain::verify_chain;
 use cortex_store::{AuditFilter, LoggedEvent, StoreExt, WriteError};
@@ -170,6 +170,9 @@ fn row(number: u32, node: Option<NodeId>, actor: &str) -> AuditRow {
         policy_revision: node.map(|_| Revision(u64::from(number))),
         argv: vec!["printf".to_owned(), "\u{fc} \0".to_owned()],
         detail: Some(String::new()),
+        token: number.is_multiple_of(3).then(|| TokenId::mint(u64::from(number), &[3; 10])),
+        policy_hash: (number == 3).then_some([9; 32]),
+        consent: (number == 6).then(|| ConsentId::mint(6, &[3; 10])),
         ..AuditRow::new(WallTime(i64::from(number)), actor, "run.start", Outcome::Denied)
     }
 }

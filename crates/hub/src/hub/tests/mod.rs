@@ -10,7 +10,7 @@ use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node};
 use cortex_core::stream::Stream;
 use cortex_core::time::WallTime;
-use cortex_core::token::{Role, Token};
+use cortex_core::token::{Role, Token, TokenKind};
 use cortex_store::{ReadFn, StoreExt as _, StoreStats, Tx, WriteError, WriteFn};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -122,6 +122,10 @@ impl World {
             last_seen_at: None,
             quarantined: false,
             removed_at: None,
+            owner: None,
+            recovery: None,
+            audit_seen: None,
+            ceiling: None,
         };
         let kept = node.clone();
         self.write(move |tx| tx.put_node(&kept)).await;
@@ -156,6 +160,11 @@ impl World {
             created_at: past,
             expires_at: expired.then_some(past),
             revoked_at: revoked.then_some(past),
+            kind: TokenKind::Api,
+            user: None,
+            rights: None,
+            nodes: None,
+            tools: None,
         };
         let kept = token.clone();
         self.write(move |tx| tx.put_token(&kept)).await;

@@ -220,6 +220,7 @@ fn audit(one: &Judged, outcome: Outcome, reason: &str) -> AuditRow {
         run: Some(run.id),
         policy_revision: Some(run.policy_revision),
         argv: run.spec.argv.clone(),
+        token: run.token,
         ..AuditRow::new(run.accepted_at, run.caller.clone(), "run.start", outcome)
     }
 }
@@ -247,5 +248,11 @@ fn new_run(
     now: WallTime,
 ) -> Run {
     let accepted = Run::accepted(id, node.id, request.spec.clone(), caller.actor(), policy_revision, now);
-    Run { idempotency_key: request.key.clone(), traceparent: request.traceparent.clone(), ..accepted }
+    Run {
+        idempotency_key: request.key.clone(),
+        traceparent: request.traceparent.clone(),
+        token: Some(caller.token.id),
+        user: caller.token.user,
+        ..accepted
+    }
 }

@@ -10,13 +10,14 @@ use crate::{AuditFilter, LoggedAudit, StoreError};
 
 macro_rules! columns {
     () => {
-        "seq, at, actor, action, outcome, reason, node, run, policy_revision, argv, detail, hash"
+        "seq, at, actor, action, outcome, reason, node, run, policy_revision, argv, detail, token, \
+         policy_hash, consent, hash"
     };
 }
 
 const HEAD: &str = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
 const APPEND: &str =
-    concat!("INSERT INTO audit (", columns!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    concat!("INSERT INTO audit (", columns!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 
 pub(in super::super) fn list(
     conn: &Connection,
@@ -74,6 +75,9 @@ pub(in super::super) fn append(
         row.policy_revision.map(|revision| signed(revision.0)),
         json(&row.argv)?,
         row.detail,
+        row.token.as_ref().map(Id::key),
+        row.policy_hash.as_ref().map(<[u8; 32]>::as_slice),
+        row.consent.as_ref().map(Id::key),
         hash.as_slice(),
     ];
     execute(conn, APPEND, params).map(drop).map_err(failed)
@@ -93,6 +97,9 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<LoggedAudit, StoreError> {
             policy_revision: row.optional_number()?.map(Revision),
             argv: row.json()?,
             detail: row.take()?,
+            token: row.optional_id()?,
+            policy_hash: row.optional_hash()?,
+            consent: row.optional_id()?,
         },
         hash: row.hash()?,
     })

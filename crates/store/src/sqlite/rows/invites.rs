@@ -12,7 +12,8 @@ use crate::StoreError;
 
 macro_rules! columns {
     () => {
-        "id, secret_hash, labels, profile, created_by, created_at, expires_at, used_by, used_at, revoked_at"
+        "id, secret_hash, labels, profile, created_by, created_at, expires_at, used_by, used_at, \
+         revoked_at, owner, max_profile"
     };
 }
 
@@ -40,6 +41,8 @@ pub(in super::super) fn put(conn: &Connection, invite: &Invite) -> Result<(), St
         invite.used_by.as_ref().map(Id::key),
         invite.used_at.map(|at| at.0),
         invite.revoked_at.map(|at| at.0),
+        invite.owner.as_ref().map(Id::key),
+        invite.max_profile,
     ];
     execute(conn, &PUT, params).map(drop).map_err(failed)
 }
@@ -56,5 +59,7 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Invite, StoreError> {
         used_by: row.optional_id()?,
         used_at: row.optional_time()?,
         revoked_at: row.optional_time()?,
+        owner: row.optional_id()?,
+        max_profile: row.take()?,
     })
 }

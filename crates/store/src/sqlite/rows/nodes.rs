@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use cortex_core::id::{Epoch, NodeId};
+use cortex_core::id::{Epoch, NodeId, Seq};
 use cortex_core::name::Name;
-use cortex_core::node::{Facts, Node};
+use cortex_core::node::{AuditHead, Facts, Node, Recovery};
 use cortex_core::time::WallTime;
 use rusqlite::{Connection, params};
 
@@ -15,7 +15,8 @@ use crate::{StoreError, WriteError, conflict};
 macro_rules! columns {
     () => {
         "id, name, labels, os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, key_hash, \
-         epoch, joined_at, last_seen_at, quarantined, removed_at"
+         epoch, joined_at, last_seen_at, quarantined, removed_at, owner, recovery_key, recoveries, \
+         recoveries_left, recovered_key, audit_seq, audit_hash, ceiling"
     };
 }
 
@@ -24,6 +25,8 @@ pub(super) const BY_NAME: &str =
     concat!("SELECT ", columns!(), " FROM nodes WHERE name = ?1 AND removed_at IS NULL");
 const LIVE: &str = concat!("SELECT ", columns!(), " FROM nodes WHERE removed_at IS NULL ORDER BY name");
 const NEXT_EPOCH: &str = "UPDATE nodes SET epoch = epoch + 1 WHERE id = ?1 RETURNING epoch";
+const OBSERVE_AUDIT: &str =
+    "UPDATE nodes SET audit_seq = ?2, audit_hash = ?3 WHERE id = ?1 AND coalesce(audit_seq, 0) <= ?2";
 const OBSERVE: &str = "UPDATE nodes SET last_seen_at = ?2 WHERE id = ?1";
 static PUT: LazyLock<String> = LazyLock::new(|| upsert("nodes", columns!()));
 
@@ -40,7 +43,7 @@ pub(in super::super) fn live(conn: &Connection) -> Result<Vec<Node>, StoreError>
 }
 
 pub(in super::super) fn put(conn: &Connection, node: &Node) -> Result<(), WriteError> {
-    let facts = &node.facts;
+    let (facts, recovery) = (&node.facts, node.recovery.as_ref());
     let params = params![
         node.id.key(),
         node.name.as_str(),
@@ -59,6 +62,14 @@ pub(in super::super) fn put(conn: &Connection, node: &Node) -> Result<(), WriteE
         node.last_seen_at.map(|at| at.0),
         node.quarantined,
         node.removed_at.map(|at| at.0),
+        node.owner.as_ref().map(Id::key),
+        recovery.map(|recovery| recovery.key.as_slice()),
+        recovery.map_or(0, |recovery| recovery.count),
+        recovery.map_or(0, |recovery| recovery.left),
+        recovery.and_then(|recovery| recovery.last.as_ref()).map(<[u8; 32]>::as_slice),
+        node.audit_seen.map(|head| signed(head.seq.0)),
+        node.audit_seen.as_ref().map(|head| head.hash.as_slice()),
+        node.ceiling,
     ];
     match execute(conn, &PUT, params) {
         Ok(_) => Ok(()),
@@ -77,6 +88,15 @@ pub(in super::super) fn observe(conn: &Connection, seen: &[(NodeId, WallTime)]) 
         statement.execute(params![id.key(), at.0]).map_err(failed)?;
     }
     Ok(())
+}
+
+pub(in super::super) fn observe_audit(
+    conn: &Connection,
+    node: NodeId,
+    head: AuditHead,
+) -> Result<(), StoreError> {
+    let params = params![node.key(), signed(head.seq.0), head.hash.as_slice()];
+    execute(conn, OBSERVE_AUDIT, params).map(drop).map_err(failed)
 }
 
 fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
@@ -100,5 +120,20 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
         last_seen_at: row.optional_time()?,
         quarantined: row.take()?,
         removed_at: row.optional_time()?,
+        owner: row.optional_id()?,
+        recovery: recovery(row)?,
+        audit_seen: audit_seen(row)?,
+        ceiling: row.take()?,
     })
+}
+
+fn recovery(row: &mut Columns<'_, '_>) -> Result<Option<Recovery>, StoreError> {
+    let key: Option<Vec<u8>> = row.take()?;
+    let (count, left, last) = (row.take()?, row.take()?, row.optional_hash()?);
+    Ok(key.map(|key| Recovery { key, count, left, last }))
+}
+
+fn audit_seen(row: &mut Columns<'_, '_>) -> Result<Option<AuditHead>, StoreError> {
+    let (seq, hash) = (row.optional_number()?.map(Seq), row.optional_hash()?);
+    Ok(seq.zip(hash).map(|(seq, hash)| AuditHead { seq, hash }))
 }

@@ -16,7 +16,7 @@ macro_rules! columns {
     () => {
         "id, node, argv, cwd, env, timeout_ms, stdin, state, caller, policy_revision, idempotency_key, \
          traceparent, accepted_at, started_at, ended_at, code, signal, duration_ms, stdout_bytes, \
-         stderr_bytes, cancelled_by, diagnostic"
+         stderr_bytes, cancelled_by, diagnostic, token, user, sandbox, consent"
     };
 }
 
@@ -123,6 +123,10 @@ pub(in super::super) fn put(conn: &Connection, run: &Run) -> Result<(), WriteErr
         signed(run.output.stderr),
         run.cancelled_by,
         run.diagnostic,
+        run.token.as_ref().map(Id::key),
+        run.user.as_ref().map(Id::key),
+        run.sandbox,
+        run.consent.as_ref().map(Id::key),
     ];
     match execute(conn, &PUT, params) {
         Ok(_) => Ok(()),
@@ -178,5 +182,9 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Run, StoreError> {
         output: Positions { stdout: row.number()?, stderr: row.number()? },
         cancelled_by: row.take()?,
         diagnostic: row.take()?,
+        token: row.optional_id()?,
+        user: row.optional_id()?,
+        sandbox: row.take()?,
+        consent: row.optional_id()?,
     })
 }

@@ -1,9 +1,12 @@
 //! API tokens.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use cortex_core::id::TokenId;
-use cortex_core::token::{Role, Token};
+use cortex_core::name::Selector;
+use cortex_core::rights::Rights;
+use cortex_core::token::{NodeScope, Role, Token, TokenKind, Tool};
 use rusqlite::{Connection, params};
 
 use super::super::codec::{Columns, Id, execute, failed, is_unique, many, one};
@@ -12,7 +15,8 @@ use crate::{StoreError, WriteError, conflict};
 
 macro_rules! columns {
     () => {
-        "id, name, role, secret_hash, created_at, expires_at, revoked_at"
+        "id, name, role, secret_hash, created_at, expires_at, revoked_at, kind, user, rights, nodes, \
+         tools"
     };
 }
 
@@ -37,6 +41,11 @@ pub(in super::super) fn put(conn: &Connection, token: &Token) -> Result<(), Writ
         token.created_at.0,
         token.expires_at.map(|at| at.0),
         token.revoked_at.map(|at| at.0),
+        token.kind.as_str(),
+        token.user.as_ref().map(Id::key),
+        token.rights.map(|rights| rights.to_string()),
+        token.nodes.as_ref().map(scope_text),
+        token.tools.as_ref().map(tools_text),
     ];
     match execute(conn, &PUT, params) {
         Ok(_) => Ok(()),
@@ -54,5 +63,41 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Token, StoreError> {
         created_at: row.time()?,
         expires_at: row.optional_time()?,
         revoked_at: row.optional_time()?,
+        kind: row.parsed(TokenKind::parse)?,
+        user: row.optional_id()?,
+        rights: row.optional_parsed(|text| Rights::parse(text).ok())?,
+        nodes: row.optional_parsed(scope)?,
+        tools: row.optional_parsed(tools)?,
     })
+}
+
+fn scope_text(scope: &NodeScope) -> String {
+    match scope {
+        NodeScope::Nodes(nodes) => format!("nodes:{}", joined(nodes)),
+        NodeScope::Selector(selector) => format!("selector:{selector}"),
+    }
+}
+
+fn scope(text: &str) -> Option<NodeScope> {
+    match text.split_once(':')? {
+        ("nodes", list) => parts(list).map(|id| id.parse().ok()).collect::<Option<_>>().map(NodeScope::Nodes),
+        ("selector", selector) => Selector::parse(selector).ok().map(NodeScope::Selector),
+        _ => None,
+    }
+}
+
+fn tools_text(tools: &BTreeSet<Tool>) -> String {
+    joined(tools.iter().map(|tool| tool.as_str()))
+}
+
+fn tools(text: &str) -> Option<BTreeSet<Tool>> {
+    parts(text).map(Tool::parse).collect()
+}
+
+fn joined(items: impl IntoIterator<Item = impl ToString>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').filter(|part| !part.is_empty())
 }

@@ -1,0 +1,156 @@
+//! Locks: an administrator's quick no. What a lock holds on starts nothing, and what it had
+//! running is ended (SECURITY, *Leaving*).
+
+use crate::error::{Code, Refusal};
+use crate::id::{LockId, NodeId, TokenId, UserId};
+use crate::name::{Labels, printable};
+use crate::time::WallTime;
+
+/// What a lock holds on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// A person, with all tokens and sessions.
+    User(UserId),
+    /// One token.
+    Token(TokenId),
+    /// One node.
+    Node(NodeId),
+    /// Every node with this label.
+    Label(String, String),
+}
+
+/// One lock as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Its id.
+    pub id: LockId,
+    /// What it holds on.
+    pub target: Target,
+    /// What whoever meets it is told.
+    pub message: String,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: WallTime,
+    /// When it stops holding by itself.
+    pub expires_at: Option<WallTime>,
+    /// When it was removed.
+    pub lifted_at: Option<WallTime>,
+    /// By whom.
+    pub lifted_by: Option<String>,
+}
+
+impl Lock {
+    /// Whether it holds at `now`.
+    pub fn holds(&self, now: WallTime) -> bool {
+        self.lifted_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// What whoever meets it is told.
+    pub fn refusal(&self) -> Refusal {
+        let what = match &self.target {
+            Target::User(_) => "This user is locked".to_owned(),
+            Target::Token(_) => "This token is locked".to_owned(),
+            Target::Node(_) => "This node is locked".to_owned(),
+            Target::Label(key, value) => format!("Nodes with the label `{key}={value}` are locked"),
+        };
+        let message = match self.message.as_str() {
+            "" => format!("{what} by {}.", self.created_by),
+            why => format!("{what} by {}: {}", self.created_by, printable(why, 600)),
+        };
+        let refusal = Refusal::new(Code::Locked, message).detail("lock", self.id.to_string());
+        match self.expires_at {
+            Some(end) => refusal.detail("until_ms", end.0.to_string()),
+            None => refusal,
+        }
+    }
+}
+
+/// The locks of a hub, to be asked before everything that starts something.
+#[derive(Clone, Debug, Default)]
+pub struct Locks(Vec<Lock>);
+
+impl Locks {
+    /// Of these; lifted and expired ones may be among them.
+    pub fn new(locks: Vec<Lock>) -> Self {
+        Self(locks.into_iter().filter(|lock| lock.lifted_at.is_none()).collect())
+    }
+
+    /// The lock that stops this caller.
+    pub fn on_caller(&self, token: TokenId, user: Option<UserId>, now: WallTime) -> Option<&Lock> {
+        self.holding(now).find(|lock| match &lock.target {
+            Target::Token(locked) => *locked == token,
+            Target::User(locked) => Some(*locked) == user,
+            Target::Node(_) | Target::Label(..) => false,
+        })
+    }
+
+    /// The lock that stops this node.
+    pub fn on_node(&self, node: NodeId, labels: &Labels, now: WallTime) -> Option<&Lock> {
+        self.holding(now).find(|lock| match &lock.target {
+            Target::Node(locked) => *locked == node,
+            Target::Label(key, value) => labels.get(key) == Some(value),
+            Target::Token(_) | Target::User(_) => false,
+        })
+    }
+
+    fn holding(&self, now: WallTime) -> impl Iterator<Item = &Lock> {
+        self.0.iter().filter(move |lock| lock.holds(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(target: Target) -> Lock {
+        Lock {
+            id: LockId::mint(1, &[1; 10]),
+            target,
+            message: String::new(),
+            created_by: "token:admin".to_owned(),
+            created_at: WallTime(0),
+            expires_at: Some(WallTime(100)),
+            lifted_at: None,
+            lifted_by: None,
+        }
+    }
+
+    #[test]
+    fn a_lock_holds_until_its_end_or_until_it_is_lifted() {
+        let lock = lock(Target::Token(TokenId::mint(1, &[2; 10])));
+        assert!(lock.holds(WallTime(99)) && !lock.holds(WallTime(100)));
+        assert!(Lock { expires_at: None, ..lock.clone() }.holds(WallTime(i64::MAX)));
+        assert!(!Lock { lifted_at: Some(WallTime(5)), ..lock }.holds(WallTime(6)));
+    }
+
+    #[test]
+    fn a_lock_stops_what_it_names_and_nothing_else() {
+        let (token, other) = (TokenId::mint(1, &[2; 10]), TokenId::mint(1, &[3; 10]));
+        let (user, node) = (UserId::mint(1, &[4; 10]), NodeId::mint(1, &[5; 10]));
+        let labels: Labels = [("role".to_owned(), "ci".to_owned())].into();
+        let now = WallTime(1);
+        let caller =
+            |target, token, user| Locks::new(vec![lock(target)]).on_caller(token, user, now).is_some();
+        assert!(
+            caller(Target::Token(token), token, None) && !caller(Target::Token(token), other, Some(user))
+        );
+        assert!(caller(Target::User(user), other, Some(user)) && !caller(Target::User(user), other, None));
+        assert!(!caller(Target::Node(node), token, Some(user)));
+        let on = |target| Locks::new(vec![lock(target)]).on_node(node, &labels, now).is_some();
+        let label = |value: &str| Target::Label("role".to_owned(), value.to_owned());
+        assert!(on(Target::Node(node)) && on(label("ci")) && !on(label("db")) && !on(Target::Token(token)));
+    }
+
+    #[test]
+    fn the_refusal_says_who_and_why_without_hidden_characters() {
+        let why = Lock {
+            message: "leak?\u{202e} ask Ada".to_owned(),
+            ..lock(Target::Token(TokenId::mint(1, &[2; 10])))
+        };
+        let refusal = why.refusal();
+        assert!(refusal.message.contains("token:admin") && refusal.message.contains("ask Ada"));
+        assert!(!refusal.message.contains('\u{202e}'));
+        assert_eq!(refusal.code, Code::Locked);
+    }
+}
