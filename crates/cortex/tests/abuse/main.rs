@@ -1,6 +1,7 @@
 //! The abuse list, row by row, over the real program: each attempt gets its exact answer, leaves
 //! nothing half done, and disturbs nobody else. A test is named after its row.
 
+mod disk;
 mod doors;
 mod enrolment;
 mod policy;

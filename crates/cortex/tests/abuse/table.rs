@@ -66,6 +66,9 @@ const HELD: &[(u8, &str, &str)] = &[
     (40, "crates/node/tests/it/links.rs", "the_node_itself_refuses_what_its_policy_does_not_allow"),
     (42, "crates/node/tests/it/processes.rs", "a_stubborn_grandchild_is_ended_with_its_run"),
     (71, "crates/cortex/tests/kill/exec.rs", "a_power_cut_at_any_point_of_an_exec_loses_and_doubles_nothing"),
+    (72, "crates/store/tests/sqlite/faults.rs", "a_full_disk_loses_nothing_acknowledged"),
+    (73, "crates/cortex/tests/abuse/disk.rs", "a73_a_full_disk_stops_writes_and_neither_reads_nor_kills"),
+    (75, "crates/node/src/journal/file.rs", "a_torn_tail_is_dropped_at_every_byte_and_the_rest_is_read"),
     (
         79,
         "crates/hub/tests/nodes/links.rs",
@@ -88,7 +91,7 @@ const PENDING: &[(&[u8], &str)] = &[
     (&[41, 43, 44], "kernel sandbox: cgroup, Landlock, a user of its own"),
     (&[45, 47, 48, 51, 53, 54, 56, 57, 59, 60, 74], "files and workspaces"),
     (&[61, 62, 63, 64, 65, 67, 68, 70], "work pool"),
-    (&[72, 73, 75, 76], "faults of the disk over the real program: shim for sync, full disk, restore"),
+    (&[76], "restore of a backup; nodes refuse a lower generation already (core/tests/node_runs.rs)"),
     (&[77, 78, 80], "clusters"),
     (&[89], "web page"),
     (&[92, 94], "MCP"),

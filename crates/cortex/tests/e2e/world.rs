@@ -305,7 +305,7 @@ impl HubProcess {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.process.child.id()
+        self.process.pid()
     }
 }
 
@@ -327,6 +327,11 @@ impl Process {
             stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
         Self { child, lines: Mutex::new(lines) }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The next line on its standard output.
