@@ -17,6 +17,7 @@ pub mod audit;
 pub mod enrol;
 pub mod events;
 pub mod invites;
+mod network;
 pub mod nodes;
 pub(crate) mod outcome;
 pub mod policies;
