@@ -101,6 +101,9 @@ pub const NODES_PER_EXEC_MAX: usize = 10_000;
 /// How long an ended run and its output are kept: thirty days from its end. With it goes its
 /// idempotency key.
 pub const RUNS_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Time that a hub must have lived before it removes runs for their age: a clock that is wrong when
+/// a machine starts is mostly set right by then.
+pub const RUNS_AGE_AFTER_MS: u64 = 3_600 * 1_000;
 /// Ended runs kept; beyond it those that ended first go before their time. Each costs a row and,
 /// with output, a file, so this also bounds the files of a hub whose commands are short. It holds
 /// the last hundred commands on [`NODES_PER_EXEC_MAX`] nodes.

@@ -3,19 +3,22 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cortex_core::id::{InviteId, NodeId, RunId, TokenId};
+use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
 
 /// Both clocks; cheap to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
+    /// Wall-clock time when the clock was made.
+    began: SystemTime,
     /// By how much wall-clock time is ahead of the system's.
     ahead: Duration,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { origin: Instant::now(), ahead: Duration::ZERO }
+        Self { origin: Instant::now(), began: SystemTime::now(), ahead: Duration::ZERO }
     }
 }
 
@@ -43,9 +46,18 @@ impl Clock {
 
     /// Wall-clock time.
     pub fn wall(&self) -> WallTime {
-        let ms = self.system().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
-        WallTime(i64::try_from(ms).unwrap_or(i64::MAX))
+        wall(self.system())
     }
+
+    /// What both clocks say, and said when this one was made.
+    pub fn both(&self) -> Clocks {
+        Clocks { wall: self.wall(), began: wall(self.began), lived_ms: self.now().0 }
+    }
+}
+
+fn wall(time: SystemTime) -> WallTime {
+    let ms = time.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
+    WallTime(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
 /// Bytes from the system's generator.

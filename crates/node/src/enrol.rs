@@ -55,6 +55,10 @@ async fn enrol_now(config: EnrolConfig) -> Result<Enrolled, Refusal> {
     let (dir, held) = blocking(move || {
         let dir = DataDir::open(&path)?;
         let held = dir.identity()?;
+        if held.is_some() {
+            // Left by a process that ended between the last two steps of joining.
+            dir.forget_joining_key()?;
+        }
         Ok((dir, held))
     })
     .await?;
@@ -69,8 +73,8 @@ async fn enrol_now(config: EnrolConfig) -> Result<Enrolled, Refusal> {
     let csr = request(&key)?;
     let (answer, authority) = match redeem(&config, csr).await {
         Ok(answer) => answer,
-        Err(refusal) => {
-            if is_answer(refusal.code) {
+        Err(NotJoined { refusal, for_good }) => {
+            if for_good {
                 blocking(move || dir.forget_joining_key()).await?;
             }
             return Err(refusal);
@@ -93,12 +97,30 @@ fn joining_key(dir: &DataDir) -> Result<rcgen::KeyPair, Refusal> {
     Ok(key)
 }
 
-/// Whether the hub said no, and did not just stay silent or fail: the key is of no more use.
-const fn is_answer(code: Code) -> bool {
-    !matches!(
-        code,
-        Code::HubUnreachable | Code::StoreUnavailable | Code::Internal | Code::RateLimited | Code::Timeout
-    )
+/// Why a join did not end well.
+struct NotJoined {
+    refusal: Refusal,
+    /// The hub itself said no: the key is of no more use. Otherwise an earlier try with this key may
+    /// have joined, and only the key can ask for its answer.
+    for_good: bool,
+}
+
+impl From<Refusal> for NotJoined {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, for_good: false }
+    }
+}
+
+impl From<tonic::Status> for NotJoined {
+    fn from(status: tonic::Status) -> Self {
+        let for_good = cortex_wire::error::code_of(&status).is_some_and(is_no);
+        Self { refusal: cortex_wire::error::refusal_from_status(&status), for_good }
+    }
+}
+
+/// Whether the hub said no with this code, and not that it could not tell.
+const fn is_no(code: Code) -> bool {
+    !matches!(code, Code::StoreUnavailable | Code::Internal | Code::RateLimited | Code::Timeout)
 }
 
 /// A certificate request for the key; its names are ignored by the hub.
@@ -135,7 +157,7 @@ fn joined_before(config: &EnrolConfig, identity: Identity) -> Result<Enrolled, R
 async fn redeem(
     config: &EnrolConfig,
     csr_der: Vec<u8>,
-) -> Result<(mesh::EnrolResponse, CertificateDer<'static>), Refusal> {
+) -> Result<(mesh::EnrolResponse, CertificateDer<'static>), NotJoined> {
     let stream = tls::dial(&config.hub, tls::enrolment_config(config.invite.authority)?).await?;
     let authority = tls::authority_of(&stream, config.invite.authority).ok_or_else(|| {
         Refusal::new(Code::WrongAuthority, "The hub did not present the authority that the invite names.")
@@ -148,9 +170,7 @@ async fn redeem(
         csr_der: csr_der.into(),
         protocol: limits::PROTOCOL,
     };
-    let answer =
-        client.enrol(request).await.map_err(|status| cortex_wire::error::refusal_from_status(&status))?;
-    Ok((answer.into_inner(), authority))
+    Ok((client.enrol(request).await?.into_inner(), authority))
 }
 
 fn outcome(

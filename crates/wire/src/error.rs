@@ -123,17 +123,23 @@ pub fn refusal_into_status(refusal: &Refusal) -> tonic::Status {
 /// A gRPC status as a refusal. One without our metadata comes from the transport: it is
 /// `hub_unreachable`, or what its gRPC code says.
 pub fn refusal_from_status(status: &tonic::Status) -> Refusal {
-    let code = status.metadata().get(CODE_KEY).and_then(|value| value.to_str().ok()).and_then(Code::parse);
     let hint = status
         .metadata()
         .get_bin(HINT_KEY)
         .and_then(|value| value.to_bytes().ok())
         .and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
-    let refusal = Refusal::new(code.unwrap_or_else(|| transport_code(status.code())), status.message());
+    let refusal =
+        Refusal::new(code_of(status).unwrap_or_else(|| transport_code(status.code())), status.message());
     match hint {
         Some(hint) => refusal.hint(hint),
         None => refusal,
     }
+}
+
+/// The code that the other end itself gave. A status without one comes from the transport, from
+/// something between the ends, or has a code of a newer version.
+pub fn code_of(status: &tonic::Status) -> Option<Code> {
+    status.metadata().get(CODE_KEY).and_then(|value| value.to_str().ok()).and_then(Code::parse)
 }
 
 const fn transport_code(code: tonic::Code) -> Code {

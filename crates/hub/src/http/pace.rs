@@ -1,6 +1,7 @@
 //! How long a connection may take: for the head of a request that has begun, and between two
 //! requests. The first must be short (a head that drips in holds a place), the second long
-//! (a client that asks once a minute keeps its connection).
+//! (a client that asks once a minute keeps its connection). The end of an answer waits for a client
+//! that reads slowly in buffers of the connection: as long as it takes some of it, it has time.
 //!
 //! Bytes of a head that came with the request before are not seen here; such a head has the longer
 //! time, which an idle connection has anyway.
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// The two bounds.
@@ -21,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct Pace {
     /// For a head, from its first byte; for the first one from the connection's beginning.
     pub(super) head: Duration,
-    /// From the end of an answer to the next request's first byte.
+    /// From the end of an answer, or the last of it that went out, to the next request's first byte.
     pub(super) idle: Duration,
 }
 
@@ -61,6 +62,14 @@ impl Progress {
         let mut phase = self.lock();
         if matches!(*phase, Phase::Idle(_)) {
             *phase = Phase::Head(Instant::now() + self.pace.head);
+        }
+    }
+
+    /// Some of an answer went out; after its end that begins the time anew.
+    fn wrote(&self) {
+        let mut phase = self.lock();
+        if matches!(*phase, Phase::Idle(_)) {
+            *phase = Phase::Idle(Instant::now() + self.pace.idle);
         }
     }
 
@@ -159,5 +168,56 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
+    }
+}
+
+/// The writing half of a stream.
+pub(super) struct Writing<S> {
+    stream: S,
+    progress: Progress,
+}
+
+impl<S> Writing<S> {
+    pub(super) const fn new(stream: S, progress: Progress) -> Self {
+        Self { stream, progress }
+    }
+
+    fn told(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(len)) if len > 0) {
+            self.progress.wrote();
+        }
+        written
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Writing<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.told(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.told(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

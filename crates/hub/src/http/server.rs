@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::http::pace::{Answer, Pace, Paced, Progress};
+use crate::http::pace::{Answer, Pace, Paced, Progress, Writing};
 use crate::metrics::Metrics;
 
 /// How long open requests have after the hub was told to stop.
@@ -116,6 +116,7 @@ async fn serve_one(
     let mark = Connection(ended.clone());
     let progress = Progress::new(pace);
     let (reading, writing) = stream.into_split();
+    let writing = Writing::new(writing, progress.clone());
     let paced = tokio::io::join(Paced::new(reading, progress.clone()), writing);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         let answering = progress.begin();
@@ -167,17 +168,29 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-    /// A connection that is served at this pace.
-    async fn connection(head: Duration, idle: Duration) -> TcpStream {
+    /// Far more than the buffers of a [`connection`] in the system hold.
+    const LARGE: usize = 4 * 1024 * 1024;
+
+    /// A connection that is served at this pace, and its server's end.
+    async fn served(head: Duration, idle: Duration) -> (TcpStream, tokio::task::JoinHandle<()>) {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
-        tokio::spawn(async move {
+        let router = Router::new()
+            .route("/", axum::routing::get(|| async { "here" }))
+            .route("/large", axum::routing::get(|| async { vec![b'x'; LARGE] }));
+        let server = tokio::spawn(async move {
             let (stream, peer) = listener.accept().await.expect("a connection");
+            SockRef::from(&stream).set_send_buffer_size(64 * 1024).expect("an option");
             let (pace, source) = (Pace { head, idle }, Source(peer.ip()));
             serve_one(stream, source, router, pace, CancellationToken::new()).await;
         });
-        TcpStream::connect(addr).await.expect("connected")
+        let client = TcpSocket::new_v4().expect("a socket");
+        client.set_recv_buffer_size(64 * 1024).expect("an option");
+        (client.connect(addr).await.expect("connected"), server)
+    }
+
+    async fn connection(head: Duration, idle: Duration) -> TcpStream {
+        served(head, idle).await.0
     }
 
     async fn ask(client: &mut TcpStream) {
@@ -242,6 +255,31 @@ mod tests {
         let mut idle = connection(SOON, Duration::from_millis(200)).await;
         ask(&mut idle).await;
         until_closed(&mut idle).await;
+    }
+
+    #[tokio::test]
+    async fn who_reads_a_long_answer_slowly_gets_its_end_although_that_takes_longer_than_idling_may() {
+        let idle = Duration::from_secs(1);
+        let mut client = connection(SOON, idle).await;
+        client.write_all(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
+        let (began, mut received) = (Instant::now(), 0);
+        let mut some = vec![0; 32 * 1024];
+        while received < LARGE {
+            let read = tokio::time::timeout(SOON, client.read(&mut some)).await.expect("in time");
+            let read = read.expect("the connection lives");
+            assert_ne!(read, 0, "cut off after {received} bytes and {:?}", began.elapsed());
+            received += read;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(began.elapsed() > 2 * idle, "it was slow: {:?}", began.elapsed());
+        until_closed(&mut client).await;
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_the_end_of_an_answer_at_all_is_cut_off() {
+        let (mut client, server) = served(SOON, Duration::from_millis(300)).await;
+        client.write_all(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
+        tokio::time::timeout(SOON, server).await.expect("in time").expect("no panic");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use cortex_core::id::RunId;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
+use super::ahead::Ahead;
 use super::block::{self, Chunk, Encoded, HEADER_BYTES, Header};
 use super::index::{Index, Spot, Stretch};
 use crate::files;
@@ -170,9 +171,13 @@ pub(super) fn scan(path: &Path, checked: bool) -> io::Result<Found> {
         Err(error) => return Err(error),
     };
     let len = file.metadata()?.len();
+    blocks(&mut Ahead::new(&file, len), len, checked)
+}
+
+fn blocks(file: &mut Ahead<'_, impl FileExt>, len: u64, checked: bool) -> io::Result<Found> {
     let mut found = Found::default();
-    while let Some(place) = next(&file, found.index.end(), len)? {
-        if checked && len - place.offset <= CHECKED_TAIL_BYTES && !verify(&file, &place)? {
+    while let Some(place) = next(file, found.index.end(), len)? {
+        if checked && len - place.offset <= CHECKED_TAIL_BYTES && !verify(file, &place)? {
             break;
         }
         found.index.wrote(place.begin(), place.end());
@@ -182,13 +187,12 @@ pub(super) fn scan(path: &Path, checked: bool) -> io::Result<Found> {
 }
 
 /// The block that begins there; `None` when it cannot be, or the file ends before it does.
-fn next(file: &File, begin: Spot, len: u64) -> io::Result<Option<Place>> {
+fn next(file: &mut Ahead<'_, impl FileExt>, begin: Spot, len: u64) -> io::Result<Option<Place>> {
     if begin.offset + HEADER_BYTES as u64 > len {
         return Ok(None);
     }
-    let mut bytes = [0; HEADER_BYTES];
-    file.read_exact_at(&mut bytes, begin.offset)?;
-    let header = block::parse_header(&bytes).filter(|header| header.start == begin.at);
+    let bytes = file.read(begin.offset, HEADER_BYTES)?;
+    let header = block::parse_header(bytes).filter(|header| header.start == begin.at);
     let place = header.map(|header| Place { header, offset: begin.offset });
     Ok(place.filter(|place| place.next_offset() <= len))
 }
@@ -216,16 +220,17 @@ pub(super) fn trim(path: &Path, len: u64) -> io::Result<()> {
 /// not, over the rest of these blocks.
 pub(super) fn read(path: &Path, among: &Stretch, position: u64, max: usize) -> io::Result<Vec<Chunk>> {
     let file = File::open(path)?;
+    let mut file = Ahead::new(&file, among.end.offset);
     let (mut chunks, mut weight, mut at) = (Vec::new(), 0, among.begin);
     while at.offset < among.end.offset && weight < max {
-        let Some(place) = next(&file, at, among.end.offset)? else {
+        let Some(place) = next(&mut file, at, among.end.offset)? else {
             tracing::error!(path = %path.display(), offset = at.offset, "a block of run output is damaged");
             chunks.push(Chunk::Lost { at: at.at, to: among.end.at });
             break;
         };
         at = place.end();
         if at.at.total() > position {
-            let block = decode(&file, path, &place)?;
+            let block = decode(&mut file, path, &place)?;
             let wanted = block.iter().filter_map(|chunk| chunk.from(position));
             chunks.extend(wanted.inspect(|chunk| weight += chunk.weight()));
         }
@@ -233,10 +238,9 @@ pub(super) fn read(path: &Path, among: &Stretch, position: u64, max: usize) -> i
     Ok(chunks)
 }
 
-fn decode(file: &File, path: &Path, place: &Place) -> io::Result<Vec<Chunk>> {
-    let mut stored = vec![0; place.header.stored_len as usize];
-    file.read_exact_at(&mut stored, place.offset + HEADER_BYTES as u64)?;
-    Ok(block::decode(&place.header, &Bytes::from(stored)).unwrap_or_else(|| {
+fn decode(file: &mut Ahead<'_, impl FileExt>, path: &Path, place: &Place) -> io::Result<Vec<Chunk>> {
+    let stored = file.bytes(place.offset + HEADER_BYTES as u64, place.header.stored_len as usize)?;
+    Ok(block::decode(&place.header, &stored).unwrap_or_else(|| {
         tracing::error!(path = %path.display(), offset = place.offset, "a block of run output is damaged");
         vec![Chunk::Lost { at: place.header.start, to: place.header.end }]
     }))
@@ -256,10 +260,9 @@ pub(super) fn remove(paths: &[PathBuf]) -> io::Result<()> {
     shelves.into_iter().try_for_each(files::sync_dir)
 }
 
-fn verify(file: &File, place: &Place) -> io::Result<bool> {
-    let mut stored = vec![0; place.header.stored_len as usize];
-    file.read_exact_at(&mut stored, place.offset + HEADER_BYTES as u64)?;
-    Ok(block::verify(&place.header, &stored))
+fn verify(file: &mut Ahead<'_, impl FileExt>, place: &Place) -> io::Result<bool> {
+    let stored = file.read(place.offset + HEADER_BYTES as u64, place.header.stored_len as usize)?;
+    Ok(block::verify(&place.header, stored))
 }
 
 fn open_or_create(path: &Path) -> io::Result<File> {
@@ -273,5 +276,96 @@ fn open_or_create(path: &Path) -> io::Result<File> {
             options.open(path)
         }
         opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use cortex_core::stream::{Positions, Stream};
+
+    use super::super::ahead::AHEAD_BYTES;
+    use super::*;
+
+    /// A file that counts what is asked of it.
+    struct Counted {
+        file: File,
+        reads: Cell<u64>,
+        bytes: Cell<u64>,
+        /// From here on the disk fails.
+        bad: u64,
+    }
+
+    impl FileExt for Counted {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.reads.set(self.reads.get() + 1);
+            self.bytes.set(self.bytes.get() + buffer.len() as u64);
+            let most = usize::try_from(self.bad.saturating_sub(offset)).unwrap_or(usize::MAX);
+            if most == 0 {
+                return Err(io::Error::other("a bad block of the disk"));
+            }
+            let most = most.min(buffer.len());
+            self.file.read_at(&mut buffer[..most], offset)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    /// A log of so many blocks with so much output each, which nothing compresses; its length.
+    fn log(blocks: u64, each: usize) -> (Counted, u64) {
+        let mut bytes = Vec::new();
+        for number in 0..blocks {
+            let mut data = vec![0; each];
+            blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut data);
+            let at = Positions { stdout: number * each as u64, stderr: 0 };
+            let block =
+                block::encode(&[Chunk::Output { stream: Stream::Stdout, at, data: Bytes::from(data) }]);
+            bytes.extend_from_slice(&block.header);
+            block.parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        }
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(&bytes).expect("written");
+        (Counted { file, reads: Cell::default(), bytes: Cell::default(), bad: u64::MAX }, bytes.len() as u64)
+    }
+
+    fn scanned(file: &Counted, len: u64, checked: bool) -> Spot {
+        blocks(&mut Ahead::new(file, len), len, checked).expect("readable").index.end()
+    }
+
+    #[test]
+    fn a_log_of_very_many_small_blocks_is_taken_up_in_few_reads() {
+        let (file, len) = log(100_000, 20);
+        for checked in [false, true] {
+            let end = scanned(&file, len, checked);
+            assert_eq!((end.offset, end.at.total()), (len, 2_000_000));
+            let reads = file.reads.take();
+            // The last header of each piece may reach into the next one, and is read again.
+            assert!(reads <= 2 * len.div_ceil(AHEAD_BYTES as u64), "{reads} reads of {len} bytes");
+        }
+    }
+
+    #[test]
+    fn of_a_log_of_large_blocks_little_more_than_the_headers_is_read() {
+        let (file, len) = log(20, 400_000);
+        assert_eq!(scanned(&file, len, false).offset, len);
+        assert!(file.reads.get() <= 20, "{} reads", file.reads.get());
+        let most = AHEAD_BYTES as u64 + 20 * HEADER_BYTES as u64;
+        assert!(file.bytes.get() <= most, "{} bytes of {len}", file.bytes.get());
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_bad_block_of_the_disk_is_read() {
+        let (mut file, len) = log(100, 20);
+        file.bad = len / 2;
+        let mut ahead = Ahead::new(&file, len);
+        let mut at = Spot::default();
+        while at.offset + 2 * (HEADER_BYTES as u64) < file.bad {
+            at = next(&mut ahead, at, len).expect("readable").expect("a block").end();
+        }
+        let read = ahead.read(file.bad, HEADER_BYTES).map(<[u8]>::len);
+        read.expect_err("the disk fails there");
     }
 }

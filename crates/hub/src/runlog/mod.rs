@@ -5,6 +5,7 @@
 //! Never here: blocking calls on async threads, a buffer that grows with the output, a reader
 //! that costs anything while it does not read.
 
+mod ahead;
 mod block;
 mod file;
 mod index;

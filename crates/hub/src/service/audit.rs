@@ -12,8 +12,9 @@ use cortex_store::{AuditFilter, LoggedAudit, Tx};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::service::network::network_name;
 use crate::service::{Caller, Context};
-use rejected::{Key, WINDOW, Windows};
+use rejected::{Key, Kind, WINDOW, Windows};
 
 /// The use cases of the audit log. Cheap to clone.
 #[derive(Clone)]
@@ -56,38 +57,43 @@ impl Audit {
     ) -> Option<(impl Future<Output = ()> + Send + use<>, oneshot::Receiver<()>)> {
         let key = Key { actor: caller.actor(), code: refusal.code, asked: Some(asked.clone()) };
         let (told, hear) = oneshot::channel();
-        Some((self.window(key, asked, stop, told)?, hear))
+        Some((self.window(Kind::Known, key, asked, stop, told)?, hear))
     }
 
-    /// Keeps that credentials were rejected: what is returned is to be run to its end, unless
+    /// Keeps that credentials were rejected, by the network from which they came: what is returned is to be run to its end, unless
     /// another that runs counts this one in. It ends within a minute, or soon after `stop`.
     pub fn rejected(
         &self,
         rejected: Rejected,
         stop: CancellationToken,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let Rejected { source, refusal, asked } = rejected;
-        let actor = source.map_or_else(|| "http:?".to_owned(), |source| format!("http:{source}"));
-        let key = Key { actor, code: refusal.code, asked: None };
-        self.window(key, asked, stop, oneshot::channel().0)
+        let Rejected { source, refusal, mut asked } = rejected;
+        let source = source.map(|source| source.to_canonical());
+        if let Some(IpAddr::V6(address)) = source {
+            asked.push_str(&format!(", from {address}"));
+        }
+        let network = source.map_or_else(|| "?".to_owned(), network_name);
+        let key = Key { actor: format!("http:{network}"), code: refusal.code, asked: None };
+        self.window(Kind::Stranger, key, asked, stop, oneshot::channel().0)
     }
 
     /// One row now, and one for all that is counted in until the window ends. A store that fails
     /// here is logged, and the refusals stand.
     fn window(
         &self,
+        kind: Kind,
         key: Key,
         asked: String,
         stop: CancellationToken,
         told: oneshot::Sender<()>,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let key = self.windows.begin(key)?;
+        let key = self.windows.begin(kind, key)?;
         let audit = self.clone();
         Some(async move {
             audit.denied(&key, asked).await;
             let _nobody_waits = told.send(());
             let _stopped = tokio::time::timeout(WINDOW, stop.cancelled()).await;
-            let more = audit.windows.end(&key);
+            let more = audit.windows.end(kind, &key);
             if more > 0 {
                 let of = key.asked.as_ref().map_or_else(String::new, |asked| format!("{asked}, "));
                 audit.denied(&key, format!("{of}{more} more within {} s", WINDOW.as_secs())).await;
@@ -104,5 +110,50 @@ impl Audit {
         if let Err(error) = self.context.commit(work, |()| ()).await {
             tracing::warn!(code = %error.code, "a refusal could not be kept in the audit log");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cortex_core::Code;
+    use cortex_store::memory::MemoryStore;
+
+    use super::*;
+    use crate::bus::Bus;
+    use crate::clock::Clock;
+    use crate::directory::Directory;
+
+    #[tokio::test]
+    async fn whoever_tries_tokens_from_all_addresses_of_an_ipv6_network_has_one_row_and_a_number() {
+        let (clock, store) = (Clock::default(), Arc::new(MemoryStore::new(None)));
+        let audit =
+            Audit::new(Context { store, clock, directory: Directory::default(), bus: Bus::new(clock) });
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let rejected = |source: &str| {
+            let refusal = Refusal::new(Code::Unauthenticated, "no");
+            let source = Some(source.parse().expect("an address"));
+            audit.rejected(Rejected { source, refusal, asked: "GET /".to_owned() }, stop.clone())
+        };
+        let first = rejected("2001:db8::1").expect("a window begins");
+        for n in 2..100 {
+            assert!(rejected(&format!("2001:db8::{n}")).is_none(), "{n}");
+        }
+        let elsewhere = rejected("2001:db8:0:1::1").expect("another network");
+        first.await;
+        elsewhere.await;
+        let rows = audit.list(AuditFilter::default(), 10).await.expect("rows");
+        let told: Vec<_> = rows
+            .iter()
+            .map(|logged| (logged.row.actor.as_str(), logged.row.detail.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("http:2001:db8::/64", "GET /, from 2001:db8::1"),
+                ("http:2001:db8::/64", "98 more within 60 s"),
+                ("http:2001:db8:0:1::/64", "GET /, from 2001:db8:0:1::1"),
+            ]
+        );
     }
 }

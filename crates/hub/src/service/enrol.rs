@@ -75,10 +75,19 @@ pub struct Joined {
 }
 
 /// A join whose parts could be read.
+#[derive(Clone)]
 struct Request {
     invite: InviteId,
     secret_hash: [u8; 32],
     name: Name,
+}
+
+/// What a transaction made of a join.
+enum Committed {
+    Joined(Joined),
+    /// The same key joined with this invite before, as this node. Looking did not tell: that join
+    /// was on its way through the store.
+    Before(NodeId),
 }
 
 impl Enrol {
@@ -99,17 +108,17 @@ impl Enrol {
         self.sources().check(source, self.context.clock.now())?;
         let _permit = self.at_once.try_acquire().map_err(|_| busy())?;
         let shown = InviteId::from_slice(&joining.invite);
-        let joined = match self.prove(&joining).await {
-            Ok((request, before)) => self.join_proven(request, &joining.csr_der, before).await,
-            Err(refusal) => {
-                // Before the secret is proven anybody may ask, so all of it counts.
-                if refusal.code != Code::StoreUnavailable {
-                    self.sources().fail(source, self.context.clock.now());
-                }
-                Err(refusal)
+        let (joined, counts): (_, fn(Code) -> bool) = match self.prove(&joining).await {
+            Ok((request, before)) => {
+                (self.join_proven(request, &joining.csr_der, before).await, is_of_the_invite)
             }
+            // Before the secret is proven anybody may ask, so all of it counts.
+            Err(refusal) => (Err(refusal), |code| code != Code::StoreUnavailable),
         };
         if let Err(refusal) = &joined {
+            if counts(refusal.code) {
+                self.sources().fail(source, self.context.clock.now());
+            }
             self.audit_refusal(shown, refusal).await;
         }
         joined
@@ -157,18 +166,30 @@ impl Enrol {
         csr_der: &Bytes,
         joined_before: Option<NodeId>,
     ) -> Result<Joined, Refusal> {
-        let node_id = joined_before.unwrap_or_else(|| new_node_id(&self.context.clock));
+        let mut id = joined_before.unwrap_or_else(|| new_node_id(&self.context.clock));
+        loop {
+            // Signed before the commit, so that a join that is committed has its certificate.
+            let signed = self.sign(csr_der, id).await?;
+            match self.commit(request.clone(), id, signed).await? {
+                Committed::Joined(joined) => return Ok(joined),
+                // Once at most: an invite joins one node, and `id` is that one from here on.
+                Committed::Before(node) => id = node,
+            }
+        }
+    }
+
+    /// A certificate; on a thread that may be busy, and only for those who know the secret.
+    async fn sign(&self, csr_der: &Bytes, id: NodeId) -> Result<SignedNode, Refusal> {
         let (csr, authority) = (csr_der.clone(), Arc::clone(&self.authority));
-        // Signed before the commit, so that a join that is committed has its certificate; on a
-        // thread that may be busy, and only for those who know the secret.
-        let signed = tokio::task::spawn_blocking(move || authority.sign_node(&csr, node_id))
+        tokio::task::spawn_blocking(move || authority.sign_node(&csr, id))
             .await
-            .map_err(|_| Refusal::new(Code::Internal, "Signing the certificate failed."))??;
-        self.commit(request, node_id, signed).await
+            .map_err(|_| Refusal::new(Code::Internal, "Signing the certificate failed."))?
     }
 
     /// Refuses what the transaction would refuse, before work is done for it. Of an invite that was
     /// used the node that may ask again for its answer; whether this is its key, its request tells.
+    /// That an invite has expired is left to the transaction: a join that came in time may be on its
+    /// way through the store, and is then asked for again.
     async fn look(&self, request: &Request) -> Result<Option<NodeId>, Refusal> {
         let (id, now) = (request.invite, self.context.clock.wall());
         let found = self.context.store.read(DEADLINE, move |view| {
@@ -186,11 +207,13 @@ impl Enrol {
             invite::rejoin(&invite, &node, &node.key_hash, now)?;
             return Ok(Some(node.id));
         }
-        invite::redeem(invite, NodeId::new(uuid::Uuid::nil()), now)?;
-        Ok(None)
+        match invite::redeem(invite, NodeId::new(uuid::Uuid::nil()), now) {
+            Err(refusal) if refusal.code != Code::InviteExpired => Err(refusal),
+            Ok(_) | Err(_) => Ok(None),
+        }
     }
 
-    async fn commit(&self, request: Request, id: NodeId, signed: SignedNode) -> Result<Joined, Refusal> {
+    async fn commit(&self, request: Request, id: NodeId, signed: SignedNode) -> Result<Committed, Refusal> {
         let now = self.context.clock.wall();
         let SignedNode { chain_der, key_hash } = signed;
         fail::fail_point!("hub::enrol_before_commit");
@@ -200,8 +223,13 @@ impl Enrol {
                 .invite(request.invite)?
                 .filter(|invite| secret::same(&invite.secret_hash, &request.secret_hash))
                 .ok_or_else(invite::unknown)?;
-            if let Some(node) = tx.node(id)? {
-                return Ok((again(tx, &invite, node, &key_hash, now)?, tx.generation()?));
+            let before = invite.used_by.map(|id| tx.node(id)).transpose()?.flatten();
+            if let Some(node) = before {
+                invite::rejoin(&invite, &node, &key_hash, now)?;
+                if node.id != id {
+                    return Ok(Err(node.id));
+                }
+                return Ok(Ok((again(tx, &invite, node, now)?, tx.generation()?)));
             }
             let (node, policy) = redeem(tx, invite, &request, id, key_hash, now)?;
             let name = node.name.clone();
@@ -210,12 +238,15 @@ impl Enrol {
                 directory.put_node(node);
                 directory.put_policy(policy);
             }));
-            Ok((name, tx.generation()?))
+            Ok(Ok((name, tx.generation()?)))
         });
-        let (name, generation) = written.await.map_err(write_refusal)?;
+        let (name, generation) = match written.await.map_err(write_refusal)? {
+            Ok(joined) => joined,
+            Err(before) => return Ok(Committed::Before(before)),
+        };
         fail::fail_point!("hub::enrol_after_commit");
         tracing::info!(node = %name, node_id = %id, "node joined");
-        Ok(Joined { node: id, name, chain_der, generation })
+        Ok(Committed::Joined(Joined { node: id, name, chain_der, generation }))
     }
 
     async fn audit_refusal(&self, invite: Option<InviteId>, refusal: &Refusal) {
@@ -257,15 +288,13 @@ fn parse(joining: &Joining) -> Result<Request, Refusal> {
     Ok(Request { invite, secret_hash: secret::hash(&secret), name: Name::parse(&joining.name)? })
 }
 
+/// Whether the refusal tells that an invite is of no use: who shows such ones is slowed down.
+const fn is_of_the_invite(code: Code) -> bool {
+    matches!(code, Code::InviteUnknown | Code::InviteUsed | Code::InviteExpired)
+}
+
 /// The same join once more: its node is told what it was told before. Returns its name.
-fn again(
-    tx: &mut dyn Tx,
-    invite: &Invite,
-    node: Node,
-    key_hash: &[u8; 32],
-    now: WallTime,
-) -> Result<Name, WriteError> {
-    invite::rejoin(invite, &node, key_hash, now)?;
+fn again(tx: &mut dyn Tx, invite: &Invite, node: Node, now: WallTime) -> Result<Name, WriteError> {
     let mut row = AuditRow::new(now, format!("invite:{}", invite.id), "node.join", Outcome::Allowed);
     row.node = Some(node.id);
     row.detail = Some(format!("{} asked again for the answer to its join", node.name));
@@ -327,3 +356,6 @@ fn new_node(invite: &Invite, request: &Request, id: NodeId, key_hash: [u8; 32], 
 fn busy() -> Refusal {
     Refusal::new(Code::RateLimited, "Too many nodes join at this moment.").detail("retry_after_s", "1")
 }
+
+#[cfg(test)]
+mod tests;

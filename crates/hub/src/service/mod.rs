@@ -17,6 +17,7 @@ pub mod audit;
 pub mod enrol;
 pub mod events;
 pub mod invites;
+mod network;
 pub mod nodes;
 pub(crate) mod outcome;
 pub mod policies;
@@ -44,7 +45,7 @@ impl Context {
     /// One transaction, then `after` with what it returned: the maps and links that follow the
     /// store. `after` comes in the order of the commits, before anybody hears of the events of the
     /// transaction, and must not block. Both happen even when the caller goes away in the middle or
-    /// stops waiting, so that a committed change is never one that this process does not know of:
+    /// stops waiting, since the store has the whole of it, so that a committed change is never one that this process does not know of:
     /// nothing else brings a change to those maps and links.
     pub async fn commit<T, W, A>(&self, work: W, after: A) -> Result<T, Refusal>
     where
@@ -64,14 +65,8 @@ impl Context {
             }));
             Ok(())
         };
-        let context = self.clone();
-        // Ends by itself at the store's deadline.
-        let task =
-            tokio::spawn(
-                async move { context.store.write(STORE_DEADLINE, work).await.map_err(write_refusal) },
-            );
+        self.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
         let unexpected = || Refusal::new(Code::Internal, "A change ended unexpectedly.");
-        task.await.unwrap_or_else(|_| Err(unexpected()))?;
         lock(&kept).take().ok_or_else(unexpected)
     }
 
@@ -122,5 +117,37 @@ pub fn write_refusal(error: WriteError) -> Refusal {
     match error {
         WriteError::Refused(refusal) => refusal,
         WriteError::Store(error) => store_refusal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use cortex_core::event::{Event, EventKind};
+    use cortex_core::id::Seq;
+    use cortex_core::time::WallTime;
+    use cortex_store::sqlite::{SqliteOptions, SqliteStore};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_whose_caller_goes_away_is_stored_and_known_to_those_who_follow_the_store() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let stall_ms = Arc::new(AtomicU64::new(60_000));
+        let options = SqliteOptions { stall_ms: Some(Arc::clone(&stall_ms)), ..SqliteOptions::default() };
+        let store = Arc::new(SqliteStore::open(dir.path(), options, None).expect("a store"));
+        let clock = Clock::default();
+        let context = Context { store, clock, directory: Directory::default(), bus: Bus::new(clock) };
+        let (tell, told) = oneshot::channel();
+        let work = |tx: &mut dyn Tx| Ok(tx.append_event(&Event::new(EventKind::HubStarted, WallTime(0)))?);
+        let change = context.commit(work, move |seq: &Seq| tell.send(*seq).expect("somebody waits"));
+        tokio::time::timeout(Duration::from_millis(50), change).await.expect_err("the store stalls");
+        stall_ms.store(0, Ordering::Relaxed);
+        let told = tokio::time::timeout(STORE_DEADLINE, told).await.expect("in time").expect("told");
+        let stored = context.view(|view| view.events(Seq(0), 10)).await.expect("readable");
+        assert_eq!(stored.iter().map(|event| event.seq).collect::<Vec<_>>(), [told]);
+        context.store.close().await;
     }
 }

@@ -271,7 +271,8 @@ impl Runs {
 
     fn import_soon(&self) {
         let (spool, store) = (Arc::clone(&self.spool), Arc::clone(&self.context.store));
-        drop(self.mesh.spawn(async move { spool.import(store).await }));
+        let stop = self.mesh.stopping();
+        drop(self.mesh.spawn(async move { spool.import(store, stop).await }));
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Hub {
     pub authority: Authority,
     /// Whether certificates are past half of their life when they are given out.
     pub aged: Arc<AtomicBool>,
-    mute: Arc<AtomicBool>,
+    no: Arc<Mutex<Option<Status>>>,
     requests: Arc<Mutex<Vec<Vec<u8>>>>,
     links: mpsc::Receiver<Link>,
     server: tokio::task::JoinHandle<()>,
@@ -94,12 +94,12 @@ impl Hub {
             .client_auth_optional(true);
         let (links_in, links) = mpsc::channel(16);
         let aged = Arc::new(AtomicBool::new(false));
-        let (mute, requests) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Vec<u8>>>>::default());
+        let (no, requests) = (Arc::<Mutex<Option<Status>>>::default(), Arc::<Mutex<Vec<Vec<u8>>>>::default());
         let enrolment = Enrolment {
             authority: authority.pem(),
             key: authority.key().serialize_pem(),
             aged: Arc::clone(&aged),
-            mute: Arc::clone(&mute),
+            no: Arc::clone(&no),
             requests: Arc::clone(&requests),
         };
         let server = Server::builder()
@@ -110,12 +110,12 @@ impl Hub {
         let server = tokio::spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("served");
         });
-        Self { addr, authority, aged, mute, requests, links, server }
+        Self { addr, authority, aged, no, requests, links, server }
     }
 
-    /// From here on joins are heard and not answered, or answered again.
-    pub fn lose_answers(&self, lose: bool) {
-        self.mute.store(lose, Ordering::Relaxed);
+    /// From here on joins are heard and get this for an answer, or what they asked for.
+    pub fn answer_joins(&self, no: Option<Status>) {
+        *self.no.lock().expect("nobody panicked with it") = no;
     }
 
     /// The public keys of all joins so far.
@@ -275,7 +275,7 @@ struct Enrolment {
     authority: String,
     key: String,
     aged: Arc<AtomicBool>,
-    mute: Arc<AtomicBool>,
+    no: Arc<Mutex<Option<Status>>>,
     requests: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
@@ -327,8 +327,8 @@ impl EnrolmentService for Enrolment {
         }
         let key = requested_key(&request.csr_der);
         self.requests.lock().expect("nobody panicked with it").push(key);
-        if self.mute.load(Ordering::Relaxed) {
-            return Err(Status::unavailable("the answer is lost on its way"));
+        if let Some(no) = self.no.lock().expect("nobody panicked with it").clone() {
+            return Err(no);
         }
         let leaf = node_certificate(&request.csr_der, &self.key, self.aged.load(Ordering::Relaxed));
         let authority = pem_der(&self.authority);

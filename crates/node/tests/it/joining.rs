@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use cortex_core::Code;
 use cortex_core::invite::InviteText;
+use cortex_core::{Code, Refusal};
 use cortex_node::enrol::enrol;
+use cortex_wire::error::refusal_into_status;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::io::AsyncReadExt as _;
+use tonic::Status;
 
 use super::hub::{Hub, authority, node_id, server_identity};
 use super::node::enrol_config;
@@ -31,18 +33,65 @@ async fn a_join_whose_answer_was_lost_is_repeated_with_the_same_key() {
     let hub = Hub::start().await;
     let folder = tempfile::tempdir().expect("a folder");
     let config = enrol_config(&hub, folder.path().join("node"));
-    hub.lose_answers(true);
+    hub.answer_joins(Some(Status::unavailable("the answer is lost on its way")));
     enrol(config.clone()).await.expect_err("no answer came");
     let kept = config.data_dir.join("joining.key");
     assert_eq!(kept.metadata().expect("the key is kept").permissions().mode() & 0o777, 0o600);
     assert!(!config.data_dir.join("node.json").exists());
-    hub.lose_answers(false);
+    hub.answer_joins(None);
     enrol(config.clone()).await.expect("joined");
     let keys = hub.requested_keys();
     assert_eq!(keys.len(), 2);
     assert_eq!(keys[0], keys[1], "the same key, so that it is the same join");
     assert!(!kept.exists(), "its place is node.key from here on");
     assert!(config.data_dir.join("node.key").exists());
+}
+
+#[tokio::test]
+async fn the_key_of_a_join_goes_only_when_the_hub_itself_said_no() {
+    let hub = Hub::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = enrol_config(&hub, folder.path().join("node"));
+    let kept = config.data_dir.join("joining.key");
+    let of_the_hub = |code| refusal_into_status(&Refusal::new(code, "no"));
+    for unsure in [
+        of_the_hub(Code::StoreUnavailable),
+        of_the_hub(Code::RateLimited),
+        of_the_hub(Code::Internal),
+        Status::unavailable("a proxy, and nobody behind it"),
+        Status::permission_denied("a proxy"),
+        Status::unimplemented("a hub that is still starting"),
+        Status::failed_precondition("anybody"),
+        Status::resource_exhausted("anybody"),
+    ] {
+        hub.answer_joins(Some(unsure.clone()));
+        enrol(config.clone()).await.expect_err("not joined");
+        assert!(kept.exists(), "{unsure:?}");
+    }
+    // Somebody else answers at the hub's address for a while.
+    let (addr, authority) = hub.stop().await;
+    let foreign = Hub::start_at(addr, super::hub::authority()).await;
+    let refusal = enrol(config.clone()).await.expect_err("not the hub");
+    assert_eq!(refusal.code, Code::WrongAuthority);
+    assert!(kept.exists(), "the hub itself was not asked");
+    foreign.stop().await;
+    let hub = Hub::start_at(addr, authority).await;
+    hub.answer_joins(Some(of_the_hub(Code::InviteUsed)));
+    enrol(config.clone()).await.expect_err("the hub said no");
+    assert!(!kept.exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_joined_keeps_no_second_key() {
+    let hub = Hub::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = enrol_config(&hub, folder.path().join("node"));
+    enrol(config.clone()).await.expect("joined");
+    // What a kill right before the end of joining leaves.
+    let left = config.data_dir.join("joining.key");
+    std::fs::copy(config.data_dir.join("node.key"), &left).expect("a copy");
+    enrol(config.clone()).await.expect("told again");
+    assert!(!left.exists());
 }
 
 #[tokio::test]

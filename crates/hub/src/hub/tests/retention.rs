@@ -1,27 +1,39 @@
 //! Ended runs go with their output when they are too old or too many; nothing else goes.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cortex_core::id::{Revision, RunId};
 use cortex_core::retention::Kept;
 use cortex_core::run::{Run, RunSpec};
-use cortex_core::stream::Stream;
+use cortex_core::stream::{Positions, Stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::runs::run_with_output_until;
+use super::runs::{keep_run_until, run_with_output_until};
 use super::*;
 use crate::mesh::Mesh;
 use crate::service::runs::{Looked, Runs};
 
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
-const MONTH: Kept = Kept { ms: 30 * DAY_MS, max: 1_000 };
+const MONTH: Kept = Kept { ms: 30 * DAY_MS, max: 1_000, age_after_ms: 0 };
 
 /// The use cases of the hub's runs, as its own worker has them.
 pub(super) fn runs(world: &World) -> Runs {
+    runs_by(world, world.hub.context.clock)
+}
+
+/// The same by another clock.
+fn runs_by(world: &World, clock: clock::Clock) -> Runs {
+    let context = Context { clock, ..world.hub.context.clone() };
     let logs = RunLogs::open(&world.dir.path().join(RUNS)).expect("the logs");
     let mesh: Mesh = world.hub.mesh.clone();
-    Runs::new(world.hub.context.clone(), mesh, logs, world.dir.path())
+    Runs::new(context, mesh, logs, world.dir.path())
+}
+
+/// No stop.
+fn going_on() -> CancellationToken {
+    CancellationToken::new()
 }
 
 /// A run with output that ended so long ago.
@@ -66,11 +78,13 @@ async fn runs_that_ended_a_month_ago_go_with_their_files_and_open_ones_stay() {
     assert_eq!(files(world.dir.path()).len(), 2);
 
     let runs = runs(&world);
-    assert_eq!(runs.retain(MONTH).await.expect("removed"), Looked::Removed(1));
+    assert_eq!(runs.retain(MONTH, &going_on()).await.expect("removed"), Looked::Removed(1));
     assert_eq!(kept(&world).await, [young.to_string(), open.to_string()]);
     assert_eq!(files(world.dir.path()).len(), 1);
     world.get(&format!("/api/v1/runs/{old}")).await.refused(404, "not_found");
-    let Looked::Idle(wait, room) = runs.retain(MONTH).await.expect("looked") else { panic!("more went") };
+    let Looked::Idle(wait, room) = runs.retain(MONTH, &going_on()).await.expect("looked") else {
+        panic!("more went")
+    };
     assert!(wait > Duration::from_secs(23 * 3_600) && wait <= Duration::from_millis(DAY_MS), "{wait:?}");
     assert_eq!(room, 999);
     world.stop().await;
@@ -85,11 +99,57 @@ async fn beyond_their_number_those_that_ended_first_go() {
         ids.push(ended(&world, node, ms_ago).await);
     }
     let two = Kept { max: 2, ..MONTH };
-    assert_eq!(runs(&world).retain(two).await.expect("removed"), Looked::Removed(3));
+    assert_eq!(runs(&world).retain(two, &going_on()).await.expect("removed"), Looked::Removed(3));
     let mut left = [ids[1].to_string(), ids[3].to_string()];
     left.sort();
     assert_eq!((kept(&world).await, files(world.dir.path()).len()), (left.to_vec(), 2));
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_a_month_ahead_removes_nothing() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let node = world.node("n1").await;
+    let young = ended(&world, node, DAY_MS).await;
+    let jumped = runs_by(&world, world.hub.context.clock.ahead(Duration::from_millis(MONTH.ms)));
+    let Looked::Idle(wait, _) = jumped.retain(MONTH, &going_on()).await.expect("looked") else {
+        panic!("it went")
+    };
+    assert!(wait > Duration::from_millis(28 * DAY_MS), "{wait:?}");
+    assert_eq!(kept(&world).await, [young.to_string()]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn however_many_batches_go_the_runs_are_counted_once_and_a_stop_ends_after_one() {
+    let reads = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&reads);
+    let world = World::with(StoreKind::Memory, move |inner| counting(inner, counter)).await;
+    let node = world.node("n1").await;
+    let begin = world.hub.context.clock.wall().0 - 1_000;
+    for n in 0..600 {
+        let id = clock::new_run_id(&world.hub.context.clock);
+        keep_run_until(&world, node, id, Positions::default(), WallTime(begin + n)).await;
+    }
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    let (runs, ten) = (runs(&world), Kept { max: 10, ..MONTH });
+    assert_eq!(runs.retain(ten, &stopped).await.expect("removed"), Looked::Removed(256));
+    let before = reads.load(Ordering::SeqCst);
+    assert_eq!(runs.retain(ten, &going_on()).await.expect("removed"), Looked::Removed(334));
+    let looks = reads.load(Ordering::SeqCst) - before;
+    assert_eq!(looks, 4, "one for the number, one for each of two batches, one that finds nothing");
+    assert_eq!(kept(&world).await.len(), 10);
+    world.stop().await;
+}
+
+/// Counts reads.
+fn counting(inner: Arc<dyn Store>, reads: Arc<AtomicU64>) -> Arc<dyn Store> {
+    let before = move |write: bool, _deadline: Duration| -> Before {
+        reads.fetch_add(u64::from(!write), Ordering::SeqCst);
+        Box::pin(std::future::ready(Ok(())))
+    };
+    Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
 }
 
 /// Refuses writes while it is told to.
@@ -109,14 +169,14 @@ async fn a_hub_that_dies_between_a_runs_file_and_its_row_leaves_nothing_for_ever
     let node = world.node("n1").await;
     let old = ended(&world, node, 31 * DAY_MS).await;
     fail.send_replace(true);
-    let refusal = runs(&world).retain(MONTH).await.expect_err("the row cannot go");
+    let refusal = runs(&world).retain(MONTH, &going_on()).await.expect_err("the row cannot go");
     assert_eq!(refusal.code, Code::StoreUnavailable);
     assert_eq!(files(world.dir.path()), Vec::<PathBuf>::new(), "the file went first");
     assert_eq!(kept(&world).await, [old.to_string()], "whoever looks finds the run");
     let output = world.get(&format!("/api/v1/runs/{old}")).await.ok(200);
     assert_eq!(output["state"], "exited");
     fail.send_replace(false);
-    assert_eq!(runs(&world).retain(MONTH).await.expect("removed"), Looked::Removed(1));
+    assert_eq!(runs(&world).retain(MONTH, &going_on()).await.expect("removed"), Looked::Removed(1));
     assert_eq!(kept(&world).await, Vec::<String>::new());
     world.stop().await;
 }

@@ -19,7 +19,7 @@ async fn keep_run(world: &World, node: NodeId, id: RunId, output: Positions) {
     keep_run_until(world, node, id, output, WallTime(3_000)).await;
 }
 
-async fn keep_run_until(world: &World, node: NodeId, id: RunId, output: Positions, end: WallTime) {
+pub(super) async fn keep_run_until(world: &World, node: NodeId, id: RunId, output: Positions, end: WallTime) {
     let spec = RunSpec { argv: vec!["true".to_owned()], ..RunSpec::default() };
     let accepted = Run::accepted(id, node, spec, "token:admin".to_owned(), Revision(1), WallTime(1_000));
     let run = Run {

@@ -7,6 +7,8 @@ use cortex_core::limits::{JOIN_FAILURES_MAX, JOIN_FAILURES_WINDOW_MS, JOIN_SOURC
 use cortex_core::time::Timestamp;
 use cortex_core::{Code, Refusal};
 
+use crate::service::network::network;
+
 /// Failures of the last window.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -63,17 +65,6 @@ impl Sources {
             self.failures.remove(source);
             self.order.pop_front();
         }
-    }
-}
-
-/// Whose failures are counted together: whoever has one address of an IPv6 /64 has all of them.
-fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) => {
-            let prefix = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::from(prefix.to_be_bytes())
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -41,7 +41,7 @@ impl Runs {
     pub async fn run_retention(&self, kept: Kept, shutdown: CancellationToken) -> Result<(), Refusal> {
         while !shutdown.is_cancelled() {
             let head = self.context.bus.head();
-            let Looked::Idle(wait, room) = self.retain(kept).await? else { continue };
+            let Looked::Idle(wait, room) = self.retain(kept, &shutdown).await? else { continue };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.context.bus.reached(Seq(head.0.saturating_add(room.max(LOOK_EVERY)))) => {}
@@ -51,18 +51,37 @@ impl Runs {
         Ok(())
     }
 
-    /// Removes one batch of what is beyond `kept`.
+    /// Removes what is beyond `kept`, batch by batch, until `stop`.
     ///
     /// # Errors
     /// What store or disk say.
-    pub async fn retain(&self, kept: Kept) -> Result<Looked, Refusal> {
-        let now = self.context.clock.wall();
-        let (ended, oldest) =
-            self.context.view(|view| Ok((view.ended_count()?, view.ended_runs(BATCH)?))).await?;
+    pub async fn retain(&self, kept: Kept, stop: &CancellationToken) -> Result<Looked, Refusal> {
+        // Once for all batches: a count takes as long as there are runs.
+        let mut ended = self.context.view(|view| view.ended_count()).await?;
+        let mut removed = 0;
+        loop {
+            match self.remove_batch(kept, ended).await? {
+                Looked::Removed(gone) => {
+                    removed += gone;
+                    ended = ended.saturating_sub(gone as u64);
+                }
+                // Others have ended in the meantime.
+                Looked::Idle(..) if removed > 0 => return Ok(Looked::Removed(removed)),
+                idle @ Looked::Idle(..) => return Ok(idle),
+            }
+            if stop.is_cancelled() {
+                return Ok(Looked::Removed(removed));
+            }
+        }
+    }
+
+    async fn remove_batch(&self, kept: Kept, ended: u64) -> Result<Looked, Refusal> {
+        let clocks = self.context.clock.both();
+        let oldest = self.context.view(|view| view.ended_runs(BATCH)).await?;
         let ends: Vec<WallTime> = oldest.iter().map(|(_, end)| *end).collect();
-        let due = kept.beyond(ended, &ends, now);
+        let due = kept.beyond(ended, &ends, clocks);
         if due == 0 {
-            let wait = Duration::from_millis(kept.wait_ms(ends.first().copied(), now));
+            let wait = Duration::from_millis(kept.wait_ms(ends.first().copied(), clocks));
             return Ok(Looked::Idle(wait, kept.room(ended)));
         }
         let due = oldest.into_iter().take(due).map(|(run, _)| run);
@@ -74,6 +93,9 @@ impl Runs {
         let work = move |tx: &mut dyn Tx| Ok(tx.remove_runs(&free)?);
         let gone = self.context.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
         tracing::debug!(gone, "ended runs were removed");
+        if gone == 0 {
+            return Ok(Looked::Idle(SOON, u64::MAX));
+        }
         Ok(Looked::Removed(gone))
     }
 }

@@ -16,22 +16,20 @@ use std::time::Duration;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
-use cortex_store::{Store, StoreExt};
+use cortex_store::{Store, Tx};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::files;
+use crate::service::outcome::write_surely;
 
 /// A spool of that size takes no more: cancels are then refused as long as the store stalls.
 const SPOOL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long a caller waits for the spool: the disk under it is the store's, which just failed.
 const KEEP_MAX: Duration = Duration::from_secs(3);
-/// How long an import waits for the store. A write that is given up stays in the store's queue and
-/// may be committed later, and the next try would add its rows again: this is longer than any
-/// stall that a hub lives through.
-const IMPORT_MAX: Duration = Duration::from_secs(24 * 3600);
-const RETRY_MIN: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Time between two tries of a disk that fails under an import.
+const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// The spool.
 #[derive(Debug)]
@@ -77,20 +75,14 @@ impl Spool {
     }
 
     /// Brings the rows into the audit log, as soon as the store takes them. At once over when
-    /// somebody else does so.
-    pub(super) async fn import(&self, store: Arc<dyn Store>) {
+    /// somebody else does so; at `stop` what is left waits for the next start.
+    pub(super) async fn import(&self, store: Arc<dyn Store>, stop: CancellationToken) {
         if self.imports.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut retry = RETRY_MIN;
         while !self.is_over().await {
-            match self.import_once(&store).await {
-                Ok(()) => retry = RETRY_MIN,
-                Err(error) => {
-                    tracing::error!(%error, "audit rows of the spool are not imported yet");
-                    tokio::time::sleep(retry).await;
-                    retry = (retry * 2).min(RETRY_MAX);
-                }
+            if self.import_once(&store, &stop).await.is_none() {
+                return;
             }
         }
     }
@@ -105,21 +97,50 @@ impl Spool {
         over
     }
 
-    async fn import_once(&self, store: &Arc<dyn Store>) -> io::Result<()> {
+    /// `None` when the hub stops first.
+    async fn import_once(&self, store: &Arc<dyn Store>, stop: &CancellationToken) -> Option<()> {
         let (from, to) = (self.rows.clone(), self.importing.clone());
-        let rows = self.in_turn(move || take(&from, &to)).await?;
-        let count = rows.len();
-        let written = store.write(IMPORT_MAX, move |tx| {
-            for row in &rows {
-                tx.append_audit(row)?;
-            }
-            Ok(())
+        let taken = self.on_disk(stop, move || {
+            let (from, to) = (from.clone(), to.clone());
+            move || take(&from, &to)
         });
-        written.await.map_err(io::Error::other)?;
+        let rows = Arc::new(taken.await?);
+        write_surely(store, stop, "the audit rows of the spool", || {
+            let rows = Arc::clone(&rows);
+            move |tx: &mut dyn Tx| {
+                for row in rows.iter() {
+                    tx.append_audit(row)?;
+                }
+                Ok(())
+            }
+        })
+        .await?;
         let path = self.importing.clone();
-        self.in_turn(move || fs::remove_file(path)).await?;
-        tracing::info!(count, "audit rows imported from the spool");
-        Ok(())
+        let removed = self.on_disk(stop, move || {
+            let path = path.clone();
+            move || fs::remove_file(path)
+        });
+        removed.await?;
+        tracing::info!(count = rows.len(), "audit rows imported from the spool");
+        Some(())
+    }
+
+    /// Does work of an import until the disk does it; `None` when the hub stops first.
+    async fn on_disk<T, W>(&self, stop: &CancellationToken, work: impl Fn() -> W) -> Option<T>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> io::Result<T> + Send + 'static,
+    {
+        loop {
+            match self.in_turn(work()).await {
+                Ok(value) => return Some(value),
+                Err(error) => tracing::error!(%error, "audit rows of the spool are not imported yet"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(DISK_RETRY) => {}
+                () = stop.cancelled() => return None,
+            }
+        }
     }
 
     /// Does work on a thread that may block. The turn is the work's: it goes on when its caller
