@@ -105,7 +105,8 @@ impl Authority {
         Ok(Self { issuer, certificate, server_key, server_certificate, clock: Clock::default() })
     }
 
-    /// The same, by another clock.
+    /// The same, by another clock: it says how long certificates live from here on, and which of
+    /// those that are shown have ended. The hub's own certificate was made by the one before.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }

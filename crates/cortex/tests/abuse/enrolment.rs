@@ -13,19 +13,10 @@ use serde_json::{Value, json};
 use tonic::Code as Grpc;
 
 use crate::support::{
-    FakeNode, SOON, admin, audited, block_on, channel, code_of, hello, http, is, join_request, link_audited,
-    nodes, others_go_on, parse, refused, tls_by,
+    FakeNode, SOON, admin, audited, block_on, channel, hello, http, is, join_request, link_audited, nodes,
+    others_go_on, parse, refused, tls_by,
 };
 use crate::world::{Ended, Process, World, hub, program};
-
-fn join(world: &World, grpc: &str, invite: &str, name: &str) -> Ended {
-    let data_dir = world.path(&format!("join-{name}")).display().to_string();
-    let mut command = program(&world.path(""));
-    command.args(["join", grpc, "--invite-file", invite, "--name", name]);
-    command.args(["--data-dir", &data_dir, "--no-start", "--json"]).env("CORTEX_LOG", "off");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Ended::of(command.spawn().expect("start the join"))
-}
 
 /// Redeems an invite by hand.
 async fn enrol(world: &World, request: cortex_wire::mesh::EnrolRequest) -> Option<(Grpc, Code)> {
@@ -37,9 +28,8 @@ async fn enrol(world: &World, request: cortex_wire::mesh::EnrolRequest) -> Optio
 fn a01_a_second_use_of_an_invite_is_refused() {
     let world = hub().node("a").start();
     let (created, file) = world.invite(&[]);
-    let (file, grpc) = (file.display().to_string(), world.hub().grpc.clone());
-    join(&world, &grpc, &file, "first").expect(0);
-    assert_eq!(code_of(&join(&world, &grpc, &file, "second").expect(4)), "invite_used");
+    world.join_only(&file, "first").expect(0);
+    assert_eq!(world.join_only(&file, "second").expect(4).refusal(), "invite_used");
     let invite = parse(&created);
     let key = rcgen::KeyPair::generate().expect("a key");
     let request = join_request(invite.id.as_bytes(), &invite.secret, "third", &key);

@@ -348,7 +348,7 @@ pub(crate) fn memory_kib(world: &World) -> u64 {
 
 /// A refusal as the program prints it with `--json`.
 pub(crate) fn code_of(ended: &crate::world::Ended) -> String {
-    ended.value()["error"]["code"].as_str().unwrap_or("none").to_owned()
+    ended.refusal()
 }
 
 /// Kept so that a refusal of the library is told apart from one of the wire.

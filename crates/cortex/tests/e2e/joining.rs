@@ -1,50 +1,34 @@
 //! Invites: one machine each, and each wrong one has its own answer.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{Ended, Process, World, hub, program};
-
-fn join(world: &World, invite: &str, name: &str) -> Ended {
-    let data_dir = world.path(&format!("join-{name}")).display().to_string();
-    let mut command = program(&world.path(""));
-    command.args(["join", &world.hub().grpc, "--invite-file", invite, "--name", name]);
-    command.args(["--data-dir", &data_dir, "--no-start", "--json"]).env("CORTEX_LOG", "error");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Ended::of(command.spawn().expect("start the join"))
-}
-
-fn code(ended: &Ended) -> String {
-    ended.value()["error"]["code"].as_str().unwrap_or("none").to_owned()
-}
+use crate::world::{Process, hub, program};
 
 #[test]
 fn r12_7_used_expired_revoked_and_truncated_invites_have_their_own_codes() {
     let world = hub().start();
     let (created, used) = world.invite(&[]);
-    let used = used.display().to_string();
-    join(&world, &used, "first").expect(0);
-    let again = join(&world, &used, "second").expect(4);
-    assert_eq!(code(&again), "invite_used");
+    world.join_only(&used, "first").expect(0);
+    assert_eq!(world.join_only(&used, "second").expect(4).refusal(), "invite_used");
 
     let (_, expired) = world.invite(&["--ttl", "1ms"]);
     std::thread::sleep(Duration::from_millis(20));
-    assert_eq!(code(&join(&world, &expired.display().to_string(), "late").expect(4)), "invite_expired");
+    assert_eq!(world.join_only(&expired, "late").expect(4).refusal(), "invite_expired");
 
     let (revoked, file) = world.invite(&[]);
     world.cortex(&["invite", "revoke", revoked["id"].as_str().expect("an id")]).expect(0);
-    assert_eq!(code(&join(&world, &file.display().to_string(), "gone").expect(4)), "invite_unknown");
+    assert_eq!(world.join_only(&file, "gone").expect(4).refusal(), "invite_unknown");
 
     let text = created["invite"].as_str().expect("an invite");
     let cut = world.path("cut");
     std::fs::write(&cut, &text[..text.len() - 4]).expect("write");
-    assert_eq!(code(&join(&world, &cut.display().to_string(), "cut").expect(2)), "invite_malformed");
+    assert_eq!(world.join_only(&cut, "cut").expect(2).refusal(), "invite_malformed");
     let long = world.path("long");
     std::fs::write(&long, text.repeat((1 << 20) / text.len())).expect("write");
-    assert_eq!(code(&join(&world, &long.display().to_string(), "long").expect(2)), "too_large");
+    assert_eq!(world.join_only(&long, "long").expect(2).refusal(), "too_large");
 
     let names = world.cortex(&["node", "ls", "--json"]).expect(0).value();
     assert_eq!(names.as_array().map(Vec::len), Some(1), "only the first is there: {names}");
@@ -54,20 +38,18 @@ fn r12_7_used_expired_revoked_and_truncated_invites_have_their_own_codes() {
 fn an_invite_of_another_hub_never_shows_its_secret_to_this_one() {
     let (world, other) = (hub().start(), hub().start());
     let (created, file) = other.invite(&[]);
-    let ended = join(&world, &file.display().to_string(), "a").expect(4);
-    assert_eq!(code(&ended), "wrong_authority");
+    assert_eq!(world.join_only(&file, "a").expect(4).refusal(), "wrong_authority");
     let invite = created["invite"].as_str().expect("an invite");
     let secret = invite.rsplit('.').next().expect("its last part");
     assert!(!world.logs().contains(secret));
     // It was not spent: it still joins where it belongs.
-    join(&other, &file.display().to_string(), "a").expect(0);
+    other.join_only(&file, "a").expect(0);
 }
 
 #[test]
 fn r12_7_of_a_hundred_machines_with_one_invite_one_joins() {
     let world = hub().start();
     let (_, file) = world.invite(&[]);
-    let file = file.display().to_string();
     // Ten at once, ten times over: the machine is small, and the race is the same.
     let codes: Vec<(Option<i32>, String)> = std::thread::scope(|scope| {
         let racers: Vec<_> = (0..10)
@@ -76,8 +58,8 @@ fn r12_7_of_a_hundred_machines_with_one_invite_one_joins() {
                 scope.spawn(move || {
                     (0..10)
                         .map(|round| {
-                            let ended = join(world, file, &format!("n{racer}-{round}"));
-                            let code = if ended.code == Some(0) { String::new() } else { code(&ended) };
+                            let ended = world.join_only(file, &format!("n{racer}-{round}"));
+                            let code = if ended.code == Some(0) { String::new() } else { ended.refusal() };
                             (ended.code, code)
                         })
                         .collect::<Vec<_>>()

@@ -93,6 +93,11 @@ impl Ended {
         self.lines().into_iter().next().unwrap_or_else(|| panic!("nothing was printed: {}", self.stderr))
     }
 
+    /// The code of the refusal that was printed with `--json`.
+    pub(crate) fn refusal(&self) -> String {
+        self.value()["error"]["code"].as_str().unwrap_or("none").to_owned()
+    }
+
     /// Fails the test unless it ended with this status.
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.text(), self.stderr);
@@ -159,6 +164,16 @@ impl World {
         let mut command = program(self.dir.path());
         command.args(["join", grpc]).args(arguments);
         self.attach(name, &mut command);
+    }
+
+    /// A machine joins with the invite in a file, and is not started.
+    pub(crate) fn join_only(&self, invite: &Path, name: &str) -> Ended {
+        let data_dir = self.path(&format!("join-{name}"));
+        let mut command = program(self.dir.path());
+        command.args(["join", &self.hub().grpc, "--name", name, "--no-start", "--json", "--invite-file"]);
+        command.arg(invite).arg("--data-dir").arg(data_dir).env("CORTEX_LOG", "off");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ended::of(command.spawn().expect("start the join"))
     }
 
     /// Starts a node that has joined.

@@ -1,10 +1,8 @@
 //! A power cut while a machine joins.
 
-use std::process::Stdio;
-
 use serde_json::Value;
 
-use crate::world::{Ended, World, hub, program};
+use crate::world::hub;
 use crate::{arm, restart, rounds, wait_for_kill};
 
 /// Every point on the way of a join.
@@ -16,15 +14,6 @@ const POINTS: &[&str] = &[
     "store::after_commit",
     "store::before_answer",
 ];
-
-fn join(world: &World, grpc: &str, invite: &str, name: &str) -> Ended {
-    let data_dir = world.path(&format!("join-{name}")).display().to_string();
-    let mut command = program(&world.path(""));
-    command.args(["join", grpc, "--invite-file", invite, "--name", name]);
-    command.args(["--data-dir", &data_dir, "--no-start", "--json"]).env("CORTEX_LOG", "off");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Ended::of(command.spawn().expect("start the join"))
-}
 
 fn found(list: &Value, id: &Value) -> Value {
     let items = list.as_array().expect("a list");
@@ -38,9 +27,8 @@ fn a_power_cut_at_any_point_of_a_join_leaves_one_node_or_none_for_the_invite() {
         for (number, point) in POINTS.iter().enumerate() {
             let name = format!("n{round}-{number}");
             let (created, file) = world.invite(&[]);
-            let (file, grpc) = (file.display().to_string(), world.hub().grpc.clone());
             let armed = arm(&world, point);
-            let first = join(&world, &grpc, &file, &name);
+            let first = world.join_only(&file, &name);
             wait_for_kill(point, &armed);
             restart(&mut world, point);
             let invites = world.cortex(&["invite", "ls", "--json"]).expect(0).value();
@@ -54,7 +42,7 @@ fn a_power_cut_at_any_point_of_a_join_leaves_one_node_or_none_for_the_invite() {
                 }
                 other => panic!("{point}: the invite is {other:?}"),
             }
-            let again = join(&world, &grpc, &file, &name);
+            let again = world.join_only(&file, &name);
             let nodes = world.cortex(&["node", "ls", "--json"]).expect(0).value();
             let named = nodes.as_array().expect("a list").iter().filter(|node| node["name"] == name.as_str());
             assert_eq!(named.count(), 1, "{point}: one node after the second try: {nodes}");
