@@ -8,7 +8,7 @@ use cortex_core::limits::REJOIN_MS_MAX;
 use cortex_core::time::WallTime;
 use cortex_store::{AuditFilter, StoreExt};
 
-use super::support::{FakeNode, Kept, SOON, TestHub, join_request};
+use super::support::{FakeNode, Kept, SOON, TestHub, eventually, join_request};
 
 fn key() -> rcgen::KeyPair {
     rcgen::KeyPair::generate().expect("key")
@@ -46,8 +46,7 @@ async fn a_join_whose_answer_was_lost_is_answered_again_to_the_same_key_until_th
     assert_eq!((&again.node_id, again.name.as_str()), (&first.node_id, "build-1"));
     assert_ne!(again.certificate_chain_der[0], first.certificate_chain_der[0], "a certificate of its own");
     assert_eq!(hub.context.directory.nodes().len(), 1);
-    let rows =
-        hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
+    let rows = hub.audit().await;
     let allowed: Vec<_> = rows.iter().filter(|logged| logged.row.outcome == Outcome::Allowed).collect();
     assert_eq!(allowed.len(), 2, "{allowed:?}");
 
@@ -127,8 +126,7 @@ async fn wrong_unknown_expired_revoked_and_malformed_invites_are_refused_and_aud
         let refusal = hub.enrol(join_request(id, &secret, "n", &key())).await.expect_err("refused");
         assert_eq!(refusal.code, code);
     }
-    let rows =
-        hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
+    let rows = hub.audit().await;
     assert_eq!(rows.iter().filter(|logged| logged.row.outcome == Outcome::Denied).count(), 5);
     assert!(rows.iter().all(|logged| logged.row.reason.is_some()));
     hub.enrol(join_request(good, &secret, "n", &key())).await.expect("the invite is still good");
@@ -188,8 +186,7 @@ async fn what_is_refused_before_the_secret_is_looked_at_counts_as_guessing() {
         }
         assert!(codes[..bound].iter().all(|of| *of == code), "{codes:?}");
         assert!(codes[bound..].iter().all(|of| *of == Code::RateLimited), "{codes:?}");
-        let rows = hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await;
-        assert_eq!(rows.expect("audit").len(), bound);
+        assert_eq!(hub.audit().await.len(), bound);
     }
 }
 
@@ -218,10 +215,9 @@ async fn refused_joins_from_many_addresses_have_a_bounded_number_of_audit_rows()
     };
     assert_eq!(newest().await.seq.0, rows_max as u64);
     hub.shutdown.cancel();
-    let deadline = tokio::time::Instant::now() + SOON;
-    while newest().await.seq.0 == rows_max as u64 {
-        assert!(tokio::time::Instant::now() < deadline, "a row for the rest");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    assert_eq!(newest().await.row.detail.as_deref(), Some("40 more within 60 s"));
+    let rest = eventually("a row for the rest", async || {
+        let row = newest().await;
+        (row.seq.0 > rows_max as u64).then_some(row)
+    });
+    assert_eq!(rest.await.row.detail.as_deref(), Some("40 more within 60 s"));
 }

@@ -155,17 +155,7 @@ async fn three_takeovers_by_other_processes_quarantine_the_identity() {
     let mut last = links.pop().expect("a link");
     assert_eq!(last.until_closed().await.code, Code::ClonedIdentity);
     assert_eq!(node.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::ClonedIdentity));
-    let id = node.id;
-    let deadline = Instant::now() + SOON;
-    loop {
-        let stored =
-            hub.context.store.read(SOON, move |view| view.node(id)).await.expect("read").expect("node");
-        if stored.quarantined {
-            break;
-        }
-        assert!(Instant::now() < deadline, "the quarantine is stored");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    hub.until_stored(node.id, "the quarantine is stored", |node| node.quarantined).await;
 }
 
 /// A node that dials, and a link whose attach is stored and not answered yet.
@@ -177,12 +167,7 @@ async fn half_attached(
     hub.store.late_ms.store(300, Ordering::SeqCst);
     let mut link = node.dial(hub).await.expect("dialled");
     link.say(node.hello(Vec::new())).await;
-    let (store, id) = (Arc::clone(&hub.store), node.id);
-    let deadline = Instant::now() + SOON;
-    while store.read(SOON, move |view| view.node(id)).await.expect("read").expect("node").epoch == before {
-        assert!(Instant::now() < deadline, "the attach is stored");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    hub.until_stored(node.id, "the attach is stored", |node| node.epoch != before).await;
     hub.store.late_ms.store(0, Ordering::SeqCst);
     tokio::spawn(async move {
         let heard = link.hear().await?;
@@ -292,12 +277,10 @@ async fn r12_4_a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_n
     let spooled: String = spools.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
     assert!(spooled.contains("run.cancel"), "its row is on disk before the answer: {spooled}");
     hub.stall(0);
-    // An import that began during the stall is given up at its own deadline first.
-    let deadline = Instant::now() + 3 * SOON;
-    while !cancel_is_audited(&hub).await {
-        assert!(Instant::now() < deadline, "the spool is imported");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the spool is imported", async || {
+        hub.audit().await.iter().any(|logged| logged.row.action == "run.cancel").then_some(())
+    })
+    .await;
     other.attach(&hub, Vec::new()).await.expect("welcome when the store is back");
 }
 
@@ -332,12 +315,6 @@ async fn r2_4_heartbeats_of_many_nodes_are_answered_while_the_store_stalls() {
     assert_eq!(hub.store.writes.load(Ordering::SeqCst), before, "a heartbeat writes nothing");
     assert!(hub.mesh.heartbeats() >= 3 * count);
     hub.stall(0);
-}
-
-async fn cancel_is_audited(hub: &TestHub) -> bool {
-    let filter = cortex_store::AuditFilter::default();
-    let rows = hub.context.store.read(SOON, move |view| view.audit(&filter, 100)).await.expect("audit");
-    rows.iter().any(|logged| logged.row.action == "run.cancel")
 }
 
 #[tokio::test]
@@ -385,12 +362,7 @@ async fn a_node_that_leaves_while_its_run_is_settled_leaves_no_timer_behind() {
     let hub = TestHub::start(&kept).await;
     let (node, mut link, run) = begun(&hub).await;
     link.say(ToHub::Started { run: run.id }).await;
-    let (runs, id) = (hub.runs.clone(), run.id);
-    let deadline = Instant::now() + SOON;
-    while runs.get(id).await.expect("known").state != RunState::Running {
-        assert!(Instant::now() < deadline, "running");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    hub.until_run(&run, "running", |run| run.state == RunState::Running).await;
     hub.stall(60_000);
     link.exit(&run, 0).await;
     link.say(ToHub::Heartbeat { seq: 1 }).await;

@@ -9,7 +9,7 @@ use cortex_core::run::{Run, RunSpec, RunState};
 use cortex_core::stream::Positions;
 use cortex_core::token::Role;
 use cortex_hub::service::runs::StartRuns;
-use cortex_store::{AuditFilter, RunFilter, StoreExt};
+use cortex_store::{RunFilter, StoreExt};
 
 use super::support::{
     Kept, SOON, TestHub, begun, caller, eventually, exited, is_settled, is_start, wait_until,
@@ -74,8 +74,7 @@ async fn the_policy_is_asked_and_every_answer_is_audited_before_the_effect() {
     };
     let answer = hub.runs.start(&caller(Role::Viewer), viewer).await.remove(0).1;
     assert_eq!(answer.expect_err("forbidden").code, Code::Forbidden);
-    let rows =
-        hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await.expect("audit");
+    let rows = hub.audit().await;
     let reasons: Vec<String> = rows
         .iter()
         .filter(|logged| logged.row.action == "run.start")
@@ -138,14 +137,9 @@ async fn a_cut_link_disconnects_the_run_and_its_output_goes_on_without_a_hole() 
     let (node, link, run) = begun(&hub).await;
     link.say(ToHub::Started { run: run.id }).await;
     link.output(&run, 0, b"before ").await;
-    let (runs, id) = (hub.runs.clone(), run.id);
-    wait_for_output(&hub, &run, 7).await;
+    hub.until_run(&run, "output", |run| run.output.total() >= 7).await;
     drop(link);
-    let deadline = std::time::Instant::now() + SOON;
-    while runs.get(id).await.expect("known").state != RunState::Disconnected {
-        assert!(std::time::Instant::now() < deadline, "disconnected");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    hub.until_run(&run, "disconnected", |run| run.state == RunState::Disconnected).await;
     let mut link = node.attach(&hub, vec![report(&run, 12)]).await.expect("welcome");
     assert_eq!(link.expect(is_resume).await, 7);
     link.output(&run, 5, b"e after").await;
@@ -184,7 +178,7 @@ async fn a_node_that_does_not_come_back_loses_its_run_with_a_diagnostic() {
     let hub = TestHub::start(&kept).await;
     let (node, link, run) = begun(&hub).await;
     link.output(&run, 0, b"last words").await;
-    wait_for_output(&hub, &run, 10).await;
+    hub.until_run(&run, "output", |run| run.output.total() >= 10).await;
     drop(link);
     let (output, _, ended) = hub.finish(&run).await;
     assert_eq!((output.as_slice(), ended.state), (&b"last words"[..], RunState::Lost));
@@ -246,14 +240,6 @@ async fn standard_input_waits_until_the_process_has_it() {
     assert_eq!(feeding.await.expect("no panic").expect("taken"), 600_000);
 }
 
-async fn wait_for_output(hub: &TestHub, run: &Run, bytes: u64) {
-    let deadline = std::time::Instant::now() + SOON;
-    while hub.runs.get(run.id).await.expect("known").output.total() < bytes {
-        assert!(std::time::Instant::now() < deadline, "output arrives");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_run_that_is_cancelled_before_it_is_sent_is_cancelled_at_its_node() {
     let kept = Kept::new();
@@ -294,8 +280,7 @@ async fn a_cancel_whose_caller_goes_away_is_audited() {
     assert!(waited.is_err(), "it waits for the store");
     hub.stall(0);
     eventually("the audit row", async || {
-        let rows = hub.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 100)).await;
-        rows.expect("audit").iter().any(|logged| logged.row.action == "run.cancel").then_some(())
+        hub.audit().await.iter().any(|logged| logged.row.action == "run.cancel").then_some(())
     })
     .await;
 }

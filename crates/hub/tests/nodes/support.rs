@@ -26,7 +26,9 @@ use cortex_hub::service::enrol::Enrol;
 use cortex_hub::service::runs::{Follower, Runs, StartRuns, Update};
 use cortex_hub::service::{Caller, Context};
 use cortex_store::memory::MemoryStore;
-use cortex_store::{ReadFn, Store, StoreError, StoreExt, StoreStats, WriteError, WriteFn};
+use cortex_store::{
+    AuditFilter, LoggedAudit, ReadFn, Store, StoreError, StoreExt, StoreStats, WriteError, WriteFn,
+};
 use cortex_wire::convert::{to_hub_into_proto, to_node_from_proto};
 use cortex_wire::error::refusal_from_status;
 use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
@@ -260,6 +262,27 @@ impl TestHub {
         };
         let mut answers = self.runs.start(&caller(Role::Operator), request).await;
         answers.remove(0).1
+    }
+
+    /// The audit log.
+    pub(crate) async fn audit(&self) -> Vec<LoggedAudit> {
+        let rows = self.context.store.read(SOON, |view| view.audit(&AuditFilter::default(), 1_000));
+        rows.await.expect("audit")
+    }
+
+    /// Waits until the run is as it should be.
+    pub(crate) async fn until_run(&self, run: &Run, what: &str, is: impl Fn(&Run) -> bool) {
+        let look = async || is(&self.runs.get(run.id).await.expect("known")).then_some(());
+        eventually(what, look).await;
+    }
+
+    /// Waits until the stored record of the node is as it should be.
+    pub(crate) async fn until_stored(&self, node: NodeId, what: &str, is: impl Fn(&Node) -> bool) {
+        let look = async || {
+            let stored = self.store.read(SOON, move |view| view.node(node)).await.expect("read");
+            is(&stored.expect("the node")).then_some(())
+        };
+        eventually(what, look).await;
     }
 
     /// Follows a run to its end: its output, marks and final row.
