@@ -268,6 +268,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             generation,
             epoch,
             facts: self.facts.clone(),
+            ceiling: None,
+            audit_head: None,
             runs: self.runs.reports(),
         };
         wires.dial(&self.dir, Envelope { epoch, message: ToHub::Hello(hello) });

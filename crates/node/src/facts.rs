@@ -44,6 +44,7 @@ pub(crate) fn discover(path: &OsString, version: &str) -> Facts {
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_bytes: memory_bytes().unwrap_or(0),
         tools: tools.map(|tool| (*tool).to_owned()).collect(),
+        layers: Vec::new(),
     }
 }
 

@@ -285,8 +285,14 @@ mod tests {
         std::fs::set_permissions(&guard_exe, std::fs::Permissions::from_mode(0o700)).expect("executable");
         let run = RunId::mint(1, &[0; 10]);
         let spec = RunSpec { argv: vec!["/bin/true".to_owned()], ..RunSpec::default() };
-        let start =
-            Start { run, spec, caller: "a".to_owned(), policy_revision: Revision(1), traceparent: None };
+        let start = Start {
+            run,
+            spec,
+            caller: "a".to_owned(),
+            policy_revision: Revision(1),
+            traceparent: None,
+            consent: None,
+        };
         let (events, mut told) = mpsc::channel(8);
         let (orders, orders_in) = watch::channel(None);
         let (_may_read, may_read) = watch::channel(true);
