@@ -11,10 +11,13 @@ use cortex_core::policy::Policy;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 
+use crate::audit_watch::AuditWatch;
+
 /// The three maps. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
+    audit: Arc<AuditWatch>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +36,11 @@ impl Directory {
         policies.into_iter().for_each(|policy| directory.put_policy(policy));
         tokens.into_iter().for_each(|token| directory.put_token(token));
         directory
+    }
+
+    /// The newest row of the audit log, and what does not fit it.
+    pub fn audit(&self) -> &AuditWatch {
+        &self.audit
     }
 
     /// A live node by id.
@@ -100,6 +108,7 @@ impl Directory {
             held.epoch = attached.epoch;
             held.facts = attached.facts.clone();
             held.last_seen_at = attached.last_seen_at;
+            held.audit_seen = attached.audit_seen;
         }
     }
 

@@ -56,6 +56,7 @@ pub const ROUTES: &[Route] = &[
     viewer("POST", "/api/v1/policies/{node}/test"),
     viewer("GET", "/api/v1/audit"),
     viewer("GET", "/api/v1/audit/export"),
+    viewer("GET", "/api/v1/audit/verify"),
     viewer("GET", "/api/v1/events"),
     viewer("GET", "/api/v1/runs"),
     operator("POST", "/api/v1/runs"),

@@ -385,7 +385,7 @@ impl FakeNode {
     }
 
     pub(crate) fn hello(&self, runs: Vec<RunReport>) -> ToHub {
-        ToHub::Hello(Hello {
+        ToHub::Hello(Box::new(Hello {
             protocol: PROTOCOL,
             instance: self.instance,
             generation: cortex_core::id::Generation(1),
@@ -394,7 +394,7 @@ impl FakeNode {
             ceiling: None,
             audit_head: None,
             runs,
-        })
+        }))
     }
 
     /// A link that was welcomed.

@@ -23,6 +23,7 @@ use crate::clock;
 use crate::mesh::Link;
 use crate::secret;
 
+mod audit;
 mod door;
 mod events;
 mod followers;
@@ -136,8 +137,13 @@ impl World {
 
     /// A link of a node, as the node door brings it.
     pub(super) async fn attach(&self, node: NodeId) -> Arc<Link> {
+        self.attach_with(node, |_| ()).await
+    }
+
+    /// The same, with more to say of itself.
+    pub(super) async fn attach_with(&self, node: NodeId, change: impl FnOnce(&mut Hello)) -> Arc<Link> {
         let link = self.hub.mesh.open_link(node);
-        let hello = Hello {
+        let mut hello = Hello {
             protocol: PROTOCOL,
             instance: 1,
             generation: cortex_core::id::Generation(1),
@@ -147,6 +153,7 @@ impl World {
             audit_head: None,
             runs: Vec::new(),
         };
+        change(&mut hello);
         self.hub.mesh.attach(&link, hello).await.expect("attached");
         link
     }
