@@ -321,10 +321,13 @@ async fn load(context: &Context) -> Result<(), Refusal> {
     let (nodes, policies, tokens, head) = context
         .view(|view| Ok((view.nodes()?, view.policies()?, view.tokens()?, view.events_span()?.1)))
         .await?;
+    let (users, grants) = context.view(|view| Ok((view.users()?, view.grants()?))).await?;
     context.bus.begin(Seq(head.0));
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
     policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
+    users.into_iter().for_each(|user| context.directory.put_user(user));
+    grants.into_iter().for_each(|grant| context.directory.put_grant(grant));
     Ok(())
 }
 

@@ -38,7 +38,6 @@ mod output;
 mod pace;
 mod policies;
 mod problem;
-pub mod routes;
 mod run_stream;
 mod runs;
 mod server;
