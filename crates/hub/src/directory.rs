@@ -10,7 +10,7 @@ use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::time::WallTime;
-use cortex_core::token::Token;
+use cortex_core::token::{Token, TokenKind};
 use cortex_core::user::{RoleGrant, Subject, User};
 use tokio::sync::watch;
 
@@ -156,9 +156,19 @@ impl Directory {
         }
     }
 
-    /// A committed token, also a revoked one.
+    /// A committed token, also a revoked one. Sessions that have ended leave the maps: there are many.
     pub fn put_token(&self, token: Token) {
-        self.write().tokens.insert(token.secret_hash, Arc::new(token));
+        let mut maps = self.write();
+        if token.kind == TokenKind::Session {
+            let ended = |held: &Token| held.expires_at.is_some_and(|end| end <= token.created_at);
+            maps.tokens.retain(|_, held| held.kind != TokenKind::Session || !ended(held));
+        }
+        if token.kind == TokenKind::Session && token.revoked_at.is_some() {
+            maps.tokens.remove(&token.secret_hash);
+        } else {
+            maps.tokens.insert(token.secret_hash, Arc::new(token));
+        }
+        drop(maps);
         self.principals_changed();
     }
 
@@ -213,7 +223,7 @@ mod tests {
     use cortex_core::name::Selector;
     use cortex_core::node::Facts;
     use cortex_core::rights::Right;
-    use cortex_core::token::{Role, TokenKind};
+    use cortex_core::token::Role;
 
     use super::*;
 

@@ -31,7 +31,10 @@ use crate::service::invites::Invites;
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
+use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
+use crate::service::users::Users;
+use crate::service::users::passwords::Passwords;
 use crate::service::{Context, store_refusal};
 use crate::workers::supervisor::Supervisor;
 use crate::{grpc, http, workers};
@@ -192,11 +195,13 @@ impl Hub {
 
     fn api(&self, parts: &Parts) -> Api {
         let context = self.context.clone();
-        let mesh = self.mesh.clone();
+        let (mesh, passwords) = (self.mesh.clone(), Passwords::default());
         Api {
             nodes: Nodes::new(context.clone(), mesh.clone()),
             invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
             tokens: parts.tokens.clone(),
+            users: Users::new(context.clone(), passwords.clone()),
+            sessions: Sessions::new(context.clone(), passwords),
             policies: Policies::new(context.clone(), mesh.clone()),
             audit: Audit::new(context.clone()),
             events: Events::new(context.clone()),
