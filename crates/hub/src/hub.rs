@@ -31,7 +31,10 @@ use crate::service::invites::Invites;
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
+use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
+use crate::service::users::Users;
+use crate::service::users::passwords::Passwords;
 use crate::service::{Context, store_refusal};
 use crate::workers::supervisor::Supervisor;
 use crate::{grpc, http, workers};
@@ -202,11 +205,13 @@ impl Hub {
 
     fn api(&self, parts: &Parts) -> Api {
         let context = self.context.clone();
-        let mesh = self.mesh.clone();
+        let (mesh, passwords) = (self.mesh.clone(), Passwords::default());
         Api {
             nodes: Nodes::new(context.clone(), mesh.clone()),
             invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
             tokens: parts.tokens.clone(),
+            users: Users::new(context.clone(), passwords.clone()),
+            sessions: Sessions::new(context.clone(), passwords),
             policies: Policies::new(context.clone(), mesh.clone()),
             audit: self.audit(&parts.config),
             events: Events::new(context.clone()),
@@ -342,6 +347,7 @@ async fn load(context: &Context) -> Result<(), Refusal> {
     let (nodes, policies, tokens, head) = context
         .view(|view| Ok((view.nodes()?, view.policies()?, view.tokens()?, view.events_span()?.1)))
         .await?;
+    let (users, grants) = context.view(|view| Ok((view.users()?, view.grants()?))).await?;
     context.bus.begin(Seq(head.0));
     let audit = context.view(|view| view.audit_head()).await?;
     if audit.seq > Seq(0) {
@@ -350,6 +356,8 @@ async fn load(context: &Context) -> Result<(), Refusal> {
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
     policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
+    users.into_iter().for_each(|user| context.directory.put_user(user));
+    grants.into_iter().for_each(|grant| context.directory.put_grant(grant));
     Ok(())
 }
 

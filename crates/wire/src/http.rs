@@ -6,7 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod people;
+
 pub use crate::error::{ErrorBody, Problem};
+pub use people::{
+    GrantRequest, LoggedIn, Login, PasswordText, RoleGrantView, TokenCreated, TokenRequest, TokenView,
+    UserPatch, UserRequest, UserView, WhoAmI,
+};
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -310,45 +316,6 @@ pub struct InviteView {
     pub used_by: Option<String>,
 }
 
-/// `POST /tokens`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TokenRequest {
-    /// Its name.
-    pub name: String,
-    /// `viewer`, `operator` or `admin`.
-    pub role: String,
-    /// Life; without end when missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl_ms: Option<u64>,
-}
-
-/// The answer to `POST /tokens`: the only time the secret is seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenCreated {
-    /// `cxt_…`.
-    pub token: String,
-    /// The record.
-    pub record: TokenView,
-}
-
-/// A token in lists.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenView {
-    /// UUID.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its role.
-    pub role: String,
-    /// `live`, `expired` or `revoked`.
-    pub state: String,
-    /// When it was made.
-    pub created_at: String,
-    /// When it ends.
-    pub expires_at: Option<String>,
-}
-
 /// A node's policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyView {
@@ -553,13 +520,4 @@ pub struct StatsView {
     /// What was seen that does not fit the audit log, since the hub started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_broken: Option<String>,
-}
-
-/// `GET /whoami`: the caller as the hub sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct WhoAmI {
-    /// `token:<name>`.
-    pub actor: String,
-    /// Its role.
-    pub role: String,
 }
