@@ -5,11 +5,11 @@ mod rejected;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use cortex_core::Refusal;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::id::Seq;
 use cortex_core::limits::PAGE_ITEMS_MAX;
 use cortex_core::rights::Right;
-use cortex_core::{Code, Refusal};
 use cortex_store::{AuditFilter, LoggedAudit, Tx};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -69,18 +69,6 @@ impl Audit {
             next = rows.last().map(|last| last.seq);
         }
         Ok((rows, next))
-    }
-
-    /// Refuses who may not have all of it: an export that leaves rows out cannot be verified.
-    pub fn may_export(caller: &Caller) -> Result<(), Refusal> {
-        caller.anywhere(Right::AuditRead)?;
-        if caller.everywhere(Right::AuditRead) {
-            return Ok(());
-        }
-        let message = "An export holds the rows of all nodes: it needs audit:read on all nodes.";
-        Err(Refusal::new(Code::Forbidden, message).hint(
-            "Read the rows of your nodes with `cortex audit ls`, or ask an administrator for the export.",
-        ))
     }
 
     /// Keeps that somebody known was refused for want of a right. To be run as [`Self::rejected`];
@@ -152,6 +140,7 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
+    use cortex_core::Code;
     use cortex_store::memory::MemoryStore;
 
     use super::*;
