@@ -43,6 +43,8 @@ pub enum Needs {
     AnyToken,
     /// A token with this right; on a node that is named, there.
     Right(Right),
+    /// A token with this right on all nodes: what is given here cannot be narrowed.
+    Everywhere(Right),
 }
 
 /// What is named in the path, and answered like an unknown one to whoever does not see it.
@@ -87,11 +89,15 @@ impl Entry {
     pub fn admit(&self, who: &Who) -> Result<(), Refusal> {
         match self.needs {
             Needs::Nothing | Needs::AnyToken => Ok(()),
-            Needs::Right(right) => {
-                if !who.token.has_tool(self.tool) {
-                    return Err(self.wrong_audience(who));
-                }
-                who.anywhere(right)
+            Needs::Right(_) | Needs::Everywhere(_) if !who.token.has_tool(self.tool) => {
+                Err(self.wrong_audience(who))
+            }
+            Needs::Right(right) => who.anywhere(right),
+            Needs::Everywhere(right) if who.everywhere(right) => Ok(()),
+            Needs::Everywhere(right) => {
+                let message =
+                    format!("`{}` may not do this: it needs {} on all nodes.", who.actor(), right.as_str());
+                Err(Refusal::new(Code::Forbidden, message).detail("right", right.as_str()))
             }
             Needs::Invite | Needs::NodeCertificate | Needs::RecoveryKey => {
                 Err(Refusal::new(Code::WrongAudience, "This door takes no API token."))
@@ -163,8 +169,8 @@ pub const ENTRIES: &[Entry] = &[
     http("POST", "/api/v1/policies/{node}/deny", Right::PolicyWrite),
     http("POST", "/api/v1/policies/{node}/test", Right::PolicyRead).tool(Tool::NodeDescribe),
     http("GET", "/api/v1/audit", Right::AuditRead),
-    http("GET", "/api/v1/audit/export", Right::AuditRead),
-    http("GET", "/api/v1/audit/verify", Right::AuditRead),
+    Entry::http("GET", "/api/v1/audit/export", Needs::Everywhere(Right::AuditRead)),
+    Entry::http("GET", "/api/v1/audit/verify", Needs::Everywhere(Right::AuditRead)),
     http("GET", "/api/v1/events", Right::EventsRead),
     http("GET", "/api/v1/runs", Right::RunsRead),
     http("POST", "/api/v1/runs", Right::RunsStart).tool(Tool::Exec),
@@ -294,7 +300,7 @@ mod tests {
     #[test]
     fn what_reads_has_a_reading_right_and_what_writes_has_another() {
         for (method, path, entry) in routes() {
-            let Needs::Right(right) = entry.needs else { continue };
+            let (Needs::Right(right) | Needs::Everywhere(right)) = entry.needs else { continue };
             let reads = method == "GET" || path.ends_with("/test");
             assert_eq!(right.as_str().ends_with(":read"), reads, "{method} {path}");
         }
