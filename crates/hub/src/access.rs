@@ -170,6 +170,7 @@ pub const ENTRIES: &[Entry] = &[
     http("POST", "/api/v1/policies/{node}/test", Right::PolicyRead).tool(Tool::NodeDescribe),
     http("GET", "/api/v1/audit", Right::AuditRead),
     Entry::http("GET", "/api/v1/audit/export", Needs::Everywhere(Right::AuditRead)),
+    Entry::http("GET", "/api/v1/audit/verify", Needs::Everywhere(Right::AuditRead)),
     http("GET", "/api/v1/events", Right::EventsRead),
     http("GET", "/api/v1/runs", Right::RunsRead),
     http("POST", "/api/v1/runs", Right::RunsStart).tool(Tool::Exec),

@@ -14,12 +14,15 @@ use cortex_core::token::{Token, TokenKind};
 use cortex_core::user::{RoleGrant, Subject, User};
 use tokio::sync::watch;
 
+use crate::audit_watch::AuditWatch;
+
 /// The maps. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
     /// Raised when a token, a user or a grant has changed.
     principals: Arc<watch::Sender<u64>>,
+    audit: Arc<AuditWatch>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +37,11 @@ struct Maps {
 }
 
 impl Directory {
+    /// The newest row of the audit log, and what does not fit it.
+    pub fn audit(&self) -> &AuditWatch {
+        &self.audit
+    }
+
     /// A live node by id.
     pub fn node(&self, id: NodeId) -> Option<Arc<Node>> {
         self.read().nodes.get(&id).cloned()
@@ -137,6 +145,7 @@ impl Directory {
             held.epoch = attached.epoch;
             held.facts = attached.facts.clone();
             held.last_seen_at = attached.last_seen_at;
+            held.audit_seen = attached.audit_seen;
         }
     }
 

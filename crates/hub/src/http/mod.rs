@@ -31,6 +31,7 @@ use crate::workers::supervisor::Supervisor;
 mod audit;
 mod breaking;
 mod events;
+pub mod export;
 mod extract;
 mod guard;
 mod health;
@@ -150,6 +151,7 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(policies::test))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
         .routes(routes!(events::follow))
         .routes(routes!(runs::list, runs::start))
         .routes(routes!(runs::get))

@@ -37,6 +37,7 @@ pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> Json<StatsV
         disk_free_bytes: space.map(|space| space.free),
         disk_reserve_bytes: space.map(|space| space.reserve()),
         permissive_nodes,
+        audit_broken: api.context.directory.audit().first_doubt(),
     };
     Json(view)
 }

@@ -15,11 +15,12 @@ use cortex_core::token::{NodeScope, Token};
 use cortex_core::user::{RoleGrant, Subject, User};
 use cortex_store::LoggedAudit;
 use cortex_wire::http::{
-    AuditView, EventView, GrantView, InviteView, NodeView, PolicyView, RoleGrantView, RunView, TokenView,
-    UserView,
+    AuditVerdictView, AuditView, EventView, GrantView, InviteView, NodeView, PolicyView, RoleGrantView,
+    RunView, TokenView, UserView,
 };
 
 use crate::directory::Directory;
+use crate::service::audit::verify::Verdict;
 use crate::service::nodes::NodeStatus;
 
 /// RFC 3339 in UTC with milliseconds.
@@ -228,7 +229,23 @@ pub(crate) fn audit(logged: &LoggedAudit) -> AuditView {
         policy_revision: row.policy_revision.map(|revision| revision.0),
         argv: row.argv.clone(),
         detail: row.detail.clone(),
+        token: row.token.map(|id| id.to_string()),
+        policy_hash: row.policy_hash.as_ref().map(|hash| to_hex(hash)),
+        consent: row.consent.map(|id| id.to_string()),
         hash: to_hex(&logged.hash),
+    }
+}
+
+/// What became of a verification of the audit log.
+pub(crate) fn verdict(verdict: &Verdict) -> AuditVerdictView {
+    let broken = verdict.broken.as_ref();
+    AuditVerdictView {
+        ok: broken.is_none(),
+        rows: verdict.head.seq.0,
+        head: to_hex(&verdict.head.hash),
+        witnesses: verdict.witnesses,
+        broken_at: broken.and_then(|broken| broken.at).map(|seq| seq.0),
+        why: broken.map(|broken| broken.why.clone()),
     }
 }
 

@@ -387,7 +387,7 @@ impl FakeNode {
     }
 
     pub(crate) fn hello(&self, runs: Vec<RunReport>) -> ToHub {
-        ToHub::Hello(Hello {
+        ToHub::Hello(Box::new(Hello {
             protocol: PROTOCOL,
             instance: self.instance,
             generation: cortex_core::id::Generation(1),
@@ -396,7 +396,7 @@ impl FakeNode {
             ceiling: None,
             audit_head: None,
             runs,
-        })
+        }))
     }
 
     /// A link that was welcomed.

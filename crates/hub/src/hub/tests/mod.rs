@@ -24,6 +24,7 @@ use crate::mesh::Link;
 use crate::secret;
 use crate::service::Caller;
 
+mod audit;
 mod door;
 mod events;
 mod followers;
@@ -144,8 +145,13 @@ impl World {
 
     /// A link of a node, as the node door brings it.
     pub(super) async fn attach(&self, node: NodeId) -> Arc<Link> {
+        self.attach_with(node, |_| ()).await
+    }
+
+    /// The same, with more to say of itself.
+    pub(super) async fn attach_with(&self, node: NodeId, change: impl FnOnce(&mut Hello)) -> Arc<Link> {
         let link = self.hub.mesh.open_link(node);
-        let hello = Hello {
+        let mut hello = Hello {
             protocol: PROTOCOL,
             instance: 1,
             generation: cortex_core::id::Generation(1),
@@ -155,6 +161,7 @@ impl World {
             audit_head: None,
             runs: Vec::new(),
         };
+        change(&mut hello);
         self.hub.mesh.attach(&link, hello).await.expect("attached");
         link
     }
