@@ -32,7 +32,7 @@ impl Call {
             ARCHITECTURE_AT => self.architecture,
             16..64 => {
                 let argument = self.arguments[(at as usize - 16) / 8];
-                (if at % 8 == 0 { argument } else { argument >> 32 }) as u32
+                (if at.is_multiple_of(8) { argument } else { argument >> 32 }) as u32
             }
             _ => panic!("a load from {at}"),
         }

@@ -1,0 +1,151 @@
+//! The escape probe: the program `attempts` without walls, behind the two layers that are its
+//! own, and behind those of a node; as the administrator's node and as an ordinary user's.
+
+mod scene;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use cortex_core::sandbox::Network;
+use cortex_node::sandbox::filter::{self, FilterSpec};
+use cortex_node::sandbox::landlock::{self, Rule, RuleAccess};
+
+use self::scene::{NodeOfScene, RUN_USER, Scene, hand_down};
+
+/// Set in the second round of a test, which is an ordinary user's: the program that acts as the
+/// administrator, made by him.
+const AS_USER: &str = "CORTEX_TEST_AS_USER";
+const ORDINARY_USER: u32 = 65_534;
+
+/// What Landlock and seccomp leave open, all of it by design of the kernel: names and attributes of
+/// files outside can be seen and, on own files, changed; so can be which processes there are.
+const OPEN_BEHIND_KERNEL: &[&str] = &[
+    "chdir_outside",
+    "chmod_outside",
+    "chown_outside",
+    "cmdline_of_node",
+    "cmdline_of_sibling",
+    "exec_written_by_loader",
+    "readlink_outside",
+    "setxattr_outside",
+    "stat_outside",
+    "utime_outside",
+    "watch_outside",
+];
+
+/// By name: nothing when it was open, or the system's reason.
+type Told = BTreeMap<String, Option<i32>>;
+
+fn read(output: &str) -> Told {
+    let line = |line: &str| {
+        let mut words = line.split('\t');
+        let name = words.next().expect("a name").to_owned();
+        match (words.next(), words.next()) {
+            (Some("open"), None) => (name, None),
+            (Some("denied"), Some(errno)) => (name, Some(errno.parse().expect("a number"))),
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    output.lines().map(line).collect()
+}
+
+fn open(told: &Told) -> BTreeSet<&str> {
+    told.iter().filter(|(_, errno)| errno.is_none()).map(|(name, _)| name.as_str()).collect()
+}
+
+/// A command that makes all attempts on a scene, and is handed a descriptor.
+fn attempts_on(scene: &Scene) -> Command {
+    let argv = scene.argv(&NodeOfScene { key: &scene.path("outside/secret"), hub: None });
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]).env_clear().current_dir(scene.path("work"));
+    command.stdin(scene.terminal()).stderr(Stdio::inherit());
+    hand_down(&mut command, &scene.path("outside/secret"));
+    command
+}
+
+fn told_by(mut command: Command) -> Told {
+    let output = command.output().expect("it ran");
+    assert!(output.status.success(), "{:?}", output.status);
+    read(std::str::from_utf8(&output.stdout).expect("text"))
+}
+
+fn rules(scene: &Scene) -> Vec<Rule> {
+    let rule = |path: &Path, access| Rule { path: path.to_owned(), access };
+    let mut rules: Vec<Rule> = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"]
+        .into_iter()
+        .map(Path::new)
+        .filter(|path| path.exists())
+        .map(|path| rule(path, RuleAccess::ReadExec))
+        .collect();
+    for device in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"] {
+        rules.push(rule(Path::new(device), RuleAccess::Device));
+    }
+    rules.push(rule(Path::new("/proc"), RuleAccess::ProcRead));
+    rules.push(rule(&scene.path("program"), RuleAccess::ReadExec));
+    rules.push(rule(&scene.path("work"), RuleAccess::Write));
+    rules
+}
+
+/// Puts the two layers of this folder around a command, as the start of a run does.
+#[expect(unsafe_code, reason = "walls are taken on between fork and exec")]
+fn wall_in(command: &mut Command, scene: &Scene) {
+    let ruleset = landlock::ruleset(&rules(scene), &Network::None).expect("a ruleset");
+    let filter = filter::program(&FilterSpec { network: Network::None, pidfd: false });
+    // SAFETY: system calls only.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_no_new_privs()?;
+            ruleset.restrict()?;
+            nix::libc::syscall(nix::libc::SYS_close_range, 3, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC);
+            filter.install()
+        });
+    }
+    if nix::unistd::getuid().is_root() {
+        command.uid(RUN_USER).gid(RUN_USER);
+    }
+}
+
+/// Does it as who runs the tests, and, when that is the administrator, as an ordinary user as well.
+fn as_each_user(test: &str, body: impl FnOnce(u32, Option<std::path::PathBuf>)) {
+    if !nix::unistd::getuid().is_root() {
+        return body(nix::unistd::getuid().as_raw(), std::env::var_os(AS_USER).map(Into::into));
+    }
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let setuid = scene::setuid_program(folder.path());
+    body(RUN_USER, Some(setuid.clone()));
+    let mut again = Command::new(std::env::current_exe().expect("a test is a program"));
+    again.args(["--exact", test, "--nocapture"]).env(AS_USER, setuid).env("TMPDIR", "/var/tmp");
+    again.uid(ORDINARY_USER).gid(ORDINARY_USER);
+    let output = again.output().expect("it ran");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "as an ordinary user: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains("1 passed"), "no such test: {text}");
+}
+
+#[test]
+fn without_walls_most_attempts_are_open() {
+    as_each_user("escape::without_walls_most_attempts_are_open", |user, setuid| {
+        let told = told_by(attempts_on(&Scene::set(user, setuid)));
+        let is_root = nix::unistd::getuid().is_root();
+        let open = open(&told);
+        println!("{} of {} attempts are open: {told:?}", open.len(), told.len());
+        assert!(told.len() >= 50 && open.len() >= if is_root { 80 } else { 50 }, "{told:?}");
+    });
+}
+
+#[test]
+fn the_kernels_two_layers_leave_open_what_is_documented() {
+    as_each_user("escape::the_kernels_two_layers_leave_open_what_is_documented", |user, setuid| {
+        let scene = Scene::set(user, setuid);
+        let mut command = attempts_on(&scene);
+        wall_in(&mut command, &scene);
+        let told = told_by(command);
+        assert_eq!(open(&told), OPEN_BEHIND_KERNEL.iter().copied().collect(), "{told:?}");
+    });
+}

@@ -1,0 +1,224 @@
+//! What attempts to get out are made on: files, sockets, processes and a terminal of the machine
+//! that a run has no business with, all open to its user by the ordinary rules.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Files outside that belong to the run's user, each for one attempt.
+const OWN: &[&str] =
+    &["chmod", "chown", "utime", "setxattr", "link", "rename", "move", "write", "truncate", "unlink"];
+/// A root user's runs are another's: the number that nodes take when nothing is configured.
+pub const RUN_USER: u32 = 65_521;
+
+/// Everything that must live while attempts are made.
+pub struct Scene {
+    folder: tempfile::TempDir,
+    elsewhere: Vec<tempfile::NamedTempFile>,
+    sockets: Sockets,
+    sibling: Child,
+    terminal: Option<(OwnedFd, PathBuf)>,
+    setuid: Option<PathBuf>,
+}
+
+struct Sockets {
+    tcp: TcpListener,
+    udp: UdpSocket,
+    abstract_name: String,
+    _unix: (UnixListener, UnixListener, UnixListener, UnixDatagram, UnixDatagram),
+}
+
+impl Scene {
+    /// For runs of this user. `setuid` is a program of the administrator that acts as him, when
+    /// there is one.
+    pub fn set(user: u32, setuid: Option<PathBuf>) -> Self {
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let at = folder.path();
+        open_to_all(at, 0o755);
+        for name in ["outside", "work", "program", "work/mount"] {
+            fs::create_dir(at.join(name)).expect("made");
+            open_to_all(&at.join(name), 0o777);
+            give(&at.join(name), user);
+        }
+        let files = OWN.iter().map(|name| format!("outside/{name}"));
+        for name in files.chain(["outside/secret".to_owned(), "work/own".to_owned()]) {
+            fs::write(at.join(&name), "secret").expect("written");
+            open_to_all(&at.join(&name), 0o644);
+            give(&at.join(&name), user);
+        }
+        symlink(at.join("outside/secret"), at.join("work/link")).expect("linked");
+        symlink("secret", at.join("outside/pointer")).expect("linked");
+        for program in ["program/attempts", "outside/program"] {
+            fs::copy(attempts(), at.join(program)).expect("copied");
+            open_to_all(&at.join(program), 0o755);
+        }
+        let sockets = Sockets::bind(&at.join("outside"));
+        let elsewhere = ["/tmp", "/dev/shm"].map(|place| file_in(Path::new(place), user)).into();
+        let sibling = sibling(user, &at.join("outside"));
+        let terminal = terminal().inspect(|(_, path)| open_to_all(path, 0o666));
+        Self { folder, elsewhere, sockets, sibling, terminal, setuid }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What a program that is handed the terminal has for standard input.
+    pub fn terminal(&self) -> Stdio {
+        let open = |path| File::options().read(true).write(true).open(path).expect("it is open to all");
+        self.terminal.as_ref().map_or_else(Stdio::null, |(_, path)| open(path).into())
+    }
+
+    /// The program with what it is to attempt on. `node` has the number of the node's process, its
+    /// secret file and the port of its hub.
+    pub fn argv(&self, node: &NodeOfScene<'_>) -> Vec<String> {
+        let path = |path: &Path| path.to_str().expect("text").to_owned();
+        let tcp = self.sockets.tcp.local_addr().expect("bound").port();
+        let mut pairs = vec![
+            ("outside", path(&self.path("outside"))),
+            ("work", path(&self.path("work"))),
+            ("mount", path(&self.path("work/mount"))),
+            ("tmp", path(self.elsewhere[0].path())),
+            ("shm", path(self.elsewhere[1].path())),
+            ("key", path(node.key)),
+            ("tcp", tcp.to_string()),
+            ("node_port", tcp.to_string()),
+            ("hub", node.hub.unwrap_or(tcp).to_string()),
+            ("udp", self.sockets.udp.local_addr().expect("bound").port().to_string()),
+            ("abstract", self.sockets.abstract_name.clone()),
+            ("abstract_log", format!("{}-log", self.sockets.abstract_name)),
+            ("sibling", self.sibling.id().to_string()),
+            ("node", std::process::id().to_string()),
+            ("cgroup", cgroup().to_owned()),
+        ];
+        pairs.extend(self.terminal.iter().map(|(_, slave)| ("terminal", path(slave))));
+        pairs.extend(self.setuid.iter().map(|program| ("setuid", path(program))));
+        let arguments = pairs.into_iter().map(|(name, value)| format!("{name}={value}"));
+        std::iter::once(path(&self.path("program/attempts"))).chain(arguments).collect()
+    }
+}
+
+/// What only the test knows of the node.
+pub struct NodeOfScene<'a> {
+    pub key: &'a Path,
+    pub hub: Option<u16>,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // One that has ended needs no signal.
+        let _ended = self.sibling.kill();
+        let _reaped = self.sibling.wait();
+    }
+}
+
+impl Sockets {
+    fn bind(folder: &Path) -> Self {
+        let name = folder.to_str().expect("text").to_owned();
+        let (service, agent) = (folder.join("service.sock"), folder.join("agent.sock"));
+        let log = folder.join("log.sock");
+        let abstract_of = |name: String| SocketAddr::from_abstract_name(name).expect("short");
+        let unix = (
+            UnixListener::bind(&service).expect("bound"),
+            UnixListener::bind(&agent).expect("bound"),
+            UnixListener::bind_addr(&abstract_of(name.clone())).expect("bound"),
+            UnixDatagram::bind(&log).expect("bound"),
+            UnixDatagram::bind_addr(&abstract_of(format!("{name}-log"))).expect("bound"),
+        );
+        [service, agent, log].iter().for_each(|path| open_to_all(path, 0o666));
+        Self {
+            tcp: TcpListener::bind("127.0.0.1:0").expect("a free port"),
+            udp: UdpSocket::bind("127.0.0.1:0").expect("a free port"),
+            abstract_name: name,
+            _unix: unix,
+        }
+    }
+}
+
+/// The program that attempts; built with the tests.
+pub fn attempts() -> PathBuf {
+    let own = std::env::current_exe().expect("a test is a program");
+    let built = own.parent().and_then(Path::parent).expect("target/debug/deps").join("examples/attempts");
+    assert!(built.exists(), "build it with `cargo build -p cortex-node --examples`: {}", built.display());
+    built
+}
+
+/// A program of the administrator that acts as him, as `su` does. Only he can make one.
+pub fn setuid_program(folder: &Path) -> PathBuf {
+    let program = folder.join("setuid");
+    fs::copy(attempts(), &program).expect("copied");
+    open_to_all(folder, 0o755);
+    open_to_all(&program, 0o4755);
+    program
+}
+
+fn open_to_all(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("changed");
+}
+
+fn give(path: &Path, user: u32) {
+    if nix::unistd::getuid().is_root() {
+        chown(path, Some(user), Some(user)).expect("given");
+    }
+}
+
+fn file_in(folder: &Path, user: u32) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new_in(folder).expect("a file");
+    fs::write(file.path(), "secret").expect("written");
+    open_to_all(file.path(), 0o644);
+    give(file.path(), user);
+    file
+}
+
+/// Another process of the same user. Its environment is a secret, its folder too.
+fn sibling(user: u32, folder: &Path) -> Child {
+    let mut command = Command::new("sleep");
+    command.arg("600").env("TOKEN", "secret").current_dir(folder).stdin(Stdio::null());
+    if nix::unistd::getuid().is_root() {
+        command.uid(user).gid(user);
+    }
+    command.spawn().expect("started")
+}
+
+/// The file through which a process would leave its control group.
+fn cgroup() -> &'static str {
+    let known = [
+        "/sys/fs/cgroup/unified/cgroup.procs",
+        "/sys/fs/cgroup/cgroup.procs",
+        "/sys/fs/cgroup/pids/cgroup.procs",
+    ];
+    known.into_iter().find(|path| Path::new(path).exists()).unwrap_or(known[1])
+}
+
+/// A terminal: the end that a person's program holds, and the path of the other.
+#[expect(unsafe_code, reason = "ioctl(2) has no safe form")]
+fn terminal() -> Option<(OwnedFd, PathBuf)> {
+    let master = File::options().read(true).write(true).open("/dev/ptmx").ok()?;
+    let (mut locked, mut number) = (0_i32, 0_i32);
+    // SAFETY: the descriptor is open, and each request reads or writes one number, which lives.
+    let done = unsafe {
+        nix::libc::ioctl(master.as_raw_fd(), nix::libc::TIOCSPTLCK, &raw mut locked)
+            | nix::libc::ioctl(master.as_raw_fd(), nix::libc::TIOCGPTN, &raw mut number)
+    };
+    (done == 0).then(|| (master.into(), PathBuf::from(format!("/dev/pts/{number}"))))
+}
+
+/// Hands a descriptor of a secret to a child, as a careless starter would.
+#[expect(unsafe_code, reason = "what a child inherits is set between fork and exec")]
+pub fn hand_down(command: &mut Command, path: &Path) {
+    let file = File::open(path).expect("it is there");
+    // SAFETY: dup2 is async-signal-safe, and what it gives is not closed on exec.
+    unsafe {
+        command.pre_exec(move || match nix::libc::dup2(file.as_raw_fd(), 77) {
+            77 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
+}
