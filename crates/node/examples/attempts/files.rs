@@ -33,6 +33,7 @@ pub(super) const ALL: &[Attempt] = &[
     ("stat_outside", |scene| std(fs::metadata(scene.path("outside", "secret")?))),
     ("readlink_outside", |scene| std(fs::read_link(scene.path("outside", "pointer")?))),
     ("chdir_outside", |scene| std(std::env::set_current_dir(scene.text("outside")?))),
+    ("list_connections", |scene| list_connections(scene.number("tcp")?)),
     ("watch_outside", |scene| watch(Path::new(scene.text("outside")?))),
     ("watch_outside_by_fanotify", |scene| watch_by_fanotify(Path::new(scene.text("outside")?))),
     ("chmod_outside", |scene| chmod(&scene.path("outside", "chmod")?)),
@@ -97,6 +98,12 @@ fn list(path: impl AsRef<Path>) -> Outcome {
 
 fn open_to_read(path: &str) -> Outcome {
     std(File::open(path))
+}
+
+/// Whether the machine's own listener is told.
+fn list_connections(port: u32) -> Outcome {
+    let text = fs::read_to_string("/proc/net/tcp").map_err(|error| reason(&error))?;
+    if text.contains(&format!("0100007F:{port:04X} ")) { Ok(()) } else { Err(libc::ENODATA) }
 }
 
 /// Without writing: it would be kept.

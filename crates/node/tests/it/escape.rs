@@ -12,11 +12,8 @@ use cortex_core::sandbox::Network;
 use cortex_node::sandbox::filter::{self, FilterSpec};
 use cortex_node::sandbox::landlock::{self, Rule, RuleAccess};
 
-use self::scene::{NodeOfScene, RUN_USER, Scene, hand_down};
+use self::scene::{PROGRAMS, RUN_USER, Scene, copy_programs, hand_down, programs};
 
-/// Set in the second round of a test, which is an ordinary user's: the program that acts as the
-/// administrator, made by him.
-const AS_USER: &str = "CORTEX_TEST_AS_USER";
 const ORDINARY_USER: u32 = 65_534;
 
 /// What Landlock and seccomp leave open, all of it by design of the kernel: names and attributes of
@@ -28,11 +25,28 @@ const OPEN_BEHIND_KERNEL: &[&str] = &[
     "cmdline_of_node",
     "cmdline_of_sibling",
     "exec_written_by_loader",
+    "list_connections",
     "readlink_outside",
     "setxattr_outside",
     "stat_outside",
     "utime_outside",
     "watch_outside",
+];
+
+/// With a port, what connects to it.
+const OPEN_BY_A_PORT: &[&str] = &["tcp_loopback", "tcp_loopback_by_ipv6"];
+
+/// With all of the network, what is TCP or UDP.
+const OPEN_BY_THE_NETWORK: &[&str] = &[
+    "metadata_address",
+    "tcp_fast_open",
+    "tcp_hub_port",
+    "tcp_listen",
+    "tcp_listen_without_bind",
+    "tcp_loopback",
+    "tcp_loopback_by_ipv6",
+    "tcp_node_port",
+    "udp_loopback",
 ];
 
 /// By name: nothing when it was open, or the system's reason.
@@ -57,7 +71,7 @@ fn open(told: &Told) -> BTreeSet<&str> {
 
 /// A command that makes all attempts on a scene, and is handed a descriptor.
 fn attempts_on(scene: &Scene) -> Command {
-    let argv = scene.argv(&NodeOfScene { key: &scene.path("outside/secret"), hub: None });
+    let argv = scene.argv(&scene.path("outside/secret"));
     let mut command = Command::new(&argv[0]);
     command.args(&argv[1..]).env_clear().current_dir(scene.path("work"));
     command.stdin(scene.terminal()).stderr(Stdio::inherit());
@@ -71,6 +85,7 @@ fn told_by(mut command: Command) -> Told {
     read(std::str::from_utf8(&output.stdout).expect("text"))
 }
 
+/// What a run is given: the base set, its program, and a folder for its work.
 fn rules(scene: &Scene) -> Vec<Rule> {
     let rule = |path: &Path, access| Rule { path: path.to_owned(), access };
     let mut rules: Vec<Rule> = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"]
@@ -85,14 +100,15 @@ fn rules(scene: &Scene) -> Vec<Rule> {
     rules.push(rule(Path::new("/proc"), RuleAccess::ProcRead));
     rules.push(rule(&scene.path("program"), RuleAccess::ReadExec));
     rules.push(rule(&scene.path("work"), RuleAccess::Write));
+    rules.extend(programs().map(|folder| rule(&folder, RuleAccess::ReadExec)));
     rules
 }
 
 /// Puts the two layers of this folder around a command, as the start of a run does.
 #[expect(unsafe_code, reason = "walls are taken on between fork and exec")]
-fn wall_in(command: &mut Command, scene: &Scene) {
-    let ruleset = landlock::ruleset(&rules(scene), &Network::None).expect("a ruleset");
-    let filter = filter::program(&FilterSpec { network: Network::None, pidfd: false });
+fn wall_in(command: &mut Command, scene: &Scene, network: &Network) {
+    let ruleset = landlock::ruleset(&rules(scene), network).expect("a ruleset");
+    let filter = filter::program(&FilterSpec { network: network.clone(), pidfd: false });
     // SAFETY: system calls only.
     unsafe {
         command.pre_exec(move || {
@@ -108,15 +124,14 @@ fn wall_in(command: &mut Command, scene: &Scene) {
 }
 
 /// Does it as who runs the tests, and, when that is the administrator, as an ordinary user as well.
-fn as_each_user(test: &str, body: impl FnOnce(u32, Option<std::path::PathBuf>)) {
+fn as_each_user(test: &str, body: impl FnOnce(u32)) {
     if !nix::unistd::getuid().is_root() {
-        return body(nix::unistd::getuid().as_raw(), std::env::var_os(AS_USER).map(Into::into));
+        return body(nix::unistd::getuid().as_raw());
     }
+    body(RUN_USER);
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
-    let setuid = scene::setuid_program(folder.path());
-    body(RUN_USER, Some(setuid.clone()));
-    let mut again = Command::new(std::env::current_exe().expect("a test is a program"));
-    again.args(["--exact", test, "--nocapture"]).env(AS_USER, setuid).env("TMPDIR", "/var/tmp");
+    let mut again = Command::new(copy_programs(folder.path()));
+    again.args(["--exact", test, "--nocapture"]).env(PROGRAMS, folder.path()).env("TMPDIR", "/var/tmp");
     again.uid(ORDINARY_USER).gid(ORDINARY_USER);
     let output = again.output().expect("it ran");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -130,22 +145,28 @@ fn as_each_user(test: &str, body: impl FnOnce(u32, Option<std::path::PathBuf>)) 
 
 #[test]
 fn without_walls_most_attempts_are_open() {
-    as_each_user("escape::without_walls_most_attempts_are_open", |user, setuid| {
-        let told = told_by(attempts_on(&Scene::set(user, setuid)));
-        let is_root = nix::unistd::getuid().is_root();
+    as_each_user("escape::without_walls_most_attempts_are_open", |user| {
+        let told = told_by(attempts_on(&Scene::set(user)));
         let open = open(&told);
         println!("{} of {} attempts are open: {told:?}", open.len(), told.len());
-        assert!(told.len() >= 50 && open.len() >= if is_root { 80 } else { 50 }, "{told:?}");
+        let least = if nix::unistd::getuid().is_root() { 100 } else { 80 };
+        assert!(open.len() >= least, "only {}: {told:?}", open.len());
+        assert!(OPEN_BEHIND_KERNEL.iter().all(|name| open.contains(name)), "{told:?}");
     });
 }
 
 #[test]
 fn the_kernels_two_layers_leave_open_what_is_documented() {
-    as_each_user("escape::the_kernels_two_layers_leave_open_what_is_documented", |user, setuid| {
-        let scene = Scene::set(user, setuid);
-        let mut command = attempts_on(&scene);
-        wall_in(&mut command, &scene);
-        let told = told_by(command);
-        assert_eq!(open(&told), OPEN_BEHIND_KERNEL.iter().copied().collect(), "{told:?}");
+    as_each_user("escape::the_kernels_two_layers_leave_open_what_is_documented", |user| {
+        for (index, reached) in [&[][..], OPEN_BY_A_PORT, OPEN_BY_THE_NETWORK].iter().enumerate() {
+            let scene = Scene::set(user);
+            let networks = [Network::None, Network::Ports([scene.port()].into()), Network::All];
+            let network = &networks[index];
+            let mut command = attempts_on(&scene);
+            wall_in(&mut command, &scene, network);
+            let told = told_by(command);
+            let expected = OPEN_BEHIND_KERNEL.iter().chain(*reached).copied().collect();
+            assert_eq!(open(&told), expected, "{network:?} {told:?}");
+        }
     });
 }

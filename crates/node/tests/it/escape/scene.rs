@@ -18,6 +18,11 @@ const OWN: &[&str] =
 /// A root user's runs are another's: the number that nodes take when nothing is configured.
 pub const RUN_USER: u32 = 65_521;
 
+/// Names the folder of the copied programs.
+pub const PROGRAMS: &str = "CORTEX_TEST_PROGRAMS";
+/// The program among them that acts as the administrator.
+const SETUID: &str = "setuid";
+
 /// Everything that must live while attempts are made.
 pub struct Scene {
     folder: tempfile::TempDir,
@@ -25,20 +30,20 @@ pub struct Scene {
     sockets: Sockets,
     sibling: Child,
     terminal: Option<(OwnedFd, PathBuf)>,
-    setuid: Option<PathBuf>,
 }
 
 struct Sockets {
     tcp: TcpListener,
+    hub: TcpListener,
+    node: TcpListener,
     udp: UdpSocket,
     abstract_name: String,
     _unix: (UnixListener, UnixListener, UnixListener, UnixDatagram, UnixDatagram),
 }
 
 impl Scene {
-    /// For runs of this user. `setuid` is a program of the administrator that acts as him, when
-    /// there is one.
-    pub fn set(user: u32, setuid: Option<PathBuf>) -> Self {
+    /// For runs of this user.
+    pub fn set(user: u32) -> Self {
         let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
         let at = folder.path();
         open_to_all(at, 0o755);
@@ -59,11 +64,15 @@ impl Scene {
             fs::copy(attempts(), at.join(program)).expect("copied");
             open_to_all(&at.join(program), 0o755);
         }
+        if nix::unistd::getuid().is_root() {
+            fs::copy(attempts(), at.join("program").join(SETUID)).expect("copied");
+            open_to_all(&at.join("program").join(SETUID), 0o4755);
+        }
         let sockets = Sockets::bind(&at.join("outside"));
         let elsewhere = ["/tmp", "/dev/shm"].map(|place| file_in(Path::new(place), user)).into();
         let sibling = sibling(user, &at.join("outside"));
         let terminal = terminal().inspect(|(_, path)| open_to_all(path, 0o666));
-        Self { folder, elsewhere, sockets, sibling, terminal, setuid }
+        Self { folder, elsewhere, sockets, sibling, terminal }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -76,21 +85,24 @@ impl Scene {
         self.terminal.as_ref().map_or_else(Stdio::null, |(_, path)| open(path).into())
     }
 
-    /// The program with what it is to attempt on. `node` has the number of the node's process, its
-    /// secret file and the port of its hub.
-    pub fn argv(&self, node: &NodeOfScene<'_>) -> Vec<String> {
+    /// The port that a run may be allowed to connect to.
+    pub fn port(&self) -> u16 {
+        port(&self.sockets.tcp)
+    }
+
+    /// The program with what it is to attempt on. `key` is a secret file of the node.
+    pub fn argv(&self, key: &Path) -> Vec<String> {
         let path = |path: &Path| path.to_str().expect("text").to_owned();
-        let tcp = self.sockets.tcp.local_addr().expect("bound").port();
         let mut pairs = vec![
             ("outside", path(&self.path("outside"))),
             ("work", path(&self.path("work"))),
             ("mount", path(&self.path("work/mount"))),
             ("tmp", path(self.elsewhere[0].path())),
             ("shm", path(self.elsewhere[1].path())),
-            ("key", path(node.key)),
-            ("tcp", tcp.to_string()),
-            ("node_port", tcp.to_string()),
-            ("hub", node.hub.unwrap_or(tcp).to_string()),
+            ("key", path(key)),
+            ("tcp", self.port().to_string()),
+            ("node_port", port(&self.sockets.node).to_string()),
+            ("hub", port(&self.sockets.hub).to_string()),
             ("udp", self.sockets.udp.local_addr().expect("bound").port().to_string()),
             ("abstract", self.sockets.abstract_name.clone()),
             ("abstract_log", format!("{}-log", self.sockets.abstract_name)),
@@ -99,16 +111,11 @@ impl Scene {
             ("cgroup", cgroup().to_owned()),
         ];
         pairs.extend(self.terminal.iter().map(|(_, slave)| ("terminal", path(slave))));
-        pairs.extend(self.setuid.iter().map(|program| ("setuid", path(program))));
+        let setuid = programs().unwrap_or_else(|| self.path("program")).join(SETUID);
+        pairs.push(("setuid", path(&setuid)));
         let arguments = pairs.into_iter().map(|(name, value)| format!("{name}={value}"));
         std::iter::once(path(&self.path("program/attempts"))).chain(arguments).collect()
     }
-}
-
-/// What only the test knows of the node.
-pub struct NodeOfScene<'a> {
-    pub key: &'a Path,
-    pub hub: Option<u16>,
 }
 
 impl Drop for Scene {
@@ -133,8 +140,11 @@ impl Sockets {
             UnixDatagram::bind_addr(&abstract_of(format!("{name}-log"))).expect("bound"),
         );
         [service, agent, log].iter().for_each(|path| open_to_all(path, 0o666));
+        let listen = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         Self {
-            tcp: TcpListener::bind("127.0.0.1:0").expect("a free port"),
+            tcp: listen(),
+            hub: listen(),
+            node: listen(),
             udp: UdpSocket::bind("127.0.0.1:0").expect("a free port"),
             abstract_name: name,
             _unix: unix,
@@ -142,21 +152,39 @@ impl Sockets {
     }
 }
 
+fn port(listener: &TcpListener) -> u16 {
+    listener.local_addr().expect("bound").port()
+}
+
+/// The copied programs, in a test that runs as somebody else.
+pub fn programs() -> Option<PathBuf> {
+    std::env::var_os(PROGRAMS).map(PathBuf::from)
+}
+
 /// The program that attempts; built with the tests.
 pub fn attempts() -> PathBuf {
+    if let Some(folder) = programs() {
+        return folder.join("attempts");
+    }
     let own = std::env::current_exe().expect("a test is a program");
     let built = own.parent().and_then(Path::parent).expect("target/debug/deps").join("examples/attempts");
     assert!(built.exists(), "build it with `cargo build -p cortex-node --examples`: {}", built.display());
     built
 }
 
-/// A program of the administrator that acts as him, as `su` does. Only he can make one.
-pub fn setuid_program(folder: &Path) -> PathBuf {
-    let program = folder.join("setuid");
-    fs::copy(attempts(), &program).expect("copied");
+/// Puts there what a test needs that runs as somebody else: the checkout may be closed to others.
+/// Returns the test itself. `setuid` among them is a program that acts as the administrator, as
+/// `su` does; only he can make one.
+pub fn copy_programs(folder: &Path) -> PathBuf {
     open_to_all(folder, 0o755);
-    open_to_all(&program, 0o4755);
-    program
+    let own = std::env::current_exe().expect("a test is a program");
+    for (from, name, mode) in
+        [(own, "test", 0o755), (attempts(), "attempts", 0o755), (attempts(), SETUID, 0o4755)]
+    {
+        fs::copy(from, folder.join(name)).expect("copied");
+        open_to_all(&folder.join(name), mode);
+    }
+    folder.join("test")
 }
 
 fn open_to_all(path: &Path, mode: u32) {
