@@ -15,6 +15,7 @@ mod journal;
 mod link;
 mod node;
 mod run;
+pub mod sandbox;
 mod tls;
 
 pub use facts::SANDBOX;
