@@ -142,6 +142,8 @@ impl Member {
             generation: Generation(0),
             epoch: *epoch,
             facts: Facts { os: "linux".to_owned(), ..Facts::default() },
+            ceiling: None,
+            audit_head: None,
             runs: Vec::new(),
         };
         send.send(up(*epoch, ToHub::Hello(hello))).await?;

@@ -4,9 +4,9 @@
 // --- link -----------------------------------------------------------------------------------
 
 /// Version of `cortex.mesh.v1` that this build speaks.
-pub const PROTOCOL: u32 = 1;
-/// Oldest version that this build accepts.
-pub const PROTOCOL_MIN: u32 = 1;
+pub const PROTOCOL: u32 = 2;
+/// Oldest version that this build accepts. A node of version 1 checks no signature under its policy.
+pub const PROTOCOL_MIN: u32 = 2;
 /// A connection that has not said Hello by then is closed (ABUSE 16).
 pub const HELLO_MS_MAX: u64 = 10_000;
 /// A TLS handshake that has not ended by then is dropped.
@@ -136,6 +136,10 @@ pub const POLICY_ROOTS_MAX: usize = 64;
 pub const ARG_RULES_MAX: usize = 256;
 /// Profiles that a hub keeps beside the built-in ones.
 pub const PROFILES_MAX: usize = 100;
+/// Layers of the sandbox that a node tells of.
+pub const LAYERS_MAX: usize = 32;
+/// Bytes of the note on one layer.
+pub const LAYER_NOTE_BYTES_MAX: usize = 400;
 /// Rooms that a node keeps ready, one per set of walls; the one that was used longest ago goes.
 pub const ROOMS_MAX: usize = 4;
 

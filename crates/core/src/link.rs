@@ -187,6 +187,8 @@ mod tests {
             generation,
             epoch,
             facts: Facts::default(),
+            ceiling: None,
+            audit_head: None,
             runs: vec![],
         })
     }

@@ -4,11 +4,12 @@
 use bytes::Bytes;
 
 use crate::error::Refusal;
-use crate::id::{Epoch, Generation, Revision, RunId};
-use crate::node::Facts;
+use crate::id::{ConsentId, Epoch, Generation, Revision, RunId};
+use crate::node::{AuditHead, Facts};
 use crate::outbox::Lane;
 use crate::policy::Policy;
 use crate::run::{Ended, Run, RunSpec};
+use crate::sandbox::Level;
 use crate::stream::{Positions, Stream};
 
 /// From node to hub.
@@ -25,6 +26,8 @@ pub enum ToHub {
     Started {
         /// Which run.
         run: RunId,
+        /// The level of the sandbox around it.
+        level: Level,
     },
     /// Output.
     Output(Frame),
@@ -77,6 +80,10 @@ pub struct Hello {
     pub epoch: Epoch,
     /// What it says of itself.
     pub facts: Facts,
+    /// Its owner's ceiling on what the hub may ask, as text; `None` when there is none.
+    pub ceiling: Option<String>,
+    /// The newest head of the audit log that it was told of.
+    pub audit_head: Option<AuditHead>,
     /// Runs that it holds: live ones, and ended ones that the hub has not settled.
     pub runs: Vec<RunReport>,
 }
@@ -86,8 +93,8 @@ pub struct Hello {
 pub struct RunReport {
     /// Which.
     pub run: RunId,
-    /// Whether its process was started.
-    pub started: bool,
+    /// The level of the sandbox around its process, once that was started.
+    pub started: Option<Level>,
     /// How it ended, if it has.
     pub ended: Option<Ended>,
     /// First output position that is still kept.
@@ -233,6 +240,8 @@ pub struct Welcome {
     pub name: String,
     /// The policy that holds.
     pub policy: Policy,
+    /// The head of the audit log, to be kept and shown at the next attach.
+    pub audit_head: Option<AuditHead>,
 }
 
 /// A command.
@@ -248,6 +257,8 @@ pub struct Start {
     pub policy_revision: Revision,
     /// W3C traceparent.
     pub traceparent: Option<String>,
+    /// The question by which a person allowed it.
+    pub consent: Option<ConsentId>,
 }
 
 impl Start {
@@ -259,6 +270,7 @@ impl Start {
             caller: run.caller.clone(),
             policy_revision: run.policy_revision,
             traceparent: run.traceparent.clone(),
+            consent: run.consent,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::id::{Epoch, NodeId, Seq, UserId};
 use crate::name::{Labels, Name};
+use crate::sandbox::Layer;
 use crate::time::WallTime;
 
 /// What a node says of itself at Hello. Shown, searched, never trusted for rights.
@@ -15,7 +16,7 @@ pub struct Facts {
     pub hostname: String,
     /// Version of the node's program.
     pub version: String,
-    /// Level of the sandbox: `argv-only` until kernel layers are there.
+    /// The level of the sandbox that was reached there ([`crate::sandbox::Level`]).
     pub sandbox: String,
     /// Logical processors.
     pub cpus: u32,
@@ -23,6 +24,8 @@ pub struct Facts {
     pub memory_bytes: u64,
     /// Known tools that were found on the path.
     pub tools: Vec<String>,
+    /// The layers of the sandbox, each as it was found.
+    pub layers: Vec<Layer>,
 }
 
 /// How a node proves itself once its certificate ran out: a second key, good for a counted number

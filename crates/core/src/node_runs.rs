@@ -22,6 +22,7 @@ use crate::limits;
 use crate::message::{Envelope, RunReport, Start, ToHub, ToNode, Welcome};
 use crate::policy::Policy;
 use crate::run::{EndCause, Ended};
+use crate::sandbox::{Ground, Level, Walls};
 use crate::time::{Timestamp, WallTime};
 use local::{Local, Phase};
 
@@ -33,7 +34,13 @@ pub enum Action {
     /// Make this durable, then call [`NodeRuns::journaled`] when it is [`Record::Accepted`].
     Journal(Record),
     /// Start the process; then [`NodeRuns::spawned`] or [`NodeRuns::ended`] with `Failed`.
-    Spawn(Start),
+    Spawn {
+        /// What.
+        start: Start,
+        /// The walls around it, as the policy had them when it was taken on; `None` when the
+        /// policy is PERMISSIVE.
+        walls: Option<Walls>,
+    },
     /// Signal the whole tree of the run.
     Signal(RunId, Signal),
     /// Give these bytes to the process, then call [`NodeRuns::input_taken`].
@@ -93,6 +100,7 @@ pub struct NodeRuns {
     linked: bool,
     policy: Option<Policy>,
     name: String,
+    ground: Ground,
     runs: BTreeMap<RunId, Local>,
     /// Output of one run that may be kept for the hub.
     spool_bytes_max: u64,
@@ -108,7 +116,7 @@ impl NodeRuns {
     pub fn reports(&self) -> Vec<RunReport> {
         let of = |(id, local): (&RunId, &Local)| RunReport {
             run: *id,
-            started: local.phase == Phase::Running || local.started_told,
+            started: (local.phase == Phase::Running || local.started_told).then_some(local.level),
             ended: match &local.phase {
                 Phase::Ended(ended) => Some(ended.clone()),
                 Phase::Journaling(_) | Phase::Starting | Phase::Running => None,
@@ -138,6 +146,16 @@ impl NodeRuns {
     /// allowed, since nothing can be asked then.
     pub const fn policy(&self) -> Option<&Policy> {
         self.policy.as_ref()
+    }
+
+    /// What the node found of itself at its start.
+    pub fn stand_on(&mut self, ground: Ground) {
+        self.ground = ground;
+    }
+
+    /// The level of the sandbox around runs that have walls.
+    pub fn level(&self) -> Level {
+        self.ground.level.unwrap_or(Level::None)
     }
 
     /// Runs whose processes live.
@@ -202,7 +220,8 @@ impl NodeRuns {
         let Phase::Journaling(start) = &local.phase else { return };
         let start = start.clone();
         local.phase = Phase::Starting;
-        self.actions.push_back(Action::Spawn(start));
+        let walls = local.walls.take();
+        self.actions.push_back(Action::Spawn { start, walls });
     }
 
     /// The process is there.
@@ -343,8 +362,9 @@ impl NodeRuns {
         let linked = self.linked;
         let Some(local) = self.runs.get_mut(&run) else { return };
         local.started_told = true;
+        let level = local.level;
         if linked && !local.forgotten {
-            self.actions.push_back(Action::Send(ToHub::Started { run }));
+            self.actions.push_back(Action::Send(ToHub::Started { run, level }));
         }
     }
 

@@ -196,6 +196,15 @@ pub struct Place {
     pub work: Vec<String>,
 }
 
+/// What a node stands on: its place, and how high walls can be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ground {
+    /// Where it has what policies name by purpose.
+    pub place: Place,
+    /// The level that was reached when the layers were tried.
+    pub level: Option<Level>,
+}
+
 /// A folder, or one file, of a machine that runs may use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tree {

@@ -8,6 +8,7 @@ use cortex_core::id::{LinkId, Revision, RunId};
 use cortex_core::limits;
 use cortex_core::message::{Frame, RunReport, Start, ToHub, ToNode};
 use cortex_core::run::{Command, EndCause, Ended, RunSpec};
+use cortex_core::sandbox::Level;
 use cortex_core::stream::{Positions, Stream};
 use cortex_core::time::{Timestamp, WallTime};
 
@@ -25,6 +26,7 @@ fn start() -> Start {
         caller: "token:a".into(),
         policy_revision: Revision(1),
         traceparent: None,
+        consent: None,
     }
 }
 
@@ -39,7 +41,7 @@ fn output(position: u64, len: usize) -> ToHub {
 }
 
 fn report(started: bool) -> RunReport {
-    RunReport { run: id(), started, ended: None, kept_from: 0, end: 0 }
+    RunReport { run: id(), started: started.then_some(Level::Full), ended: None, kept_from: 0, end: 0 }
 }
 
 fn drain(runs: &mut HubRuns) -> Vec<Action> {
@@ -51,7 +53,7 @@ fn running() -> HubRuns {
     let mut runs = HubRuns::new();
     runs.attached(LINK, vec![]);
     runs.submit(start(), T0);
-    runs.handle(LINK, ToHub::Started { run: id() });
+    runs.handle(LINK, ToHub::Started { run: id(), level: Level::Full });
     drain(&mut runs);
     runs
 }
@@ -80,7 +82,7 @@ fn decisions_keep_their_order_and_only_the_last_word_about_a_link() {
     let of = |command| Decision::Run(id(), command);
     assert!(decisions.is_empty() && !decisions.is_urgent());
     for decision in [
-        of(Command::Start),
+        of(Command::Start(Level::Full)),
         of(Command::Disconnect),
         event(EventKind::NodeOffline),
         of(Command::Reattach),
@@ -95,7 +97,7 @@ fn decisions_keep_their_order_and_only_the_last_word_about_a_link() {
     let taken = decisions.take();
     assert_eq!(taken.iter().filter_map(Decision::ends).collect::<Vec<_>>(), [id()]);
     let last = [
-        of(Command::Start),
+        of(Command::Start(Level::Full)),
         of(Command::Disconnect),
         event(EventKind::NodeOffline),
         of(Command::End(end_at(1))),
@@ -150,7 +152,8 @@ fn a_run_that_started_unseen_is_running_when_its_node_comes_back() {
     runs.attached(LinkId(2), vec![report(true)]);
     let decided: Vec<Action> =
         drain(&mut runs).into_iter().filter(|action| matches!(action, Action::Decide(..))).collect();
-    let expected = [Command::Reattach, Command::Start].map(|command| Action::Decide(id(), command));
+    let expected =
+        [Command::Reattach, Command::Start(Level::Full)].map(|command| Action::Decide(id(), command));
     assert_eq!(decided, expected);
 }
 
@@ -227,7 +230,7 @@ fn a_wish_to_end_a_run_outlives_links_and_overtaken_commands() {
     runs.cancel(id(), 5);
     drain(&mut runs);
     let cancel = Action::Send(ToNode::Cancel { run: id(), grace_ms: 5 });
-    runs.handle(LINK, ToHub::Started { run: id() });
+    runs.handle(LINK, ToHub::Started { run: id(), level: Level::Full });
     assert!(drain(&mut runs).contains(&cancel));
     runs.detached(LINK, T0);
     drain(&mut runs);
@@ -255,7 +258,7 @@ fn what_the_hub_does_not_know_is_let_go() {
     let forget = Action::Send(ToNode::Forget { run: id() });
     runs.attached(LINK, vec![report(true)]);
     runs.handle(LINK, output(0, 1));
-    runs.handle(LINK, ToHub::Started { run: id() });
+    runs.handle(LINK, ToHub::Started { run: id(), level: Level::Full });
     runs.handle(LINK, ToHub::Ended { run: id(), ended: end_at(1) });
     let settled = Action::Send(ToNode::Settled { run: id() });
     assert_eq!(drain(&mut runs), [forget.clone(), forget.clone(), forget, settled]);

@@ -29,6 +29,7 @@ fn start(program: &str) -> ToNode {
         caller: "a".into(),
         policy_revision: Revision(1),
         traceparent: None,
+        consent: None,
     })
 }
 
@@ -37,7 +38,8 @@ fn say(runs: &mut NodeRuns, epoch: u64, message: ToNode) {
 }
 
 fn welcome(runs: &mut NodeRuns, epoch: u64) {
-    let welcome = Welcome { generation: Generation(1), name: "n1".into(), policy: policy() };
+    let welcome =
+        Welcome { generation: Generation(1), name: "n1".into(), policy: policy(), audit_head: None };
     say(runs, epoch, ToNode::Welcome(welcome));
 }
 
@@ -74,7 +76,7 @@ fn a_process_starts_after_its_journal_row_and_once() {
     assert_eq!(drain(&mut runs), [Action::Journal(Record::Accepted(id()))]);
     runs.journaled(id());
     runs.journaled(id());
-    assert!(matches!(drain(&mut runs)[..], [Action::Spawn(_)]));
+    assert!(matches!(drain(&mut runs)[..], [Action::Spawn { .. }]));
     say(&mut runs, 1, start("echo"));
     assert_eq!(drain(&mut runs), vec![]);
 }
@@ -130,7 +132,12 @@ fn frames_of_another_epoch_or_before_welcome_do_nothing() {
 fn a_welcome_with_an_old_epoch_or_generation_closes_the_link() {
     let mut runs = NodeRuns::restore(Generation(2), Epoch(5), []);
     for (generation, epoch) in [(2, 5), (2, 4), (1, 6)] {
-        let welcome = Welcome { generation: Generation(generation), name: String::new(), policy: policy() };
+        let welcome = Welcome {
+            generation: Generation(generation),
+            name: String::new(),
+            policy: policy(),
+            audit_head: None,
+        };
         say(&mut runs, epoch, ToNode::Welcome(welcome));
         assert!(matches!(drain(&mut runs)[..], [Action::Close { .. }]), "{generation} {epoch}");
     }
@@ -202,7 +209,7 @@ fn a_cancel_before_the_process_is_there_holds() {
     say(&mut early, 1, start("echo"));
     say(&mut early, 1, cancel.clone());
     early.journaled(id());
-    assert!(!drain(&mut early).iter().any(|action| matches!(action, Action::Spawn(_))));
+    assert!(!drain(&mut early).iter().any(|action| matches!(action, Action::Spawn { .. })));
     let mut starting = linked(vec![]);
     say(&mut starting, 1, start("echo"));
     starting.journaled(id());
@@ -234,7 +241,7 @@ fn a_run_lasts_no_longer_than_it_or_the_policy_says() {
 fn what_the_policy_does_not_allow_is_denied_and_never_spawned() {
     let mut runs = linked(vec![]);
     say(&mut runs, 1, start("sh"));
-    assert!(!drain(&mut runs).iter().any(|action| matches!(action, Action::Spawn(_))));
+    assert!(!drain(&mut runs).iter().any(|action| matches!(action, Action::Spawn { .. })));
     assert!(matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::Denied));
 }
 

@@ -217,7 +217,7 @@ impl<K> Pair<K> {
         self.links += 1;
         let reports = self.node.reports();
         let policy = Policy::strict(NodeId::mint(1, &[0; 10]), WallTime(0));
-        let welcome = Welcome { generation: Generation(1), name: "n".into(), policy };
+        let welcome = Welcome { generation: Generation(1), name: "n".into(), policy, audit_head: None };
         self.to_node.push_back(Envelope { epoch: Epoch(self.links), message: ToNode::Welcome(welcome) });
         self.hub.attached(LinkId(self.links), reports);
         self.carry_out();
@@ -251,7 +251,7 @@ impl<K> Pair<K> {
         while let Some(action) = self.pending.pop_front() {
             match action {
                 node_runs::Action::Journal(Record::Accepted(run)) => self.node.journaled(run),
-                node_runs::Action::Spawn(start) => {
+                node_runs::Action::Spawn { start, .. } => {
                     *self.spawned.entry(start.run).or_default() += 1;
                     self.live.insert(start.run);
                     self.node.spawned(start.run, T0);
@@ -294,7 +294,7 @@ impl<K> Pair<K> {
                     self.hub.settled(run);
                 }
                 Command::Lose { .. } => panic!("{run} was lost and nobody crashed"),
-                Command::Start | Command::Disconnect | Command::Reattach | Command::Cancel { .. } => {}
+                Command::Start(_) | Command::Disconnect | Command::Reattach | Command::Cancel { .. } => {}
             }
         }
     }
@@ -313,7 +313,7 @@ impl<K> Pair<K> {
         while let Some(action) = self.node.poll_action() {
             match action {
                 node_runs::Action::Send(message) if self.up => self.to_hub.push_back(message),
-                node_runs::Action::Journal(Record::Accepted(_)) | node_runs::Action::Spawn(_) => {
+                node_runs::Action::Journal(Record::Accepted(_)) | node_runs::Action::Spawn { .. } => {
                     self.pending.push_back(action);
                 }
                 node_runs::Action::Close { .. } => panic!("closed: {action:?}"),
@@ -372,5 +372,12 @@ fn id(run: u8) -> RunId {
 
 fn start(run: u8) -> Start {
     let spec = RunSpec { argv: vec!["echo".into()], ..RunSpec::default() };
-    Start { run: id(run), spec, caller: "a".into(), policy_revision: Revision(1), traceparent: None }
+    Start {
+        run: id(run),
+        spec,
+        caller: "a".into(),
+        policy_revision: Revision(1),
+        traceparent: None,
+        consent: None,
+    }
 }

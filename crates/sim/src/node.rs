@@ -217,6 +217,8 @@ impl Node {
             generation,
             epoch,
             facts: Facts::default(),
+            ceiling: None,
+            audit_head: None,
             runs: self.runs.reports(),
         };
         cx.send_to_hub(link, ToHub::Hello(hello));
@@ -332,7 +334,7 @@ impl Node {
                 }
             }
             Action::Journal(record) => self.journal(record, cx),
-            Action::Spawn(start) => self.spawn(&start, cx),
+            Action::Spawn { start, .. } => self.spawn(&start, cx),
             Action::Signal(run, signal) => self.signal(run, signal, cx),
             Action::Input { run, data, .. } => self.runs.input_taken(run, data.len() as u64),
             Action::Trim(run, begin) => {

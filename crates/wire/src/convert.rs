@@ -4,12 +4,13 @@
 //! what it knows and cannot be read is a refusal `invalid_argument`, and the link is closed.
 
 use bytes::Bytes;
-use cortex_core::id::{Epoch, Generation, NodeId, Revision, RunId};
+use cortex_core::id::{ConsentId, Epoch, Generation, NodeId, Revision, RunId, Seq};
 use cortex_core::limits;
 use cortex_core::message::{Envelope, Frame, Hello, RunReport, Start, ToHub, ToNode, Welcome};
-use cortex_core::node::Facts;
+use cortex_core::node::{AuditHead, Facts};
 use cortex_core::policy::{Grant, Mode, Policy};
 use cortex_core::run::{EndCause, Ended, RunSpec};
+use cortex_core::sandbox::{Layer, LayerState, Level};
 use cortex_core::stream::{Positions, Stream};
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
@@ -23,7 +24,9 @@ pub fn to_hub_into_proto(envelope: Envelope<ToHub>) -> mesh::AttachRequest {
     let message = match envelope.message {
         ToHub::Hello(hello) => Up::Hello(hello_into(hello)),
         ToHub::Heartbeat { seq } => Up::Heartbeat(mesh::Heartbeat { seq }),
-        ToHub::Started { run } => Up::RunStarted(mesh::RunStarted { run_id: run_into(run) }),
+        ToHub::Started { run, level } => {
+            Up::RunStarted(mesh::RunStarted { run_id: run_into(run), sandbox: level.as_str().to_owned() })
+        }
         ToHub::Output(frame) => Up::RunOutput(mesh::RunOutput {
             run_id: run_into(frame.run),
             stream: stream_into(frame.stream).into(),
@@ -55,7 +58,9 @@ pub fn to_hub_from_proto(request: mesh::AttachRequest) -> Result<Option<Envelope
     let message = match message {
         Up::Hello(hello) => ToHub::Hello(hello_from(hello, epoch)?),
         Up::Heartbeat(heartbeat) => ToHub::Heartbeat { seq: heartbeat.seq },
-        Up::RunStarted(started) => ToHub::Started { run: run_from(&started.run_id)? },
+        Up::RunStarted(started) => {
+            ToHub::Started { run: run_from(&started.run_id)?, level: level_from(&started.sandbox) }
+        }
         Up::RunOutput(output) => ToHub::Output(frame_from(output)?),
         Up::RunEnded(ended) => ToHub::Ended {
             run: run_from(&ended.run_id)?,
@@ -82,6 +87,7 @@ pub fn to_node_into_proto(envelope: Envelope<ToNode>) -> mesh::AttachResponse {
             generation: welcome.generation.0,
             name: welcome.name,
             policy: Some(policy_into(&welcome.policy)),
+            audit_head: welcome.audit_head.map(head_into),
         }),
         ToNode::HeartbeatAck { seq } => Down::HeartbeatAck(mesh::HeartbeatAck { seq }),
         ToNode::Start(start) => Down::RunStart(start_into(start)),
@@ -116,6 +122,7 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
             generation: Generation(welcome.generation),
             name: welcome.name,
             policy: policy_from(welcome.policy.ok_or_else(|| missing("welcome.policy"))?)?,
+            audit_head: welcome.audit_head.map(head_from).transpose()?,
         }),
         Down::HeartbeatAck(ack) => ToNode::HeartbeatAck { seq: ack.seq },
         Down::RunStart(start) => ToNode::Start(start_from(start)?),
@@ -174,25 +181,33 @@ fn hello_into(hello: Hello) -> mesh::Hello {
         instance: hello.instance,
         generation: hello.generation.0,
         facts: Some(facts_into(hello.facts)),
+        ceiling: hello.ceiling,
+        audit_head: hello.audit_head.map(head_into),
         runs: hello.runs.into_iter().map(report_into).collect(),
     }
 }
 
 fn hello_from(hello: mesh::Hello, epoch: Epoch) -> Result<Hello, Refusal> {
     let facts = hello.facts.unwrap_or_default();
+    if hello.ceiling.as_ref().is_some_and(|ceiling| ceiling.len() > limits::POLICY_BYTES_MAX) {
+        return Err(missing("hello.ceiling (at most 48 KiB)"));
+    }
     Ok(Hello {
         protocol: hello.protocol,
         instance: hello.instance,
         generation: Generation(hello.generation),
         epoch,
         facts: facts_from(facts),
+        ceiling: hello.ceiling,
+        audit_head: hello.audit_head.map(head_from).transpose()?,
         runs: hello.runs.into_iter().map(report_from).collect::<Result<_, _>>()?,
     })
 }
 
 fn facts_into(facts: Facts) -> mesh::Facts {
-    let Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools } = facts;
-    mesh::Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools }
+    let Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers } = facts;
+    let layers = layers.into_iter().map(layer_into).collect();
+    mesh::Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers }
 }
 
 /// A node may say what it likes of itself, but not without bounds, and nothing that hides in a
@@ -208,13 +223,39 @@ fn facts_from(facts: mesh::Facts) -> Facts {
         cpus: facts.cpus,
         memory_bytes: facts.memory_bytes,
         tools: facts.tools.into_iter().take(limits::LABELS_MAX).map(clean).collect(),
+        layers: facts.layers.into_iter().take(limits::LAYERS_MAX).map(layer_from).collect(),
     }
+}
+
+fn layer_into(layer: Layer) -> mesh::Layer {
+    mesh::Layer { name: layer.name, state: layer.state.as_str().to_owned(), note: layer.note }
+}
+
+fn layer_from(layer: mesh::Layer) -> Layer {
+    let clean = |text: &str| cortex_core::name::printable(text, limits::LAYER_NOTE_BYTES_MAX);
+    let state = LayerState::parse_or_missing(&layer.state);
+    Layer { name: clean(&layer.name), state, note: clean(&layer.note) }
+}
+
+/// A level that this build does not know is none: nothing is claimed for it.
+fn level_from(text: &str) -> Level {
+    Level::parse(text).unwrap_or(Level::None)
+}
+
+fn head_into(head: AuditHead) -> mesh::AuditHead {
+    mesh::AuditHead { seq: head.seq.0, hash: Bytes::copy_from_slice(&head.hash) }
+}
+
+fn head_from(head: mesh::AuditHead) -> Result<AuditHead, Refusal> {
+    let hash = head.hash.as_ref().try_into().map_err(|_| missing("audit_head.hash (32 bytes)"))?;
+    Ok(AuditHead { seq: Seq(head.seq), hash })
 }
 
 fn report_into(report: RunReport) -> mesh::RunReport {
     mesh::RunReport {
         run_id: run_into(report.run),
-        started: report.started,
+        started: report.started.is_some(),
+        sandbox: report.started.map(|level| level.as_str().to_owned()).unwrap_or_default(),
         ended: report.ended.map(ended_into),
         kept_from: report.kept_from,
         end: report.end,
@@ -224,7 +265,7 @@ fn report_into(report: RunReport) -> mesh::RunReport {
 fn report_from(report: mesh::RunReport) -> Result<RunReport, Refusal> {
     Ok(RunReport {
         run: run_from(&report.run_id)?,
-        started: report.started,
+        started: report.started.then(|| level_from(&report.sandbox)),
         ended: report.ended.map(ended_from).transpose()?,
         kept_from: report.kept_from,
         end: report.end,
@@ -317,6 +358,7 @@ fn start_into(start: Start) -> mesh::RunStart {
         caller: start.caller,
         policy_revision: start.policy_revision.0,
         traceparent: start.traceparent,
+        consent_id: start.consent.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
     }
 }
 
@@ -334,7 +376,15 @@ fn start_from(start: mesh::RunStart) -> Result<Start, Refusal> {
         caller: start.caller,
         policy_revision: Revision(start.policy_revision),
         traceparent: start.traceparent,
+        consent: consent_from(&start.consent_id)?,
     })
+}
+
+fn consent_from(bytes: &[u8]) -> Result<Option<ConsentId>, Refusal> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    ConsentId::from_slice(bytes).map(Some).ok_or_else(|| missing("consent_id (16 bytes)"))
 }
 
 fn policy_into(policy: &Policy) -> mesh::Policy {
@@ -412,6 +462,10 @@ mod tests {
         policy
     }
 
+    fn head() -> AuditHead {
+        AuditHead { seq: Seq(12), hash: [7; 32] }
+    }
+
     fn ended() -> Ended {
         Ended {
             cause: EndCause::TimedOut,
@@ -425,15 +479,24 @@ mod tests {
 
     #[test]
     fn every_message_of_a_node_survives_the_wire() {
-        let facts =
-            Facts { os: "linux".to_owned(), cpus: 2, tools: vec!["git".to_owned()], ..Facts::default() };
-        let report = RunReport { run: run(), started: true, ended: Some(ended()), kept_from: 1, end: 7 };
+        let layer = Layer { name: "landlock".to_owned(), state: LayerState::Part, note: "ABI 5".to_owned() };
+        let facts = Facts {
+            os: "linux".to_owned(),
+            cpus: 2,
+            tools: vec!["git".to_owned()],
+            layers: vec![layer],
+            ..Facts::default()
+        };
+        let report =
+            RunReport { run: run(), started: Some(Level::Full), ended: Some(ended()), kept_from: 1, end: 7 };
         let hello = Hello {
             protocol: 1,
             instance: u64::MAX,
             generation: Generation(2),
             epoch: Epoch(3),
             facts,
+            ceiling: Some("{}".to_owned()),
+            audit_head: Some(head()),
             runs: vec![report],
         };
         let frame = Frame {
@@ -446,7 +509,7 @@ mod tests {
         let messages = [
             ToHub::Hello(hello),
             ToHub::Heartbeat { seq: 5 },
-            ToHub::Started { run: run() },
+            ToHub::Started { run: run(), level: Level::Kernel },
             ToHub::Output(frame),
             ToHub::Ended { run: run(), ended: ended() },
             ToHub::OutputLost { run: run(), first_kept: Positions { stdout: 1, stderr: 0 } },
@@ -477,9 +540,16 @@ mod tests {
             caller: "token:admin".to_owned(),
             policy_revision: Revision(4),
             traceparent: Some("00-1-2-01".to_owned()),
+            consent: Some(ConsentId::mint(1, &[7; 10])),
+        };
+        let welcome = Welcome {
+            generation: Generation(1),
+            name: "a".to_owned(),
+            policy: policy(),
+            audit_head: Some(head()),
         };
         let messages = [
-            ToNode::Welcome(Welcome { generation: Generation(1), name: "a".to_owned(), policy: policy() }),
+            ToNode::Welcome(welcome),
             ToNode::HeartbeatAck { seq: 5 },
             ToNode::Start(start),
             ToNode::Input { run: run(), offset: 1, data: Bytes::from_static(b"in"), eof: true },

@@ -36,7 +36,7 @@ impl Decisions {
             }
             Decision::Run(
                 _,
-                Command::Start | Command::Cancel { .. } | Command::End(_) | Command::Lose { .. },
+                Command::Start(_) | Command::Cancel { .. } | Command::End(_) | Command::Lose { .. },
             ) => {}
             Decision::Event(_) => self.waiting.retain(|queued| !matches!(queued, Decision::Event(_))),
         }
@@ -65,7 +65,7 @@ impl Decision {
         match self {
             Self::Run(_, Command::End(_) | Command::Lose { .. } | Command::Cancel { .. })
             | Self::Event(_) => true,
-            Self::Run(_, Command::Start | Command::Disconnect | Command::Reattach) => false,
+            Self::Run(_, Command::Start(_) | Command::Disconnect | Command::Reattach) => false,
         }
     }
 
@@ -75,7 +75,7 @@ impl Decision {
             Self::Run(run, Command::End(_) | Command::Lose { .. }) => Some(*run),
             Self::Run(
                 _,
-                Command::Start | Command::Disconnect | Command::Reattach | Command::Cancel { .. },
+                Command::Start(_) | Command::Disconnect | Command::Reattach | Command::Cancel { .. },
             )
             | Self::Event(_) => None,
         }

@@ -5,6 +5,7 @@ use crate::error::{Code, Refusal};
 use crate::id::{LinkId, RunId};
 use crate::message::{Frame, ToHub, ToNode};
 use crate::run::{Command, Ended};
+use crate::sandbox::Level;
 use crate::stream::{Accepted, Positions};
 
 impl HubRuns {
@@ -14,7 +15,7 @@ impl HubRuns {
             return;
         }
         match message {
-            ToHub::Started { run } => self.handle_started(run),
+            ToHub::Started { run, level } => self.handle_started(run, level),
             ToHub::Output(frame) => self.handle_output(frame),
             ToHub::Ended { run, ended } => self.handle_ended(run, ended),
             ToHub::OutputLost { run, first_kept } => self.handle_lost_output(run, first_kept),
@@ -24,7 +25,7 @@ impl HubRuns {
         }
     }
 
-    fn handle_started(&mut self, run: RunId) {
+    fn handle_started(&mut self, run: RunId, level: Level) {
         let Some(open) = self.open.get_mut(&run) else {
             // It overtook its own loss: nobody waits for it.
             self.actions.push_back(Action::Send(ToNode::Forget { run }));
@@ -32,7 +33,7 @@ impl HubRuns {
         };
         if !open.started {
             open.started = true;
-            self.actions.push_back(Action::Decide(run, Command::Start));
+            self.actions.push_back(Action::Decide(run, Command::Start(level)));
         }
         if let (Some(grace_ms), None) = (open.cancel, &open.ending) {
             // Control goes before commands: the wish may have been there before the run.

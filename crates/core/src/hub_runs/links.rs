@@ -79,9 +79,11 @@ impl HubRuns {
         open.receiver.resume();
         let (from, granted) = (open.receiver.next().total(), open.receiver.granted());
         self.actions.push_back(Action::Decide(run, Command::Reattach));
-        if report.started && !open.started {
+        if let Some(level) = report.started
+            && !open.started
+        {
             open.started = true;
-            self.actions.push_back(Action::Decide(run, Command::Start));
+            self.actions.push_back(Action::Decide(run, Command::Start(level)));
         }
         self.actions.push_back(Action::Send(ToNode::Resume { run, from, granted }));
         if let (Some(grace_ms), None) = (open.cancel, &report.ended) {

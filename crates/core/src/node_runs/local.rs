@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::message::Start;
 use crate::run::{EndCause, Ended};
+use crate::sandbox::{Level, Walls};
 use crate::stream::{Positions, Sender};
 use crate::time::Timestamp;
 
@@ -24,6 +25,10 @@ pub(super) struct Local {
     pub(super) phase: Phase,
     pub(super) written: Positions,
     pub(super) output: Sender,
+    /// The walls that it gets, until they are handed to the driver.
+    pub(super) walls: Option<Walls>,
+    /// The level of the sandbox around it.
+    pub(super) level: Level,
     pub(super) started_told: bool,
     pub(super) end_told: bool,
     /// Whether the hub has said on this link where its output goes on: an end told before that
@@ -51,6 +56,8 @@ impl Local {
             phase,
             written: Positions::default(),
             output: Sender::default(),
+            walls: None,
+            level: Level::None,
             started_told: false,
             end_told: false,
             resumed: true,

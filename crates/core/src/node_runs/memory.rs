@@ -8,6 +8,7 @@ use super::{Action, NodeRuns, Record};
 use crate::id::{Epoch, Generation, RunId};
 use crate::limits;
 use crate::run::{EndCause, Ended};
+use crate::sandbox::Ground;
 
 impl NodeRuns {
     /// Begins from what the disk remembers. Runs that were accepted and have no end are reported
@@ -19,6 +20,7 @@ impl NodeRuns {
             linked: false,
             policy: None,
             name: String::new(),
+            ground: Ground::default(),
             runs: BTreeMap::new(),
             spool_bytes_max: limits::SPOOL_BYTES_MAX,
             settled: BTreeSet::new(),

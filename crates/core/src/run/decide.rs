@@ -3,6 +3,7 @@
 use super::{EndCause, Ended, Run, RunState};
 use crate::error::{Code, Refusal};
 use crate::event::{Event, EventKind};
+use crate::sandbox::Level;
 use crate::stream::Positions;
 use crate::time::WallTime;
 
@@ -10,7 +11,7 @@ use crate::time::WallTime;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// The node says its process runs.
-    Start,
+    Start(Level),
     /// The node's link ended.
     Disconnect,
     /// The node came back with it.
@@ -42,7 +43,7 @@ pub fn decide(run: &Run, command: Command, now: WallTime) -> Result<(Run, Vec<Ev
     }
     let mut next = run.clone();
     let event = match command {
-        Command::Start => start(&mut next, now),
+        Command::Start(level) => start(&mut next, level, now),
         Command::Disconnect => disconnect(&mut next, now),
         Command::Reattach => reattach(&mut next, now),
         Command::Cancel { by } => cancel(&mut next, by, now),
@@ -52,8 +53,9 @@ pub fn decide(run: &Run, command: Command, now: WallTime) -> Result<(Run, Vec<Ev
     Ok((next, event.into_iter().collect()))
 }
 
-fn start(run: &mut Run, now: WallTime) -> Option<Event> {
+fn start(run: &mut Run, level: Level, now: WallTime) -> Option<Event> {
     run.state = RunState::Running;
+    run.sandbox = Some(level.as_str().to_owned());
     if run.started_at.is_some() {
         return None;
     }
@@ -136,7 +138,7 @@ mod tests {
 
     fn commands() -> Vec<Command> {
         let mut all = vec![
-            Command::Start,
+            Command::Start(Level::Kernel),
             Command::Disconnect,
             Command::Reattach,
             Command::Cancel { by: "token:b".into() },
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn a_run_that_started_comes_back_as_running() {
         let mut here = run(RunState::Queued);
-        for command in [Command::Start, Command::Disconnect, Command::Reattach] {
+        for command in [Command::Start(Level::Full), Command::Disconnect, Command::Reattach] {
             here = decide(&here, command, WallTime(200)).expect("open").0;
         }
         assert_eq!((here.state, here.started_at), (RunState::Running, Some(WallTime(200))));

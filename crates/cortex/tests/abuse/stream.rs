@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cortex_core::Code;
+use cortex_core::limits::PROTOCOL;
 use cortex_wire::mesh::attach_request::Message;
 use cortex_wire::mesh::{self, attach_response};
 use http_body_util::{BodyExt as _, Full};
@@ -35,7 +36,7 @@ fn a15_another_first_message_and_a_second_hello_close_the_link() {
             is(link.ended().await, Grpc::InvalidArgument, Code::InvalidArgument);
         }
         let mut link = node.attach(&world).await;
-        link.say(Message::Hello(hello(1))).await;
+        link.say(Message::Hello(hello(PROTOCOL))).await;
         is(link.ended().await, Grpc::InvalidArgument, Code::InvalidArgument);
     });
     world.node_reaches("b", "offline", SOON);
@@ -285,7 +286,11 @@ fn a21_what_comes_after_the_end_changes_nothing() {
                 mesh::Ended { cause: 1, code: Some(code), duration_ms: 5, output, ..mesh::Ended::default() };
             Message::RunEnded(mesh::RunEnded { run_id: run_id.clone(), ended: Some(ended) })
         };
-        link.say(Message::RunStarted(mesh::RunStarted { run_id: run_id.clone() })).await;
+        link.say(Message::RunStarted(mesh::RunStarted {
+            run_id: run_id.clone(),
+            sandbox: "none".to_owned(),
+        }))
+        .await;
         link.say(output(0, b"first\n")).await;
         link.say(end(0, 6)).await;
         link.say(output(6, b"late\n")).await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cortex_core::invite::InviteText;
+use cortex_core::limits::PROTOCOL;
 use cortex_core::{Code, Refusal};
 use cortex_wire::error::refusal_from_status;
 use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
@@ -101,7 +102,7 @@ pub(crate) fn join_request(id: &[u8], secret: &[u8], name: &str, key: &rcgen::Ke
         secret: Bytes::copy_from_slice(secret),
         name: name.to_owned(),
         csr_der: Bytes::copy_from_slice(csr.der()),
-        protocol: 1,
+        protocol: PROTOCOL,
     }
 }
 
@@ -150,7 +151,7 @@ impl FakeNode {
     /// A link that was welcomed.
     pub(crate) async fn attach(&self, world: &World) -> FakeLink {
         let mut link = self.dial(world).await.expect("dialled");
-        link.say(attach_request::Message::Hello(hello(1))).await;
+        link.say(attach_request::Message::Hello(hello(PROTOCOL))).await;
         link.until(|m| matches!(m, attach_response::Message::Welcome(_)).then_some(())).await;
         link
     }
@@ -159,7 +160,7 @@ impl FakeNode {
 /// A Hello of a protocol version.
 pub(crate) fn hello(protocol: u32) -> mesh::Hello {
     let facts = Some(mesh::Facts { os: "linux".to_owned(), ..mesh::Facts::default() });
-    mesh::Hello { protocol, instance: 7, generation: 1, facts, runs: Vec::new() }
+    mesh::Hello { protocol, instance: 7, generation: 1, facts, ..mesh::Hello::default() }
 }
 
 impl FakeLink {

@@ -129,7 +129,8 @@ impl Inner {
                     let wall = self.context.clock.wall();
                     let policy = live_policy(&self.context.directory.policy(node.id, node.joined_at), wall);
                     link.set_epoch(epoch);
-                    link.send(ToNode::Welcome(Welcome { generation, name: node.name.to_string(), policy }));
+                    let name = node.name.to_string();
+                    link.send(ToNode::Welcome(Welcome { generation, name, policy, audit_head: None }));
                     state.link = Some(Arc::clone(link));
                     state.runs.attached(link.id(), hello.runs);
                     // Behind the place in the registry: whoever hears of it finds the node here.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cortex_core::Code;
 use cortex_core::audit::Outcome;
 use cortex_core::id::InviteId;
-use cortex_core::limits::REJOIN_MS_MAX;
+use cortex_core::limits::{PROTOCOL, REJOIN_MS_MAX};
 use cortex_core::time::WallTime;
 use cortex_store::{AuditFilter, StoreExt};
 
@@ -94,7 +94,7 @@ async fn a_hundred_clients_with_one_invite_make_one_node() {
                 secret: request.secret,
                 name: request.name,
                 csr_der: request.csr_der,
-                protocol: 1,
+                protocol: PROTOCOL,
             };
             enrol.join(joining, None).await
         }
@@ -202,7 +202,7 @@ async fn refused_joins_from_many_addresses_have_a_bounded_number_of_audit_rows()
             secret: request.secret.clone(),
             name: request.name.clone(),
             csr_der: request.csr_der.clone(),
-            protocol: 1,
+            protocol: PROTOCOL,
         };
         let source = Some(std::net::IpAddr::from(n.to_be_bytes()));
         let refusal = hub.enrol.join(joining, source).await.expect_err("refused");

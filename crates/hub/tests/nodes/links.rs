@@ -11,6 +11,7 @@ use cortex_core::limits::{ATTACH_STORE_MS_MAX, CREDIT_BYTES_START, FRAME_BYTES_M
 use cortex_core::message::{ToHub, ToNode};
 use cortex_core::node::Node;
 use cortex_core::run::RunState;
+use cortex_core::sandbox::Level;
 use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_hub::clock::Clock;
@@ -361,7 +362,7 @@ async fn a_node_that_leaves_while_its_run_is_settled_leaves_no_timer_behind() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
     let (node, mut link, run) = begun(&hub).await;
-    link.say(ToHub::Started { run: run.id }).await;
+    link.say(ToHub::Started { run: run.id, level: Level::Kernel }).await;
     hub.until_run(&run, "running", |run| run.state == RunState::Running).await;
     hub.stall(60_000);
     link.exit(&run, 0).await;

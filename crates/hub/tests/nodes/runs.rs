@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cortex_core::Code;
 use cortex_core::message::{RunReport, ToHub, ToNode};
 use cortex_core::run::{Run, RunSpec, RunState};
+use cortex_core::sandbox::Level;
 use cortex_core::stream::Positions;
 use cortex_core::token::Role;
 use cortex_hub::service::runs::StartRuns;
@@ -16,7 +17,7 @@ use super::support::{
 };
 
 fn report(run: &Run, end: u64) -> RunReport {
-    RunReport { run: run.id, started: true, ended: None, kept_from: 0, end }
+    RunReport { run: run.id, started: Some(Level::Kernel), ended: None, kept_from: 0, end }
 }
 
 fn is_resume(message: &ToNode) -> Option<u64> {
@@ -31,7 +32,7 @@ async fn a_run_is_sent_followed_and_settled() {
     let mut link = node.attach(&hub, Vec::new()).await.expect("welcome");
     let run = hub.run(&node, &["echo", "hello"]).await.expect("accepted");
     assert_eq!(link.expect(is_start).await, run.id);
-    link.say(ToHub::Started { run: run.id }).await;
+    link.say(ToHub::Started { run: run.id, level: Level::Kernel }).await;
     link.output(&run, 0, b"hello ").await;
     link.output(&run, 0, b"hello world").await;
     link.exit(&run, 11).await;
@@ -135,7 +136,7 @@ async fn a_cut_link_disconnects_the_run_and_its_output_goes_on_without_a_hole() 
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
     let (node, link, run) = begun(&hub).await;
-    link.say(ToHub::Started { run: run.id }).await;
+    link.say(ToHub::Started { run: run.id, level: Level::Kernel }).await;
     link.output(&run, 0, b"before ").await;
     hub.until_run(&run, "output", |run| run.output.total() >= 7).await;
     drop(link);
@@ -153,7 +154,7 @@ async fn a_restarted_hub_takes_the_run_up_where_its_log_ends() {
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
     let (node, mut link, run) = begun(&hub).await;
-    link.say(ToHub::Started { run: run.id }).await;
+    link.say(ToHub::Started { run: run.id, level: Level::Kernel }).await;
     link.output(&run, 0, b"kept ").await;
     link.expect(
         |m| if let ToNode::Credit { durable, .. } = m { (*durable == 5).then_some(()) } else { None },

@@ -9,6 +9,7 @@ use base64::Engine;
 use bytes::Bytes;
 use cortex_core::id::{Epoch, InviteId, NodeId, TokenId};
 use cortex_core::invite::Invite;
+use cortex_core::limits::PROTOCOL;
 use cortex_core::message::{Envelope, Frame, Hello, RunReport, ToHub, ToNode};
 use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node};
@@ -343,7 +344,7 @@ pub(crate) fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen:
         secret: Bytes::copy_from_slice(secret),
         name: name.to_owned(),
         csr_der: Bytes::copy_from_slice(csr.der()),
-        protocol: 1,
+        protocol: PROTOCOL,
     }
 }
 
@@ -385,11 +386,13 @@ impl FakeNode {
 
     pub(crate) fn hello(&self, runs: Vec<RunReport>) -> ToHub {
         ToHub::Hello(Hello {
-            protocol: 1,
+            protocol: PROTOCOL,
             instance: self.instance,
             generation: cortex_core::id::Generation(1),
             epoch: Epoch(0),
             facts: Facts { os: "linux".to_owned(), ..Facts::default() },
+            ceiling: None,
+            audit_head: None,
             runs,
         })
     }

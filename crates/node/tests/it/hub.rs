@@ -12,6 +12,7 @@ use cortex_core::limits;
 use cortex_core::message::{Envelope, Hello, Start, ToHub, ToNode, Welcome};
 use cortex_core::policy::Policy;
 use cortex_core::run::{Ended, RunSpec};
+use cortex_core::sandbox::Level;
 use cortex_core::stream::{Positions, Stream};
 use cortex_core::time::WallTime;
 use cortex_wire::mesh::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
@@ -154,7 +155,12 @@ impl Link {
 
     pub async fn welcome_of(&mut self, generation: u64, epoch: u64, policy: Policy) {
         self.epoch = Epoch(epoch);
-        let welcome = Welcome { generation: Generation(generation), name: "build-2".to_owned(), policy };
+        let welcome = Welcome {
+            generation: Generation(generation),
+            name: "build-2".to_owned(),
+            policy,
+            audit_head: None,
+        };
         self.send(ToNode::Welcome(welcome)).await;
     }
 
@@ -183,6 +189,7 @@ impl Link {
             caller,
             policy_revision: Revision(1),
             traceparent: None,
+            consent: None,
         }))
         .await;
         self.send(ToNode::Resume { run, from: 0, granted: limits::CREDIT_BYTES_START }).await;
@@ -247,7 +254,7 @@ impl Link {
     }
 
     pub async fn until_started(&mut self, run: RunId) {
-        assert_eq!(self.next().await, ToHub::Started { run });
+        assert_eq!(self.next().await, ToHub::Started { run, level: Level::None });
     }
 }
 

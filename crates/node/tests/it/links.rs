@@ -3,6 +3,7 @@
 use cortex_core::id::{Epoch, Revision};
 use cortex_core::message::{ToHub, ToNode};
 use cortex_core::run::{EndCause, RunSpec};
+use cortex_core::sandbox::Level;
 use cortex_core::stream::Positions;
 use cortex_core::{Code, Refusal, limits};
 use cortex_wire::mesh;
@@ -87,7 +88,10 @@ async fn output_goes_on_without_loss_or_repeat_after_a_cut() {
 
     let mut link = hub.link().await;
     let report = &link.hello.runs[0];
-    assert_eq!((report.run, report.started, report.end, report.kept_from), (run_id(1), true, 6, 0));
+    assert_eq!(
+        (report.run, report.started, report.end, report.kept_from),
+        (run_id(1), Some(Level::None), 6, 0)
+    );
     link.welcome(2, policy("permissive")).await;
     std::fs::write(&go_on, "").expect("written");
     let (run, from) = (run_id(1), Positions { stdout: 3, stderr: 0 });

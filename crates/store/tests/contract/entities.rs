@@ -8,6 +8,7 @@ use cortex_core::node::{AuditHead, Facts, Node, Recovery};
 use cortex_core::policy::{Grant, Mode, Policy};
 use cortex_core::rights::{Right, Rights};
 use cortex_core::run::{Run, RunSpec, RunState};
+use cortex_core::sandbox::{Layer, LayerState};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
 use cortex_core::token::{NodeScope, Role, Token, TokenKind, Tool};
@@ -31,10 +32,11 @@ pub(crate) fn node(number: u8, called: &str) -> Node {
             arch: "x86_64".to_owned(),
             hostname: "h\u{e4}user".to_owned(),
             version: "0.1.0".to_owned(),
-            sandbox: "argv-only".to_owned(),
+            sandbox: "kernel".to_owned(),
             cpus: 64,
             memory_bytes: u64::MAX,
             tools: vec!["cargo".to_owned(), "git".to_owned()],
+            layers: vec![Layer { name: "seccomp".to_owned(), state: LayerState::Held, note: String::new() }],
         },
         key_hash: [number; 32],
         epoch: Epoch(3),

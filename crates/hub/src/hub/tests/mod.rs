@@ -5,6 +5,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use cortex_core::id::{NodeId, RunId};
+use cortex_core::limits::PROTOCOL;
 use cortex_core::message::{Frame, Hello, ToHub};
 use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node};
@@ -137,11 +138,13 @@ impl World {
     pub(super) async fn attach(&self, node: NodeId) -> Arc<Link> {
         let link = self.hub.mesh.open_link(node);
         let hello = Hello {
-            protocol: 1,
+            protocol: PROTOCOL,
             instance: 1,
             generation: cortex_core::id::Generation(1),
             epoch: cortex_core::id::Epoch(0),
             facts: Facts::default(),
+            ceiling: None,
+            audit_head: None,
             runs: Vec::new(),
         };
         self.hub.mesh.attach(&link, hello).await.expect("attached");
@@ -179,7 +182,7 @@ impl World {
         let request = serde_json::json!({"nodes": [node], "argv": ["sleep", "9"]});
         let started = self.admin(Method::POST, "/api/v1/runs", request).await.ok(202);
         let run: RunId = started["runs"][0]["id"].as_str().expect("an id").parse().expect("an id");
-        self.hub.mesh.handle(link, ToHub::Started { run });
+        self.hub.mesh.handle(link, ToHub::Started { run, level: cortex_core::sandbox::Level::None });
         let data = Bytes::from_static(output);
         let frame = Frame { run, stream: Stream::Stdout, position: 0, offset: 0, data };
         self.hub.mesh.handle(link, ToHub::Output(frame));

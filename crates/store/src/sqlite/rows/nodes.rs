@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use cortex_core::id::{Epoch, NodeId, Seq};
 use cortex_core::name::Name;
 use cortex_core::node::{AuditHead, Facts, Node, Recovery};
+use cortex_core::sandbox::{Layer, LayerState};
 use cortex_core::time::WallTime;
 use rusqlite::{Connection, params};
 
@@ -16,7 +17,7 @@ macro_rules! columns {
     () => {
         "id, name, labels, os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, key_hash, \
          epoch, joined_at, last_seen_at, quarantined, removed_at, owner, recovery_key, recoveries, \
-         recoveries_left, recovered_key, audit_seq, audit_hash, ceiling"
+         recoveries_left, recovered_key, audit_seq, audit_hash, ceiling, layers"
     };
 }
 
@@ -70,6 +71,7 @@ pub(in super::super) fn put(conn: &Connection, node: &Node) -> Result<(), WriteE
         node.audit_seen.map(|head| signed(head.seq.0)),
         node.audit_seen.as_ref().map(|head| head.hash.as_slice()),
         node.ceiling,
+        layers_text(&facts.layers)?,
     ];
     match execute(conn, &PUT, params) {
         Ok(_) => Ok(()),
@@ -100,7 +102,7 @@ pub(in super::super) fn observe_audit(
 }
 
 fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
-    Ok(Node {
+    let mut node = Node {
         id: row.id()?,
         name: row.name()?,
         labels: row.json()?,
@@ -113,6 +115,7 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
             cpus: row.take()?,
             memory_bytes: row.number()?,
             tools: row.json()?,
+            layers: Vec::new(),
         },
         key_hash: row.hash()?,
         epoch: row.number().map(Epoch)?,
@@ -124,7 +127,24 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
         recovery: recovery(row)?,
         audit_seen: audit_seen(row)?,
         ceiling: row.take()?,
-    })
+    };
+    node.facts.layers = layers(row)?;
+    Ok(node)
+}
+
+/// Name, state and note of each layer.
+fn layers_text(layers: &[Layer]) -> Result<String, StoreError> {
+    json(&layers.iter().map(|layer| (&layer.name, layer.state.as_str(), &layer.note)).collect::<Vec<_>>())
+}
+
+fn layers(row: &mut Columns<'_, '_>) -> Result<Vec<Layer>, StoreError> {
+    let read: Vec<(String, String, String)> = row.json()?;
+    let layer = |(name, state, note): (String, String, String)| Layer {
+        name,
+        state: LayerState::parse_or_missing(&state),
+        note,
+    };
+    Ok(read.into_iter().map(layer).collect())
 }
 
 fn recovery(row: &mut Columns<'_, '_>) -> Result<Option<Recovery>, StoreError> {
