@@ -325,7 +325,9 @@ fn refused(why: &Failed, program: &Path, cwd: &Path, node: &str) -> Ended {
         Step::Exec => ("The program", program),
         Step::Program if why.errno == nix::libc::ESTALE => {
             let path = printable(&program.to_string_lossy(), 200);
-            return denied(format!("The program `{path}` was exchanged between check and start (exec.program)."));
+            return denied(format!(
+                "The program `{path}` was exchanged between check and start (exec.program)."
+            ));
         }
         _ => return denied(no_walls(why)),
     };

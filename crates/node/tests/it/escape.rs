@@ -1,5 +1,5 @@
-//! The escape probe: the program `attempts` without walls, behind the two layers that are its
-//! own, and behind those of a node; as the administrator's node and as an ordinary user's.
+//! The escape probe: the program `attempts` without walls, behind Landlock and seccomp alone, and
+//! behind the walls of a node at each level; as the administrator's node and as an ordinary user's.
 
 mod scene;
 
@@ -8,11 +8,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cortex_core::sandbox::Network;
+use cortex_core::run::RunSpec;
+use cortex_core::sandbox::{Access, Level, Network, Tree, Walls};
+use cortex_node::NodeConfig;
 use cortex_node::sandbox::filter::{self, FilterSpec};
 use cortex_node::sandbox::landlock::{self, Rule, RuleAccess};
+use cortex_node::trial::Trial;
 
-use self::scene::{PROGRAMS, RUN_USER, Scene, copy_programs, hand_down, programs};
+use self::scene::{PROGRAMS, RUN_USER, Scene, copy_programs, guard, hand_down, leave_open, programs};
 
 const ORDINARY_USER: u32 = 65_534;
 
@@ -129,9 +132,9 @@ fn as_each_user(test: &str, body: impl FnOnce(u32)) {
         return body(nix::unistd::getuid().as_raw());
     }
     body(RUN_USER);
-    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let folder = tempfile::tempdir_in("/tmp").expect("a folder");
     let mut again = Command::new(copy_programs(folder.path()));
-    again.args(["--exact", test, "--nocapture"]).env(PROGRAMS, folder.path()).env("TMPDIR", "/var/tmp");
+    again.args(["--exact", test, "--nocapture"]).env(PROGRAMS, folder.path()).env("TMPDIR", "/tmp");
     again.uid(ORDINARY_USER).gid(ORDINARY_USER);
     let output = again.output().expect("it ran");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -169,4 +172,55 @@ fn the_kernels_two_layers_leave_open_what_is_documented() {
             assert_eq!(open(&told), expected, "{network:?} {told:?}");
         }
     });
+}
+
+/// The walls of a policy that gives a run its program and a folder for its work.
+fn walls(scene: &Scene, level: Level) -> Walls {
+    let tree =
+        |path: &Path, access, exec| Tree { path: path.to_str().expect("text").to_owned(), access, exec };
+    let mut trees = vec![
+        tree(&scene.path("program"), Access::Read, true),
+        tree(&scene.path("work"), Access::Write, false),
+    ];
+    trees.extend(programs().map(|folder| tree(&folder, Access::Read, true)));
+    trees.sort();
+    Walls { level, trees, ..Walls::default() }
+}
+
+/// Makes all attempts as a run of a node that may put up walls up to this level.
+async fn told_by_a_run(scene: &Scene, level: Level) -> Told {
+    let mut config = NodeConfig::new(scene.path("node"));
+    config.guard_exe = guard();
+    config.work = vec![scene.path("work")];
+    config.level_max = level;
+    let _careless = leave_open(&scene.path("outside/secret"));
+    let trial = Trial::new(config).await.expect("the sandbox is tried");
+    assert_eq!(trial.level(), level, "{:#?}", trial.layers());
+    let cwd = Some(scene.path("work").to_str().expect("text").to_owned());
+    let argv = scene.argv(&scene.path("node/node.key"));
+    let outcome = trial.run(Some(&walls(scene, level)), RunSpec { argv, cwd, ..RunSpec::default() }).await;
+    trial.finish().await;
+    let text = String::from_utf8(outcome.stdout.clone()).expect("text");
+    assert_eq!(outcome.ended.code, Some(0), "{outcome:?}");
+    read(&text)
+}
+
+fn by_a_run(test: &str, level: Level, expected: &[&str]) {
+    as_each_user(test, |user| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let told = runtime.block_on(told_by_a_run(&Scene::set(user), level));
+        assert_eq!(open(&told), expected.iter().copied().collect(), "{told:?}");
+        assert!(told.len() >= 150, "{told:?}");
+    });
+}
+
+#[test]
+fn a_run_at_level_kernel_leaves_open_what_is_documented() {
+    let test = "escape::a_run_at_level_kernel_leaves_open_what_is_documented";
+    by_a_run(test, Level::Kernel, OPEN_BEHIND_KERNEL);
+}
+
+#[test]
+fn every_attempt_is_denied_in_a_run_at_level_full() {
+    by_a_run("escape::every_attempt_is_denied_in_a_run_at_level_full", Level::Full, &[]);
 }

@@ -44,10 +44,10 @@ struct Sockets {
 impl Scene {
     /// For runs of this user.
     pub fn set(user: u32) -> Self {
-        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let folder = tempfile::tempdir_in("/tmp").expect("a folder");
         let at = folder.path();
         open_to_all(at, 0o755);
-        for name in ["outside", "work", "program", "work/mount"] {
+        for name in ["outside", "work", "program", "work/mount", "node"] {
             fs::create_dir(at.join(name)).expect("made");
             open_to_all(&at.join(name), 0o777);
             give(&at.join(name), user);
@@ -58,6 +58,8 @@ impl Scene {
             open_to_all(&at.join(&name), 0o644);
             give(&at.join(&name), user);
         }
+        fs::write(at.join("node/node.key"), "secret").expect("written");
+        open_to_all(&at.join("node/node.key"), 0o600);
         symlink(at.join("outside/secret"), at.join("work/link")).expect("linked");
         symlink("secret", at.join("outside/pointer")).expect("linked");
         for program in ["program/attempts", "outside/program"] {
@@ -172,15 +174,23 @@ pub fn attempts() -> PathBuf {
     built
 }
 
+/// The program that guards runs.
+pub fn guard() -> PathBuf {
+    programs().map_or_else(|| env!("CARGO_BIN_EXE_cortex-node-guard").into(), |folder| folder.join("guard"))
+}
+
 /// Puts there what a test needs that runs as somebody else: the checkout may be closed to others.
 /// Returns the test itself. `setuid` among them is a program that acts as the administrator, as
 /// `su` does; only he can make one.
 pub fn copy_programs(folder: &Path) -> PathBuf {
     open_to_all(folder, 0o755);
     let own = std::env::current_exe().expect("a test is a program");
-    for (from, name, mode) in
-        [(own, "test", 0o755), (attempts(), "attempts", 0o755), (attempts(), SETUID, 0o4755)]
-    {
+    for (from, name, mode) in [
+        (own, "test", 0o755),
+        (guard(), "guard", 0o755),
+        (attempts(), "attempts", 0o755),
+        (attempts(), SETUID, 0o4755),
+    ] {
         fs::copy(from, folder.join(name)).expect("copied");
         open_to_all(&folder.join(name), mode);
     }
@@ -236,6 +246,14 @@ fn terminal() -> Option<(OwnedFd, PathBuf)> {
             | nix::libc::ioctl(master.as_raw_fd(), nix::libc::TIOCGPTN, &raw mut number)
     };
     (done == 0).then(|| (master.into(), PathBuf::from(format!("/dev/pts/{number}"))))
+}
+
+/// Opens a secret so that every program that is started from here inherits it.
+pub fn leave_open(path: &Path) -> File {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    let file = File::open(path).expect("it is there");
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).expect("it is open");
+    file
 }
 
 /// Hands a descriptor of a secret to a child, as a careless starter would.
