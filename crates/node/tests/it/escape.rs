@@ -36,11 +36,12 @@ const OPEN_BEHIND_KERNEL: &[&str] = &[
     "watch_outside",
 ];
 
-/// With a port, what connects to it.
-const OPEN_BY_A_PORT: &[&str] = &["tcp_loopback", "tcp_loopback_by_ipv6"];
+/// With a port, what connects to it, and who is connected at all.
+const OPEN_BY_A_PORT: &[&str] = &["list_connections", "tcp_loopback", "tcp_loopback_by_ipv6"];
 
 /// With all of the network, what is TCP or UDP.
 const OPEN_BY_THE_NETWORK: &[&str] = &[
+    "list_connections",
     "metadata_address",
     "tcp_fast_open",
     "tcp_hub_port",
@@ -146,6 +147,18 @@ fn as_each_user(test: &str, body: impl FnOnce(u32)) {
     assert!(text.contains("1 passed"), "no such test: {text}");
 }
 
+/// With no network, with one port and with all of it: open must be `always`, and what is reached.
+fn in_each_network(user: u32, always: &[&str], tell: impl Fn(&Scene, &Network) -> Told) {
+    for (index, reached) in [&[][..], OPEN_BY_A_PORT, OPEN_BY_THE_NETWORK].iter().enumerate() {
+        let scene = Scene::set(user);
+        let networks = [Network::None, Network::Ports([scene.port()].into()), Network::All];
+        let told = tell(&scene, &networks[index]);
+        let expected = always.iter().chain(*reached).copied().collect();
+        assert_eq!(open(&told), expected, "{:?} {told:?}", networks[index]);
+        assert!(told.len() >= 150, "{told:?}");
+    }
+}
+
 #[test]
 fn without_walls_most_attempts_are_open() {
     as_each_user("escape::without_walls_most_attempts_are_open", |user| {
@@ -161,21 +174,16 @@ fn without_walls_most_attempts_are_open() {
 #[test]
 fn the_kernels_two_layers_leave_open_what_is_documented() {
     as_each_user("escape::the_kernels_two_layers_leave_open_what_is_documented", |user| {
-        for (index, reached) in [&[][..], OPEN_BY_A_PORT, OPEN_BY_THE_NETWORK].iter().enumerate() {
-            let scene = Scene::set(user);
-            let networks = [Network::None, Network::Ports([scene.port()].into()), Network::All];
-            let network = &networks[index];
-            let mut command = attempts_on(&scene);
-            wall_in(&mut command, &scene, network);
-            let told = told_by(command);
-            let expected = OPEN_BEHIND_KERNEL.iter().chain(*reached).copied().collect();
-            assert_eq!(open(&told), expected, "{network:?} {told:?}");
-        }
+        in_each_network(user, OPEN_BEHIND_KERNEL, |scene, network| {
+            let mut command = attempts_on(scene);
+            wall_in(&mut command, scene, network);
+            told_by(command)
+        });
     });
 }
 
 /// The walls of a policy that gives a run its program and a folder for its work.
-fn walls(scene: &Scene, level: Level) -> Walls {
+fn walls(scene: &Scene, level: Level, network: &Network) -> Walls {
     let tree =
         |path: &Path, access, exec| Tree { path: path.to_str().expect("text").to_owned(), access, exec };
     let mut trees = vec![
@@ -184,11 +192,11 @@ fn walls(scene: &Scene, level: Level) -> Walls {
     ];
     trees.extend(programs().map(|folder| tree(&folder, Access::Read, true)));
     trees.sort();
-    Walls { level, trees, ..Walls::default() }
+    Walls { level, trees, network: network.clone(), ..Walls::default() }
 }
 
 /// Makes all attempts as a run of a node that may put up walls up to this level.
-async fn told_by_a_run(scene: &Scene, level: Level) -> Told {
+async fn told_by_a_run(scene: &Scene, level: Level, network: &Network) -> Told {
     let mut config = NodeConfig::new(scene.path("node"));
     config.guard_exe = guard();
     config.work = vec![scene.path("work")];
@@ -198,7 +206,8 @@ async fn told_by_a_run(scene: &Scene, level: Level) -> Told {
     assert_eq!(trial.level(), level, "{:#?}", trial.layers());
     let cwd = Some(scene.path("work").to_str().expect("text").to_owned());
     let argv = scene.argv(&scene.path("node/node.key"));
-    let outcome = trial.run(Some(&walls(scene, level)), RunSpec { argv, cwd, ..RunSpec::default() }).await;
+    let walls = walls(scene, level, network);
+    let outcome = trial.run(Some(&walls), RunSpec { argv, cwd, ..RunSpec::default() }).await;
     trial.finish().await;
     let text = String::from_utf8(outcome.stdout.clone()).expect("text");
     assert_eq!(outcome.ended.code, Some(0), "{outcome:?}");
@@ -208,9 +217,9 @@ async fn told_by_a_run(scene: &Scene, level: Level) -> Told {
 fn by_a_run(test: &str, level: Level, expected: &[&str]) {
     as_each_user(test, |user| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        let told = runtime.block_on(told_by_a_run(&Scene::set(user), level));
-        assert_eq!(open(&told), expected.iter().copied().collect(), "{told:?}");
-        assert!(told.len() >= 150, "{told:?}");
+        in_each_network(user, expected, |scene, network| {
+            runtime.block_on(told_by_a_run(scene, level, network))
+        });
     });
 }
 
