@@ -75,7 +75,7 @@ fn open(told: &Told) -> BTreeSet<&str> {
 
 /// A command that makes all attempts on a scene, and is handed a descriptor.
 fn attempts_on(scene: &Scene) -> Command {
-    let argv = scene.argv(&scene.path("outside/secret"));
+    let argv = scene.argv(scene.sibling(), &scene.path("outside/secret"));
     let mut command = Command::new(&argv[0]);
     command.args(&argv[1..]).env_clear().current_dir(scene.path("work"));
     command.stdin(scene.terminal()).stderr(Stdio::inherit());
@@ -195,7 +195,19 @@ fn walls(scene: &Scene, level: Level, network: &Network) -> Walls {
     Walls { level, trees, network: network.clone(), ..Walls::default() }
 }
 
-/// Makes all attempts as a run of a node that may put up walls up to this level.
+/// The number, out here, of the process that has this argument.
+fn process_of(argument: &str) -> u32 {
+    let has_it = |pid: &u32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split('\0').any(|word| word == argument)
+    };
+    let entries = std::fs::read_dir("/proc").expect("it is there").flatten();
+    let mut all = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    all.find(has_it).expect("it runs")
+}
+
+/// Makes all attempts as a run of a node that may put up walls up to this level, beside another run
+/// behind the same walls.
 async fn told_by_a_run(scene: &Scene, level: Level, network: &Network) -> Told {
     let mut config = NodeConfig::new(scene.path("node"));
     config.guard_exe = guard();
@@ -204,10 +216,17 @@ async fn told_by_a_run(scene: &Scene, level: Level, network: &Network) -> Told {
     let _careless = leave_open(&scene.path("outside/secret"));
     let trial = Trial::new(config).await.expect("the sandbox is tried");
     assert_eq!(trial.level(), level, "{:#?}", trial.layers());
-    let cwd = Some(scene.path("work").to_str().expect("text").to_owned());
-    let argv = scene.argv(&scene.path("node/node.key"));
     let walls = walls(scene, level, network);
-    let outcome = trial.run(Some(&walls), RunSpec { argv, cwd, ..RunSpec::default() }).await;
+    let cwd = Some(scene.path("work").to_str().expect("text").to_owned());
+    let spec = |argv| RunSpec { argv, cwd: cwd.clone(), ..RunSpec::default() };
+    // Unlike any other process of this machine.
+    let asleep = format!("600.{}", std::process::id());
+    let mut sibling = trial.start(Some(&walls), spec(vec!["/bin/sleep".to_owned(), asleep.clone()]));
+    assert!(sibling.started().await, "the sibling runs");
+    let argv = scene.argv(process_of(&asleep), &scene.path("node/node.key"));
+    let outcome = trial.run(Some(&walls), spec(argv)).await;
+    sibling.kill();
+    assert_eq!(sibling.ended().await.ended.signal, Some(9), "no attempt ended it");
     trial.finish().await;
     let text = String::from_utf8(outcome.stdout.clone()).expect("text");
     assert_eq!(outcome.ended.code, Some(0), "{outcome:?}");

@@ -53,7 +53,7 @@ impl Scene {
             give(&at.join(name), user);
         }
         let files = OWN.iter().map(|name| format!("outside/{name}"));
-        for name in files.chain(["outside/secret".to_owned(), "work/own".to_owned()]) {
+        for name in files.chain(["outside/secret", "work/secret", "work/own"].map(str::to_owned)) {
             fs::write(at.join(&name), "secret").expect("written");
             open_to_all(&at.join(&name), 0o644);
             give(&at.join(&name), user);
@@ -92,8 +92,14 @@ impl Scene {
         port(&self.sockets.tcp)
     }
 
-    /// The program with what it is to attempt on. `key` is a secret file of the node.
-    pub fn argv(&self, key: &Path) -> Vec<String> {
+    /// Another process of the run's user, without walls.
+    pub fn sibling(&self) -> u32 {
+        self.sibling.id()
+    }
+
+    /// The program with what it is to attempt on: the number of another process of its user, and a
+    /// secret file of the node.
+    pub fn argv(&self, sibling: u32, key: &Path) -> Vec<String> {
         let path = |path: &Path| path.to_str().expect("text").to_owned();
         let mut pairs = vec![
             ("outside", path(&self.path("outside"))),
@@ -108,7 +114,7 @@ impl Scene {
             ("udp", self.sockets.udp.local_addr().expect("bound").port().to_string()),
             ("abstract", self.sockets.abstract_name.clone()),
             ("abstract_log", format!("{}-log", self.sockets.abstract_name)),
-            ("sibling", self.sibling.id().to_string()),
+            ("sibling", sibling.to_string()),
             ("node", std::process::id().to_string()),
             ("cgroup", cgroup().to_owned()),
         ];
