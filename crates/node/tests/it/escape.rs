@@ -19,8 +19,9 @@ use self::scene::{PROGRAMS, RUN_USER, Scene, copy_programs, guard, hand_down, le
 
 const ORDINARY_USER: u32 = 65_534;
 
-/// What Landlock and seccomp leave open, all of it by design of the kernel: names and attributes of
-/// files outside can be seen and, on own files, changed; so can be which processes there are.
+/// What Landlock and seccomp leave open, since neither can look at it: names and attributes of
+/// files outside can be seen and, of own files, changed; processes and connections of the machine
+/// are seen in /proc; and the system's loader maps a program that may be read and not executed.
 const OPEN_BEHIND_KERNEL: &[&str] = &[
     "chdir_outside",
     "chmod_outside",
@@ -147,15 +148,18 @@ fn as_each_user(test: &str, body: impl FnOnce(u32)) {
     assert!(text.contains("1 passed"), "no such test: {text}");
 }
 
-/// With no network, with one port and with all of it: open must be `always`, and what is reached.
+/// With no network, with one port and with all of it: open must be `always`, and what is reached;
+/// as far as this machine has it open without walls.
 fn in_each_network(user: u32, always: &[&str], tell: impl Fn(&Scene, &Network) -> Told) {
+    let without_walls = told_by(attempts_on(&Scene::set(user)));
+    let possible = open(&without_walls);
     for (index, reached) in [&[][..], OPEN_BY_A_PORT, OPEN_BY_THE_NETWORK].iter().enumerate() {
         let scene = Scene::set(user);
         let networks = [Network::None, Network::Ports([scene.port()].into()), Network::All];
         let told = tell(&scene, &networks[index]);
-        let expected = always.iter().chain(*reached).copied().collect();
-        assert_eq!(open(&told), expected, "{:?} {told:?}", networks[index]);
-        assert!(told.len() >= 150, "{told:?}");
+        let expected = always.iter().chain(*reached).copied().filter(|name| possible.contains(name));
+        assert_eq!(open(&told), expected.collect(), "{:?} {told:?}", networks[index]);
+        assert_eq!(told.len(), without_walls.len(), "{told:?}");
     }
 }
 
@@ -167,7 +171,6 @@ fn without_walls_most_attempts_are_open() {
         println!("{} of {} attempts are open: {told:?}", open.len(), told.len());
         let least = if nix::unistd::getuid().is_root() { 100 } else { 80 };
         assert!(open.len() >= least, "only {}: {told:?}", open.len());
-        assert!(OPEN_BEHIND_KERNEL.iter().all(|name| open.contains(name)), "{told:?}");
     });
 }
 
