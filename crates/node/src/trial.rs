@@ -109,7 +109,7 @@ impl Trial {
     pub fn start(&self, walls: Option<&Walls>, spec: RunSpec) -> Running {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let mut random = [0; 10];
-        random[..8].copy_from_slice(&number.to_le_bytes());
+        random[2..].copy_from_slice(&number.to_le_bytes());
         let run = RunId::mint(u64::from(std::process::id()), &random);
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let (orders, orders_in) = watch::channel(None);

@@ -114,19 +114,13 @@ impl Guards {
         Ok(fresh)
     }
 
-    /// How many rooms are kept ready.
-    #[cfg(test)]
-    pub(crate) fn rooms(&self) -> usize {
-        lock(&self.rooms).len()
-    }
-
     /// Lets every nursery end, which is after the last process of its runs. One that does not is
     /// killed.
     pub(crate) async fn finish(&self) {
-        lock(&self.open.0).take();
-        lock(&self.rooms).clear();
         let all = std::mem::take(&mut *lock(&self.all));
         let living: Vec<Arc<Nursery>> = all.iter().filter_map(Weak::upgrade).collect();
+        lock(&self.open.0).take();
+        lock(&self.rooms).clear();
         // Their sockets are closed here, all at once.
         living.iter().for_each(|one| drop(lock(&one.socket).take()));
         let mut processes: Vec<Child> = living.iter().filter_map(|one| lock(&one.process).take()).collect();

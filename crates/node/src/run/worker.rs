@@ -349,8 +349,11 @@ mod tests {
 
     use cortex_core::id::Revision;
     use cortex_core::run::RunSpec;
+    use cortex_core::sandbox::{Level, Place};
 
     use super::*;
+    use crate::sandbox::cgroup::Cgroups;
+    use crate::sandbox::host::Host;
 
     #[tokio::test]
     async fn a_guard_that_hangs_in_the_start_is_killed() {
@@ -371,8 +374,12 @@ mod tests {
         let (events, mut told) = mpsc::channel(8);
         let (orders, orders_in) = watch::channel(None);
         let (_may_read, may_read) = watch::channel(true);
+        let host = Host::new(Level::None, None, Place::default(), &[]);
+        let sandbox = Sandbox::new(host, Vec::new(), Cgroups::default()).expect("made");
         let worker = Worker {
             start,
+            walls: None,
+            sandbox: Arc::new(sandbox),
             node: "n1".to_owned(),
             surroundings: Arc::new(Surroundings::new("/usr/bin:/bin".into(), |_| None)),
             guards: Arc::new(Guards::new(guard_exe.into())),

@@ -19,7 +19,7 @@ use super::walls::{Bound, FileId, Mask, Room};
 const SYSTEM: &[&str] = &["/proc", "/sys", "/dev"];
 
 /// What a node knows of its machine when it makes rooms.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     /// The level that was reached.
     pub(crate) level: Level,
