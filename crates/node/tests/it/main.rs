@@ -2,7 +2,6 @@
 
 #![expect(unreachable_pub, reason = "modules of one test program share their helpers")]
 
-mod escape;
 mod hub;
 mod joining;
 mod links;

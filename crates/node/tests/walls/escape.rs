@@ -9,15 +9,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use cortex_core::run::RunSpec;
-use cortex_core::sandbox::{Access, Level, Network, Tree, Walls};
+use cortex_core::sandbox::{Access, Level, Network, Walls};
 use cortex_node::NodeConfig;
 use cortex_node::sandbox::filter::{self, FilterSpec};
 use cortex_node::sandbox::landlock::{self, Rule, RuleAccess};
 use cortex_node::trial::Trial;
 
-use self::scene::{PROGRAMS, RUN_USER, Scene, copy_programs, guard, hand_down, leave_open, programs};
-
-const ORDINARY_USER: u32 = 65_534;
+use self::scene::{RUN_USER, Scene, hand_down, leave_open};
+use super::support::{as_each_user, guard_exe, is_root, programs, walls};
 
 /// What Landlock and seccomp leave open, since neither can look at it: names and attributes of
 /// files outside can be seen and, of own files, changed; processes and connections of the machine
@@ -109,7 +108,7 @@ fn rules(scene: &Scene) -> Vec<Rule> {
     rules
 }
 
-/// Puts the two layers of this folder around a command, as the start of a run does.
+/// Puts Landlock and the filter around a command, as the start of a run does.
 #[expect(unsafe_code, reason = "walls are taken on between fork and exec")]
 fn wall_in(command: &mut Command, scene: &Scene, network: &Network) {
     let ruleset = landlock::ruleset(&rules(scene), network).expect("a ruleset");
@@ -123,79 +122,18 @@ fn wall_in(command: &mut Command, scene: &Scene, network: &Network) {
             filter.install()
         });
     }
-    if nix::unistd::getuid().is_root() {
+    if is_root() {
         command.uid(RUN_USER).gid(RUN_USER);
     }
 }
 
-/// Does it as who runs the tests, and, when that is the administrator, as an ordinary user as well.
-fn as_each_user(test: &str, body: impl FnOnce(u32)) {
-    if !nix::unistd::getuid().is_root() {
-        return body(nix::unistd::getuid().as_raw());
-    }
-    body(RUN_USER);
-    let folder = tempfile::tempdir_in("/tmp").expect("a folder");
-    let mut again = Command::new(copy_programs(folder.path()));
-    again.args(["--exact", test, "--nocapture"]).env(PROGRAMS, folder.path()).env("TMPDIR", "/tmp");
-    again.uid(ORDINARY_USER).gid(ORDINARY_USER);
-    let output = again.output().expect("it ran");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "as an ordinary user: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(text.contains("1 passed"), "no such test: {text}");
-}
-
-/// With no network, with one port and with all of it: open must be `always`, and what is reached;
-/// as far as this machine has it open without walls.
-fn in_each_network(user: u32, always: &[&str], tell: impl Fn(&Scene, &Network) -> Told) {
-    let without_walls = told_by(attempts_on(&Scene::set(user)));
-    let possible = open(&without_walls);
-    for (index, reached) in [&[][..], OPEN_BY_A_PORT, OPEN_BY_THE_NETWORK].iter().enumerate() {
-        let scene = Scene::set(user);
-        let networks = [Network::None, Network::Ports([scene.port()].into()), Network::All];
-        let told = tell(&scene, &networks[index]);
-        let expected = always.iter().chain(*reached).copied().filter(|name| possible.contains(name));
-        assert_eq!(open(&told), expected.collect(), "{:?} {told:?}", networks[index]);
-        assert_eq!(told.len(), without_walls.len(), "{told:?}");
-    }
-}
-
-#[test]
-fn without_walls_most_attempts_are_open() {
-    as_each_user("escape::without_walls_most_attempts_are_open", |user| {
-        let told = told_by(attempts_on(&Scene::set(user)));
-        let open = open(&told);
-        println!("{} of {} attempts are open: {told:?}", open.len(), told.len());
-        let least = if nix::unistd::getuid().is_root() { 100 } else { 80 };
-        assert!(open.len() >= least, "only {}: {told:?}", open.len());
-    });
-}
-
-#[test]
-fn the_kernels_two_layers_leave_open_what_is_documented() {
-    as_each_user("escape::the_kernels_two_layers_leave_open_what_is_documented", |user| {
-        in_each_network(user, OPEN_BEHIND_KERNEL, |scene, network| {
-            let mut command = attempts_on(scene);
-            wall_in(&mut command, scene, network);
-            told_by(command)
-        });
-    });
-}
-
 /// The walls of a policy that gives a run its program and a folder for its work.
-fn walls(scene: &Scene, level: Level, network: &Network) -> Walls {
-    let tree =
-        |path: &Path, access, exec| Tree { path: path.to_str().expect("text").to_owned(), access, exec };
-    let mut trees = vec![
-        tree(&scene.path("program"), Access::Read, true),
-        tree(&scene.path("work"), Access::Write, false),
-    ];
-    trees.extend(programs().map(|folder| tree(&folder, Access::Read, true)));
-    trees.sort();
-    Walls { level, trees, network: network.clone(), ..Walls::default() }
+fn walls_of(scene: &Scene, level: Level, network: &Network) -> Walls {
+    let (program, work) = (scene.path("program"), scene.path("work"));
+    let mut trees = vec![(program.as_path(), Access::Read, true), (work.as_path(), Access::Write, false)];
+    let programs = programs();
+    trees.extend(programs.iter().map(|folder| (folder.as_path(), Access::Read, true)));
+    Walls { level, network: network.clone(), ..walls(&trees) }
 }
 
 /// The number, out here, of the process that has this argument.
@@ -213,13 +151,13 @@ fn process_of(argument: &str) -> u32 {
 /// behind the same walls.
 async fn told_by_a_run(scene: &Scene, level: Level, network: &Network) -> Told {
     let mut config = NodeConfig::new(scene.path("node"));
-    config.guard_exe = guard();
+    config.guard_exe = guard_exe();
     config.work = vec![scene.path("work")];
     config.level_max = level;
     let _careless = leave_open(&scene.path("outside/secret"));
     let trial = Trial::new(config).await.expect("the sandbox is tried");
     assert_eq!(trial.level(), level, "{:#?}", trial.layers());
-    let walls = walls(scene, level, network);
+    let walls = walls_of(scene, level, network);
     let cwd = Some(scene.path("work").to_str().expect("text").to_owned());
     let spec = |argv| RunSpec { argv, cwd: cwd.clone(), ..RunSpec::default() };
     // Unlike any other process of this machine.
@@ -236,22 +174,56 @@ async fn told_by_a_run(scene: &Scene, level: Level, network: &Network) -> Told {
     read(&text)
 }
 
-fn by_a_run(test: &str, level: Level, expected: &[&str]) {
-    as_each_user(test, |user| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        in_each_network(user, expected, |scene, network| {
-            runtime.block_on(told_by_a_run(scene, level, network))
-        });
+/// With no network, with one port and with all of it: open must be `always`, and what is reached;
+/// as far as this machine has it open without walls.
+async fn in_each_network(always: &[&str], tell: impl AsyncFn(&Scene, &Network) -> Told) {
+    let without_walls = told_by(attempts_on(&Scene::set()));
+    let possible = open(&without_walls);
+    for (index, reached) in [&[][..], OPEN_BY_A_PORT, OPEN_BY_THE_NETWORK].iter().enumerate() {
+        let scene = Scene::set();
+        let networks = [Network::None, Network::Ports([scene.port()].into()), Network::All];
+        let told = tell(&scene, &networks[index]).await;
+        let expected = always.iter().chain(*reached).copied().filter(|name| possible.contains(name));
+        assert_eq!(open(&told), expected.collect(), "{:?} {told:?}", networks[index]);
+        assert_eq!(told.len(), without_walls.len(), "{told:?}");
+    }
+}
+
+#[test]
+fn without_walls_most_attempts_are_open() {
+    as_each_user("escape::without_walls_most_attempts_are_open", async {
+        let told = told_by(attempts_on(&Scene::set()));
+        let open = open(&told);
+        println!("{} of {} attempts are open: {told:?}", open.len(), told.len());
+        assert!(open.len() >= if is_root() { 100 } else { 80 }, "only {}: {told:?}", open.len());
+    });
+}
+
+#[test]
+fn the_kernels_two_layers_leave_open_what_is_documented() {
+    as_each_user("escape::the_kernels_two_layers_leave_open_what_is_documented", async {
+        in_each_network(OPEN_BEHIND_KERNEL, async |scene, network| {
+            let mut command = attempts_on(scene);
+            wall_in(&mut command, scene, network);
+            told_by(command)
+        })
+        .await;
     });
 }
 
 #[test]
 fn a_run_at_level_kernel_leaves_open_what_is_documented() {
-    let test = "escape::a_run_at_level_kernel_leaves_open_what_is_documented";
-    by_a_run(test, Level::Kernel, OPEN_BEHIND_KERNEL);
+    as_each_user("escape::a_run_at_level_kernel_leaves_open_what_is_documented", async {
+        let tell =
+            async |scene: &Scene, network: &Network| told_by_a_run(scene, Level::Kernel, network).await;
+        in_each_network(OPEN_BEHIND_KERNEL, tell).await;
+    });
 }
 
 #[test]
 fn every_attempt_is_denied_in_a_run_at_level_full() {
-    by_a_run("escape::every_attempt_is_denied_in_a_run_at_level_full", Level::Full, &[]);
+    as_each_user("escape::every_attempt_is_denied_in_a_run_at_level_full", async {
+        let tell = async |scene: &Scene, network: &Network| told_by_a_run(scene, Level::Full, network).await;
+        in_each_network(&[], tell).await;
+    });
 }

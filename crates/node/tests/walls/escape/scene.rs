@@ -12,16 +12,13 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::support::{SETUID, attempts, copy_setuid, is_root, programs};
+
 /// Files outside that belong to the run's user, each for one attempt.
 const OWN: &[&str] =
     &["chmod", "chown", "utime", "setxattr", "link", "rename", "move", "write", "truncate", "unlink"];
 /// A root user's runs are another's: the number that nodes take when nothing is configured.
 pub const RUN_USER: u32 = 65_521;
-
-/// Names the folder of the copied programs.
-pub const PROGRAMS: &str = "CORTEX_TEST_PROGRAMS";
-/// The program among them that acts as the administrator.
-const SETUID: &str = "setuid";
 
 /// Everything that must live while attempts are made.
 pub struct Scene {
@@ -42,38 +39,38 @@ struct Sockets {
 }
 
 impl Scene {
-    /// For runs of this user.
-    pub fn set(user: u32) -> Self {
+    /// For runs of this user's node.
+    pub fn set() -> Self {
+        let user = if is_root() { RUN_USER } else { nix::unistd::getuid().as_raw() };
         let folder = tempfile::tempdir_in("/tmp").expect("a folder");
         let at = folder.path();
-        open_to_all(at, 0o755);
+        set_mode(at, 0o755);
         for name in ["outside", "work", "program", "work/mount", "node"] {
             fs::create_dir(at.join(name)).expect("made");
-            open_to_all(&at.join(name), 0o777);
+            set_mode(&at.join(name), 0o777);
             give(&at.join(name), user);
         }
         let files = OWN.iter().map(|name| format!("outside/{name}"));
         for name in files.chain(["outside/secret", "work/secret", "work/own"].map(str::to_owned)) {
             fs::write(at.join(&name), "secret").expect("written");
-            open_to_all(&at.join(&name), 0o644);
+            set_mode(&at.join(&name), 0o644);
             give(&at.join(&name), user);
         }
         fs::write(at.join("node/node.key"), "secret").expect("written");
-        open_to_all(&at.join("node/node.key"), 0o600);
+        set_mode(&at.join("node/node.key"), 0o600);
         symlink(at.join("outside/secret"), at.join("work/link")).expect("linked");
         symlink("secret", at.join("outside/pointer")).expect("linked");
         for program in ["program/attempts", "outside/program"] {
             fs::copy(attempts(), at.join(program)).expect("copied");
-            open_to_all(&at.join(program), 0o755);
+            set_mode(&at.join(program), 0o755);
         }
-        if nix::unistd::getuid().is_root() {
-            fs::copy(attempts(), at.join("program").join(SETUID)).expect("copied");
-            open_to_all(&at.join("program").join(SETUID), 0o4755);
+        if is_root() {
+            copy_setuid(&at.join("program"));
         }
         let sockets = Sockets::bind(&at.join("outside"));
         let elsewhere = ["/tmp", "/dev/shm"].map(|place| file_in(Path::new(place), user)).into();
         let sibling = sibling(user, &at.join("outside"));
-        let terminal = terminal().inspect(|(_, path)| open_to_all(path, 0o666));
+        let terminal = terminal().inspect(|(_, path)| set_mode(path, 0o666));
         Self { folder, elsewhere, sockets, sibling, terminal }
     }
 
@@ -147,7 +144,7 @@ impl Sockets {
             UnixDatagram::bind(&log).expect("bound"),
             UnixDatagram::bind_addr(&abstract_of(format!("{name}-log"))).expect("bound"),
         );
-        [service, agent, log].iter().for_each(|path| open_to_all(path, 0o666));
+        [service, agent, log].iter().for_each(|path| set_mode(path, 0o666));
         let listen = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         Self {
             tcp: listen(),
@@ -164,51 +161,12 @@ fn port(listener: &TcpListener) -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-/// The copied programs, in a test that runs as somebody else.
-pub fn programs() -> Option<PathBuf> {
-    std::env::var_os(PROGRAMS).map(PathBuf::from)
-}
-
-/// The program that attempts; built with the tests.
-pub fn attempts() -> PathBuf {
-    if let Some(folder) = programs() {
-        return folder.join("attempts");
-    }
-    let own = std::env::current_exe().expect("a test is a program");
-    let built = own.parent().and_then(Path::parent).expect("target/debug/deps").join("examples/attempts");
-    assert!(built.exists(), "build it with `cargo build -p cortex-node --examples`: {}", built.display());
-    built
-}
-
-/// The program that guards runs.
-pub fn guard() -> PathBuf {
-    programs().map_or_else(|| env!("CARGO_BIN_EXE_cortex-node-guard").into(), |folder| folder.join("guard"))
-}
-
-/// Puts there what a test needs that runs as somebody else: the checkout may be closed to others.
-/// Returns the test itself. `setuid` among them is a program that acts as the administrator, as
-/// `su` does; only he can make one.
-pub fn copy_programs(folder: &Path) -> PathBuf {
-    open_to_all(folder, 0o755);
-    let own = std::env::current_exe().expect("a test is a program");
-    for (from, name, mode) in [
-        (own, "test", 0o755),
-        (guard(), "guard", 0o755),
-        (attempts(), "attempts", 0o755),
-        (attempts(), SETUID, 0o4755),
-    ] {
-        fs::copy(from, folder.join(name)).expect("copied");
-        open_to_all(&folder.join(name), mode);
-    }
-    folder.join("test")
-}
-
-fn open_to_all(path: &Path, mode: u32) {
+fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("changed");
 }
 
 fn give(path: &Path, user: u32) {
-    if nix::unistd::getuid().is_root() {
+    if is_root() {
         chown(path, Some(user), Some(user)).expect("given");
     }
 }
@@ -216,7 +174,7 @@ fn give(path: &Path, user: u32) {
 fn file_in(folder: &Path, user: u32) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new_in(folder).expect("a file");
     fs::write(file.path(), "secret").expect("written");
-    open_to_all(file.path(), 0o644);
+    set_mode(file.path(), 0o644);
     give(file.path(), user);
     file
 }
@@ -225,7 +183,7 @@ fn file_in(folder: &Path, user: u32) -> tempfile::NamedTempFile {
 fn sibling(user: u32, folder: &Path) -> Child {
     let mut command = Command::new("sleep");
     command.arg("600").env("TOKEN", "secret").current_dir(folder).stdin(Stdio::null());
-    if nix::unistd::getuid().is_root() {
+    if is_root() {
         command.uid(user).gid(user);
     }
     command.spawn().expect("started")
