@@ -273,10 +273,10 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             epoch,
             facts: self.facts.clone(),
             ceiling: None,
-            audit_head: None,
+            audit_head: self.runs.audit_head(),
             runs: self.runs.reports(),
         };
-        wires.dial(&self.dir, Envelope { epoch, message: ToHub::Hello(hello) });
+        wires.dial(&self.dir, Envelope { epoch, message: ToHub::Hello(Box::new(hello)) });
     }
 
     fn connected(&mut self, link: Link, now: Timestamp, wires: &mut Wires) {

@@ -118,6 +118,7 @@ pub async fn run(
     let guards = Arc::new(Guards::new(config.guard_exe.clone().into()));
     let (user, place) = (prepared.run_user, prepared.surroundings.place(&config.work));
     let sandbox = try_walls(&config, &guards, user, place, prepared.identity.name.clone()).await?;
+    runs.witness(prepared.identity.audit_head);
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
     tracing::info!(level = sandbox.level().as_str(), "sandbox tried");
     let ground = Ground { place: sandbox.host.place.clone(), level: Some(sandbox.level()) };

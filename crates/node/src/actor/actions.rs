@@ -8,7 +8,6 @@ use cortex_core::Refusal;
 use cortex_core::id::{Epoch, Generation, RunId};
 use cortex_core::message::{Start, ToHub};
 use cortex_core::node_runs::{Action, Signal};
-use cortex_core::policy::Mode;
 use cortex_core::run::EndCause;
 use cortex_core::sandbox::Walls;
 use cortex_core::time::Timestamp;
@@ -56,7 +55,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             Action::PolicyChanged(policy) => {
                 let (revision, mode) = (policy.revision, policy.mode.as_str());
                 tracing::info!(%revision, mode, profile = policy.profile, "policy holds");
-                self.prepare_rooms(policy.mode);
+                self.prepare_rooms(None);
             }
             Action::Certificate(chain) => wires.write(FileWork::certificate(&self.dir, chain)),
             Action::Close { refusal, retry_after_ms } => self.close(&refusal, retry_after_ms, wires),
@@ -123,13 +122,20 @@ impl<F: Fn(Attached) + Send> Actor<F> {
 
     /// Lets go of the rooms of the policy before; live runs keep theirs. What the first run of the
     /// new one needs is there when it comes.
-    fn prepare_rooms(&self, mode: Mode) {
-        let guards = Arc::clone(&self.guards);
+    fn prepare_rooms(&self, walls: Option<Walls>) {
+        let (guards, sandbox) = (Arc::clone(&self.guards), Arc::clone(&self.sandbox));
+        let node = self.runs.name().to_owned();
         drop(tokio::task::spawn_blocking(move || {
-            guards.keep_only(None);
-            if mode == Mode::Permissive {
+            let Some(walls) = walls else {
+                guards.keep_only(None);
                 guards.warm();
+                return;
+            };
+            let room = sandbox.host.room(&walls, &node);
+            if let Err(refusal) = &room {
+                tracing::warn!(code = %refusal.code, "no run of this policy can start: {refusal}");
             }
+            guards.keep_only(room.as_ref().ok());
         }));
     }
 
@@ -176,7 +182,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
 
     fn remember(&mut self, generation: Generation, epoch: Epoch, wires: &mut Wires) {
         let name = self.runs.name().to_owned();
-        self.identity = Identity { generation, epoch, name, ..self.identity.clone() };
+        let audit_head = self.runs.audit_head();
+        self.identity = Identity { generation, epoch, name, audit_head, ..self.identity.clone() };
         wires.write(FileWork::remember(&self.dir, self.identity.clone()));
     }
 

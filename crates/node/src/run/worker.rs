@@ -26,6 +26,8 @@ use crate::sandbox::step::{Failed, Step};
 /// Time that a start has after the wish to kill it, before its guard is killed.
 const START_GRACE: Duration = Duration::from_millis(500);
 const SIGKILL: i32 = 9;
+const OUT_OF_MEMORY: &str =
+    "It used all the memory that its policy lets it, and the system ended a part of it.";
 
 /// What the actor is told.
 #[derive(Debug)]
@@ -119,6 +121,8 @@ impl Worker {
                 let mut ended = ended_by(exit.0, exit.1.duration_since(begun).as_millis());
                 if over.is_cancelled() {
                     ended.diagnostic = Some(wrote_too_much(self.output_bytes_max()));
+                } else if confinement.as_ref().is_some_and(Confinement::ran_out_of_memory) {
+                    ended.diagnostic.get_or_insert_with(|| OUT_OF_MEMORY.to_owned());
                 }
                 self.tell(Event::Ended { run, ended }).await;
                 process.gone().await;
@@ -310,7 +314,11 @@ fn not_launched(why: NotLaunched) -> Ended {
 }
 
 fn no_walls(why: &Failed) -> String {
-    format!("Nothing was started, since its walls could not be put up (sandbox_unavailable): {why}.")
+    let layer = match why.step.layer() {
+        "" => String::new(),
+        layer => format!("; the layer `{layer}` is missing"),
+    };
+    format!("Nothing was started, since its walls could not be put up (sandbox_unavailable): {why}{layer}.")
 }
 
 fn wrote_too_much(max: Option<u64>) -> String {
@@ -320,16 +328,15 @@ fn wrote_too_much(max: Option<u64>) -> String {
 /// The guard, or the child of it, could not do what comes before the program.
 fn refused(why: &Failed, program: &Path, cwd: &Path, node: &str) -> Ended {
     use cortex_core::name::printable;
-    let (what, path) = match why.step {
-        Step::Cwd => ("The working directory", cwd),
-        Step::Exec => ("The program", program),
-        Step::Program if why.errno == nix::libc::ESTALE => {
-            let path = printable(&program.to_string_lossy(), 200);
-            return denied(format!(
-                "The program `{path}` was exchanged between check and start (exec.program)."
-            ));
-        }
-        _ => return denied(no_walls(why)),
+    let (what, path) = if why.step == Step::Cwd {
+        ("The working directory", cwd)
+    } else if why.step == Step::Exec {
+        ("The program", program)
+    } else if why.step == Step::Program && why.errno == nix::libc::ESTALE {
+        let path = printable(&program.to_string_lossy(), 200);
+        return denied(format!("The program `{path}` was exchanged between check and start (exec.program)."));
+    } else {
+        return denied(no_walls(why));
     };
     let path = printable(&path.to_string_lossy(), 200);
     let error = std::io::Error::from_raw_os_error(why.errno);

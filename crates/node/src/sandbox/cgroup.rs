@@ -38,6 +38,18 @@ pub(crate) struct Leaf {
     folders: Vec<PathBuf>,
     /// Who writes `0` to one of them is in the group.
     pub(crate) entrances: Vec<OwnedFd>,
+    /// Where the system counts what it ended for want of memory.
+    memory_events: Option<PathBuf>,
+}
+
+impl Leaf {
+    /// Whether something in it was ended because it had no memory left.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        let text = self.memory_events.as_ref().and_then(|file| fs::read_to_string(file).ok());
+        let count =
+            text.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("oom_kill ")));
+        count.is_some_and(|count| count.trim() != "0")
+    }
 }
 
 /// A hierarchy as this process sees it.
@@ -137,7 +149,11 @@ impl Hierarchy {
         leaf.folders.push(folder.clone());
         if let (Some((file, swap)), Some(bytes)) = (self.memory, memory) {
             fs::write(folder.join(file), bytes.to_string())?;
-            let swap_bytes = if swap == "memory.swap.max" { 0 } else { bytes };
+            let is_unified = swap == "memory.swap.max";
+            let events = if is_unified { "memory.events" } else { "memory.oom_control" };
+            leaf.memory_events = Some(folder.join(events));
+            // Of version 1: memory and swap together.
+            let swap_bytes = if is_unified { 0 } else { bytes };
             // A kernel that does not count swap has no such file.
             let _counted = fs::write(folder.join(swap), swap_bytes.to_string());
         }
@@ -291,6 +307,26 @@ mod tests {
                 seen("/sys/fs/cgroup/unified/user.slice/x", &[]),
             ]
         );
+    }
+
+    #[test]
+    fn the_bounds_of_a_run_are_written_to_its_group_in_version_2() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let unified = Hierarchy {
+            folder: folder.path().to_owned(),
+            memory: Some(("memory.max", "memory.swap.max")),
+            pids: Some("pids.max"),
+        };
+        std::fs::create_dir(folder.path().join("run")).expect("made");
+        let mut leaf = Leaf::default();
+        assert!(unified.add(&mut leaf, "run", Some(1_000), Some(9)).is_err(), "a name is used once");
+        // Where the system makes the files, a test has to: there `cgroup.procs` is missing.
+        assert!(unified.add(&mut leaf, "other", Some(1_000), Some(9)).is_err());
+        let read = |file: &str| fs::read_to_string(folder.path().join("other").join(file)).expect("written");
+        assert_eq!([read("memory.max"), read("memory.swap.max"), read("pids.max")], ["1000", "0", "9"]);
+        assert!(!leaf.ran_out_of_memory());
+        fs::write(folder.path().join("other/memory.events"), "oom 1\noom_kill 1\n").expect("written");
+        assert!(leaf.ran_out_of_memory());
     }
 
     #[test]

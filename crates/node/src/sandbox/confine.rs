@@ -3,7 +3,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::host::Host;
 use super::limits::{self, Set};
 use super::program::Found;
 use super::room::{Own, SCRATCH};
-use super::scratch::Scratches;
+use super::scratch::{Scratches, give};
 use super::step::Step;
 use super::walls::Room;
 use crate::run::protocol::Confined;
@@ -139,6 +138,11 @@ impl Confinement {
         }
     }
 
+    /// Whether something of it was ended because it had no memory left.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        self.leaf.as_ref().is_some_and(Leaf::ran_out_of_memory)
+    }
+
     /// Removes what was made for it, once nothing of the run is left.
     pub(crate) async fn end(self) {
         // A folder with many files takes its time.
@@ -163,9 +167,7 @@ impl Confinement {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(home),
             Err(error) => return Err(error),
         }
-        if let Some(user) = &self.room.user {
-            chown(&home, Some(user.uid), Some(user.gid))?;
-        }
+        give(&home, self.room.user.as_ref())?;
         Ok(home)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use cortex_core::name::printable;
@@ -13,6 +13,7 @@ use cortex_core::{Code, Refusal};
 use super::base;
 use super::identity::RunUser;
 use super::rules;
+use super::scratch::give;
 use super::walls::{Bound, FileId, Mask, Room};
 
 /// Never granted, nor anything in them: the system's own view of itself.
@@ -31,6 +32,8 @@ pub(crate) struct Host {
     reserved: Vec<PathBuf>,
     /// Home directories of all users, without symlinks.
     homes: BTreeSet<PathBuf>,
+    /// What lies in the base set and must not be seen.
+    in_base: Vec<Mask>,
 }
 
 impl Host {
@@ -43,7 +46,22 @@ impl Host {
         let homes = homes.lines().filter_map(|line| line.split(':').nth(5)).map(Path::new);
         let own_home = Path::new(&place.home);
         let homes = homes.chain([own_home]).filter(|home| home.is_absolute() && home.parent().is_some());
-        Self { level, user, reserved: reserved.map(real).collect(), homes: homes.map(real).collect(), place }
+        let mut host = Self {
+            level,
+            user,
+            reserved: reserved.map(real).collect(),
+            homes: homes.map(real).collect(),
+            in_base: Vec::new(),
+            place,
+        };
+        host.in_base = host.hidden_in_base();
+        host
+    }
+
+    fn hidden_in_base(&self) -> Vec<Mask> {
+        let homes = self.homes.iter().flat_map(|home| base::SECRETS.iter().map(|name| home.join(name)));
+        let hidden = self.reserved.iter().cloned().chain(homes).filter(|path| rules::is_base(path));
+        hidden.filter_map(|path| Some(Mask { is_dir: path.metadata().ok()?.is_dir(), path })).collect()
     }
 
     /// The room of these walls. Refused `sandbox_unavailable` with the rule's name: a root that must
@@ -55,11 +73,17 @@ impl Host {
         let mut room = Room {
             level: self.level,
             trees: Vec::new(),
-            masks: Vec::new(),
+            masks: self.in_base.clone(),
             network: walls.network.clone(),
             user: self.user.clone(),
             host: host.to_owned(),
         };
+        if let (Some(mask), false) = (self.in_base.first(), room.is_full()) {
+            return Err(reserved(
+                &mask.path,
+                "is where every run may read, and only level full can cover it",
+            ));
+        }
         for tree in &walls.trees {
             self.add(&mut room, walls, tree)?;
         }
@@ -101,6 +125,12 @@ impl Host {
             file: FileId::of(&data),
         };
         let outer = outer_of(walls, path);
+        if let Some((Some((Access::Write, _)), seen)) = &outer
+            && *seen != source
+        {
+            // A run could have made it lead anywhere.
+            return Err(reserved(path, "is behind a link in a root that runs write to"));
+        }
         if source != path {
             // Programs that ask for the real name must find it.
             room.trees.push(Bound { path: source.clone(), ..bound.clone() });
@@ -138,10 +168,7 @@ impl Host {
     fn make_work(&self, path: &Path) -> io::Result<()> {
         std::fs::create_dir_all(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-        match &self.user {
-            Some(user) => chown(path, Some(user.uid), Some(user.gid)),
-            None => Ok(()),
-        }
+        give(path, self.user.as_ref())
     }
 
     /// What lies in a tree and must not be seen. Landlock cannot take a part out of what it grants,
@@ -199,10 +226,7 @@ pub(crate) fn unreached(needed: Level, reached: Level) -> Refusal {
 
 fn reserved(path: &Path, why: &str) -> Refusal {
     let shown = printable(&path.to_string_lossy(), 200);
-    Refusal::new(
-        Code::SandboxUnavailable,
-        format!("The root `{shown}` of the policy {why} (roots.reserved)."),
-    )
+    Refusal::new(Code::SandboxUnavailable, format!("`{shown}` {why} (roots.reserved)."))
 }
 
 fn missing(path: &Path, error: &io::Error) -> Refusal {

@@ -50,7 +50,8 @@ pub(super) fn level(layers: &[Layer], landlock: Option<(u32, u32)>) -> Level {
 
 /// What the trial from inside says.
 fn inside(found: &Found) -> Vec<Layer> {
-    let trial = [&found.full, &found.kernel].into_iter().find_map(Tried::holes);
+    // What holds inside of namespaces shows nothing for runs that go without them.
+    let trial = [&found.kernel, &found.full].into_iter().find_map(Tried::holes);
     let failed = [&found.kernel, &found.full].into_iter().find_map(Tried::failed);
     let mut names = vec!["caps", "no_new_privs", "seccomp"];
     if found.changes_user {
@@ -173,4 +174,103 @@ fn mend(name: &str, found: &Found) -> String {
 fn layer(name: &str, state: LayerState, note: &str) -> Layer {
     let note = printable(note, LAYER_NOTE_BYTES_MAX - 3);
     Layer { name: name.to_owned(), state, note }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::step::Step;
+    use super::*;
+
+    fn found(full: Tried, kernel: Tried) -> Found {
+        Found {
+            full,
+            kernel,
+            landlock: Some((7, ERRATA)),
+            groups: (true, true),
+            numbers: true,
+            is_user: true,
+            changes_user: false,
+            userns_knob: None,
+        }
+    }
+
+    fn failed(step: Step) -> Tried {
+        Tried::Failed(Failed::new(step, nix::libc::EPERM))
+    }
+
+    fn reached(found: &Found) -> Level {
+        level(&judge(found), found.landlock)
+    }
+
+    fn state(found: &Found, name: &str) -> (LayerState, String) {
+        let layer = judge(found).into_iter().find(|layer| layer.name == name).expect("it is there");
+        (layer.state, layer.note)
+    }
+
+    #[test]
+    fn a_trial_without_holes_is_level_full() {
+        let whole = found(Tried::Inside(0), Tried::Inside(0));
+        assert_eq!(reached(&whole), Level::Full);
+        assert!(judge(&whole).iter().all(|layer| layer.state == LayerState::Held), "{:?}", judge(&whole));
+        assert!(judge(&whole).iter().all(|layer| layer.name != "user"), "nobody changes it here");
+    }
+
+    #[test]
+    fn the_step_that_failed_is_the_layer_that_is_missing() {
+        let userns = Found {
+            userns_knob: Some("kernel.apparmor_restrict_unprivileged_userns is 1".to_owned()),
+            ..found(failed(Step::UserNamespace), Tried::Inside(0))
+        };
+        assert_eq!(reached(&userns), Level::Kernel);
+        let (state_of, note) = state(&userns, "userns");
+        assert_eq!(state_of, LayerState::Missing);
+        assert!(note.contains("Operation not permitted") && note.contains("apparmor_restrict"), "{note}");
+        assert!(state(&userns, "pid").1.starts_with("Not tried"));
+        let masked = found(failed(Step::Proc), Tried::Inside(0));
+        assert_eq!(reached(&masked), Level::Kernel);
+        assert_eq!(state(&masked, "mount").0, LayerState::Held);
+        assert!(state(&masked, "pid").1.contains("masked /proc"));
+        let unfiltered = found(failed(Step::Filter), failed(Step::Filter));
+        assert_eq!(reached(&unfiltered), Level::None);
+        assert!(state(&unfiltered, "seccomp").1.contains("filtering its system calls"));
+    }
+
+    #[test]
+    fn a_hole_takes_its_layer_away() {
+        for (hole, name, level) in [
+            (Hole::Capabilities, "caps", Level::Partial),
+            (Hole::Privileges, "no_new_privs", Level::None),
+            (Hole::Socket, "seccomp", Level::None),
+            (Hole::Unshare, "seccomp", Level::None),
+            (Hole::Unfiltered, "seccomp", Level::None),
+            (Hole::File, "landlock", Level::None),
+            (Hole::Signal, "landlock", Level::None),
+        ] {
+            let open = found(Tried::Inside(hole.bit()), Tried::Inside(hole.bit()));
+            assert_eq!(state(&open, name).0, LayerState::Missing, "{hole:?}");
+            assert_eq!(reached(&open), level, "{hole:?}");
+        }
+        let root = Found { changes_user: true, ..found(Tried::Inside(0), Tried::Inside(Hole::Root.bit())) };
+        assert_eq!(reached(&root), Level::Partial);
+    }
+
+    #[test]
+    fn an_older_landlock_needs_a_process_namespace() {
+        let old = |abi, full| {
+            let holes = Tried::Inside(Hole::Signal.bit());
+            Found { landlock: Some((abi, 0)), ..found(full, holes) }
+        };
+        assert_eq!(reached(&old(5, failed(Step::UserNamespace))), Level::Partial);
+        assert_eq!(reached(&old(3, failed(Step::UserNamespace))), Level::Partial);
+        let whole = Found { landlock: Some((4, 0)), ..found(Tried::Inside(0), Tried::Inside(0)) };
+        assert_eq!(reached(&whole), Level::Full);
+        let none = Found { landlock: None, ..found(failed(Step::Landlock), failed(Step::Landlock)) };
+        assert_eq!((reached(&none), state(&none, "landlock").0), (Level::None, LayerState::Missing));
+    }
+
+    #[test]
+    fn without_groups_the_layer_is_there_in_part_and_no_level_goes_down() {
+        let bare = Found { groups: (false, false), ..found(Tried::Inside(0), Tried::Inside(0)) };
+        assert_eq!((reached(&bare), state(&bare, "cgroup").0), (Level::Full, LayerState::Part));
+    }
 }

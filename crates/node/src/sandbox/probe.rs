@@ -153,11 +153,13 @@ pub(crate) async fn probe(guards: &Arc<Guards>, wishes: Wishes) -> io::Result<Sa
     let unwanted = || Tried::Silent("Not tried: the node's configuration does not want it.".to_owned());
     let full =
         if wishes.level_max == Level::Full { trial(guards, &wishes, Level::Full).await } else { unwanted() };
-    // What holds inside of all namespaces shows nothing of those that go without.
-    let kernel = if wishes.level_max == Level::None {
-        unwanted()
-    } else {
-        trial(guards, &wishes, Level::Kernel).await
+    let kernel = match &full {
+        _ if wishes.level_max == Level::None => unwanted(),
+        // Used by no run then.
+        Tried::Inside(0) => Tried::Inside(0),
+        // What does not answer at all does not do so a second time.
+        Tried::Silent(why) if wishes.level_max == Level::Full => Tried::Silent(why.clone()),
+        Tried::Inside(_) | Tried::Failed(_) | Tried::Silent(_) => trial(guards, &wishes, Level::Kernel).await,
     };
     let found = Found {
         full,

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+
+use nix::libc;
 
 use super::identity::RunUser;
 
@@ -38,14 +40,25 @@ impl Scratches {
     /// One for a run, with a home directory in it.
     pub(crate) fn add(&self, name: &str, user: Option<&RunUser>) -> io::Result<PathBuf> {
         let folder = self.folder.join(name);
-        for one in [folder.clone(), folder.join("home")] {
-            fs::DirBuilder::new().mode(0o700).create(&one)?;
-            if let Some(user) = user {
-                chown(&one, Some(user.uid), Some(user.gid))?;
-            }
+        let home = folder.join("home");
+        for one in [&folder, &home] {
+            fs::DirBuilder::new().mode(0o700).create(one)?;
+        }
+        // The outer one last: until then nobody else comes to the inner one.
+        for one in [&home, &folder] {
+            give(one, user)?;
         }
         Ok(folder)
     }
+}
+
+/// Gives a folder to the runs' user: just the folder that has the name, and nothing that somebody
+/// puts in its place.
+pub(super) fn give(folder: &Path, user: Option<&RunUser>) -> io::Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let folder = fs::File::options().read(true).custom_flags(flags).open(folder)?;
+    fchown(folder, Some(user.uid), Some(user.gid))
 }
 
 impl Drop for Scratches {

@@ -117,12 +117,13 @@ impl std::fmt::Display for Failed {
 fn errno(error: &std::io::Error) -> i32 {
     use std::io::ErrorKind;
     // Errors that were given a path have lost their number and kept their kind.
-    error.raw_os_error().unwrap_or(match error.kind() {
-        ErrorKind::NotFound => libc::ENOENT,
-        ErrorKind::PermissionDenied => libc::EACCES,
-        ErrorKind::Unsupported => libc::ENOSYS,
-        _ => libc::EINVAL,
-    })
+    let by_kind = [
+        (ErrorKind::NotFound, libc::ENOENT),
+        (ErrorKind::PermissionDenied, libc::EACCES),
+        (ErrorKind::Unsupported, libc::ENOSYS),
+    ];
+    let found = by_kind.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, number)| *number);
+    error.raw_os_error().or(found).unwrap_or(libc::EINVAL)
 }
 
 #[cfg(test)]

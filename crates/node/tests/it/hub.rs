@@ -386,7 +386,7 @@ impl MeshService for Mesh {
                 let envelope = convert::to_hub_from_proto(frame).expect("well-formed").expect("known");
                 match (opening.take(), envelope.message) {
                     (Some((links, to, from)), ToHub::Hello(hello)) => {
-                        let link = Link { hello, epoch: Epoch(0), from, to };
+                        let link = Link { hello: *hello, epoch: Epoch(0), from, to };
                         // A test that has seen enough does not take further links.
                         let _taken = links.send(link).await;
                     }
