@@ -194,7 +194,8 @@ impl Nursery {
         self.guards.insert(guard.as_raw());
         if self.has_numbers() {
             // A node that is gone needs no number.
-            let _told = ends.control.write_all(&Report::Guard { pid: guard.as_raw().cast_unsigned() }.to_bytes());
+            let _told =
+                ends.control.write_all(&Report::Guard { pid: guard.as_raw().cast_unsigned() }.to_bytes());
         }
     }
 

@@ -87,7 +87,13 @@ impl Surroundings {
         }
         let cwd = spec.cwd.as_ref().map_or_else(|| walls.home().to_owned(), PathBuf::from);
         let confined = Some(walls.confined(&found));
-        Ok(Launch { program: found.path, argv: argv(spec), env: with_own(env, run, spec, node), cwd, confined })
+        Ok(Launch {
+            program: found.path,
+            argv: argv(spec),
+            env: with_own(env, run, spec, node),
+            cwd,
+            confined,
+        })
     }
 
     fn variable(&self, name: &str) -> Option<&OsStr> {

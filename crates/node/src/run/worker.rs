@@ -26,7 +26,8 @@ use crate::sandbox::step::{Failed, Step};
 /// Time that a start has after the wish to kill it, before its guard is killed.
 const START_GRACE: Duration = Duration::from_millis(500);
 const SIGKILL: i32 = 9;
-const OUT_OF_MEMORY: &str = "It used all the memory that its policy lets it, and the system ended a part of it.";
+const OUT_OF_MEMORY: &str =
+    "It used all the memory that its policy lets it, and the system ended a part of it.";
 
 /// What the actor is told.
 #[derive(Debug)]

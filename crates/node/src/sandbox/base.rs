@@ -3,8 +3,7 @@
 
 /// Folders of programs and libraries; links among them are copied. What is executed lies in one of
 /// them or in a root of the policy.
-pub(crate) const FOLDERS: &[&str] =
-    &["/usr", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+pub(crate) const FOLDERS: &[&str] = &["/usr", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
 /// Files of `/etc`, copied: who replaces one of them gives it to the next room.
 pub(crate) const FILES: &[&str] = &[

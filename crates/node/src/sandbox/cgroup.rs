@@ -46,7 +46,8 @@ impl Leaf {
     /// Whether something in it was ended because it had no memory left.
     pub(crate) fn ran_out_of_memory(&self) -> bool {
         let text = self.memory_events.as_ref().and_then(|file| fs::read_to_string(file).ok());
-        let count = text.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("oom_kill ")));
+        let count =
+            text.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("oom_kill ")));
         count.is_some_and(|count| count.trim() != "0")
     }
 }
@@ -70,7 +71,8 @@ impl Cgroups {
             ("memory", Some(("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")), None),
             ("pids", None, Some("pids.max")),
         ] {
-            let is_there = |one: &Hierarchy| if memory.is_some() { one.memory.is_some() } else { one.pids.is_some() };
+            let is_there =
+                |one: &Hierarchy| if memory.is_some() { one.memory.is_some() } else { one.pids.is_some() };
             if hierarchies.iter().any(is_there) {
                 continue;
             }
@@ -96,7 +98,8 @@ impl Cgroups {
         self.remove_left();
         let mut leaf = Leaf::default();
         for one in &self.hierarchies {
-            let has_use = (one.memory.is_some() && memory.is_some()) || (one.pids.is_some() && processes.is_some());
+            let has_use =
+                (one.memory.is_some() && memory.is_some()) || (one.pids.is_some() && processes.is_some());
             if has_use && let Err(error) = one.add(&mut leaf, name, memory, processes) {
                 self.remove(leaf);
                 return Err(error);
@@ -134,7 +137,13 @@ impl Drop for Cgroups {
 }
 
 impl Hierarchy {
-    fn add(&self, leaf: &mut Leaf, name: &str, memory: Option<u64>, processes: Option<u32>) -> io::Result<()> {
+    fn add(
+        &self,
+        leaf: &mut Leaf,
+        name: &str,
+        memory: Option<u64>,
+        processes: Option<u32>,
+    ) -> io::Result<()> {
         let folder = self.folder.join(name);
         fs::create_dir(&folder)?;
         leaf.folders.push(folder.clone());
@@ -205,7 +214,8 @@ fn let_down(folder: &Path, wanted: &str) -> io::Result<()> {
 fn make(at: &Path) -> io::Result<PathBuf> {
     for entry in fs::read_dir(at)?.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        let pid =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             remove_group(&entry.path());
         }
@@ -276,7 +286,10 @@ mod tests {
     use super::*;
 
     fn seen(folder: &str, controllers: &[&str]) -> Seen {
-        Seen { folder: folder.into(), controllers: controllers.iter().map(|name| (*name).to_owned()).collect() }
+        Seen {
+            folder: folder.into(),
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+        }
     }
 
     #[test]
@@ -320,7 +333,11 @@ mod tests {
     fn in_a_container_the_own_group_is_the_root_of_what_is_mounted() {
         let mounts = "35 31 0:32 /docker/1 /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
         for path in ["/docker/1", "/", "/../other"] {
-            assert_eq!(locate(&format!("0::{path}\n"), mounts)[0].folder, Path::new("/sys/fs/cgroup/"), "{path}");
+            assert_eq!(
+                locate(&format!("0::{path}\n"), mounts)[0].folder,
+                Path::new("/sys/fs/cgroup/"),
+                "{path}"
+            );
         }
         assert_eq!(locate("0::/docker/1/in\n", mounts)[0].folder, Path::new("/sys/fs/cgroup/in"));
         assert_eq!(locate("garbage\n\n", "more garbage"), []);

@@ -12,12 +12,12 @@ use cortex_core::{Code, Refusal};
 use super::cgroup::{Cgroups, Leaf};
 use super::host::Host;
 use super::limits::{self, Set};
+use super::program::Found;
 use super::room::{Own, SCRATCH};
 use super::scratch::{Scratches, give};
 use super::step::Step;
 use super::walls::Room;
 use crate::run::protocol::Confined;
-use super::program::Found;
 
 /// The sandbox of one node, as it was found at its start.
 #[derive(Debug)]
@@ -67,7 +67,12 @@ pub(crate) struct Confinement {
 impl Confinement {
     /// Makes what a run of this name needs, behind these walls, on a node of this host name. Refused
     /// `sandbox_unavailable`, and nothing is left then. For a blocking thread.
-    pub(crate) fn new(sandbox: &Arc<Sandbox>, walls: &Walls, name: &str, host: &str) -> Result<Self, Refusal> {
+    pub(crate) fn new(
+        sandbox: &Arc<Sandbox>,
+        walls: &Walls,
+        name: &str,
+        host: &str,
+    ) -> Result<Self, Refusal> {
         let room = sandbox.host.room(walls, host)?;
         let limits = &walls.limits;
         let set = Set::new(limits, &sandbox.groups, room.is_full(), sandbox.already);

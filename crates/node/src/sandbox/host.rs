@@ -79,7 +79,10 @@ impl Host {
             host: host.to_owned(),
         };
         if let (Some(mask), false) = (self.in_base.first(), room.is_full()) {
-            return Err(reserved(&mask.path, "is where every run may read, and only level full can cover it"));
+            return Err(reserved(
+                &mask.path,
+                "is where every run may read, and only level full can cover it",
+            ));
         }
         for tree in &walls.trees {
             self.add(&mut room, walls, tree)?;
@@ -223,10 +226,7 @@ pub(crate) fn unreached(needed: Level, reached: Level) -> Refusal {
 
 fn reserved(path: &Path, why: &str) -> Refusal {
     let shown = printable(&path.to_string_lossy(), 200);
-    Refusal::new(
-        Code::SandboxUnavailable,
-        format!("`{shown}` {why} (roots.reserved)."),
-    )
+    Refusal::new(Code::SandboxUnavailable, format!("`{shown}` {why} (roots.reserved)."))
 }
 
 fn missing(path: &Path, error: &io::Error) -> Refusal {

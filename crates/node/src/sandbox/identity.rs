@@ -63,8 +63,7 @@ impl RunUser {
         {
             return Ok(Self { uid, gid, name: USUAL_NAME.to_owned() });
         }
-        Self::named(text)
-            .ok_or_else(|| bad(&format!("This machine has no user `{}`.", printable(text, 80))))
+        Self::named(text).ok_or_else(|| bad(&format!("This machine has no user `{}`.", printable(text, 80))))
     }
 
     fn named(name: &str) -> Option<Self> {

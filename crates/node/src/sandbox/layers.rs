@@ -34,9 +34,10 @@ pub(super) fn level(layers: &[Layer], landlock: Option<(u32, u32)>) -> Level {
         layers.iter().find(|layer| layer.name == name).is_none_or(|layer| layer.state == LayerState::Held)
     };
     let abi = landlock.map_or(0, |(abi, _)| abi);
-    let is_filtered = layers.iter().any(|layer| layer.name == "landlock" && layer.state != LayerState::Missing)
-        && is("seccomp")
-        && is("no_new_privs");
+    let is_filtered =
+        layers.iter().any(|layer| layer.name == "landlock" && layer.state != LayerState::Missing)
+            && is("seccomp")
+            && is("no_new_privs");
     let is_bare = is("caps") && is("user");
     let has_namespaces = FULL.iter().all(|name| is(name));
     match () {
@@ -87,12 +88,16 @@ fn landlock(found: &Found, trial: Option<u32>, failed: Option<&Failed>) -> Layer
                 layer(name, LayerState::Part, &format!("{version}: {}", hole.as_str()))
             }
             Some(hole) => layer(name, LayerState::Missing, &format!("{version}: {}", hole.as_str())),
-            None if abi < ABI_SIGNALS => {
-                layer(name, LayerState::Part, &format!("{version}: signals are not kept inside before ABI 6."))
-            }
-            None if errata & ERRATA != ERRATA => {
-                layer(name, LayerState::Held, &format!("{version}: a later kernel has mended mistakes of this one."))
-            }
+            None if abi < ABI_SIGNALS => layer(
+                name,
+                LayerState::Part,
+                &format!("{version}: signals are not kept inside before ABI 6."),
+            ),
+            None if errata & ERRATA != ERRATA => layer(
+                name,
+                LayerState::Held,
+                &format!("{version}: a later kernel has mended mistakes of this one."),
+            ),
             None => layer(name, LayerState::Held, &version),
         },
         (None, Some(failed)) if failed.step.layer() == name => {
@@ -115,7 +120,9 @@ fn namespaces(found: &Found) -> Vec<Layer> {
                 is_before = false;
                 layer(name, LayerState::Missing, &format!("{failed}. {}", mend(name, found)))
             }
-            (Tried::Failed(_), Some(_)) if is_before && broken.is_some_and(|broken| FULL.contains(&broken)) => {
+            (Tried::Failed(_), Some(_))
+                if is_before && broken.is_some_and(|broken| FULL.contains(&broken)) =>
+            {
                 layer(name, LayerState::Held, "")
             }
             (Tried::Failed(_) | Tried::Silent(_), _) => layer(name, LayerState::Missing, &untried(found)),
@@ -142,7 +149,9 @@ fn cgroup(found: &Found) -> Layer {
 fn untried(found: &Found) -> String {
     match (&found.full, &found.kernel) {
         (Tried::Silent(why), _) | (_, Tried::Silent(why)) => why.clone(),
-        (_, Tried::Failed(failed)) | (Tried::Failed(failed), _) => format!("Not tried, since this failed: {failed}."),
+        (_, Tried::Failed(failed)) | (Tried::Failed(failed), _) => {
+            format!("Not tried, since this failed: {failed}.")
+        }
         (Tried::Inside(_), Tried::Inside(_)) => String::new(),
     }
 }

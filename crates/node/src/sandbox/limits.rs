@@ -144,7 +144,8 @@ pub(crate) fn tasks_of(uid: u32) -> u64 {
         let is_process = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
         is_process && entry.metadata().is_ok_and(|data| data.uid() == uid)
     });
-    own.map(|entry| std::fs::read_dir(entry.path().join("task")).map_or(1, |tasks| tasks.count() as u64)).sum()
+    own.map(|entry| std::fs::read_dir(entry.path().join("task")).map_or(1, |tasks| tasks.count() as u64))
+        .sum()
 }
 
 #[cfg(test)]
@@ -160,8 +161,7 @@ mod tests {
             ..Limits::default()
         };
         let set = Set::new(&limits, &Cgroups::default(), false, 30);
-        let bounds =
-            Bounds { data: Some(1 << 30), processes: Some(286), files: Some(100), file_bytes: None };
+        let bounds = Bounds { data: Some(1 << 30), processes: Some(286), files: Some(100), file_bytes: None };
         assert_eq!((set.bounds, set.pid_max, set.scratch_bytes), (bounds, None, SCRATCH_BYTES));
         if bounds_numbers() {
             let set = Set::new(&limits, &Cgroups::default(), true, 30);

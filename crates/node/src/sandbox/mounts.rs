@@ -346,8 +346,7 @@ fn copy_at(folder: BorrowedFd<'_>, path: &Path, how: u32) -> io::Result<OwnedFd>
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | how | empty;
     #[expect(unsafe_code, reason = "open_tree(2) has no safe form")]
     // SAFETY: the name is a C string that outlives the call.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_open_tree, folder.as_raw_fd(), name.as_ptr(), flags) };
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, folder.as_raw_fd(), name.as_ptr(), flags) };
     check(fd)?;
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     #[expect(unsafe_code, reason = "the system gives the new descriptor as a number")]

@@ -151,7 +151,8 @@ pub(crate) async fn probe(guards: &Arc<Guards>, wishes: Wishes) -> io::Result<Sa
     }
     let groups = tokio::task::spawn_blocking(Cgroups::find).await?;
     let unwanted = || Tried::Silent("Not tried: the node's configuration does not want it.".to_owned());
-    let full = if wishes.level_max == Level::Full { trial(guards, &wishes, Level::Full).await } else { unwanted() };
+    let full =
+        if wishes.level_max == Level::Full { trial(guards, &wishes, Level::Full).await } else { unwanted() };
     let kernel = match &full {
         _ if wishes.level_max == Level::None => unwanted(),
         // Used by no run then.
@@ -202,7 +203,8 @@ async fn trial(guards: &Arc<Guards>, wishes: &Wishes, level: Level) -> Tried {
 }
 
 async fn look(guards: Arc<Guards>, room: Room) -> Tried {
-    let silent = |error: &dyn std::fmt::Display| Tried::Silent(format!("The trial did not come about: {error}."));
+    let silent =
+        |error: &dyn std::fmt::Display| Tried::Silent(format!("The trial did not come about: {error}."));
     let begun = tokio::task::spawn_blocking(move || Process::begin(&guards, Some(&room), false, Vec::new()));
     let mut process = match begun.await {
         Ok(Ok(process)) => process,
@@ -250,7 +252,10 @@ fn userns_knob() -> Option<String> {
 }
 
 /// In the child, behind everything: a bit for each hole. System calls alone.
-#[expect(unsafe_code, reason = "what is tried has no safe form, and must not be refused before the kernel does")]
+#[expect(
+    unsafe_code,
+    reason = "what is tried has no safe form, and must not be refused before the kernel does"
+)]
 pub(crate) fn open_from_inside(has_numbers: bool) -> u32 {
     let mut holes = 0;
     let mut note = |hole: Hole, is_open: bool| {

@@ -40,7 +40,11 @@ pub(crate) fn find(room: &Room, path: &OsStr, program: &str) -> Result<Found, No
     if program.starts_with('/') {
         let file = Path::new(program).canonicalize().map_err(|_| NoProgram::Missing)?;
         if !rules::may_execute(room, &file) {
-            return Err(denied(&file, "lies in no folder from which the policy lets programs run", "roots.program"));
+            return Err(denied(
+                &file,
+                "lies in no folder from which the policy lets programs run",
+                "roots.program",
+            ));
         }
         return look_at(room, file);
     }
@@ -106,14 +110,7 @@ mod tests {
 
     fn room(tree: &Path, access: Access, exec: bool) -> Room {
         let path = tree.canonicalize().expect("it is there");
-        let bound = Bound {
-            source: path.clone(),
-            file: FileId::default(),
-            is_dir: true,
-            path,
-            access,
-            exec,
-        };
+        let bound = Bound { source: path.clone(), file: FileId::default(), is_dir: true, path, access, exec };
         Room {
             level: Level::Full,
             trees: vec![bound],

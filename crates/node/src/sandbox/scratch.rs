@@ -72,7 +72,8 @@ fn remove_those_of_the_dead(place: &Path) {
     let Ok(entries) = fs::read_dir(place) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        let pid =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
         let is_dead = pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
         let own = nix::unistd::geteuid().as_raw();
         let is_own = fs::symlink_metadata(entry.path()).is_ok_and(|data| data.is_dir() && data.uid() == own);

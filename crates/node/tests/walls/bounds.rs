@@ -72,7 +72,9 @@ fn output_beyond_the_bound_ends_the_run_and_is_not_kept() {
             let outcome = world.trial.run(Some(&walls), spec(&["yes"])).await;
             assert_eq!(outcome.stdout.len() as u64, MIB);
             assert_eq!(outcome.ended.signal, Some(9));
-            assert!(outcome.ended.diagnostic.expect("a reason").contains("wrote more than the 1048576 bytes"));
+            assert!(
+                outcome.ended.diagnostic.expect("a reason").contains("wrote more than the 1048576 bytes")
+            );
             let exactly = world.shell(&walls, "head -c 1048576 /dev/zero").await;
             assert_eq!((exactly.ended.code, exactly.stdout.len() as u64), (Some(0), MIB));
             world.finish().await;
@@ -86,11 +88,17 @@ fn files_and_their_size_are_bounded() {
         for level in LEVELS {
             let world = World::new(level).await;
             let limits = Limits { files: Some(32), file_bytes: Some(MIB), ..Limits::default() };
-            let text = world.text(&walls(limits), "ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj").await;
+            let text = world
+                .text(&walls(limits), "ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj")
+                .await;
             assert_eq!(text, "32\n32\n0\n500\n", "{level:?}");
             let script = "head -c 3000000 /dev/zero > $TMPDIR/file; wc -c < $TMPDIR/file";
             let outcome = world.shell(&walls(limits), script).await;
-            assert_eq!(String::from_utf8_lossy(&outcome.stdout).trim(), MIB.to_string(), "{level:?} {outcome:?}");
+            assert_eq!(
+                String::from_utf8_lossy(&outcome.stdout).trim(),
+                MIB.to_string(),
+                "{level:?} {outcome:?}"
+            );
             world.finish().await;
         }
     });

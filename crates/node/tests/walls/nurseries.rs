@@ -17,36 +17,41 @@ const STUBBORN: &str = "trap '' TERM HUP INT; setsid sh -c \"trap '' TERM HUP IN
 fn marked(word: &str) -> usize {
     let has = |pid: &i32| {
         let of = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        [of("environ"), of("cmdline")].iter().any(|text| text.windows(word.len()).any(|part| part == word.as_bytes()))
+        [of("environ"), of("cmdline")]
+            .iter()
+            .any(|text| text.windows(word.len()).any(|part| part == word.as_bytes()))
     };
     processes().filter(|pid| *pid != std::process::id().cast_signed()).filter(has).count()
 }
 
 #[test]
 fn a_nursery_that_is_killed_takes_its_runs_with_it_and_the_next_run_works() {
-    as_each_user("nurseries::a_nursery_that_is_killed_takes_its_runs_with_it_and_the_next_run_works", async {
-        for level in LEVELS {
-            let world = World::new(level).await;
-            let work = world.path("work");
-            let walls = walls(&[(&work, Access::Write, true)]);
-            let word = format!("mark-{}-{level:?}", std::process::id());
-            let script = format!("cd {}; : {word}; {STUBBORN}", work.display());
-            let mut run = world.trial.start(Some(&walls), shell(&script));
-            assert!(run.started().await);
-            until("the tree is up", || work.join("up").exists()).await;
-            // The probe's own rooms are without runs.
-            let all = rooms();
-            assert!(!all.is_empty());
-            for room in all {
-                kill(Pid::from_raw(room), Signal::SIGKILL).expect("it lives");
+    as_each_user(
+        "nurseries::a_nursery_that_is_killed_takes_its_runs_with_it_and_the_next_run_works",
+        async {
+            for level in LEVELS {
+                let world = World::new(level).await;
+                let work = world.path("work");
+                let walls = walls(&[(&work, Access::Write, true)]);
+                let word = format!("mark-{}-{level:?}", std::process::id());
+                let script = format!("cd {}; : {word}; {STUBBORN}", work.display());
+                let mut run = world.trial.start(Some(&walls), shell(&script));
+                assert!(run.started().await);
+                until("the tree is up", || work.join("up").exists()).await;
+                // The probe's own rooms are without runs.
+                let all = rooms();
+                assert!(!all.is_empty());
+                for room in all {
+                    kill(Pid::from_raw(room), Signal::SIGKILL).expect("it lives");
+                }
+                let outcome = run.ended().await;
+                assert_eq!(outcome.ended.cause, EndCause::UnknownOutcome, "{level:?}");
+                until("nothing is left", || marked(&word) == 0).await;
+                assert_eq!(world.text(&walls, "echo on").await, "on\n");
+                world.finish().await;
             }
-            let outcome = run.ended().await;
-            assert_eq!(outcome.ended.cause, EndCause::UnknownOutcome, "{level:?}");
-            until("nothing is left", || marked(&word) == 0).await;
-            assert_eq!(world.text(&walls, "echo on").await, "on\n");
-            world.finish().await;
-        }
-    });
+        },
+    );
 }
 
 #[test]
@@ -125,11 +130,16 @@ fn count(path: &str) -> usize {
 }
 
 fn held() -> Held {
-    let mounts = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).map_or(0, |text| text.lines().count());
+    let mounts = |pid: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).map_or(0, |text| text.lines().count())
+    };
     let below = |pid: i32| status(pid, "PPid").is_some_and(|parent| parent == std::process::id().to_string());
     Held {
         descriptors: count("/proc/self/fd"),
-        in_rooms: rooms().iter().map(|pid| (count(&format!("/proc/{pid}/fd")), mounts(&pid.to_string()))).collect(),
+        in_rooms: rooms()
+            .iter()
+            .map(|pid| (count(&format!("/proc/{pid}/fd")), mounts(&pid.to_string())))
+            .collect(),
         mounts: mounts("self"),
         groups: own_groups(Path::new("/sys/fs/cgroup"), 0),
         folders: own_folders(),
@@ -188,7 +198,10 @@ fn many_runs_leave_no_descriptor_mount_group_process_or_folder() {
             world.finish().await;
             assert_eq!(own_folders(), 0);
             assert!(!std::env::temp_dir().read_dir().expect("listed").flatten().any(|entry| {
-                entry.file_name().to_string_lossy().starts_with(&format!("cortex-runs-{}-", std::process::id()))
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(&format!("cortex-runs-{}-", std::process::id()))
             }));
         }
     });

@@ -48,7 +48,8 @@ fn a_run_at_level_full_sees_its_own_processes_and_a_bare_root() {
             let (path, _) = line.split_once(' ').expect("two words");
             assert!(path.starts_with("/dev/") || line.contains("nodev"), "{line}");
         }
-        let script = "touch /usr/x || touch /etc/x || touch /x || touch /dev/x || echo 1 > /proc/sys/kernel/hostname";
+        let script =
+            "touch /usr/x || touch /etc/x || touch /x || touch /dev/x || echo 1 > /proc/sys/kernel/hostname";
         assert_ne!(world.shell(&Walls::default(), script).await.ended.code, Some(0));
         world.finish().await;
     });
@@ -59,12 +60,15 @@ fn a_run_writes_where_it_may_and_nowhere_else() {
     as_each_user("rooms::a_run_writes_where_it_may_and_nowhere_else", async {
         for level in LEVELS {
             let world = World::new(level).await;
-            let (work, read, other) = (world.path("work"), world.add_folder("read"), world.add_folder("other"));
+            let (work, read, other) =
+                (world.path("work"), world.add_folder("read"), world.add_folder("other"));
             std::fs::write(read.join("text"), "to be read").expect("written");
             std::fs::write(other.join("text"), "not to be read").expect("written");
             let walls = walls(&[(&work, Access::Write, true), (&read, Access::Read, false)]);
             let (work, read, other) = (work.display(), read.display(), other.display());
-            let text = world.text(&walls, &format!("cat {read}/text; echo hello > {work}/new; pwd; echo $HOME")).await;
+            let text = world
+                .text(&walls, &format!("cat {read}/text; echo hello > {work}/new; pwd; echo $HOME"))
+                .await;
             assert_eq!(text, format!("to be read{work}/.home\n{work}/.home\n"), "{level:?}");
             assert_eq!(std::fs::read_to_string(world.path("work/new")).expect("written"), "hello\n");
             for script in [
@@ -120,7 +124,10 @@ fn programs_run_from_where_they_may_and_nowhere_else() {
 fn keys_in_a_granted_folder_are_covered_or_the_folder_is_refused() {
     as_each_user("rooms::keys_in_a_granted_folder_are_covered_or_the_folder_is_refused", async {
         let script = |folder: &Path| {
-            format!("cd {}; cat .ssh/id .netrc data/node.key work/x; ls -A .ssh data | wc -l; echo > .ssh/new", folder.display())
+            format!(
+                "cd {}; cat .ssh/id .netrc data/node.key work/x; ls -A .ssh data | wc -l; echo > .ssh/new",
+                folder.display()
+            )
         };
         let prepare = |world: &World| {
             let folder = world.path("work").parent().expect("it has one").to_owned();
@@ -150,7 +157,10 @@ fn keys_in_a_granted_folder_are_covered_or_the_folder_is_refused() {
             let outcome = world.shell(&walls(&[(&path, Access::Write, false)]), "true").await;
             assert!(denied(&outcome).contains(rule), "{outcome:?}");
         }
-        assert_eq!(world.text(&walls(&[(&folder.join("missing"), Access::Read, true)]), "echo ran").await, "ran\n");
+        assert_eq!(
+            world.text(&walls(&[(&folder.join("missing"), Access::Read, true)]), "echo ran").await,
+            "ran\n"
+        );
         world.finish().await;
 
         let world = World::new(Level::Kernel).await;
@@ -177,7 +187,9 @@ fn roots_inside_of_each_other_and_behind_links_have_what_each_was_given() {
             (&outer.join("link"), Access::Write, false),
         ]);
         let folder = outer.parent().expect("it has one").display();
-        let script = format!("cd {folder}; echo 1 > outer/inner/a; echo 2 > link/b; echo 3 > real/c; echo 4 > outer/link/d; echo 5 > outer/e");
+        let script = format!(
+            "cd {folder}; echo 1 > outer/inner/a; echo 2 > link/b; echo 3 > real/c; echo 4 > outer/link/d; echo 5 > outer/e"
+        );
         assert_ne!(world.shell(&walls, &script).await.ended.code, Some(0), "the last one is denied");
         assert!(inner.join("a").exists() && !outer.join("e").exists());
         let names = ["b", "c", "d"].map(|name| real.join(name).exists());
@@ -284,7 +296,9 @@ fn names_are_looked_up_only_when_connections_may_be_opened() {
         let none = world.text(&Walls::default(), script).await;
         assert_eq!(none, "3\n", "two lines of heading and a loopback that is down");
         let ports = Walls { network: Network::Ports([443].into()), ..Walls::default() };
-        assert!(world.text(&ports, script).await.starts_with("1\n") || !Path::new("/etc/resolv.conf").exists());
+        assert!(
+            world.text(&ports, script).await.starts_with("1\n") || !Path::new("/etc/resolv.conf").exists()
+        );
         world.finish().await;
     });
 }
