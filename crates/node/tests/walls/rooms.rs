@@ -253,6 +253,7 @@ fn the_file_that_was_looked_at_is_executed_and_no_other_that_takes_its_name() {
         std::fs::copy("/bin/sleep", closed.join("bad")).expect("copied");
         let walls = walls(&[(&work, Access::Write, true), (&closed, Access::Read, false)]);
         let tool = work.join("tool");
+        std::os::unix::fs::symlink(work.join("good"), &tool).expect("linked");
         let swapper = {
             let (work, bad, tool) = (work.clone(), closed.join("bad"), tool.clone());
             let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
