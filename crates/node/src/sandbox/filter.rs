@@ -170,3 +170,7 @@ const fn allow() -> sock_filter {
 const fn refuse(errno: u16) -> sock_filter {
     step(RETURN, libc::SECCOMP_RET_ERRNO | errno as u32)
 }
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -257,3 +257,7 @@ fn add<T>(ruleset: &OwnedFd, kind: i32, attr: &T) -> io::Result<()> {
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+#[path = "landlock_tests.rs"]
+mod tests;

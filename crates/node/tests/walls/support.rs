@@ -14,8 +14,11 @@ use cortex_node::trial::{Outcome, Trial};
 
 /// Longer than anything in these tests takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Set in the second half of a test, which is an ordinary user.
+/// Set in the second half of a test, which is an ordinary user: the folder of the programs.
 const AS_USER: &str = "CORTEX_TEST_AS_USER";
+/// Among them: what tries to get out, and the same as a program of root's that acts as root.
+const ATTEMPTS: &str = "attempts";
+pub const SETUID: &str = "setuid";
 const NOBODY: u32 = 65_534;
 
 /// Runs a test, and again as an ordinary user when this is root. `name` is that of the test.
@@ -25,14 +28,9 @@ pub fn as_each_user(name: &str, body: impl Future<Output = ()>) {
     if !is_root() {
         return;
     }
-    // The folder of builds may be closed to others.
     let folder = tempfile::tempdir().expect("a folder");
-    open_to_all(folder.path());
-    let (exe, guard) = (folder.path().join("test"), folder.path().join("guard"));
-    std::fs::copy(std::env::current_exe().expect("it has one"), &exe).expect("copied");
-    std::fs::copy(guard_exe(), &guard).expect("copied");
-    let mut command = Command::new(exe);
-    command.args([name, "--exact", "--nocapture"]).env(AS_USER, guard).env("HOME", "/tmp");
+    let mut command = Command::new(copy_programs(folder.path()));
+    command.args([name, "--exact", "--nocapture"]).env(AS_USER, folder.path()).env("HOME", "/tmp");
     command.uid(NOBODY).gid(NOBODY).current_dir("/");
     let output = command.output().expect("started");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -43,8 +41,43 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Puts there what the second half of a test needs: the folder of builds may be closed to others.
+/// Returns the test itself.
+fn copy_programs(folder: &Path) -> PathBuf {
+    open_to_all(folder);
+    let own = std::env::current_exe().expect("it has one");
+    for (from, name) in [(own, "test"), (guard_exe(), "guard"), (attempts(), ATTEMPTS)] {
+        std::fs::copy(from, folder.join(name)).expect("copied");
+    }
+    copy_setuid(folder);
+    folder.join("test")
+}
+
+/// Makes a program that acts as its owner, who is root, as `su` does.
+pub fn copy_setuid(folder: &Path) {
+    let program = folder.join(SETUID);
+    std::fs::copy(attempts(), &program).expect("copied");
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o4755)).expect("set");
+}
+
+/// Where the programs are in the second half of a test.
+pub fn programs() -> Option<PathBuf> {
+    std::env::var_os(AS_USER).map(PathBuf::from)
+}
+
 pub fn guard_exe() -> PathBuf {
-    std::env::var_os(AS_USER).map_or_else(|| env!("CARGO_BIN_EXE_cortex-node-guard").into(), PathBuf::from)
+    programs().map_or_else(|| env!("CARGO_BIN_EXE_cortex-node-guard").into(), |folder| folder.join("guard"))
+}
+
+/// The program that tries to get out; built with the tests.
+pub fn attempts() -> PathBuf {
+    if let Some(folder) = programs() {
+        return folder.join(ATTEMPTS);
+    }
+    let own = std::env::current_exe().expect("it has one");
+    let built = own.parent().and_then(Path::parent).expect("target/debug/deps").join("examples/attempts");
+    assert!(built.exists(), "build it with `cargo build -p cortex-node --examples`: {}", built.display());
+    built
 }
 
 pub fn open_to_all(path: &Path) {
