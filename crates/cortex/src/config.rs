@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cortex_core::sandbox::Level;
 use cortex_core::{Code, Refusal};
 
 use crate::{duration, env, remembered};
@@ -31,6 +32,7 @@ enum Kind {
     Url,
     Switch,
     Span,
+    Level,
     Text,
 }
 
@@ -67,6 +69,21 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Text,
         doc: "PATH by which a node finds programs; its own when unset.",
     },
+    Key {
+        name: "node.run_user",
+        kind: Kind::Text,
+        doc: "As whom runs behind walls execute on a node that is root: a user, or uid:gid.",
+    },
+    Key {
+        name: "node.sandbox_max",
+        kind: Kind::Level,
+        doc: "The highest level of the sandbox that a node uses, where a higher one breaks its work.",
+    },
+    Key {
+        name: "node.work_dir",
+        kind: Kind::Path,
+        doc: "The folder that a node's owner gives for work.",
+    },
 ];
 
 /// Where a value came from.
@@ -92,6 +109,9 @@ impl fmt::Display for Origin {
         }
     }
 }
+
+/// Where `cortex login` keeps a session, in the data directory. It goes before the administrator's token.
+pub(crate) const SESSION: &str = "session.token";
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +145,9 @@ impl Config {
         }
         config.find_running_hub()?;
         if !config.0.contains_key("client.token_file") {
-            let beside = config.path("hub.data_dir").join("admin.token");
+            let dir = config.path("hub.data_dir");
+            let session = dir.join(SESSION);
+            let beside = if session.exists() { session } else { dir.join("admin.token") };
             config.set("client.token_file", beside.display().to_string(), Origin::Default)?;
         }
         Ok(config)
@@ -277,6 +299,7 @@ fn check(kind: Kind, text: &str) -> Result<(), String> {
         ),
         Kind::Switch => fine(matches!(text, "true" | "false"), "it must be true or false"),
         Kind::Span => duration::parse(text).map(drop),
+        Kind::Level => fine(Level::parse(text).is_some(), "it must be none, partial, kernel or full"),
     }
 }
 

@@ -8,7 +8,7 @@ use super::interrupt::Interrupt;
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::output::Output;
-use crate::serve::node::{self, Attached};
+use crate::serve::node::{self, Attached, Manner};
 
 /// Runs until a signal, or until the hub refuses the node for good.
 pub(crate) async fn run(context: &Context, config: &Config) -> Result {
@@ -16,9 +16,8 @@ pub(crate) async fn run(context: &Context, config: &Config) -> Result {
     let shutdown = CancellationToken::new();
     let output = context.output;
     let data_dir = config.path("node.data_dir");
-    let path = config.get("node.path").map(|value| value.text.clone());
     let attached = move |attached: Attached| announce(output, &attached);
-    let node = node::run(&data_dir, path, None, shutdown.clone(), attached);
+    let node = node::run(&data_dir, Manner::new(config), shutdown.clone(), attached);
     tokio::pin!(node);
     tokio::select! {
         result = &mut node => return Ok(result?),
