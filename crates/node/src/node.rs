@@ -94,7 +94,7 @@ pub struct Attached {
     /// The link's epoch.
     pub epoch: Epoch,
     /// Level of the sandbox.
-    pub sandbox: Level,
+    pub sandbox: &'static str,
 }
 
 /// Whether a node has joined a hub from this data directory.

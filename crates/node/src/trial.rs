@@ -56,6 +56,7 @@ pub struct Running {
     events: mpsc::Receiver<Event>,
     orders: watch::Sender<Option<Order>>,
     _may_read: watch::Sender<bool>,
+    input: Arc<Input>,
     spool: Arc<Spool>,
 }
 
@@ -115,6 +116,7 @@ impl Trial {
         let (orders, orders_in) = watch::channel(None);
         let (may_read, may_read_in) = watch::channel(true);
         let spool = Arc::new(Spool::new(self.spools.join(run.to_string())));
+        let input = Arc::<Input>::default();
         let worker = Worker {
             start: Start {
                 run,
@@ -133,10 +135,10 @@ impl Trial {
             events: events_in,
             orders: orders_in,
             may_read: may_read_in,
-            input: Arc::<Input>::default(),
+            input: Arc::clone(&input),
         };
         drop(tokio::spawn(worker.live()));
-        Running { events, orders, _may_read: may_read, spool }
+        Running { events, orders, _may_read: may_read, input, spool }
     }
 
     /// Lets go of every room but those of live runs, as when a policy changes.
@@ -156,6 +158,16 @@ impl Running {
     /// Waits until its process is there. Whether it came to that.
     pub async fn started(&mut self) -> bool {
         matches!(self.events.recv().await, Some(Event::Spawned { .. }))
+    }
+
+    /// Gives it standard input to its end. Whether that is not too much at once.
+    pub fn input(&self, data: &[u8]) -> bool {
+        self.input.push(&bytes::Bytes::copy_from_slice(data), true)
+    }
+
+    /// Asks it to end.
+    pub fn term(&self) {
+        self.orders.send_replace(Some(Order::Term));
     }
 
     /// Ends it.

@@ -67,14 +67,12 @@ fn announce(output: Output, attached: &Attached) {
             node: &attached.node,
             node_id: attached.node_id.to_string(),
             epoch: attached.epoch.0,
-            sandbox: attached.sandbox.as_str(),
+            sandbox: attached.sandbox,
         })
     } else {
         output.line(&format!(
             "{} is attached (sandbox {}, link {}). Ctrl-C stops it.",
-            attached.node,
-            attached.sandbox.as_str(),
-            attached.epoch
+            attached.node, attached.sandbox, attached.epoch
         ))
     };
     if let Err(failure) = told {

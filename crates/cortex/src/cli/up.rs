@@ -105,7 +105,7 @@ async fn show_first(context: &Context, client: &mut Client, hub: &Running, node:
         }));
     }
     banner(context, hub, hub.token_file.parent().unwrap_or(Path::new(".")))?;
-    output.line(&format!("  node   {} is online (sandbox {})", node.node, node.sandbox.as_str()))?;
+    output.line(&format!("  node   {} is online (sandbox {})", node.node, node.sandbox))?;
     output.line(&format!("\n$ cortex exec {} -- {}", node.node, FIRST.join(" ")))?;
     let first = first_command(client, &node.node).await?;
     output.bytes(first.printed.as_bytes())?;

@@ -95,7 +95,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         self.backoff.reset();
         let (node, node_id, epoch) = (self.identity.name.clone(), self.identity.node, self.identity.epoch);
         tracing::info!(%node, %node_id, %epoch, "attached");
-        (self.on_attached)(Attached { node, node_id, epoch, sandbox: self.sandbox.level() });
+        (self.on_attached)(Attached { node, node_id, epoch, sandbox: self.sandbox.level().as_str() });
     }
 
     /// It is known when the certificate must be renewed.

@@ -76,9 +76,7 @@ impl Surroundings {
             ("HOME".into(), home.to_owned()),
             ("TMPDIR".into(), walls.scratch().as_os_str().to_owned()),
         ];
-        if let Some(folder) = walls.toolchains(self.variable("RUSTUP_HOME")) {
-            env.push(("RUSTUP_HOME".into(), folder));
-        }
+        env.extend(walls.settings(|name| self.variable(name)));
         env.extend(self.variable("LANG").map(|value| ("LANG".into(), value.to_owned())));
         for name in ["USER", "LOGNAME"] {
             let own = walls.user().map(OsString::from);

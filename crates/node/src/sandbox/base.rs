@@ -7,7 +7,7 @@ pub(crate) const FOLDERS: &[&str] = &["/usr", "/opt", "/bin", "/sbin", "/lib", "
 
 /// Files of `/etc`, copied: who replaces one of them gives it to the next room.
 pub(crate) const FILES: &[&str] = &[
-    "/etc/group",
+    GROUP,
     "/etc/gitconfig",
     "/etc/host.conf",
     "/etc/hosts",
@@ -25,6 +25,9 @@ pub(crate) const FILES: &[&str] = &[
 
 /// Gets a line for the run's user.
 pub(crate) const PASSWD: &str = "/etc/passwd";
+
+/// Gets a line for its group.
+pub(crate) const GROUP: &str = "/etc/group";
 
 /// How names are looked up; there only when connections may be opened.
 pub(crate) const RESOLV: &str = "/etc/resolv.conf";

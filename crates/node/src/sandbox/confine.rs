@@ -19,6 +19,9 @@ use super::step::Step;
 use super::walls::Room;
 use crate::run::protocol::Confined;
 
+/// Variables that lead to something in a home directory, and where that usually is.
+const SETTINGS: &[(&str, &str)] = &[("RUSTUP_HOME", ".rustup"), ("GIT_CONFIG_GLOBAL", ".gitconfig")];
+
 /// The sandbox of one node, as it was found at its start.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
@@ -113,12 +116,16 @@ impl Confinement {
         self.room.user.as_ref().map(|user| user.name.as_str())
     }
 
-    /// The toolchains of the node's user, when the run may use them: their home is not the run's.
-    pub(crate) fn toolchains(&self, configured: Option<&OsStr>) -> Option<OsString> {
-        let usual = || Path::new(&self.sandbox.host.place.home).join(".rustup").into_os_string();
-        let folder = configured.map_or_else(usual, OsStr::to_owned);
-        let is_seen = self.room.trees.iter().any(|tree| Path::new(&folder).starts_with(&tree.path));
-        is_seen.then_some(folder)
+    /// Variables by which programs find what they have in the home directory of the node's user,
+    /// as far as the run may see it: its own home is another. `of` tells the node's own variables.
+    pub(crate) fn settings<'a>(&self, of: impl Fn(&str) -> Option<&'a OsStr>) -> Vec<(OsString, OsString)> {
+        let home = Path::new(&self.sandbox.host.place.home);
+        let is_seen = |path: &Path| self.room.trees.iter().any(|tree| path.starts_with(&tree.path));
+        let found = SETTINGS.iter().filter_map(|(name, below)| {
+            let path = of(name).map_or_else(|| home.join(below), PathBuf::from);
+            is_seen(&path).then(|| (OsString::from(name), path.into_os_string()))
+        });
+        found.collect()
     }
 
     /// The ways into its control groups, once.

@@ -19,6 +19,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::base;
+use super::identity::RunUser;
 use super::step::{Failed, Step};
 use super::walls::{Bound, FileId, Room};
 
@@ -158,8 +159,14 @@ impl Parts {
         }
         let mut text = Vec::new();
         file.take(base::FILE_BYTES_MAX).read_to_end(&mut text)?;
-        if path == Path::new(base::PASSWD) {
-            add_user(&mut text, room);
+        if let Some(user) = &room.user {
+            let RunUser { uid, gid, name } = user;
+            if path == Path::new(base::PASSWD) {
+                add_line(&mut text, *uid, &format!("{name}:x:{uid}:{gid}::/tmp/home:/bin/sh\n"));
+            }
+            if path == Path::new(base::GROUP) {
+                add_line(&mut text, *gid, &format!("{name}:x:{gid}:\n"));
+            }
         }
         if path == Path::new(base::RESOLV) && matches!(room.network, Network::Ports(_)) {
             text.extend(b"\noptions use-vc\n");
@@ -234,18 +241,17 @@ fn tree_of(tree: &Bound) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
-/// A line for the run's user, when the machine has none.
-fn add_user(passwd: &mut Vec<u8>, room: &Room) {
-    let Some(user) = &room.user else { return };
-    let text = String::from_utf8_lossy(passwd).into_owned();
-    let number = user.uid.to_string();
+/// A line for the run's user or group, when the machine has none of that number.
+fn add_line(file: &mut Vec<u8>, number: u32, line: &str) {
+    let number = number.to_string();
+    let text = String::from_utf8_lossy(file);
     if text.lines().any(|line| line.split(':').nth(2) == Some(&number)) {
         return;
     }
     if !text.is_empty() && !text.ends_with('\n') {
-        passwd.push(b'\n');
+        file.push(b'\n');
     }
-    passwd.extend(format!("{}:x:{}:{}::/tmp/home:/bin/sh\n", user.name, user.uid, user.gid).bytes());
+    file.extend(line.bytes());
 }
 
 /// Puts a copy at a path below the root, which is made when it is not there.

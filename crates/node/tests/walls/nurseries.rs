@@ -77,6 +77,46 @@ fn a_tree_that_does_not_want_to_end_is_ended_by_kill() {
 }
 
 #[test]
+fn a_tree_is_asked_to_end_first() {
+    as_each_user("nurseries::a_tree_is_asked_to_end_first", async {
+        for level in LEVELS {
+            let world = World::new(level).await;
+            let work = world.path("work");
+            let walls = walls(&[(&work, Access::Write, true)]);
+            let script = format!(
+                "cd {}; setsid sh -c 'trap \"echo > asked; exit\" TERM; echo > up; while :; do sleep 0.1; done' 2>/dev/null & wait",
+                work.display()
+            );
+            let mut run = world.trial.start(Some(&walls), shell(&script));
+            assert!(run.started().await);
+            until("the tree is up", || work.join("up").exists()).await;
+            run.term();
+            let outcome = run.ended().await;
+            assert_eq!((outcome.ended.cause, outcome.ended.signal), (EndCause::Exited, Some(15)));
+            assert!(work.join("asked").exists(), "{level:?}: all of it was asked");
+            world.finish().await;
+        }
+    });
+}
+
+#[test]
+fn what_a_node_that_was_killed_left_is_removed_by_the_next_one() {
+    as_each_user("nurseries::what_a_node_that_was_killed_left_is_removed_by_the_next_one", async {
+        // No process has that number.
+        let folder = std::env::temp_dir().join(format!("cortex-runs-999999999-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("run/home")).expect("made");
+        let group = Path::new("/sys/fs/cgroup/pids/cortex-node-999999999-0/run");
+        let has_group = std::fs::create_dir_all(group).is_ok();
+        let world = World::new(Level::Kernel).await;
+        assert!(!folder.exists());
+        if has_group {
+            assert!(!group.parent().expect("it has one").exists());
+        }
+        world.finish().await;
+    });
+}
+
+#[test]
 fn rooms_beyond_the_bound_go_and_those_of_live_runs_stay() {
     as_each_user("nurseries::rooms_beyond_the_bound_go_and_those_of_live_runs_stay", async {
         let world = World::new(Level::Full).await;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use cortex_core::run::{EndCause, RunSpec};
-use cortex_core::sandbox::{Access, Level, Network, Walls};
+use cortex_core::sandbox::{Access, Level, Limits, Network, Walls};
 
-use super::support::{LEVELS, World, as_each_user, denied, is_root, open_to_all, shell, spec, walls};
+use super::support::{LEVELS, World, as_each_user, denied, is_root, open_to_all, shell, spec, until, walls};
 
 #[test]
 fn a_run_has_no_rights_of_its_own_at_either_level() {
@@ -253,6 +253,7 @@ fn the_file_that_was_looked_at_is_executed_and_no_other_that_takes_its_name() {
         std::fs::copy("/bin/sleep", closed.join("bad")).expect("copied");
         let walls = walls(&[(&work, Access::Write, true), (&closed, Access::Read, false)]);
         let tool = work.join("tool");
+        std::os::unix::fs::symlink(work.join("good"), &tool).expect("linked");
         let swapper = {
             let (work, bad, tool) = (work.clone(), closed.join("bad"), tool.clone());
             let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -299,6 +300,85 @@ fn names_are_looked_up_only_when_connections_may_be_opened() {
         assert!(
             world.text(&ports, script).await.starts_with("1\n") || !Path::new("/etc/resolv.conf").exists()
         );
+        world.finish().await;
+    });
+}
+
+#[test]
+fn standard_input_reaches_a_run_that_has_control_groups_too() {
+    as_each_user("rooms::standard_input_reaches_a_run_that_has_control_groups_too", async {
+        for level in LEVELS {
+            let world = World::new(level).await;
+            let limits = Limits { memory_bytes: Some(1 << 30), processes: Some(100), ..Limits::default() };
+            let walls = Walls { limits, ..Walls::default() };
+            let mut run = world.trial.start(Some(&walls), RunSpec { stdin: true, ..spec(&["cat"]) });
+            assert!(run.started().await && run.input(b"words"));
+            let outcome = run.ended().await;
+            assert_eq!((outcome.ended.code, outcome.stdout.as_slice()), (Some(0), b"words".as_slice()));
+            world.finish().await;
+        }
+    });
+}
+
+#[test]
+fn what_a_run_writes_beside_its_roots_is_its_own_and_goes_with_it() {
+    as_each_user("rooms::what_a_run_writes_beside_its_roots_is_its_own_and_goes_with_it", async {
+        for level in LEVELS {
+            let world = World::new(level).await;
+            let work = world.path("work");
+            let walls = walls(&[(&work, Access::Write, false)]);
+            let script = "echo word > $TMPDIR/file; echo word > $HOME/file; echo $TMPDIR > place; sleep 100";
+            let spec = RunSpec { cwd: Some(work.display().to_string()), ..shell(script) };
+            let mut first = world.trial.start(Some(&walls), spec);
+            assert!(first.started().await);
+            until("it wrote", || work.join("place").exists()).await;
+            let place = std::fs::read_to_string(work.join("place")).expect("written");
+            let look = format!("cat {0}/file {0}/../*/file; ls -A {0} | grep file; true", place.trim());
+            assert_eq!(world.text(&Walls::default(), &look).await, "", "{level:?}");
+            first.kill();
+            let _ended = first.ended().await;
+            assert!(!Path::new(place.trim()).join("file").exists(), "{level:?}");
+            world.finish().await;
+        }
+    });
+}
+
+/// Cargo, a build script, the linker and the program that comes out: as much of real work as there
+/// is on every machine that builds this.
+#[test]
+fn a_crate_is_built_and_executed_at_level_full() {
+    as_each_user("rooms::a_crate_is_built_and_executed_at_level_full", async {
+        let world = World::new(Level::Full).await;
+        let work = world.path("work");
+        let home = std::env::var("CARGO_HOME").unwrap_or_else(|_| "/root/.cargo".to_owned());
+        let (cargo, toolchains) = (Path::new(&home).join("bin"), Path::new(&home).join("../.rustup"));
+        let (Ok(cargo), Ok(toolchains)) = (cargo.canonicalize(), toolchains.canonicalize()) else {
+            // The second half of the test sees no home of another user.
+            world.finish().await;
+            return;
+        };
+        std::fs::create_dir_all(work.join("crate/src")).expect("made");
+        let put = |name: &str, text: &str| {
+            std::fs::write(work.join("crate").join(name), text).expect("written");
+        };
+        put("Cargo.toml", "[package]\nname = \"c\"\nedition = \"2024\"\n[workspace]\n");
+        put("build.rs", "fn main() { println!(\"cargo:rustc-env=WORD=built\"); }\n");
+        put("src/main.rs", "fn main() { println!(\"{}\", env!(\"WORD\")); }\n");
+        for path in ["crate", "crate/src"] {
+            open_to_all(&work.join(path));
+        }
+        let walls = walls(&[
+            (&work, Access::Write, true),
+            (&cargo, Access::Read, true),
+            (&toolchains, Access::Read, true),
+        ]);
+        let script = format!(
+            "cd {}/crate; export RUSTUP_HOME={} PATH={}:$PATH; cargo run --quiet --offline",
+            work.display(),
+            toolchains.display(),
+            cargo.display()
+        );
+        assert_eq!(world.text(&walls, &script).await, "built\n");
         world.finish().await;
     });
 }
