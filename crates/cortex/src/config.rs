@@ -79,11 +79,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Level,
         doc: "The highest level of the sandbox that a node uses, where a higher one breaks its work.",
     },
-    Key {
-        name: "node.work_dir",
-        kind: Kind::Path,
-        doc: "The folder that a node's owner gives for work.",
-    },
+    Key { name: "node.work_dir", kind: Kind::Path, doc: "The folder that a node's owner gives for work." },
 ];
 
 /// Where a value came from.
