@@ -29,7 +29,7 @@ use crate::service::enrol::Enrol;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
 use crate::service::nodes::Nodes;
-use crate::service::policies::Policies;
+use crate::service::policies::{self, Policies};
 use crate::service::runs::Runs;
 use crate::service::tokens::Tokens;
 use crate::service::{Context, store_refusal};
@@ -127,7 +127,8 @@ impl Hub {
         let context = Context { store: wrap(store), clock, directory: Directory::default(), bus };
         load(&context).await?;
         let (dir, fleet) = (config.data_dir.clone(), !context.directory.nodes().is_empty());
-        let authority = blocking(move || open_authority(&dir, fleet)).await?;
+        let authority = Arc::new(blocking(move || open_authority(&dir, fleet)).await?);
+        policies::settle(&context, &authority).await?;
         let token_file = config.data_dir.join("admin.token");
         let tokens = Tokens::new(context.clone());
         let first_start = tokens.begin(&token_file).await?;
@@ -144,7 +145,7 @@ impl Hub {
             doors: Supervisor::default(),
             workers: Supervisor::default(),
         };
-        let parts = Parts { config, authority: Arc::new(authority), logs, tokens };
+        let parts = Parts { config, authority, logs, tokens };
         hub.context.commit(announce(&hub.context), |_| ()).await?;
         hub.serve(parts, http, grpc);
         tracing::info!(http = %hub.started.http, grpc = %hub.started.grpc, first_start, "the hub serves");
@@ -197,7 +198,7 @@ impl Hub {
             nodes: Nodes::new(context.clone(), mesh.clone()),
             invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
             tokens: parts.tokens.clone(),
-            policies: Policies::new(context.clone(), mesh.clone()),
+            policies: Policies::new(context.clone(), mesh.clone(), Arc::clone(&parts.authority)),
             audit: Audit::new(context.clone()),
             events: Events::new(context.clone()),
             runs: Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir),
@@ -318,12 +319,10 @@ fn open_refusal(config: &Config, error: StoreError) -> Refusal {
 }
 
 async fn load(context: &Context) -> Result<(), Refusal> {
-    let (nodes, policies, tokens, head) = context
-        .view(|view| Ok((view.nodes()?, view.policies()?, view.tokens()?, view.events_span()?.1)))
-        .await?;
+    let (nodes, tokens, head) =
+        context.view(|view| Ok((view.nodes()?, view.tokens()?, view.events_span()?.1))).await?;
     context.bus.begin(Seq(head.0));
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
-    policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
     Ok(())
 }

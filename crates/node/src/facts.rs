@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use cortex_core::node::Facts;
+use cortex_core::sandbox::Place;
 
 use crate::run::program::find;
 
@@ -45,6 +46,7 @@ pub(crate) fn discover(path: &OsString, version: &str) -> Facts {
         memory_bytes: memory_bytes().unwrap_or(0),
         tools: tools.map(|tool| (*tool).to_owned()).collect(),
         layers: Vec::new(),
+        place: Place::default(),
     }
 }
 

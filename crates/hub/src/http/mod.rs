@@ -38,6 +38,7 @@ mod output;
 mod pace;
 mod policies;
 mod problem;
+mod profiles;
 pub mod routes;
 mod run_stream;
 mod runs;
@@ -135,6 +136,11 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(policies::allow))
         .routes(routes!(policies::deny))
         .routes(routes!(policies::test))
+        .routes(routes!(policies::rollback))
+        .routes(routes!(policies::diff))
+        .routes(routes!(policies::history))
+        .routes(routes!(profiles::list))
+        .routes(routes!(profiles::get, profiles::put, profiles::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(events::follow))

@@ -12,8 +12,12 @@ use crate::service::Caller;
 #[utoipa::path(get, path = "/api/v1/stats", tag = "hub", responses((status = 200, body = StatsView)))]
 pub(super) async fn stats(State(api): State<Api>) -> Json<StatsView> {
     let store = api.context.store.stats();
-    let permissive =
-        api.context.directory.policies().into_iter().filter(|policy| policy.mode == Mode::Permissive);
+    let permissive = api
+        .context
+        .directory
+        .policies()
+        .into_iter()
+        .filter(|policy| policy.document.mode == Mode::Permissive);
     let mut permissive_nodes: Vec<String> = permissive
         .filter_map(|policy| api.context.directory.node(policy.node))
         .map(|node| node.name.to_string())

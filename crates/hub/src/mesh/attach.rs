@@ -16,7 +16,7 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
 
 use super::slot::SlotState;
-use super::{Inner, Link, Mesh, live_policy, lock};
+use super::{Inner, Link, Mesh, lock};
 use crate::authority::Identity;
 use crate::service::outcome::write_surely;
 use crate::service::write_refusal;
@@ -52,7 +52,7 @@ impl Mesh {
                 Refusal::new(Code::RateLimited, "Too many nodes attach at this moment.")
                     .detail("retry_after_s", "1")
             })?;
-            self.inner.record_attach(link.node(), hello.facts.clone()).await?
+            self.inner.record_attach(link.node(), hello.facts.clone(), hello.ceiling.clone()).await?
         };
         self.inner.context.directory.put_attached(&record.node);
         self.inner.take_up(link, hello, record)
@@ -93,7 +93,12 @@ struct Record {
 }
 
 impl Inner {
-    async fn record_attach(&self, id: NodeId, facts: Facts) -> Result<Record, Refusal> {
+    async fn record_attach(
+        &self,
+        id: NodeId,
+        facts: Facts,
+        ceiling: Option<String>,
+    ) -> Result<Record, Refusal> {
         let now = self.context.clock.wall();
         let recorded = self.context.store.write(Duration::from_millis(ATTACH_STORE_MS_MAX), move |tx| {
             let epoch = tx.next_epoch(id)?.ok_or_else(revoked)?;
@@ -103,6 +108,7 @@ impl Inner {
             }
             refuse_quarantined(&node)?;
             node.facts = facts;
+            node.ceiling = ceiling;
             node.last_seen_at = Some(now);
             tx.put_node(&node)?;
             let generation = tx.generation()?;
@@ -126,8 +132,7 @@ impl Inner {
             }
             let result = match attached {
                 Attached::Online { .. } => {
-                    let wall = self.context.clock.wall();
-                    let policy = live_policy(&self.context.directory.policy(node.id, node.joined_at), wall);
+                    let policy = self.context.directory.signed_policy(node.id);
                     link.set_epoch(epoch);
                     let name = node.name.to_string();
                     link.send(ToNode::Welcome(Welcome { generation, name, policy, audit_head: None }));
