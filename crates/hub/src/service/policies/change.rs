@@ -33,11 +33,11 @@ pub enum Change {
     Deny(String),
     /// Files that runs may use.
     AllowRoot(Root),
-    /// No longer those below that path.
+    /// Not those below that path.
     DenyRoot(Root),
     /// An outgoing port.
     AllowPort(u16),
-    /// No longer that port.
+    /// Not that port.
     DenyPort(u16),
     /// Which connections may be opened.
     Network(Network),
