@@ -63,6 +63,8 @@ kinds! {
     TokenCreated = "token.created";
     /// A token was revoked.
     TokenRevoked = "token.revoked";
+    /// The audit log is not what was written.
+    AuditBroken = "audit.broken";
     /// The hub serves.
     HubStarted = "hub.started";
 }

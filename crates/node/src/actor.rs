@@ -306,10 +306,10 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             epoch,
             facts: Facts { place: self.runs.place().clone(), ..self.facts.clone() },
             ceiling: self.ceiling.clone(),
-            audit_head: None,
+            audit_head: self.runs.audit_head(),
             runs: self.runs.reports(),
         };
-        wires.dial(&self.dir, Envelope { epoch, message: ToHub::Hello(hello) });
+        wires.dial(&self.dir, Envelope { epoch, message: ToHub::Hello(Box::new(hello)) });
     }
 
     fn connected(&mut self, link: Link, now: Timestamp, wires: &mut Wires) {

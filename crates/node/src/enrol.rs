@@ -195,6 +195,7 @@ fn outcome(
         invite: config.invite.id,
         generation: Generation(answer.generation),
         epoch: Epoch(0),
+        audit_head: None,
     };
     Ok((identity, credentials))
 }

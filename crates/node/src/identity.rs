@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use bytes::Bytes;
-use cortex_core::id::{Epoch, Generation, InviteId, NodeId};
+use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Seq};
+use cortex_core::invite::{from_hex, to_hex};
+use cortex_core::node::AuditHead;
 use cortex_core::{Code, Refusal};
 use nix::fcntl::{Flock, FlockArg};
 use rustls_pki_types::CertificateDer;
@@ -49,6 +51,8 @@ pub(crate) struct Identity {
     pub(crate) generation: Generation,
     /// The highest epoch seen.
     pub(crate) epoch: Epoch,
+    /// The newest row of the hub's audit log that it was told of.
+    pub(crate) audit_head: Option<AuditHead>,
 }
 
 /// Key and certificates, as TLS takes them.
@@ -70,6 +74,15 @@ struct IdentityFile {
     invite_id: String,
     generation: u64,
     epoch: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    audit_head: Option<AuditHeadFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditHeadFile {
+    seq: u64,
+    hash: String,
 }
 
 impl DataDir {
@@ -114,6 +127,7 @@ impl DataDir {
             invite: file.invite_id.parse().map_err(|error| self.damaged(IDENTITY, &error))?,
             generation: Generation(file.generation),
             epoch: Epoch(file.epoch),
+            audit_head: file.audit_head.map(|head| self.audit_head(&head)).transpose()?,
         }))
     }
 
@@ -126,9 +140,17 @@ impl DataDir {
             invite_id: identity.invite.to_string(),
             generation: identity.generation.0,
             epoch: identity.epoch.0,
+            audit_head: identity
+                .audit_head
+                .map(|head| AuditHeadFile { seq: head.seq.0, hash: to_hex(&head.hash) }),
         };
         let text = serde_json::to_string_pretty(&file).map_err(|error| self.damaged(IDENTITY, &error))?;
         self.replace(IDENTITY, text.as_bytes())
+    }
+
+    fn audit_head(&self, file: &AuditHeadFile) -> Result<AuditHead, Refusal> {
+        let hash = from_hex(&file.hash).ok_or_else(|| self.damaged(IDENTITY, &"`audit_head.hash`"))?;
+        Ok(AuditHead { seq: Seq(file.seq), hash })
     }
 
     /// Key, chain and authority.
@@ -242,6 +264,7 @@ mod tests {
             invite: InviteId::mint(1, &[2; 10]),
             generation: Generation(3),
             epoch: Epoch(4),
+            audit_head: Some(AuditHead { seq: Seq(9), hash: [0xab; 32] }),
         }
     }
 

@@ -91,6 +91,7 @@ pub async fn run(
     let (generation, epoch) = (prepared.identity.generation, prepared.identity.epoch);
     let mut runs = NodeRuns::restore(generation, epoch, prepared.records);
     runs.keep_at_most(config.spool_bytes_max);
+    runs.witness(prepared.identity.audit_head);
     runs.stand_under(prepared.ceilings.judged);
     if let Some(policy) = prepared.policy {
         runs.hold(policy);

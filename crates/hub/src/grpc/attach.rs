@@ -202,7 +202,7 @@ impl Reader {
         let link = Arc::clone(&self.guard.link);
         link.hear(now);
         if let ToHub::Hello(hello) = message {
-            return self.greet(&link, hello).await;
+            return self.greet(&link, *hello).await;
         }
         if epoch != link.epoch() {
             let message = format!("A frame of epoch {epoch} came on the link of epoch {}.", link.epoch());

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use cortex_core::id::Seq;
 use cortex_core::limits::PAGE_ITEMS_MAX;
 use cortex_store::AuditFilter;
-use cortex_wire::http::{AuditView, Page};
+use cortex_wire::http::{AuditVerdictView, AuditView, Page};
 use futures::stream;
 use http::header;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use crate::http::breaking::broken_off_by;
 use crate::http::extract::{Args, page_limit, parse};
 use crate::http::problem::Failure;
 use crate::http::{Api, view};
-use crate::service::targets;
+use crate::service::{Caller, targets};
 
 /// Which rows to list.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -40,13 +40,14 @@ pub(super) struct ListArgs {
     responses((status = 200, body = Page<AuditView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(args): Args<ListArgs>,
 ) -> Result<Json<Page<AuditView>>, Failure> {
     let limit = page_limit(args.limit)?;
-    let filter = filter(&api, &args)?;
-    let rows = api.audit.list(filter, limit).await?;
+    let filter = filter(&api, &caller, &args)?;
     // A full page may have a next one; following it to an empty one is harmless.
-    let next_cursor = rows.last().filter(|_| rows.len() == limit).map(|last| last.seq.to_string());
+    let (rows, next) = api.audit.list(&caller, filter, limit).await?;
+    let next_cursor = next.map(|next| next.to_string());
     Ok(Json(Page { items: rows.iter().map(view::audit).collect(), next_cursor }))
 }
 
@@ -55,21 +56,25 @@ pub(super) async fn list(
 /// A hub that stops breaks the answer off: an export that lacks its last rows looks whole.
 #[utoipa::path(get, path = "/api/v1/audit/export", tag = "audit", params(ListArgs),
     responses((status = 200, body = AuditView, content_type = "application/x-ndjson")))]
-pub(super) async fn export(State(api): State<Api>, Args(args): Args<ListArgs>) -> Result<Response, Failure> {
-    let first = AuditFilter { newest: false, ..filter(&api, &args)? };
+pub(super) async fn export(
+    State(api): State<Api>,
+    caller: Caller,
+    Args(args): Args<ListArgs>,
+) -> Result<Response, Failure> {
+    let first = AuditFilter { newest: false, ..filter(&api, &caller, &args)? };
     let shutdown = api.shutdown.clone();
     let pages = stream::try_unfold(Some(first), move |filter| {
-        let api = api.clone();
+        let (api, caller) = (api.clone(), caller.clone());
         async move {
             let Some(filter) = filter else { return Ok::<_, std::io::Error>(None) };
-            let rows = api.audit.list(filter.clone(), PAGE_ITEMS_MAX).await.map_err(std::io::Error::other)?;
+            let page = api.audit.list(&caller, filter.clone(), PAGE_ITEMS_MAX).await;
+            let (rows, next) = page.map_err(std::io::Error::other)?;
             let lines: String = rows
                 .iter()
                 .filter_map(|row| serde_json::to_string(&view::audit(row)).ok())
                 .map(|line| line + "\n")
                 .collect();
-            let full = rows.len() == PAGE_ITEMS_MAX;
-            let next = rows.last().filter(|_| full).map(|last| AuditFilter { after: last.seq, ..filter });
+            let next = next.map(|after| AuditFilter { after, ..filter });
             Ok(Some((Bytes::from(lines), next)))
         }
     });
@@ -77,12 +82,17 @@ pub(super) async fn export(State(api): State<Api>, Args(args): Args<ListArgs>) -
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())
 }
 
-fn filter(api: &Api, args: &ListArgs) -> Result<AuditFilter, Failure> {
-    let node = args.node.as_deref().map(|text| match text.parse() {
-        // An id may be of a node that was removed; its rows stay.
-        Ok(id) => Ok(id),
-        Err(_) => targets::find(&api.context.directory, text).map(|node| node.id),
-    });
+/// Reads the whole log: its chain from the first row on, the anchor, and what nodes saw.
+///
+/// The answer is 200 also when it is broken; `ok` says so.
+#[utoipa::path(get, path = "/api/v1/audit/verify", tag = "audit",
+    responses((status = 200, body = AuditVerdictView)))]
+pub(super) async fn verify(State(api): State<Api>) -> Result<Json<AuditVerdictView>, Failure> {
+    Ok(Json(view::verdict(&api.audit.verify().await?)))
+}
+
+fn filter(api: &Api, caller: &Caller, args: &ListArgs) -> Result<AuditFilter, Failure> {
+    let node = args.node.as_deref().map(|text| targets::id_of(&api.context.directory, caller, text));
     let after = args.cursor.as_deref().map(|text| parse::<u64>("cursor", text)).transpose()?;
     Ok(AuditFilter {
         node: node.transpose()?,

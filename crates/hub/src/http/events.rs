@@ -24,7 +24,7 @@ use crate::http::problem::{Failure, invalid};
 use crate::http::server::Connection;
 use crate::http::{Api, view};
 use crate::service::events::{Feed, Followed};
-use crate::service::targets;
+use crate::service::{Caller, targets};
 
 /// Time between two comments on a silent stream, so that proxies keep it and dead peers are seen.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -51,6 +51,7 @@ pub(super) struct FollowArgs {
 pub(super) async fn follow(
     State(api): State<Api>,
     Extension(id): Extension<RequestId>,
+    caller: Caller,
     connection: Option<Extension<Connection>>,
     headers: HeaderMap,
     Args(args): Args<FollowArgs>,
@@ -61,7 +62,7 @@ pub(super) async fn follow(
         None => None,
     };
     let pruned = connection.map(|Extension(connection)| connection.0).unwrap_or_default();
-    let feed = api.events.follow(after, filter(&api, &args)?, pruned)?;
+    let feed = api.events.follow(&caller, after, filter(&api, &caller, &args)?, pruned)?;
     let events = stream::unfold(Some(feed), move |feed| next(feed, id.clone()));
     let events = events.take_until(api.shutdown.cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
@@ -96,11 +97,8 @@ fn data<T: Serialize>(event: sse::Event, body: &T) -> sse::Event {
     event.data(serde_json::to_string(body).unwrap_or_default())
 }
 
-fn filter(api: &Api, args: &FollowArgs) -> Result<Filter, Failure> {
-    let nodes = parts(args.node.as_deref()).map(|text| match text.parse() {
-        Ok(id) => Ok(id),
-        Err(_) => targets::find(&api.context.directory, text).map(|node| node.id),
-    });
+fn filter(api: &Api, caller: &Caller, args: &FollowArgs) -> Result<Filter, Failure> {
+    let nodes = parts(args.node.as_deref()).map(|text| targets::id_of(&api.context.directory, caller, text));
     let kinds = parts(args.kind.as_deref()).map(|text| {
         EventKind::parse(text).ok_or_else(|| {
             invalid(format!("`kind` is `{}`, which is no kind of event.", printable(text, 80)))

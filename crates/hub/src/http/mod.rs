@@ -23,29 +23,33 @@ use crate::service::invites::Invites;
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
+use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
+use crate::service::users::Users;
 use crate::workers::supervisor::Supervisor;
 
 mod audit;
 mod breaking;
 mod events;
+pub mod export;
 mod extract;
 mod guard;
 mod health;
 mod invites;
+mod login;
 mod nodes;
 mod output;
 mod pace;
 mod policies;
 mod problem;
 mod profiles;
-pub mod routes;
 mod run_stream;
 mod runs;
 mod server;
 mod status;
 mod text;
 mod tokens;
+mod users;
 mod view;
 
 pub use guard::Door;
@@ -65,6 +69,10 @@ pub struct Api {
     pub invites: Invites,
     /// Use cases of tokens.
     pub tokens: Tokens,
+    /// Use cases of users.
+    pub users: Users,
+    /// Use cases of sessions.
+    pub sessions: Sessions,
     /// Use cases of policies.
     pub policies: Policies,
     /// Use cases of the audit log.
@@ -131,6 +139,12 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(invites::revoke))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(login::login))
+        .routes(routes!(login::logout))
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(users::get, users::change, users::remove))
+        .routes(routes!(users::grants, users::grant))
+        .routes(routes!(users::ungrant))
         .routes(routes!(policies::list))
         .routes(routes!(policies::get, policies::set))
         .routes(routes!(policies::allow))
@@ -143,6 +157,7 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(profiles::get, profiles::put, profiles::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
         .routes(routes!(events::follow))
         .routes(routes!(runs::list, runs::start))
         .routes(routes!(runs::get))

@@ -18,6 +18,7 @@ use crate::http::guard::RequestId;
 use crate::http::problem::{Failure, invalid};
 use crate::http::run_stream::{self, Wanted};
 use crate::http::runs::node_name;
+use crate::service::Caller;
 use crate::service::runs::{Follower, Update};
 
 /// Which output.
@@ -42,21 +43,22 @@ pub(super) struct OutputArgs {
 pub(super) async fn output(
     State(api): State<Api>,
     Extension(id): Extension<RequestId>,
+    caller: Caller,
     Path(run): Path<String>,
     headers: HeaderMap,
     Args(args): Args<OutputArgs>,
 ) -> Result<Response, Failure> {
     let wanted = wanted(&args)?;
-    let run = api.runs.get(path_id("run", &run)?).await?;
+    let run = api.runs.get(&caller, path_id("run", &run)?).await?;
     if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
         let name = node_name(&api, &run).await?;
-        let lines = run_stream::follow(api.runs.clone(), run.id, name, wanted, id.0);
+        let lines = run_stream::follow(api.runs.clone(), caller, run.id, name, wanted, id.0);
         return Ok(run_stream::answer(lines.take_until(api.shutdown.cancelled_owned())));
     }
     if run_stream::wants_lines(&headers) {
         return Err(invalid("Lines of a run that has not ended need `follow=true`."));
     }
-    let follower = api.runs.follow(run.id).await?.from(wanted.position);
+    let follower = api.runs.follow(&caller, run.id).await?.from(wanted.position);
     let bytes = Reader::new(follower, wanted, &run, args.follow).bytes();
     let bytes = broken_off_by(api.shutdown.clone(), bytes);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())

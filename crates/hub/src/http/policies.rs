@@ -27,10 +27,11 @@ use crate::service::policies::{Against, Change, Past, Terms, Verdict};
     responses((status = 200, body = Page<PolicyView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(page): Args<PageArgs>,
 ) -> Result<Json<Page<PolicyView>>, Failure> {
     let limit = page.limit()?;
-    let mut found = api.policies.list(page.cursor.as_deref(), limit + 1);
+    let mut found = api.policies.list(&caller, page.cursor.as_deref(), limit + 1);
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|(node, _)| node.name.to_string());
@@ -41,8 +42,12 @@ pub(super) async fn list(
 /// The policy of a node. Its ETag is the revision.
 #[utoipa::path(get, path = "/api/v1/policies/{node}", tag = "policies", params(("node" = String, Path)),
     responses((status = 200, body = PolicyView)))]
-pub(super) async fn get(State(api): State<Api>, Path(node): Path<String>) -> Result<Response, Failure> {
-    let (node, policy) = api.policies.get(&node)?;
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Result<Response, Failure> {
+    let (node, policy) = api.policies.get(&caller, &node)?;
     std::future::ready(Ok(answer(&node, &policy))).await
 }
 
@@ -160,6 +165,7 @@ pub(super) async fn rollback(
     request_body = PolicyCompare, responses((status = 200, body = PolicyDifference)))]
 pub(super) async fn diff(
     State(api): State<Api>,
+    caller: Caller,
     Path(node): Path<String>,
     JsonBody(compare): JsonBody<PolicyCompare>,
 ) -> Result<Json<PolicyDifference>, Failure> {
@@ -175,7 +181,7 @@ pub(super) async fn diff(
             return Err(invalid("Give exactly one of `profile`, `document` and `revision`."));
         }
     };
-    Ok(Json(PolicyDifference { lines: api.policies.diff(&node, against).await? }))
+    Ok(Json(PolicyDifference { lines: api.policies.diff(&caller, &node, against).await? }))
 }
 
 /// The revisions of a policy, newest first. The cursor is a revision.
@@ -183,13 +189,14 @@ pub(super) async fn diff(
     params(("node" = String, Path), PageArgs), responses((status = 200, body = Page<PolicyRevision>)))]
 pub(super) async fn history(
     State(api): State<Api>,
+    caller: Caller,
     Path(node): Path<String>,
     Args(page): Args<PageArgs>,
 ) -> Result<Json<Page<PolicyRevision>>, Failure> {
     let limit = page.limit()?;
     let before = page.cursor.as_deref().map(str::parse).transpose();
     let before = before.map_err(|_| invalid("The cursor is not a revision."))?.map(Revision);
-    let mut found = api.policies.history(&node, before, limit + 1).await?;
+    let mut found = api.policies.history(&caller, &node, before, limit + 1).await?;
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|past| past.stored.revision.to_string());
@@ -202,12 +209,13 @@ pub(super) async fn history(
     request_body = PolicyTest, responses((status = 200, body = PolicyVerdict)))]
 pub(super) async fn test(
     State(api): State<Api>,
+    caller: Caller,
     Path(node): Path<String>,
     JsonBody(test): JsonBody<PolicyTest>,
 ) -> Result<Json<PolicyVerdict>, Failure> {
     let PolicyTest { argv, cwd, env, timeout_ms } = test;
     let spec = RunSpec { argv, cwd, env: env.into_iter().collect(), timeout_ms, stdin: false };
-    let Verdict { answer, level } = api.policies.test(&node, &spec)?;
+    let Verdict { answer, level } = api.policies.test(&caller, &node, &spec)?;
     let (allowed, ask, rule, error) = match answer {
         Ok(Answer::Allowed { rule }) => (true, false, rule.to_string(), None),
         Ok(Answer::Ask { rule }) => {

@@ -10,14 +10,17 @@ use cortex_core::hub_runs::Decision;
 use cortex_core::id::{Epoch, Generation, NodeId};
 use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX};
 use cortex_core::message::{Hello, ToNode, Welcome};
-use cortex_core::node::{Facts, Node};
+use cortex_core::node::{AuditHead, Node};
 use cortex_core::registry::Attached;
+use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
 
 use super::slot::SlotState;
 use super::{Inner, Link, Mesh, lock};
+use crate::audit_watch::AuditWatch;
 use crate::authority::Identity;
+use crate::service::audit::{broken_event, has_row};
 use crate::service::outcome::write_surely;
 use crate::service::write_refusal;
 
@@ -52,7 +55,7 @@ impl Mesh {
                 Refusal::new(Code::RateLimited, "Too many nodes attach at this moment.")
                     .detail("retry_after_s", "1")
             })?;
-            self.inner.record_attach(link.node(), hello.facts.clone(), hello.ceiling.clone()).await?
+            self.inner.record_attach(link.node(), &hello).await?
         };
         self.inner.context.directory.put_attached(&record.node);
         self.inner.take_up(link, hello, record)
@@ -93,13 +96,10 @@ struct Record {
 }
 
 impl Inner {
-    async fn record_attach(
-        &self,
-        id: NodeId,
-        facts: Facts,
-        ceiling: Option<String>,
-    ) -> Result<Record, Refusal> {
-        let now = self.context.clock.wall();
+    async fn record_attach(&self, id: NodeId, hello: &Hello) -> Result<Record, Refusal> {
+        let (now, directory) = (self.context.clock.wall(), self.context.directory.clone());
+        let (facts, ceiling, seen) = (hello.facts.clone(), hello.ceiling.clone(), hello.audit_head);
+        let of_this_log = hello.generation;
         let recorded = self.context.store.write(Duration::from_millis(ATTACH_STORE_MS_MAX), move |tx| {
             let epoch = tx.next_epoch(id)?.ok_or_else(revoked)?;
             let mut node = tx.node(id)?.ok_or_else(revoked)?;
@@ -110,8 +110,11 @@ impl Inner {
             node.facts = facts;
             node.ceiling = ceiling;
             node.last_seen_at = Some(now);
-            tx.put_node(&node)?;
             let generation = tx.generation()?;
+            if let Some(head) = seen.filter(|_| of_this_log == generation) {
+                testify(tx, &mut node, head, directory.audit(), now)?;
+            }
+            tx.put_node(&node)?;
             Ok(Record { node, epoch, generation })
         });
         recorded.await.map_err(write_refusal)
@@ -134,8 +137,8 @@ impl Inner {
                 Attached::Online { .. } => {
                     let policy = self.context.directory.signed_policy(node.id);
                     link.set_epoch(epoch);
-                    let name = node.name.to_string();
-                    link.send(ToNode::Welcome(Welcome { generation, name, policy, audit_head: None }));
+                    let (name, audit_head) = (node.name.to_string(), self.context.directory.audit().head());
+                    link.send(ToNode::Welcome(Welcome { generation, name, policy, audit_head }));
                     state.link = Some(Arc::clone(link));
                     state.runs.attached(link.id(), hello.runs);
                     // Behind the place in the registry: whoever hears of it finds the node here.
@@ -201,6 +204,28 @@ impl Inner {
             None => event,
         }
     }
+}
+
+/// A node saw this row of the audit log. A row that is not there is told, and never kept as if it
+/// were: the node shows it again.
+fn testify(
+    tx: &mut dyn Tx,
+    node: &mut Node,
+    head: AuditHead,
+    watch: &AuditWatch,
+    now: WallTime,
+) -> Result<(), WriteError> {
+    if has_row(tx, head)? {
+        node.audit_seen = node.audit_seen.filter(|seen| seen.seq > head.seq).or(Some(head));
+        return Ok(());
+    }
+    let why = format!("The node {} saw row {}, which is not in the audit log.", node.name, head.seq);
+    watch.contradict(node.id, head);
+    if watch.doubt(&why) {
+        tracing::error!(code = %Code::AuditBroken, node_id = %node.id, why, "the audit log is broken");
+        tx.append_event(&broken_event(&why, now).node(node.id))?;
+    }
+    Ok(())
 }
 
 fn put_quarantine(tx: &mut dyn Tx, id: NodeId, event: &Event) -> Result<(), WriteError> {

@@ -3,7 +3,6 @@
 //! Never here: an answer that tells a wrong secret from an unknown invite, a secret in a log or an
 //! audit row, a certificate handed out for a join that is not committed.
 
-mod sources;
 mod tally;
 
 use std::net::IpAddr;
@@ -28,12 +27,12 @@ use cortex_store::{StoreExt, Tx, WriteError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::network::Sources;
 use super::{Context, store_refusal, write_refusal};
 use crate::authority::{Authority, SignedNode};
 use crate::clock::new_node_id;
 use crate::secret;
 use crate::service::policies::signed;
-use sources::Sources;
 use tally::Tally;
 
 const DEADLINE: Duration = Duration::from_millis(ATTACH_STORE_MS_MAX);
@@ -96,7 +95,8 @@ impl Enrol {
     /// The use case.
     pub fn new(context: Context, authority: Arc<Authority>) -> Self {
         let at_once = Arc::new(Semaphore::new(ATTACHES_AT_ONCE_MAX));
-        Self { context, authority, sources: Arc::default(), at_once, tally: Arc::default() }
+        let sources = Arc::new(Mutex::new(Sources::new("Too many failed joins came from this address.")));
+        Self { context, authority, sources, at_once, tally: Arc::default() }
     }
 
     /// Redeems an invite for a node's certificate. `source` is the peer's address, whose failures

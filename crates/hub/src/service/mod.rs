@@ -1,10 +1,12 @@
 //! The use cases. HTTP, gRPC and later MCP only translate; what may be done, and by whom, is here.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cortex_core::access::Who;
 use cortex_core::limits::STORE_MS_MAX;
-use cortex_core::token::{Role, Token};
+use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Read, Store, StoreError, StoreExt, Tx, WriteError};
 use tokio::runtime::Handle;
@@ -22,8 +24,10 @@ pub mod nodes;
 pub(crate) mod outcome;
 pub mod policies;
 pub mod runs;
+pub mod sessions;
 pub mod targets;
 pub mod tokens;
+pub mod users;
 
 /// How long a use case waits for the store.
 pub const STORE_DEADLINE: Duration = Duration::from_millis(STORE_MS_MAX);
@@ -84,23 +88,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Who asks.
+/// Who asks. What it may do, and where, it knows itself: see [`Who`].
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The token that was shown.
-    pub token: Arc<Token>,
+    who: Who,
 }
 
 impl Caller {
-    /// The name in audit rows: `token:<name>`.
-    pub fn actor(&self) -> String {
-        format!("token:{}", self.token.name)
+    /// The caller that was found behind a token.
+    pub const fn new(who: Who) -> Self {
+        Self { who }
     }
+}
 
-    /// Whether the caller may do what needs `role`.
-    pub fn require(&self, role: Role) -> Result<(), Refusal> {
-        self.token.require(role)
+impl Deref for Caller {
+    type Target = Who;
+
+    fn deref(&self) -> &Who {
+        &self.who
     }
+}
+
+/// Refuses a caller whose token, or whose user, has ended since it asked: what it makes would outlive
+/// the end.
+fn still_good(tx: &dyn Tx, caller: &Caller, now: WallTime) -> Result<(), WriteError> {
+    let gone = || Refusal::new(Code::Unauthenticated, "The token has ended in the meantime.");
+    tx.token(caller.token.id)?.ok_or_else(gone)?.check(now)?;
+    if let Some(user) = caller.token.user {
+        tx.user(user)?.filter(|user| user.removed_at.is_none()).ok_or_else(gone)?;
+    }
+    Ok(())
 }
 
 /// A failed store as callers see it. The details go to the log, where it is handled.
@@ -126,7 +143,6 @@ mod tests {
 
     use cortex_core::event::{Event, EventKind};
     use cortex_core::id::Seq;
-    use cortex_core::time::WallTime;
     use cortex_store::sqlite::{SqliteOptions, SqliteStore};
     use tokio::sync::oneshot;
 

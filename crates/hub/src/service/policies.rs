@@ -15,9 +15,10 @@ use cortex_core::id::{NodeId, Revision};
 use cortex_core::message::SignedPolicy;
 use cortex_core::node::Node;
 use cortex_core::policy::{self, Answer, Document, Mode, Policy, Question};
+use cortex_core::rights::Right;
 use cortex_core::run::RunSpec;
 use cortex_core::sandbox::Level;
-use cortex_core::token::{Role, Token, TokenKind};
+use cortex_core::token::{Token, TokenKind};
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoredPolicy, Tx};
 use tokio::sync::Notify;
@@ -89,21 +90,21 @@ impl Policies {
     }
 
     /// The policy of a node by name or id.
-    pub fn get(&self, node: &str) -> Result<(Arc<Node>, Arc<Policy>), Refusal> {
-        let node = targets::find(&self.context.directory, node)?;
+    pub fn get(&self, caller: &Caller, node: &str) -> Result<(Arc<Node>, Arc<Policy>), Refusal> {
+        let node = targets::find_for(&self.context.directory, caller, Right::PolicyRead, node)?;
         let policy = self.context.directory.policy(node.id, node.joined_at);
         Ok((node, policy))
     }
 
-    /// At most `limit` policies by the names of their nodes, from memory.
-    pub fn list(&self, after: Option<&str>, limit: usize) -> Vec<(Arc<Node>, Arc<Policy>)> {
+    /// At most `limit` policies that the caller sees, by the names of their nodes, from memory.
+    pub fn list(&self, caller: &Caller, after: Option<&str>, limit: usize) -> Vec<(Arc<Node>, Arc<Policy>)> {
         let directory = &self.context.directory;
-        let nodes = directory.nodes().into_iter();
+        let nodes = directory.nodes().into_iter().filter(|node| caller.has(Right::PolicyRead, node));
         let page = nodes.filter(|node| after.is_none_or(|after| node.name.as_str() > after)).take(limit);
         page.map(|node| (Arc::clone(&node), directory.policy(node.id, node.joined_at))).collect()
     }
 
-    /// Changes a policy. Needs an administrator, and for PERMISSIVE one with a token without limits.
+    /// Changes a policy. Needs `policy:write` on the node, and for PERMISSIVE a token without limits.
     /// `Conflict` when another revision was expected.
     pub async fn change(
         &self,
@@ -112,8 +113,7 @@ impl Policies {
         change: Change,
         terms: Terms,
     ) -> Result<(Arc<Node>, Arc<Policy>), Refusal> {
-        caller.require(Role::Admin)?;
-        let node = targets::find(&self.context.directory, node)?;
+        let node = targets::find_for(&self.context.directory, caller, Right::PolicyWrite, node)?;
         let may_open = may_open(&caller.token);
         let policy = self.apply(node.id, change, terms, caller.actor(), may_open).await?;
         Ok((node, policy))
@@ -124,9 +124,9 @@ impl Policies {
     ///
     /// # Errors
     /// `node_not_found`, and what [`RunSpec::check`] says.
-    pub fn test(&self, node: &str, spec: &RunSpec) -> Result<Verdict, Refusal> {
+    pub fn test(&self, caller: &Caller, node: &str, spec: &RunSpec) -> Result<Verdict, Refusal> {
+        let (node, policy) = self.get(caller, node)?;
         spec.check()?;
-        let (node, policy) = self.get(node)?;
         let (site, now) = (self.context.directory.site(node.id), Some(self.context.clock.wall()));
         let question = Question { spec, node: node.name.as_str(), site: &site, now, consent: false };
         Ok(Verdict { answer: policy::judge(&policy.document, &question), level: site.ground.level })
@@ -138,11 +138,12 @@ impl Policies {
     /// `node_not_found`, `store_unavailable`.
     pub async fn history(
         &self,
+        caller: &Caller,
         node: &str,
         before: Option<Revision>,
         limit: usize,
     ) -> Result<Vec<Past>, Refusal> {
-        let id = targets::find(&self.context.directory, node)?.id;
+        let id = self.get(caller, node)?.0.id;
         let rows = self.context.view(move |view| view.policy_history(id, before, limit + 1)).await?;
         let read: Vec<Option<Policy>> = rows
             .iter()
@@ -164,8 +165,8 @@ impl Policies {
     /// # Errors
     /// `node_not_found`, `invalid_argument` for an unknown profile, `not_found` for a revision that
     /// is not kept, `store_unavailable`.
-    pub async fn diff(&self, node: &str, against: Against) -> Result<Vec<String>, Refusal> {
-        let (node, policy) = self.get(node)?;
+    pub async fn diff(&self, caller: &Caller, node: &str, against: Against) -> Result<Vec<String>, Refusal> {
+        let policy = self.get(caller, node)?.1;
         let now = self.context.clock.wall();
         let change = match against {
             Against::Profile(name) => Change::Profile(name),
@@ -179,7 +180,6 @@ impl Policies {
             Err(cortex_store::WriteError::Store(error)) => Err(error),
         };
         let after = self.context.view(look).await??;
-        tracing::debug!(node = %node.name, "a policy is compared");
         Ok(words::lines(&policy.document, &after.document, now))
     }
 

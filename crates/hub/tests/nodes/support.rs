@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use bytes::Bytes;
+use cortex_core::access::Who;
 use cortex_core::id::{Epoch, InviteId, NodeId, TokenId};
 use cortex_core::invite::Invite;
 use cortex_core::limits::PROTOCOL;
@@ -207,6 +208,11 @@ impl TestHub {
     }
 
     pub(crate) async fn channel(&self, identity: Option<Identity>) -> Channel {
+        self.try_channel(identity).await.expect("connected")
+    }
+
+    /// `None` when the handshake fails.
+    pub(crate) async fn try_channel(&self, identity: Option<Identity>) -> Option<Channel> {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority_pem))
             .domain_name("hub.cortex.internal");
@@ -215,7 +221,7 @@ impl TestHub {
             None => tls,
         };
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).expect("address");
-        endpoint.tls_config(tls).expect("TLS").connect().await.expect("connected")
+        endpoint.tls_config(tls).expect("TLS").connect().await.ok()
     }
 
     pub(crate) async fn enrol(
@@ -273,7 +279,8 @@ impl TestHub {
 
     /// Waits until the run is as it should be.
     pub(crate) async fn until_run(&self, run: &Run, what: &str, is: impl Fn(&Run) -> bool) {
-        let look = async || is(&self.runs.get(run.id).await.expect("known")).then_some(());
+        let look =
+            async || is(&self.runs.get(&caller(Role::Viewer), run.id).await.expect("known")).then_some(());
         eventually(what, look).await;
     }
 
@@ -288,7 +295,7 @@ impl TestHub {
 
     /// Follows a run to its end: its output, marks and final row.
     pub(crate) async fn finish(&self, run: &Run) -> (Vec<u8>, Vec<Positions>, Run) {
-        collect(self.runs.follow(run.id).await.expect("followed")).await
+        collect(self.runs.follow(&caller(Role::Viewer), run.id).await.expect("followed")).await
     }
 }
 
@@ -334,7 +341,7 @@ pub(crate) fn caller(role: Role) -> Caller {
         nodes: None,
         tools: None,
     };
-    Caller { token: Arc::new(token) }
+    Caller::new(Who::of(Arc::new(token)))
 }
 
 pub(crate) fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPair) -> EnrolRequest {
@@ -385,7 +392,7 @@ impl FakeNode {
     }
 
     pub(crate) fn hello(&self, runs: Vec<RunReport>) -> ToHub {
-        ToHub::Hello(Hello {
+        ToHub::Hello(Box::new(Hello {
             protocol: PROTOCOL,
             instance: self.instance,
             generation: cortex_core::id::Generation(1),
@@ -394,7 +401,7 @@ impl FakeNode {
             ceiling: None,
             audit_head: None,
             runs,
-        })
+        }))
     }
 
     /// A link that was welcomed.

@@ -403,8 +403,8 @@ impl MeshService for Mesh {
                 let envelope = convert::to_hub_from_proto(frame).expect("well-formed").expect("known");
                 match (opening.take(), envelope.message) {
                     (Some((links, to, from, signer)), ToHub::Hello(hello)) => {
-                        let link =
-                            Link { hello, epoch: Epoch(0), from, to, signer, generation: Generation(1) };
+                        let (epoch, generation) = (Epoch(0), Generation(1));
+                        let link = Link { hello: *hello, epoch, from, to, signer, generation };
                         // A test that has seen enough does not take further links.
                         let _taken = links.send(link).await;
                     }

@@ -1,63 +1,11 @@
-//! Who may call what, generated from the table of routes.
+//! The table of doors beside the router, and refusals in the audit log.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 
 use super::*;
-use crate::http::routes::{ROUTES, Route};
-
-fn path_of(route: &Route) -> String {
-    let id = "0190b2c4-0000-7000-8000-000000000000";
-    route.path.replace("{node}", "nobody").replace("{id}", id).replace("{token}", "nobody")
-}
-
-async fn status(world: &World, route: &Route, bearer: Option<&str>) -> (u16, Option<Reply>) {
-    let value = bearer.map(|token| format!("Bearer {token}"));
-    let headers: Vec<_> = value.iter().map(|value| ("authorization", value.as_str())).collect();
-    let method = Method::from_bytes(route.method.as_bytes()).expect("a method");
-    let response = world.open(method, &path_of(route), &headers, Bytes::new()).await;
-    let (parts, body) = response.into_parts();
-    if parts.status.is_success() {
-        // Some of these never end.
-        return (parts.status.as_u16(), None);
-    }
-    let body = body.collect().await.expect("a body").to_bytes();
-    let reply = Reply { status: parts.status, headers: parts.headers, body };
-    (parts.status.as_u16(), Some(reply))
-}
-
-#[tokio::test]
-async fn every_route_refuses_whoever_lacks_the_right_and_says_so_in_one_form() {
-    let world = World::new(StoreKind::Memory).await;
-    let unknown = format!("cxt_{}", "0".repeat(64));
-    let revoked = world.token("revoked", Role::Admin, true, false).await;
-    let expired = world.token("expired", Role::Admin, false, true).await;
-    let viewer = world.token("viewer", Role::Viewer, false, false).await;
-    let operator = world.token("operator", Role::Operator, false, false).await;
-    let roles = [(Role::Viewer, &viewer), (Role::Operator, &operator), (Role::Admin, &world.admin)];
-    for route in ROUTES {
-        let Some(needs) = route.needs else {
-            assert_eq!(status(&world, route, None).await.0, 200, "{route:?}");
-            continue;
-        };
-        for bad in [None, Some(unknown.as_str()), Some(&revoked), Some(&expired), Some("")] {
-            let (_, reply) = status(&world, route, bad).await;
-            let reply = reply.unwrap_or_else(|| panic!("{route:?} let {bad:?} in"));
-            reply.refused(401, "unauthenticated");
-            assert!(reply.headers.contains_key("www-authenticate"), "{route:?}");
-        }
-        for (role, token) in roles {
-            let (status, reply) = status(&world, route, Some(token)).await;
-            if role >= needs {
-                assert!(!matches!(status, 401 | 403 | 405 | 500..), "{route:?} {role:?}: {reply:?}");
-            } else {
-                reply.unwrap_or_else(|| panic!("{route:?} let {role:?} in")).refused(403, "forbidden");
-            }
-        }
-    }
-    world.stop().await;
-}
+use crate::access;
 
 #[tokio::test]
 async fn the_table_of_rights_the_document_and_the_router_have_the_same_routes() {
@@ -74,17 +22,10 @@ async fn the_table_of_rights_the_document_and_the_router_have_the_same_routes() 
         })
         .chain([("GET".to_owned(), "/api/v1/openapi.json".to_owned())])
         .collect();
-    let table: BTreeSet<_> = ROUTES.iter().map(|r| (r.method.to_owned(), r.path.to_owned())).collect();
-    assert_eq!(table.len(), ROUTES.len(), "no row twice");
+    let table: BTreeSet<_> =
+        access::routes().map(|(method, path, _)| (method.to_owned(), path.to_owned())).collect();
     assert_eq!(described, table);
     world.stop().await;
-}
-
-#[tokio::test]
-async fn no_state_changes_on_get() {
-    for route in ROUTES.iter().filter(|route| route.method == "GET") {
-        assert!(route.needs.is_none_or(|role| role == Role::Viewer), "{route:?}");
-    }
 }
 
 #[tokio::test]

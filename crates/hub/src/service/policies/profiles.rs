@@ -5,8 +5,8 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::limits::PROFILES_MAX;
 use cortex_core::name::{Name, printable};
 use cortex_core::policy::{Document, Mode, PROFILES};
+use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
-use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoredProfile, Tx};
 use cortex_wire::policy as text;
@@ -48,7 +48,7 @@ impl Policies {
         found.ok_or_else(|| none(name))
     }
 
-    /// Keeps a profile, new or in place of the one of that name.
+    /// Keeps a profile, new or in place of the one of that name. Needs `policy:write` on all nodes.
     ///
     /// # Errors
     /// `forbidden`, `invalid_argument` for a bad name, `conflict` for a built-in one,
@@ -59,7 +59,7 @@ impl Policies {
         name: &str,
         document: Document,
     ) -> Result<Profile, Refusal> {
-        caller.require(Role::Admin)?;
+        keeps_profiles(caller)?;
         if document.mode == Mode::Permissive {
             may_open(&caller.token)?;
         }
@@ -95,7 +95,7 @@ impl Policies {
     /// # Errors
     /// `forbidden`, `conflict` for a built-in one, `not_found`, `store_unavailable`.
     pub async fn remove_profile(&self, caller: &Caller, name: &str) -> Result<(), Refusal> {
-        caller.require(Role::Admin)?;
+        keeps_profiles(caller)?;
         let (name, actor, now) = (own_name(name)?, caller.actor(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
             if !tx.remove_profile(&name)? {
@@ -113,6 +113,14 @@ fn read(stored: StoredProfile) -> Result<Profile, Refusal> {
     let document = text::read_document(stored.document.as_bytes())?;
     let changed = Some((stored.changed_by, stored.changed_at));
     Ok(Profile { name: stored.name.to_string(), document, changed })
+}
+
+/// A profile is for every node, so it is for those who may change every node.
+fn keeps_profiles(caller: &Caller) -> Result<(), Refusal> {
+    if caller.everywhere(Right::PolicyWrite) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Forbidden, "Profiles are kept by those who may change the policy of every node."))
 }
 
 fn own_name(name: &str) -> Result<Name, Refusal> {

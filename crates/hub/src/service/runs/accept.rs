@@ -9,10 +9,10 @@ use cortex_core::id::{Revision, RunId};
 use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use cortex_core::node::Node;
 use cortex_core::policy::{self, Question, Rule};
+use cortex_core::rights::Right;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
-use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreError, Tx, WriteError};
 use tokio::sync::oneshot;
@@ -91,7 +91,7 @@ impl Runs {
             consent: false,
         };
         let verdict = caller
-            .require(Role::Operator)
+            .on(Right::RunsStart, node)
             .and_then(|()| policy::judge(&policy.document, &question)?.allowed(node.name.as_str()))
             .and_then(|rule| {
                 if self.mesh.presence(node.id).is_none() {
