@@ -248,7 +248,7 @@ pub struct Welcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignedPolicy {
     /// What they say; only from somebody who has verified them. `None` allows nothing.
-    pub policy: Option<Policy>,
+    pub policy: Option<Box<Policy>>,
     /// The bytes, verbatim (`cortex_wire::policy`).
     pub document: Bytes,
     /// The signature over them.
@@ -258,7 +258,7 @@ pub struct SignedPolicy {
 impl From<Policy> for SignedPolicy {
     /// A policy between machines that sign nothing: those of a simulation.
     fn from(policy: Policy) -> Self {
-        Self { policy: Some(policy), ..Self::default() }
+        Self { policy: Some(Box::new(policy)), ..Self::default() }
     }
 }
 

@@ -397,7 +397,7 @@ impl NodeRuns {
             self.send(ToHub::Refused { run: None, refusal });
             return;
         }
-        self.policy = Some(policy.clone());
+        self.policy = Some(Policy::clone(policy));
         self.actions.push_back(Action::PolicyChanged(signed));
     }
 

@@ -279,12 +279,10 @@ fn a_run_gets_the_walls_that_the_policy_had_when_it_was_taken_on() {
     say(&mut runs, 1, ToNode::Policy(profile("dev", 2).into()));
     say(&mut runs, 1, start("echo"));
     say(&mut runs, 1, ToNode::Policy(profile("strict", 3).into()));
+    drain(&mut runs);
     runs.journaled(id());
-    let spawned = drain(&mut runs).into_iter().find_map(|action| match action {
-        Action::Spawn { walls, .. } => walls,
-        _ => None,
-    });
-    let walls = spawned.expect("walls");
+    let actions = drain(&mut runs);
+    let [Action::Spawn { walls: Some(walls), .. }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(walls.level, Level::Kernel);
     assert_eq!(walls.allows("/w/x"), Some((Access::Write, true)));
     assert_eq!(walls.allows("/home/u/.cargo/bin/cargo"), Some((Access::Read, true)));

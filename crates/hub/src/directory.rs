@@ -191,7 +191,7 @@ impl Directory {
         let mut maps = self.write();
         if maps.policies.get(&policy.node).is_none_or(|held| held.policy.revision < policy.revision) {
             let node = policy.node;
-            maps.policies.insert(node, Held { policy: Arc::new(policy), signed: Arc::new(signed) });
+            maps.policies.insert(node, Held { policy: Arc::from(policy), signed: Arc::new(signed) });
         }
     }
 

@@ -213,7 +213,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             | ToNode::Goodbye { .. } => return envelope,
         };
         match policy::verify(&self.authority, self.identity.node, generation, signed) {
-            Ok(policy) => signed.policy = Some(policy),
+            Ok(policy) => signed.policy = Some(Box::new(policy)),
             Err(refusal) => {
                 tracing::error!(code = %refusal.code, "the policy does not hold, so nothing is allowed: {refusal}");
                 signed.policy = None;

@@ -168,9 +168,10 @@ impl NodeRuns {
 /// The end of a run that was refused. Its diagnostic begins with the code, for which the frame has
 /// no place of its own.
 fn denied(refusal: Refusal) -> Ended {
-    let diagnostic = match refusal.code {
-        Code::PolicyDenied => refusal.message,
-        other => format!("{other}: {}", refusal.message),
+    let diagnostic = if refusal.code == Code::PolicyDenied {
+        refusal.message
+    } else {
+        format!("{}: {}", refusal.code, refusal.message)
     };
     Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Denied) }
 }

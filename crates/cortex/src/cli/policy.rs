@@ -130,7 +130,7 @@ fn read_document(file: &Path) -> Result<DocumentText> {
     };
     read.map_err(|error| {
         Failure::usage(
-            &format!("{} cannot be read: {error}.", file.display()),
+            format!("{} cannot be read: {error}.", file.display()),
             "Give the path of a JSON document, or `-` for standard input.",
         )
     })?;

@@ -255,7 +255,10 @@ impl Policies {
         let this = self.clone();
         let after = move |signed: &SignedPolicy| this.follow(node, signed, kill);
         let signed = self.context.commit(work, after).await?;
-        signed.policy.map(Arc::new).ok_or_else(|| Refusal::new(Code::Internal, "A policy was not read back."))
+        signed
+            .policy
+            .map(Arc::from)
+            .ok_or_else(|| Refusal::new(Code::Internal, "A policy was not read back."))
     }
 
     /// What follows a committed change.

@@ -71,7 +71,7 @@ enum Done {
     Epoch(Option<Epoch>),
     Accepted(Box<Run>),
     Cancelled(Option<RunId>),
-    Policy(Policy),
+    Policy(Box<Policy>),
 }
 
 impl Hub {
@@ -231,7 +231,7 @@ impl Hub {
             (Job::SetPolicy { node }, Done::Policy(policy)) => {
                 cx.note(Happened::PolicySet { node: *node, revision: policy.revision.0 });
                 if let Some(link) = self.runs[*node].link() {
-                    self.send(link, Lane::Control, ToNode::Policy(policy.into()), cx);
+                    self.send(link, Lane::Control, ToNode::Policy((*policy).into()), cx);
                 }
             }
             (Job::Decide { node, batch }, Done::Nothing) => {
@@ -376,7 +376,7 @@ fn set_policy(tx: &mut dyn Tx, node: NodeId, now: WallTime) -> Result<Done, Writ
     let policy = Policy::from_profile(node, profile, held.revision.next(), now).unwrap_or(held);
     tx.put_policy(&stored(&policy))?;
     tx.append_event(&Event::new(EventKind::PolicyChanged, now).node(node))?;
-    Ok(Done::Policy(policy))
+    Ok(Done::Policy(Box::new(policy)))
 }
 
 fn quarantine(tx: &mut dyn Tx, id: NodeId, now: WallTime) -> Result<Done, WriteError> {

@@ -84,7 +84,15 @@ impl Change {
                 let earlier = earlier(view, authority, before, revision)?;
                 (after.document, after.profile) = (earlier.document, earlier.profile);
             }
-            other => other.edit(&mut after.document, now)?,
+            Self::Allow { .. }
+            | Self::Deny(_)
+            | Self::AllowRoot(_)
+            | Self::DenyRoot(_)
+            | Self::AllowPort(_)
+            | Self::DenyPort(_)
+            | Self::Network(_)
+            | Self::Sandbox(_)
+            | Self::Expire => self.edit(&mut after.document, now)?,
         }
         after.document.programs.retain(|program| program.holds(Some(now)));
         after.document.check()?;
@@ -149,7 +157,7 @@ fn allow(
     if any_arguments {
         leave.args = Args::Any;
     }
-    if document.always_denied.iter().any(|denied| *denied == leave.name) {
+    if document.always_denied.contains(&leave.name) {
         let shown = printable(&leave.name, 80);
         let message =
             format!("`{shown}` is always denied by this policy, so leave to start it would change nothing.");

@@ -66,7 +66,7 @@ pub(crate) fn hold(authority: &Authority, stored: StoredPolicy) -> SignedPolicy 
         |(policy, _)| policy,
     );
     SignedPolicy {
-        policy: Some(policy),
+        policy: Some(Box::new(policy)),
         document: stored.document.into(),
         signature: stored.signature.into(),
     }
