@@ -339,6 +339,7 @@ pub struct PolicyView {
     /// Last change.
     pub changed_at: String,
     /// The whole of it.
+    #[serde(default)]
     pub document: DocumentText,
 }
 
