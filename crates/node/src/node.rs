@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cortex_core::id::{Epoch, NodeId};
 use cortex_core::node_runs::{NodeRuns, Record};
-use cortex_core::sandbox::{Ground, Level, Place};
+use cortex_core::sandbox::{Ground, LayerState, Level, Place};
 use cortex_core::{Code, Refusal};
 use tokio_util::sync::CancellationToken;
 
@@ -121,6 +121,9 @@ pub async fn run(
     runs.witness(prepared.identity.audit_head);
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
     tracing::info!(level = sandbox.level().as_str(), "sandbox tried");
+    for layer in sandbox.layers.iter().filter(|layer| layer.state != LayerState::Held) {
+        tracing::warn!(layer = layer.name, state = layer.state.as_str(), "{}", layer.note);
+    }
     let ground = Ground { place: sandbox.host.place.clone(), level: Some(sandbox.level()) };
     runs.stand_on(ground);
     let facts = facts::with_sandbox(prepared.facts, &sandbox);
