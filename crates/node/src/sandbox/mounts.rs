@@ -24,8 +24,6 @@ use super::walls::{Bound, FileId, Room};
 
 /// Where the new root is put together; covered by it until then.
 const SITE: &str = "/tmp";
-/// The machine's own `/proc`: a new one may be mounted only where one is in sight.
-const OLD_PROC: &str = "/.proc";
 /// Where roots below `/tmp` wait for a run to have its `/tmp`.
 const STAGE: &str = "/.stage";
 /// What covers folders and files that must not be seen.
@@ -44,7 +42,7 @@ pub(super) fn build(room: &Room) -> Result<(), Failed> {
         .map_err(Failed::at(Step::Root, Path::new(SITE)))?;
     let root = open_dir(Path::new(SITE)).map_err(Failed::by(Step::Root))?;
     let root = root.as_fd();
-    for folder in ["proc", "tmp", "dev", "etc", "var", ".proc", ".stage", ".empty"] {
+    for folder in ["proc", "tmp", "dev", "etc", "var", ".stage", ".empty"] {
         mkdirat(root, folder, mode(0o755)).map_err(Failed::by(Step::Root))?;
     }
     write_file(root, Path::new(EMPTY.1), b"").map_err(Failed::by(Step::Root))?;
@@ -67,7 +65,6 @@ pub(super) fn furnish(room: &Room, scratch_bytes: u64) -> Result<(), Failed> {
     let of_proc = closed | MsFlags::MS_NOEXEC;
     mount_plain(Some("proc"), Path::new("/proc"), Some("proc"), of_proc, None)
         .map_err(Failed::by(Step::Proc))?;
-    umount2(OLD_PROC, MntFlags::MNT_DETACH).map_err(Failed::by(Step::Proc))?;
     let of_tmp = if room.may_run_what_it_writes() { closed } else { of_proc };
     let options = format!("size={scratch_bytes},nr_inodes={SCRATCH_FILES_MAX},mode=1777");
     mount_plain(Some("tmpfs"), Path::new("/tmp"), Some("tmpfs"), of_tmp, Some(&options))
@@ -102,7 +99,8 @@ struct Parts {
 
 impl Parts {
     fn take(room: &Room) -> Result<Self, Failed> {
-        let proc = trees::copy_of(Path::new("/proc"), 0).map_err(Failed::by(Step::Base))?;
+        let closed = trees::NOSUID | trees::NODEV | trees::NOEXEC;
+        let proc = trees::copy_of(Path::new("/proc"), closed).map_err(Failed::by(Step::Base))?;
         let mut parts = Self {
             proc,
             folders: Vec::new(),
@@ -171,7 +169,9 @@ impl Parts {
     }
 
     fn place(self, root: BorrowedFd<'_>, room: &Room) -> Result<(), Failed> {
-        put(root, Path::new(OLD_PROC), true, self.proc).map_err(Failed::by(Step::Base))?;
+        // That of the machine, for the nursery alone: a new one may be mounted only where one is in
+        // sight, and covers it for each run, which cannot uncover it.
+        put(root, Path::new("/proc"), true, self.proc).map_err(Failed::by(Step::Base))?;
         for (path, target) in self.links {
             link(root, &path, &target).map_err(Failed::at(Step::Base, &path))?;
         }
