@@ -22,7 +22,7 @@ use crate::client::{Call, Client, NDJSON, Target};
 use crate::config::{Config, Origin};
 use crate::error::{Failure, Result};
 use crate::serve::hub::{self, Running, Settings};
-use crate::serve::node::{self, Attached, Manner};
+use crate::serve::node::{self, Attached};
 
 /// The command that shows that it works; STRICT allows it.
 const FIRST: [&str; 2] = ["uname", "-sr"];
@@ -80,8 +80,7 @@ async fn stay(
             tracing::debug!("the node is attached again");
         }
     };
-    let manner = Manner::new(config).beside(hub.grpc.to_string(), config.path("hub.data_dir"));
-    let running = node::run(&node_dir, manner, shutdown, on_attached);
+    let running = node::run(config, &node_dir, Some(hub.grpc.to_string()), shutdown, on_attached);
     tokio::pin!(running);
     let first = tokio::select! {
         ended = &mut running => return Ok(ended?),

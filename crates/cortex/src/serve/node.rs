@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use cortex_core::Refusal;
 use cortex_core::invite::InviteText;
 use cortex_core::name::Name;
-use cortex_core::sandbox::Level;
 use cortex_node::NodeConfig;
 use cortex_node::enrol::EnrolConfig;
 use tokio_util::sync::CancellationToken;
@@ -25,54 +24,30 @@ pub(crate) async fn enrol(
     cortex_node::enrol::enrol(EnrolConfig { hub, invite, name, data_dir }).await
 }
 
-/// How a node is run, beside its data directory.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Manner {
-    path: Option<String>,
-    hub: Option<String>,
-    run_user: Option<String>,
-    work: Option<PathBuf>,
-    reserved: Vec<PathBuf>,
-    level_max: Option<Level>,
-}
-
-impl Manner {
-    /// As configured for this machine.
-    pub(crate) fn new(config: &Config) -> Self {
-        let text = |key| config.get(key).map(|value| value.text.clone());
-        Self {
-            path: text("node.path"),
-            hub: None,
-            run_user: text("node.run_user"),
-            work: text("node.work_dir").map(PathBuf::from),
-            reserved: Vec::new(),
-            level_max: text("node.sandbox_max").and_then(|level| Level::parse(&level)),
-        }
-    }
-
-    /// Beside a hub in the same process: at this address, and with its data directory closed to runs.
-    pub(crate) fn beside(self, hub: String, hub_dir: PathBuf) -> Self {
-        Self { hub: Some(hub), path: None, reserved: vec![hub_dir], ..self }
-    }
-}
-
-/// Runs an enrolled node until `shutdown`, or until it is refused for good.
+/// Runs the enrolled node of this data directory until `shutdown`, or until it is refused for good.
+/// `hub` is another address of the hub than the one at which it joined.
 pub(crate) async fn run(
+    config: &Config,
     data_dir: &Path,
-    manner: Manner,
+    hub: Option<String>,
     shutdown: CancellationToken,
     on_attached: impl Fn(Attached) + Send,
 ) -> Result<(), Refusal> {
+    cortex_node::run(NodeConfig { hub, ..settings(config, data_dir) }, shutdown, on_attached).await
+}
+
+fn settings(config: &Config, data_dir: &Path) -> NodeConfig {
     let usual = NodeConfig::new(data_dir);
-    let config = NodeConfig {
-        path: manner.path.map_or(usual.path, Into::into),
+    let text = |key| config.get(key).map(|value| value.text.clone());
+    let work = config.folders("node.work");
+    NodeConfig {
+        path: text("node.path").map_or(usual.path, Into::into),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        hub: manner.hub,
-        run_user: manner.run_user,
-        work: manner.work.map_or(usual.work, |work| vec![work]),
-        reserved: manner.reserved,
-        level_max: manner.level_max.unwrap_or(usual.level_max),
+        run_user: text("node.run_user"),
+        work: if work.is_empty() { usual.work } else { work },
+        // Where a hub of the same machine keeps what no run may see.
+        reserved: vec![config.path("hub.data_dir")],
+        level_max: config.level("node.level_max").unwrap_or(usual.level_max),
         ..NodeConfig::new(data_dir)
-    };
-    cortex_node::run(config, shutdown, on_attached).await
+    }
 }
