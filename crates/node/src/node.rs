@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cortex_core::id::{Epoch, NodeId};
 use cortex_core::node_runs::{NodeRuns, Record};
 use cortex_core::policy::Policy;
-use cortex_core::sandbox::{Ground, Level, Place};
+use cortex_core::sandbox::{Ground, LayerState, Level, Place};
 use cortex_core::{Code, Refusal};
 use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
@@ -129,6 +129,13 @@ pub async fn run(
     }
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
     tracing::info!(level = sandbox.level().as_str(), "sandbox tried");
+    for layer in &sandbox.layers {
+        match layer.state {
+            LayerState::Held => {}
+            LayerState::Part => tracing::info!(layer = layer.name, "a layer holds in part: {}", layer.note),
+            LayerState::Missing => tracing::warn!(layer = layer.name, "a layer is missing: {}", layer.note),
+        }
+    }
     let ground = Ground { place: sandbox.host.place.clone(), level: Some(sandbox.level()) };
     runs.stand_on(ground);
     let facts = facts::with_sandbox(prepared.facts, &sandbox);
