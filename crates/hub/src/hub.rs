@@ -29,7 +29,7 @@ use crate::service::enrol::Enrol;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
 use crate::service::nodes::Nodes;
-use crate::service::policies::Policies;
+use crate::service::policies::{self, Policies};
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
@@ -131,7 +131,8 @@ impl Hub {
         let context = Context { store: wrap(store), clock, directory, bus };
         load(&context).await?;
         let (dir, fleet) = (config.data_dir.clone(), !context.directory.nodes().is_empty());
-        let authority = blocking(move || open_authority(&dir, fleet)).await?;
+        let authority = Arc::new(blocking(move || open_authority(&dir, fleet)).await?);
+        policies::settle(&context, &authority).await?;
         let token_file = config.data_dir.join("admin.token");
         let tokens = Tokens::new(context.clone());
         let first_start = tokens.begin(&token_file).await?;
@@ -148,7 +149,7 @@ impl Hub {
             doors: Supervisor::default(),
             workers: Supervisor::default(),
         };
-        let parts = Parts { config, authority: Arc::new(authority), logs, tokens };
+        let parts = Parts { config, authority, logs, tokens };
         hub.context.commit(announce(&hub.context), |_| ()).await?;
         hub.serve(parts, http, grpc);
         tracing::info!(http = %hub.started.http, grpc = %hub.started.grpc, first_start, "the hub serves");
@@ -212,7 +213,7 @@ impl Hub {
             tokens: parts.tokens.clone(),
             users: Users::new(context.clone(), passwords.clone()),
             sessions: Sessions::new(context.clone(), passwords),
-            policies: Policies::new(context.clone(), mesh.clone()),
+            policies: Policies::new(context.clone(), mesh.clone(), Arc::clone(&parts.authority)),
             audit: self.audit(&parts.config),
             events: Events::new(context.clone()),
             runs: Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir),
@@ -344,9 +345,8 @@ fn open_refusal(config: &Config, error: StoreError) -> Refusal {
 }
 
 async fn load(context: &Context) -> Result<(), Refusal> {
-    let (nodes, policies, tokens, head) = context
-        .view(|view| Ok((view.nodes()?, view.policies()?, view.tokens()?, view.events_span()?.1)))
-        .await?;
+    let (nodes, tokens, head) =
+        context.view(|view| Ok((view.nodes()?, view.tokens()?, view.events_span()?.1))).await?;
     let (users, grants) = context.view(|view| Ok((view.users()?, view.grants()?))).await?;
     context.bus.begin(Seq(head.0));
     let audit = context.view(|view| view.audit_head()).await?;
@@ -354,7 +354,6 @@ async fn load(context: &Context) -> Result<(), Refusal> {
         context.directory.audit().advance(audit);
     }
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
-    policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
     users.into_iter().for_each(|user| context.directory.put_user(user));
     grants.into_iter().for_each(|grant| context.directory.put_grant(grant));

@@ -7,7 +7,7 @@ use cortex_core::event::Event;
 use cortex_core::id::{NodeId, Seq};
 use cortex_core::invite::{Invite, to_hex};
 use cortex_core::node::Node;
-use cortex_core::policy::Policy;
+use cortex_core::policy::{Policy, Program};
 use cortex_core::rights::Rights;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
@@ -18,6 +18,7 @@ use cortex_wire::http::{
     AuditVerdictView, AuditView, EventView, GrantView, InviteView, NodeView, PolicyView, RoleGrantView,
     RunView, TokenView, UserView,
 };
+use cortex_wire::policy::DocumentText;
 
 use crate::directory::Directory;
 use crate::service::audit::verify::Verdict;
@@ -49,7 +50,7 @@ pub(crate) fn node(status: &NodeStatus, now: WallTime) -> NodeView {
         cpus: node.facts.cpus,
         memory_bytes: node.facts.memory_bytes,
         tools: node.facts.tools.clone(),
-        policy_mode: policy.mode.as_str().to_owned(),
+        policy_mode: policy.document.mode.as_str().to_owned(),
         policy_profile: policy.profile.clone(),
         policy_revision: policy.revision.0,
         sandbox: node.facts.sandbox.clone(),
@@ -193,20 +194,20 @@ fn role_grant(grant: &RoleGrant, subject: String) -> RoleGrantView {
 
 /// A policy.
 pub(crate) fn policy(node: &Node, policy: &Policy) -> PolicyView {
-    let grant = |grant: &cortex_core::policy::Grant| GrantView {
-        program: grant.program.clone(),
-        until: grant.until.map(time),
-    };
+    let document = &policy.document;
+    let grant =
+        |program: &Program| GrantView { program: program.name.clone(), until: program.until.map(time) };
     PolicyView {
         node: node.name.to_string(),
         revision: policy.revision.0,
         profile: policy.profile.clone(),
-        mode: policy.mode.as_str().to_owned(),
-        allow: policy.allow.iter().map(grant).collect(),
-        deny: policy.deny.clone(),
-        env: policy.env.clone(),
-        timeout_ms_max: policy.timeout_ms_max,
+        mode: document.mode.as_str().to_owned(),
+        allow: document.programs.iter().map(grant).collect(),
+        deny: document.deny.clone(),
+        env: document.env.clone(),
+        timeout_ms_max: document.timeout_ms_max,
         changed_at: time(policy.changed_at),
+        document: DocumentText::from(document),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cortex_core::hub_runs::Decision;
 use cortex_core::id::{NodeId, RunId};
 use cortex_core::limits::RUNS_OPEN_PER_NODE_MAX;
 use cortex_core::message::Start;
-use cortex_core::run::Run;
+use cortex_core::run::{Command, Run};
 use cortex_core::{Code, Refusal};
 
 use super::{Inner, Live, Mesh, lock};
@@ -89,6 +90,28 @@ impl Mesh {
             }
             self.inner.act(slot, state);
         });
+    }
+
+    /// Ends all open runs that `matches` holds for, without a grace, in the name of `by`: a lock, a
+    /// tightened policy. Their nodes are asked at once, and those that are away when they come back.
+    /// Returns how many there were. Does not block.
+    pub(crate) fn end_runs(&self, matches: impl Fn(&Run) -> bool, by: &str) -> usize {
+        let live: Vec<Arc<Live>> = lock(&self.inner.runs).values().cloned().collect();
+        let mut count = 0;
+        for live in live {
+            let run = Arc::clone(&live.progress.borrow().run);
+            if !matches(&run) {
+                continue;
+            }
+            count += 1;
+            self.cancel(&live, run.id, 0);
+            self.inner.with_slot(live.node, |slot, state| {
+                let cancel = Command::Cancel { by: by.to_owned() };
+                state.decisions.push(Decision::Run(run.id, cancel));
+                self.inner.act(slot, state);
+            });
+        }
+        count
     }
 
     /// Sends standard input on.

@@ -109,7 +109,7 @@ fn check(new: &NewInvite) -> Result<String, Refusal> {
     check_labels(&new.labels)?;
     let profile = new.profile.clone().unwrap_or_else(|| "strict".to_owned());
     if !PROFILES.contains(&profile.as_str()) {
-        return Err(super::policies::unknown_profile(&profile));
+        return Err(super::policies::unknown_profile(&profile, std::iter::empty()));
     }
     let ttl_ms = new.ttl_ms.unwrap_or(limits::INVITE_TTL_MS);
     if ttl_ms == 0 || ttl_ms > limits::INVITE_TTL_MS_MAX {
