@@ -4,6 +4,7 @@ use std::path::Path;
 
 use cortex_core::run::{EndCause, RunSpec};
 use cortex_core::sandbox::{Access, Level, Limits, Network, Walls};
+use cortex_node::NodeConfig;
 
 use super::support::{LEVELS, World, as_each_user, denied, is_root, open_to_all, shell, spec, until, walls};
 
@@ -167,6 +168,20 @@ fn keys_in_a_granted_folder_are_covered_or_the_folder_is_refused() {
         let folder = prepare(&world);
         let outcome = world.shell(&walls(&[(&folder, Access::Write, false)]), "true").await;
         assert!(denied(&outcome).contains("roots.reserved"), "{outcome:?}");
+        world.finish().await;
+    });
+}
+
+#[test]
+fn what_the_node_lives_by_is_covered_in_the_base_set_too_or_nothing_runs() {
+    as_each_user("rooms::what_the_node_lives_by_is_covered_in_the_base_set_too_or_nothing_runs", async {
+        let reserve = |config: &mut NodeConfig| config.reserved = vec!["/usr/share".into()];
+        let world = World::with(Level::Full, reserve).await;
+        assert_eq!(world.text(&Walls::default(), "ls -A /usr/share; ls /usr | grep share").await, "share\n");
+        world.finish().await;
+        let world = World::with(Level::Kernel, reserve).await;
+        let outcome = world.shell(&Walls::default(), "true").await;
+        assert!(denied(&outcome).contains("`/usr/share` is where every run may read"), "{outcome:?}");
         world.finish().await;
     });
 }
