@@ -42,6 +42,15 @@ impl Node {
         Self::start_by(folder, |config| config.spool_bytes_max = bytes)
     }
 
+    /// A node that joined `hub` and has a folder for work, which is not made so far.
+    pub async fn start_with_work(hub: &Hub) -> (Self, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        enrol(enrol_config(hub, folder.path().join("node"))).await.expect("joined");
+        let work = folder.path().join("work");
+        let given = vec![work.clone()];
+        (Self::start_by(folder, |config| config.work = given), work)
+    }
+
     /// A node that joined `hub` and whose guards come from this script.
     pub async fn start_with_guard(hub: &Hub, script: &str) -> Self {
         use std::os::unix::fs::PermissionsExt as _;
