@@ -38,6 +38,7 @@ use crate::run::program::Surroundings;
 use crate::run::protocol::Order;
 use crate::run::spool::Spool;
 use crate::run::worker::Event;
+use crate::sandbox::confine::Sandbox;
 use stopping::Stopping;
 use wires::{FileWork, Happening, Wires};
 
@@ -53,6 +54,7 @@ pub(crate) struct Parts {
     pub(crate) ceiling: Option<String>,
     pub(crate) surroundings: Arc<Surroundings>,
     pub(crate) guards: Arc<Guards>,
+    pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) spool: PathBuf,
     pub(crate) runs: NodeRuns,
     pub(crate) journal: Journal,
@@ -77,6 +79,7 @@ struct Actor<F> {
     ceiling: Option<String>,
     surroundings: Arc<Surroundings>,
     guards: Arc<Guards>,
+    sandbox: Arc<Sandbox>,
     spool_folder: PathBuf,
     instance: u64,
     runs: NodeRuns,
@@ -118,6 +121,7 @@ pub(crate) async fn live(
         ceiling: parts.ceiling,
         surroundings: parts.surroundings,
         guards: parts.guards,
+        sandbox: parts.sandbox,
         spool_folder: parts.spool,
         instance: random(),
         runs: parts.runs,

@@ -11,8 +11,8 @@ mod people;
 pub use crate::error::{ErrorBody, Problem};
 use crate::policy::{DocumentText, NetworkText, RootText};
 pub use people::{
-    GrantRequest, LoggedIn, Login, PasswordText, RoleGrantView, TokenCreated, TokenRequest, TokenView,
-    UserPatch, UserRequest, UserView, WhoAmI,
+    GrantRequest, LoggedIn, Login, PasswordChange, PasswordText, RoleGrantView, TokenCreated, TokenRequest,
+    TokenView, UserPatch, UserRequest, UserView, WhoAmI,
 };
 
 /// A page of a list.

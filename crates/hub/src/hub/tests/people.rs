@@ -254,13 +254,30 @@ async fn a_new_password_ends_the_sessions_and_a_session_can_end_itself() {
     assert_eq!(second["user"], "ada");
     let second = second["token"].as_str().expect("a token").to_owned();
     see(&second).await.ok(200);
+    let third = login(&world, "ada", "another good one").await.ok(201);
+    let third = third["token"].as_str().expect("a token").to_owned();
+    let own = async |token: &str, current: &str, new: &str| {
+        let body = json!({"current": current, "new": new});
+        world.with_token(token, Method::POST, "/api/v1/password", Some(body)).await
+    };
+    own(&second, "a wrong one", "her very own one").await.refused(403, "forbidden");
+    own(&second, "another good one", "short").await.refused(400, "invalid_argument");
+    own(&api, "another good one", "her very own one").await.refused(400, "invalid_argument");
+    see(&third).await.ok(200);
+    own(&second, "another good one", "her very own one").await.ok(204);
+    see(&third).await.refused(401, "unauthenticated");
+    see(&second).await.ok(200);
+    login(&world, "ada", "her very own one").await.ok(201);
     world.with_token(&second, Method::POST, "/api/v1/logout", None).await.ok(204);
     see(&second).await.refused(401, "unauthenticated");
     world.with_token(&api, Method::POST, "/api/v1/logout", None).await.refused(400, "invalid_argument");
     let url = world.get("/api/v1/nodes?q=cxs_abc").await.refused(400, "invalid_argument");
     assert!(url["message"].as_str().expect("words").contains("secret"), "{url}");
     let sessions = world.get("/api/v1/tokens?limit=1000").await.ok(200);
-    assert!(names(&sessions).iter().all(|name| !name.starts_with("session-")), "ended ones are not listed");
+    let listed =
+        sessions["items"].as_array().expect("items").iter().filter(|token| token["kind"] == "session");
+    let states: Vec<_> = listed.map(|token| token["state"].clone()).collect();
+    assert_eq!(states, ["live"], "ended ones are not listed");
     world.stop().await;
 }
 
@@ -273,5 +290,61 @@ async fn labels_are_set_by_who_administers_all_nodes() {
         async |body: Value| world.with_token(&narrow, Method::PATCH, "/api/v1/nodes/a", Some(body)).await;
     patch(json!({"labels": {"role": "db"}})).await.refused(403, "forbidden");
     assert_eq!(patch(json!({"name": "a-1"})).await.ok(200)["name"], "a-1");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_open_ends_when_its_caller_may_not_go_on() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("a").await;
+    let link = world.attach(node).await;
+    let run = world.open_run("a", &link, b"so far").await.to_string();
+    let output = format!("/api/v1/runs/{run}/output?follow=true");
+    for how in ["revoke", "ungrant", "remove", "logout"] {
+        let name = format!("user-{how}");
+        let session = world.person(&name, &[("viewer", "")]).await;
+        let bearer = format!("Bearer {session}");
+        let headers = [("authorization", bearer.as_str())];
+        let mut events = world.open(Method::GET, "/api/v1/events", &headers, Bytes::new()).await.into_body();
+        let bytes = world.open(Method::GET, &output, &headers, Bytes::new()).await.into_body();
+        let mut other = world
+            .open(
+                Method::GET,
+                &output,
+                &[("authorization", &format!("Bearer {}", world.admin))],
+                Bytes::new(),
+            )
+            .await
+            .into_body();
+        let listed = async |path: &str, is: &dyn Fn(&Value) -> bool| {
+            let list = world.get(path).await.ok(200);
+            let items = list["items"].as_array().expect("items");
+            items.iter().find(|item| is(item)).expect("it is there")["id"].as_str().expect("an id").to_owned()
+        };
+        match how {
+            "revoke" => {
+                let id = listed("/api/v1/tokens", &|token| token["user"] == name.as_str()).await;
+                world.admin(Method::DELETE, &format!("/api/v1/tokens/{id}"), json!({})).await.ok(200);
+            }
+            "ungrant" => {
+                let subject = format!("user:{name}");
+                let id = listed("/api/v1/grants", &|grant| grant["subject"] == subject.as_str()).await;
+                world.admin(Method::DELETE, &format!("/api/v1/grants/{id}"), json!({})).await.ok(204);
+            }
+            "remove" => {
+                world.admin(Method::DELETE, &format!("/api/v1/users/{name}"), json!({})).await.ok(204);
+            }
+            _ => {
+                world.with_token(&session, Method::POST, "/api/v1/logout", None).await.ok(204);
+            }
+        }
+        let ended = async {
+            while events.frame().await.is_some_and(|frame| frame.is_ok()) {}
+            bytes.collect().await.expect_err("bytes that are broken off are no whole answer");
+        };
+        tokio::time::timeout(SOON, ended).await.unwrap_or_else(|_| panic!("{how}: it stays open"));
+        let first = tokio::time::timeout(SOON, other.frame()).await.expect("in time");
+        assert!(first.is_some_and(|frame| frame.is_ok()), "others go on");
+    }
     world.stop().await;
 }
