@@ -20,7 +20,7 @@ async fn a_node_attaches_and_executes_a_command() {
     assert!(link.hello.runs.is_empty());
     let facts = &link.hello.facts;
     assert!(Level::parse(&facts.sandbox).is_some() && !facts.layers.is_empty(), "{facts:?}");
-    link.welcome(5, policy("permissive")).await;
+    link.welcome(5, policy("strict")).await;
     let attached = node.attached().await;
     assert_eq!((attached.node.as_str(), attached.epoch), ("build-2", Epoch(5)));
     let got = link.execute(run_id(1), &["echo", "hello"]).await;
