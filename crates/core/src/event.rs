@@ -63,6 +63,10 @@ kinds! {
     TokenCreated = "token.created";
     /// A token was revoked.
     TokenRevoked = "token.revoked";
+    /// A lock was made; `subject` is what it holds on.
+    LockCreated = "lock.created";
+    /// A lock was removed before its end.
+    LockRemoved = "lock.removed";
     /// The hub serves.
     HubStarted = "hub.started";
 }

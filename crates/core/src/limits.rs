@@ -163,6 +163,8 @@ pub const PASSWORD_CHECKS_AT_ONCE_MAX: usize = 2;
 pub const SESSION_TTL_MS: u64 = 12 * 3_600 * 1_000;
 /// Locks that hold at once.
 pub const LOCKS_MAX: usize = 10_000;
+/// Longest life that a lock may be given: a year. One without an end holds until it is removed.
+pub const LOCK_TTL_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;
 /// Bytes of a lock's message.
 pub const LOCK_MESSAGE_BYTES_MAX: usize = 512;
 /// Recoveries of a node's identity before an administrator must allow more.

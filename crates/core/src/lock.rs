@@ -3,8 +3,10 @@
 
 use crate::error::{Code, Refusal};
 use crate::id::{LockId, NodeId, TokenId, UserId};
-use crate::name::{Labels, printable};
+use crate::limits::{LOCK_MESSAGE_BYTES_MAX, LOCK_TTL_MS_MAX};
+use crate::name::{Labels, check_label, printable};
 use crate::time::WallTime;
+use crate::token::{Role, Token};
 
 /// What a lock holds on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +19,78 @@ pub enum Target {
     Node(NodeId),
     /// Every node with this label.
     Label(String, String),
+}
+
+/// What a lock is to hold on, as somebody wrote it: `user:ada`, `token:ci`, `node:build-2`,
+/// `label:role=ci`. Names are looked up by whoever keeps the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A user's name or id.
+    User(String),
+    /// A token's name or id.
+    Token(String),
+    /// A node's name or id.
+    Node(String),
+    /// A label's key and value.
+    Label(String, String),
+}
+
+impl Named {
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// `invalid_argument`.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let wrong = || {
+            let shown = printable(text, 120);
+            Refusal::new(Code::InvalidArgument, format!("`{shown}` is nothing that can be locked."))
+                .hint("Write user:NAME, token:NAME, node:NAME or label:KEY=VALUE.")
+        };
+        let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
+        match kind {
+            "user" => Ok(Self::User(name.to_owned())),
+            "token" => Ok(Self::Token(name.to_owned())),
+            "node" => Ok(Self::Node(name.to_owned())),
+            "label" => {
+                let (key, value) = name.split_once('=').ok_or_else(wrong)?;
+                check_label(key, value)?;
+                Ok(Self::Label(key.to_owned(), value.to_owned()))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Refuses a message or a life that a lock cannot have.
+///
+/// # Errors
+/// `too_large`, `invalid_argument`.
+pub fn check(message: &str, ttl_ms: Option<u64>) -> Result<(), Refusal> {
+    if message.len() > LOCK_MESSAGE_BYTES_MAX {
+        let message = format!("The message has {} bytes; at most {LOCK_MESSAGE_BYTES_MAX}.", message.len());
+        return Err(Refusal::new(Code::TooLarge, message).hint("Shorten the message."));
+    }
+    if ttl_ms.is_some_and(|ms| ms == 0 || ms > LOCK_TTL_MS_MAX) {
+        let message = format!("`ttl_ms` must be above 0 and at most {LOCK_TTL_MS_MAX}.");
+        return Err(Refusal::new(Code::InvalidArgument, message));
+    }
+    Ok(())
+}
+
+/// Refuses a lock after which no administrator's token without an end would be left unlocked: nobody
+/// could remove it again. `locks` are those that hold with the new one among them.
+///
+/// # Errors
+/// `conflict`.
+pub fn keep_an_administrator(tokens: &[Token], locks: &Locks, now: WallTime) -> Result<(), Refusal> {
+    let lasting =
+        |token: &&Token| token.role == Role::Admin && token.check(now).is_ok() && token.expires_at.is_none();
+    let free = |token: &Token| locks.on_caller(token.id, token.user, now).is_none();
+    if tokens.iter().filter(lasting).any(free) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Conflict, "This lock would leave no lasting administrator's token unlocked.")
+        .hint("Make another one first with `cortex token create NAME --role admin`."))
 }
 
 /// One lock as the store keeps it.
@@ -74,6 +148,11 @@ impl Locks {
     /// Of these; lifted and expired ones may be among them.
     pub fn new(locks: Vec<Lock>) -> Self {
         Self(locks.into_iter().filter(|lock| lock.lifted_at.is_none()).collect())
+    }
+
+    /// How many hold.
+    pub fn count(&self, now: WallTime) -> usize {
+        self.holding(now).count()
     }
 
     /// The lock that stops this caller.
@@ -140,6 +219,51 @@ mod tests {
         let on = |target| Locks::new(vec![lock(target)]).on_node(node, &labels, now).is_some();
         let label = |value: &str| Target::Label("role".to_owned(), value.to_owned());
         assert!(on(Target::Node(node)) && on(label("ci")) && !on(label("db")) && !on(Target::Token(token)));
+    }
+
+    #[test]
+    fn what_is_to_be_locked_is_read_and_nothing_else_is() {
+        let read = |text: &str| Named::parse(text);
+        assert_eq!(read("user:ada"), Ok(Named::User("ada".to_owned())));
+        assert_eq!(read("token:ci"), Ok(Named::Token("ci".to_owned())));
+        assert_eq!(read("node:build-2"), Ok(Named::Node("build-2".to_owned())));
+        assert_eq!(read("label:role=ci"), Ok(Named::Label("role".to_owned(), "ci".to_owned())));
+        for wrong in ["", "ada", "user:", "group:x", "label:role", "label:=ci", "label:ro le=ci", ":"] {
+            assert_eq!(read(wrong).expect_err(wrong).code, Code::InvalidArgument, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_lasting_administrator_stays_unlocked() {
+        let token = |n: u8, role, expires_at| Token {
+            id: TokenId::mint(1, &[n; 10]),
+            name: crate::name::Name::parse(&format!("t{n}")).expect("a name"),
+            role,
+            secret_hash: [n; 32],
+            created_at: WallTime(0),
+            expires_at,
+            revoked_at: None,
+            kind: crate::token::TokenKind::Api,
+            user: Some(UserId::mint(1, &[n; 10])),
+            rights: None,
+            nodes: None,
+            tools: None,
+        };
+        let on = |n: u8| lock(Target::Token(TokenId::mint(1, &[n; 10])));
+        let on_user = |n: u8| lock(Target::User(UserId::mint(1, &[n; 10])));
+        let judge = |tokens: &[Token], locks: Vec<Lock>| {
+            keep_an_administrator(tokens, &Locks::new(locks), WallTime(1))
+        };
+        let two = [token(1, Role::Admin, None), token(2, Role::Admin, None)];
+        judge(&two, vec![on(1)]).expect("the second is left");
+        for both in [vec![on(1), on(2)], vec![on(1), on_user(2)]] {
+            assert_eq!(judge(&two, both).expect_err("none is left").code, Code::Conflict);
+        }
+        let ending = [token(1, Role::Admin, None), token(2, Role::Admin, Some(WallTime(50)))];
+        judge(&ending, vec![on(1)]).expect_err("the other one ends");
+        let operator = [token(1, Role::Admin, None), token(2, Role::Operator, None)];
+        judge(&operator, vec![on(1)]).expect_err("the other one is no administrator");
+        judge(&operator, vec![on(2)]).expect("the administrator is left");
     }
 
     #[test]

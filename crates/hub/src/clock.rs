@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cortex_core::id::{InviteId, NodeId, RunId, TokenId};
+use cortex_core::id::{InviteId, LockId, NodeId, RunId, TokenId};
 use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
 
@@ -85,4 +85,5 @@ mint! {
     new_run_id -> RunId;
     new_invite_id -> InviteId;
     new_token_id -> TokenId;
+    new_lock_id -> LockId;
 }

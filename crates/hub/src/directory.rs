@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cortex_core::id::NodeId;
+use cortex_core::lock::Locks;
 use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
+use tokio::sync::watch;
 
-/// The three maps. Cheap to clone.
+/// The maps, and the locks. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
+    /// Replaced whole, so that whoever serves a stream hears of a lock on its caller.
+    locks: Arc<watch::Sender<Arc<Locks>>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +37,21 @@ impl Directory {
         policies.into_iter().for_each(|policy| directory.put_policy(policy));
         tokens.into_iter().for_each(|token| directory.put_token(token));
         directory
+    }
+
+    /// The locks.
+    pub fn locks(&self) -> Arc<Locks> {
+        self.locks.borrow().clone()
+    }
+
+    /// The locks as they stand after a commit.
+    pub fn put_locks(&self, locks: Locks) {
+        let _before = self.locks.send_replace(Arc::new(locks));
+    }
+
+    /// Hears of each change of who may do what: locks, and tokens that end.
+    pub fn changes(&self) -> watch::Receiver<Arc<Locks>> {
+        self.locks.subscribe()
     }
 
     /// A live node by id.
@@ -122,6 +141,8 @@ impl Directory {
     /// A committed token, also a revoked one.
     pub fn put_token(&self, token: Token) {
         self.write().tokens.insert(token.secret_hash, Arc::new(token));
+        // The locks are the same; those who serve streams look at the token again.
+        self.locks.send_modify(|_| ());
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {

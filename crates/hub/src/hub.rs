@@ -28,6 +28,7 @@ use crate::service::audit::Audit;
 use crate::service::enrol::Enrol;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
+use crate::service::locks::{self, Locks};
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
@@ -133,6 +134,7 @@ impl Hub {
         let first_start = tokens.begin(&token_file).await?;
         let mesh = Mesh::new(context.clone(), logs.clone());
         mesh.restore().await?;
+        locks::enforce(&context, &mesh);
 
         let http = http::bind(config.http)?;
         let grpc = http::bind(config.grpc)?;
@@ -196,6 +198,7 @@ impl Hub {
         Api {
             nodes: Nodes::new(context.clone(), mesh.clone()),
             invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
+            locks: Locks::new(context.clone(), mesh.clone()),
             tokens: parts.tokens.clone(),
             policies: Policies::new(context.clone(), mesh.clone()),
             audit: Audit::new(context.clone()),
@@ -318,13 +321,16 @@ fn open_refusal(config: &Config, error: StoreError) -> Refusal {
 }
 
 async fn load(context: &Context) -> Result<(), Refusal> {
-    let (nodes, policies, tokens, head) = context
-        .view(|view| Ok((view.nodes()?, view.policies()?, view.tokens()?, view.events_span()?.1)))
+    let (nodes, policies, tokens, locks, head) = context
+        .view(|view| {
+            Ok((view.nodes()?, view.policies()?, view.tokens()?, view.locks()?, view.events_span()?.1))
+        })
         .await?;
     context.bus.begin(Seq(head.0));
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
     policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
+    context.directory.put_locks(cortex_core::lock::Locks::new(locks));
     Ok(())
 }
 

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod locks;
+
+pub use locks::{LockRequest, LockView, RecoveriesSet, RecoveriesView};
+
 pub use crate::error::{ErrorBody, Problem};
 
 /// A page of a list.

@@ -1,12 +1,13 @@
 //! `/api/v1/audit`.
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use cortex_core::id::Seq;
 use cortex_core::limits::PAGE_ITEMS_MAX;
 use cortex_store::AuditFilter;
+use cortex_wire::error::{ErrorBody, Problem};
 use cortex_wire::http::{AuditView, Page};
 use futures::stream;
 use http::header;
@@ -14,8 +15,11 @@ use serde::Deserialize;
 
 use crate::http::breaking::broken_off_by;
 use crate::http::extract::{Args, page_limit, parse};
+use crate::http::guard::RequestId;
 use crate::http::problem::Failure;
+use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
+use crate::service::Caller;
 use crate::service::targets;
 
 /// Which rows to list.
@@ -52,12 +56,18 @@ pub(super) async fn list(
 
 /// All rows as NDJSON, oldest first.
 ///
-/// A hub that stops breaks the answer off: an export that lacks its last rows looks whole.
+/// A hub that stops breaks the answer off: an export that lacks its last rows looks whole. So does a
+/// caller that is locked meanwhile, after a line with the error object.
 #[utoipa::path(get, path = "/api/v1/audit/export", tag = "audit", params(ListArgs),
     responses((status = 200, body = AuditView, content_type = "application/x-ndjson")))]
-pub(super) async fn export(State(api): State<Api>, Args(args): Args<ListArgs>) -> Result<Response, Failure> {
+pub(super) async fn export(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(id): Extension<RequestId>,
+    Args(args): Args<ListArgs>,
+) -> Result<Response, Failure> {
     let first = AuditFilter { newest: false, ..filter(&api, &args)? };
-    let shutdown = api.shutdown.clone();
+    let (shutdown, whole) = (api.shutdown.clone(), api.clone());
     let pages = stream::try_unfold(Some(first), move |filter| {
         let api = api.clone();
         async move {
@@ -72,6 +82,11 @@ pub(super) async fn export(State(api): State<Api>, Args(args): Args<ListArgs>) -
             let next = rows.last().filter(|_| full).map(|last| AuditFilter { after: last.seq, ..filter });
             Ok(Some((Bytes::from(lines), next)))
         }
+    });
+    let pages = until_shut_out(&whole, caller, pages, move |refusal| {
+        let body = ErrorBody { error: Problem::new(&refusal, id.0.as_str()) };
+        let line = serde_json::to_string(&body).unwrap_or_default() + "\n";
+        vec![Ok(Bytes::from(line)), Err(std::io::Error::other(refusal))]
     });
     let pages = broken_off_by(shutdown, pages);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())

@@ -22,7 +22,9 @@ use crate::http::extract::{Args, parse};
 use crate::http::guard::RequestId;
 use crate::http::problem::{Failure, invalid};
 use crate::http::server::Connection;
+use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
+use crate::service::Caller;
 use crate::service::events::{Feed, Followed};
 use crate::service::targets;
 
@@ -50,6 +52,7 @@ pub(super) struct FollowArgs {
     responses((status = 200, body = EventView, content_type = "text/event-stream")))]
 pub(super) async fn follow(
     State(api): State<Api>,
+    caller: Caller,
     Extension(id): Extension<RequestId>,
     connection: Option<Extension<Connection>>,
     headers: HeaderMap,
@@ -62,7 +65,9 @@ pub(super) async fn follow(
     };
     let pruned = connection.map(|Extension(connection)| connection.0).unwrap_or_default();
     let feed = api.events.follow(after, filter(&api, &args)?, pruned)?;
-    let events = stream::unfold(Some(feed), move |feed| next(feed, id.clone()));
+    let of = id.clone();
+    let events = stream::unfold(Some(feed), move |feed| next(feed, of.clone()));
+    let events = until_shut_out(&api, caller, events, move |refusal| vec![Ok(failed(&refusal, &id))]);
     let events = events.take_until(api.shutdown.cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     std::future::ready(Ok(sse.into_response())).await

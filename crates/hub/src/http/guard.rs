@@ -89,7 +89,7 @@ async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refus
             return Err(refusal);
         }
     };
-    if let Err(refusal) = caller.require(role) {
+    if let Err(refusal) = api.context.refuse_locked(&caller).and_then(|()| caller.require(role)) {
         let asked = format!("{} {path}", route.method);
         if let Some((keeping, kept)) = api.audit.refused(&caller, &refusal, asked, api.shutdown.clone()) {
             drop(api.mesh.spawn(keeping));

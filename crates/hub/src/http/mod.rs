@@ -20,6 +20,7 @@ use crate::service::Context;
 use crate::service::audit::Audit;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
+use crate::service::locks::Locks;
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
@@ -33,6 +34,7 @@ mod extract;
 mod guard;
 mod health;
 mod invites;
+mod locks;
 mod nodes;
 mod output;
 mod pace;
@@ -42,6 +44,7 @@ pub mod routes;
 mod run_stream;
 mod runs;
 mod server;
+mod shut_out;
 mod status;
 mod text;
 mod tokens;
@@ -62,6 +65,8 @@ pub struct Api {
     pub nodes: Nodes,
     /// Use cases of invites.
     pub invites: Invites,
+    /// Use cases of locks.
+    pub locks: Locks,
     /// Use cases of tokens.
     pub tokens: Tokens,
     /// Use cases of policies.
@@ -128,6 +133,8 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(nodes::get, nodes::change, nodes::remove))
         .routes(routes!(invites::list, invites::create))
         .routes(routes!(invites::revoke))
+        .routes(routes!(locks::list, locks::create))
+        .routes(routes!(locks::remove))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(policies::list))

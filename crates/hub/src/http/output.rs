@@ -18,6 +18,8 @@ use crate::http::guard::RequestId;
 use crate::http::problem::{Failure, invalid};
 use crate::http::run_stream::{self, Wanted};
 use crate::http::runs::node_name;
+use crate::http::shut_out::until_shut_out;
+use crate::service::Caller;
 use crate::service::runs::{Follower, Update};
 
 /// Which output.
@@ -41,6 +43,7 @@ pub(super) struct OutputArgs {
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>)))]
 pub(super) async fn output(
     State(api): State<Api>,
+    caller: Caller,
     Extension(id): Extension<RequestId>,
     Path(run): Path<String>,
     headers: HeaderMap,
@@ -50,7 +53,9 @@ pub(super) async fn output(
     let run = api.runs.get(path_id("run", &run)?).await?;
     if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
         let name = node_name(&api, &run).await?;
-        let lines = run_stream::follow(api.runs.clone(), run.id, name, wanted, id.0);
+        let lines = run_stream::follow(api.runs.clone(), run.id, name.clone(), wanted, id.0.clone());
+        let shut = move |refusal| vec![run_stream::refused(&name, &refusal, &id.0)];
+        let lines = until_shut_out(&api, caller, lines, shut);
         return Ok(run_stream::answer(lines.take_until(api.shutdown.cancelled_owned())));
     }
     if run_stream::wants_lines(&headers) {
@@ -58,6 +63,8 @@ pub(super) async fn output(
     }
     let follower = api.runs.follow(run.id).await?.from(wanted.position);
     let bytes = Reader::new(follower, wanted, &run, args.follow).bytes();
+    let shut = |refusal| vec![Err(std::io::Error::other(refusal))];
+    let bytes = until_shut_out(&api, caller, bytes, shut);
     let bytes = broken_off_by(api.shutdown.clone(), bytes);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())
 }

@@ -24,6 +24,7 @@ use crate::http::extract::{Args, JsonBody, RawBody, page_limit, parse, path_id};
 use crate::http::guard::RequestId;
 use crate::http::problem::{Failure, invalid};
 use crate::http::run_stream::{self, Wanted};
+use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
 use crate::service::runs::StartRuns;
 use crate::service::{Caller, targets};
@@ -173,8 +174,12 @@ pub(super) async fn input(
     Args(args): Args<InputArgs>,
     RawBody(data): RawBody,
 ) -> Result<Json<InputTaken>, Failure> {
-    let upto = api.runs.input(&caller, path_id("run", &id)?, args.offset, data, args.eof).await?;
-    Ok(Json(InputTaken { upto }))
+    let run = path_id("run", &id)?;
+    tokio::select! {
+        biased;
+        refusal = api.context.shut_out(&caller) => Err(refusal.into()),
+        upto = api.runs.input(&caller, run, args.offset, data, args.eof) => Ok(Json(InputTaken { upto: upto? })),
+    }
 }
 
 /// The name of a run's node; the id when nothing is known of it.
@@ -237,6 +242,7 @@ async fn accept_runs(api: &Api, targets: Vec<Target>, order: Order) -> Result<Re
 
 async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Option<usize>) -> Response {
     let shutdown = api.shutdown.clone().cancelled_owned();
+    let (whole, caller, request_id) = (api.clone(), order.caller.clone(), order.request_id.clone());
     let (nodes, missing) = split(targets);
     let refusals: Vec<_> =
         missing.iter().map(|(node, refusal)| run_stream::refused(node, refusal, &order.request_id)).collect();
@@ -255,7 +261,10 @@ async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Opt
         }
         None => Either::Right(told(&api, order.start(&api, nodes).await, &order.request_id)),
     };
-    run_stream::answer(refusals.chain(runs).take_until(shutdown))
+    let lines = until_shut_out(&whole, caller, refusals.chain(runs), move |refusal| {
+        vec![run_stream::refused("", &refusal, &request_id)]
+    });
+    run_stream::answer(lines.take_until(shutdown))
 }
 
 /// The lines of started runs: which were accepted, then all of them as they come.

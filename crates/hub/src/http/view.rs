@@ -4,6 +4,9 @@ use cortex_core::audit::Outcome;
 use cortex_core::event::Event;
 use cortex_core::id::Seq;
 use cortex_core::invite::{Invite, to_hex};
+use cortex_core::limits::LOCK_MESSAGE_BYTES_MAX;
+use cortex_core::lock::Target;
+use cortex_core::name::printable;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::run::Run;
@@ -11,9 +14,10 @@ use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 use cortex_store::LoggedAudit;
 use cortex_wire::http::{
-    AuditView, EventView, GrantView, InviteView, NodeView, PolicyView, RunView, TokenView,
+    AuditView, EventView, GrantView, InviteView, LockView, NodeView, PolicyView, RunView, TokenView,
 };
 
+use crate::service::locks::Shown;
 use crate::service::nodes::NodeStatus;
 
 /// RFC 3339 in UTC with milliseconds.
@@ -100,6 +104,34 @@ pub(crate) fn invite(invite: &Invite, now: WallTime) -> InviteView {
         created_at: time(invite.created_at),
         expires_at: time(invite.expires_at),
         used_by: invite.used_by.map(|node| node.to_string()),
+    }
+}
+
+/// A lock.
+pub(crate) fn lock(shown: &Shown, now: WallTime) -> LockView {
+    let lock = &shown.lock;
+    let state = if lock.lifted_at.is_some() {
+        "removed"
+    } else if lock.holds(now) {
+        "holds"
+    } else {
+        "expired"
+    };
+    let target_id = match &lock.target {
+        Target::User(id) => Some(id.to_string()),
+        Target::Token(id) => Some(id.to_string()),
+        Target::Node(id) => Some(id.to_string()),
+        Target::Label(..) => None,
+    };
+    LockView {
+        id: lock.id.to_string(),
+        target: shown.target.clone(),
+        target_id,
+        state: state.to_owned(),
+        message: printable(&lock.message, LOCK_MESSAGE_BYTES_MAX),
+        created_by: lock.created_by.clone(),
+        created_at: time(lock.created_at),
+        expires_at: lock.expires_at.map(time),
     }
 }
 

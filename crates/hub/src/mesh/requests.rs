@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cortex_core::hub_runs::Decision;
 use cortex_core::id::{NodeId, RunId};
 use cortex_core::limits::RUNS_OPEN_PER_NODE_MAX;
 use cortex_core::message::Start;
-use cortex_core::run::Run;
+use cortex_core::run::{Command, Run};
 use cortex_core::{Code, Refusal};
 
 use super::{Inner, Live, Mesh, lock};
@@ -87,6 +88,27 @@ impl Mesh {
             } else {
                 *lock(&live.wish) = Some(grace_ms);
             }
+            self.inner.act(slot, state);
+        });
+    }
+
+    /// Ends the open runs that `matches` holds for, at once and without a grace: those that are on
+    /// their way, and those of nodes that are away as soon as these are back. Who ended them is
+    /// stored with the runs. Returns how many there are.
+    pub(crate) fn end_runs(&self, matches: impl Fn(&Live) -> bool, by: &str) -> usize {
+        let open: Vec<_> = lock(&self.inner.runs).iter().map(|(id, live)| (*id, Arc::clone(live))).collect();
+        let ended = open.into_iter().filter(|(_, live)| matches(live));
+        ended.map(|(run, live)| self.end_run(&live, run, by)).count()
+    }
+
+    fn end_run(&self, live: &Live, run: RunId, by: &str) {
+        self.inner.with_slot(live.node, |slot, state| {
+            if state.live.contains_key(&run) {
+                state.runs.cancel(run, 0);
+            } else {
+                *lock(&live.wish) = Some(0);
+            }
+            state.decisions.push(Decision::Run(run, Command::Cancel { by: by.to_owned() }));
             self.inner.act(slot, state);
         });
     }

@@ -17,6 +17,7 @@ pub mod audit;
 pub mod enrol;
 pub mod events;
 pub mod invites;
+pub mod locks;
 mod network;
 pub mod nodes;
 pub(crate) mod outcome;
@@ -68,6 +69,34 @@ impl Context {
         self.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
         let unexpected = || Refusal::new(Code::Internal, "A change ended unexpectedly.");
         lock(&kept).take().ok_or_else(unexpected)
+    }
+
+    /// `locked` when a lock holds on the caller.
+    pub fn refuse_locked(&self, caller: &Caller) -> Result<(), Refusal> {
+        let locks = self.directory.locks();
+        match locks.on_caller(caller.token.id, caller.token.user, self.clock.wall()) {
+            Some(lock) => Err(lock.refusal()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the caller is shut out: by a lock, or by the end of its token. For streams, which
+    /// were let in before.
+    pub async fn shut_out(&self, caller: &Caller) -> Refusal {
+        let mut changes = self.directory.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Err(refusal) = self.refuse_locked(caller) {
+                return refusal;
+            }
+            let (token, now) = (self.directory.token(&caller.token.secret_hash), self.clock.wall());
+            if let Some(refusal) = token.and_then(|token| token.check(now).err()) {
+                return refusal;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Reads from one consistent view.

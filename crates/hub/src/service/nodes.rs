@@ -104,8 +104,16 @@ impl Nodes {
             record(tx, &after, EventKind::NodeChanged, "node.change", &actor, now, Some(detail))?;
             Ok(after)
         };
-        let directory = self.context.directory.clone();
-        let node = self.context.commit(work, move |node: &Node| directory.put_node(node.clone())).await?;
+        let (context, mesh) = (self.context.clone(), self.mesh.clone());
+        let after = move |node: &Node| {
+            context.directory.put_node(node.clone());
+            let locks = context.directory.locks();
+            // A label may have put the node under a lock.
+            if let Some(lock) = locks.on_node(node.id, &node.labels, context.clock.wall()) {
+                mesh.end_runs(|live| live.node == node.id, &format!("lock:{}", lock.id));
+            }
+        };
+        let node = self.context.commit(work, after).await?;
         Ok(self.status(Arc::new(node)))
     }
 
