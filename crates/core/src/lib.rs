@@ -8,6 +8,7 @@
 //! or a process (`link`, `hub_runs`, `node_runs`, `outbox`, `subscribers`) and has `handle_*`
 //! to put in, `poll_*` to take out and `poll_timeout` to say when it wants to be woken, and why.
 
+pub mod access;
 pub mod audit;
 pub mod consent;
 pub mod error;

@@ -51,8 +51,8 @@ macro_rules! scope {
 }
 
 rights! {
-    /// See figures of the hub.
-    StatsRead = "stats:read", Viewer, hub;
+    /// See figures of the hub, and how many nodes one sees.
+    StatsRead = "stats:read", Viewer, node;
     /// See nodes.
     NodesRead = "nodes:read", Viewer, node;
     /// Rename, label, remove nodes, and give them recoveries.
@@ -88,10 +88,23 @@ rights! {
     /// Answer them.
     ConsentsAnswer = "consents:answer", Operator, node;
     /// Read the audit log.
-    AuditRead = "audit:read", Viewer, hub;
+    AuditRead = "audit:read", Viewer, node;
     /// Follow events.
-    EventsRead = "events:read", Viewer, hub;
+    EventsRead = "events:read", Viewer, node;
 }
+
+/// What a token of an AI client can have at most: it looks, and it runs commands within the
+/// policies. Nothing that holds it is in its reach (ABUSE 38).
+pub const CLIENT: Rights = Rights::of(&[
+    Right::StatsRead,
+    Right::NodesRead,
+    Right::RunsRead,
+    Right::RunsStart,
+    Right::RunsControl,
+    Right::PolicyRead,
+    Right::ConsentsRead,
+    Right::EventsRead,
+]);
 
 /// A set of rights.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -125,6 +138,19 @@ impl Rights {
             at += 1;
         }
         Self(bits)
+    }
+
+    /// Whether it is none.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those that are had on some nodes and not on others.
+    #[must_use]
+    pub fn per_node(self) -> Self {
+        self.iter()
+            .filter(|right| right.per_node())
+            .fold(Self::NONE, |all, right| all.union(Self::of(&[right])))
     }
 
     /// Whether this one is among them.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::error::{Code, Refusal};
 use crate::id::{NodeId, TokenId, UserId};
 use crate::name::{Name, Selector};
-use crate::rights::Rights;
+use crate::node::Node;
+use crate::rights::{CLIENT, Rights};
 use crate::time::WallTime;
 
 /// What a principal may do at most.
@@ -171,26 +172,43 @@ impl Token {
         Ok(())
     }
 
-    /// Whether the token's role reaches `needed`.
-    pub fn require(&self, needed: Role) -> Result<(), Refusal> {
-        if self.role >= needed {
-            return Ok(());
+    /// Everything that its role, its kind and its own bound leave, wherever it is good.
+    pub fn bound(&self) -> Rights {
+        let own = Rights::of_role(self.role).meet(self.rights.unwrap_or(Rights::ALL));
+        match self.kind {
+            TokenKind::Api | TokenKind::Session => own,
+            TokenKind::Client => own.meet(CLIENT),
         }
-        Err(Refusal::new(
-            Code::Forbidden,
-            format!(
-                "The token `{}` has the role {}; this needs {}.",
-                self.name,
-                self.role.as_str(),
-                needed.as_str()
-            ),
-        ))
+    }
+
+    /// Whether it is good on this node.
+    pub fn reaches(&self, node: &Node) -> bool {
+        match &self.nodes {
+            None => true,
+            Some(NodeScope::Nodes(ids)) => ids.contains(&node.id),
+            Some(NodeScope::Selector(selector)) => selector.matches(&node.labels),
+        }
+    }
+
+    /// Whether it is good on all nodes, and on the hub itself.
+    pub const fn reaches_everything(&self) -> bool {
+        self.nodes.is_none()
+    }
+
+    /// Whether what needs this tool is open to it. A client has no tool that it was not given.
+    pub fn has_tool(&self, tool: Option<Tool>) -> bool {
+        match (&self.tools, self.kind) {
+            (Some(tools), _) => tool.is_some_and(|tool| tools.contains(&tool)),
+            (None, TokenKind::Client) => false,
+            (None, TokenKind::Api | TokenKind::Session) => true,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rights::Right;
 
     fn token() -> Token {
         Token {
@@ -218,14 +236,41 @@ mod tests {
     }
 
     #[test]
-    fn a_role_reaches_itself_and_what_is_below() {
-        for (role, reached) in [(Role::Viewer, 1), (Role::Operator, 2), (Role::Admin, 3)] {
-            let token = Token { role, ..token() };
-            let roles = [Role::Viewer, Role::Operator, Role::Admin];
-            assert_eq!(roles.iter().filter(|needed| token.require(**needed).is_ok()).count(), reached);
+    fn a_role_is_read_back() {
+        for role in [Role::Viewer, Role::Operator, Role::Admin] {
             assert_eq!(Role::parse(role.as_str()), Some(role));
         }
         assert_eq!(Role::parse("root"), None);
+    }
+
+    #[test]
+    fn a_token_can_do_what_its_role_its_kind_and_its_own_bound_all_allow() {
+        let of = |kind, rights| Token { kind, rights, role: Role::Admin, ..token() }.bound();
+        assert_eq!(of(TokenKind::Api, None), Rights::ALL);
+        assert_eq!(of(TokenKind::Client, Some(Rights::ALL)), CLIENT);
+        let two = Rights::of(&[Right::RunsStart, Right::TokensWrite]);
+        assert_eq!(of(TokenKind::Api, Some(two)), two);
+        assert_eq!(of(TokenKind::Client, Some(two)), Rights::of(&[Right::RunsStart]));
+        let viewer = Token { role: Role::Viewer, rights: Some(two), ..token() };
+        assert_eq!(viewer.bound(), Rights::NONE);
+        for right in [Right::PolicyWrite, Right::TokensWrite, Right::UsersWrite, Right::LocksWrite] {
+            assert!(!CLIENT.has(right), "{right:?}");
+        }
+        assert!(!CLIENT.has(Right::ConsentsAnswer) && !CLIENT.has(Right::InvitesWrite));
+    }
+
+    #[test]
+    fn a_client_has_the_tools_that_it_was_given_and_no_other_door() {
+        let client = |tools: Option<&[Tool]>| Token {
+            kind: TokenKind::Client,
+            tools: tools.map(|tools| tools.iter().copied().collect()),
+            ..token()
+        };
+        let exec = client(Some(&[Tool::Exec]));
+        assert!(exec.has_tool(Some(Tool::Exec)));
+        assert!(!exec.has_tool(Some(Tool::RunGet)) && !exec.has_tool(None));
+        assert!(!client(None).has_tool(Some(Tool::Exec)) && !client(None).has_tool(None));
+        assert!(token().has_tool(None) && token().has_tool(Some(Tool::Exec)));
     }
 
     #[test]

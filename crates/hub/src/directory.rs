@@ -1,24 +1,26 @@
-//! What the hub must know without asking the store: nodes, policies, tokens. Loaded at start,
-//! changed only after the change is committed, read by every request.
+//! What the hub must know without asking the store: nodes, policies, tokens, users and their
+//! grants. Loaded at start, changed only after the change is committed, read by every request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cortex_core::id::NodeId;
+use cortex_core::access::Who;
+use cortex_core::id::{GrantId, NodeId, UserId};
 use cortex_core::lock::Locks;
 use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
+use cortex_core::user::{RoleGrant, Subject, User};
 use tokio::sync::watch;
 
-/// The maps, and the locks. Cheap to clone.
+/// The maps. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
-    /// Replaced whole, so that whoever serves a stream hears of a lock on its caller.
-    locks: Arc<watch::Sender<Arc<Locks>>>,
+    /// Raised when a token, a user, a grant or a lock has changed.
+    principals: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -27,31 +29,23 @@ struct Maps {
     names: BTreeMap<Name, NodeId>,
     policies: BTreeMap<NodeId, Arc<Policy>>,
     tokens: BTreeMap<[u8; 32], Arc<Token>>,
+    users: BTreeMap<UserId, Arc<User>>,
+    /// Live ones, by who has them: a request looks at its caller's alone.
+    grants: BTreeMap<Subject, BTreeMap<GrantId, RoleGrant>>,
+    /// Replaced whole.
+    locks: Arc<Locks>,
 }
 
 impl Directory {
-    /// Fills the maps at start.
-    pub fn load(nodes: Vec<Node>, policies: Vec<Policy>, tokens: Vec<Token>) -> Self {
-        let directory = Self::default();
-        nodes.into_iter().for_each(|node| directory.put_node(node));
-        policies.into_iter().for_each(|policy| directory.put_policy(policy));
-        tokens.into_iter().for_each(|token| directory.put_token(token));
-        directory
-    }
-
     /// The locks.
     pub fn locks(&self) -> Arc<Locks> {
-        self.locks.borrow().clone()
+        Arc::clone(&self.read().locks)
     }
 
     /// The locks as they stand after a commit.
     pub fn put_locks(&self, locks: Locks) {
-        let _before = self.locks.send_replace(Arc::new(locks));
-    }
-
-    /// Hears of each change of who may do what: locks, and tokens that end.
-    pub fn changes(&self) -> watch::Receiver<Arc<Locks>> {
-        self.locks.subscribe()
+        self.write().locks = Arc::new(locks);
+        self.principals_changed();
     }
 
     /// A live node by id.
@@ -89,6 +83,44 @@ impl Directory {
     /// All tokens.
     pub fn tokens(&self) -> Vec<Arc<Token>> {
         self.read().tokens.values().cloned().collect()
+    }
+
+    /// A live user by id.
+    pub fn user(&self, id: UserId) -> Option<Arc<User>> {
+        self.read().users.get(&id).cloned()
+    }
+
+    /// All live users, by name.
+    pub fn users(&self) -> Vec<Arc<User>> {
+        let mut users: Vec<_> = self.read().users.values().cloned().collect();
+        users.sort_by(|a, b| a.name.cmp(&b.name));
+        users
+    }
+
+    /// All live grants, oldest first.
+    pub fn grants(&self) -> Vec<RoleGrant> {
+        let maps = self.read();
+        let mut grants: Vec<_> = maps.grants.values().flat_map(|held| held.values().cloned()).collect();
+        grants.sort_by_key(|grant| (grant.created_at, grant.id));
+        grants
+    }
+
+    /// The caller behind a token, as things are at this moment.
+    pub fn who(&self, token: Arc<Token>) -> Who {
+        let maps = self.read();
+        let user = token.user.and_then(|id| maps.users.get(&id)).cloned();
+        let Some(user) = user else { return Who { user: None, ..Who::of(token) } };
+        let own = std::iter::once(Subject::User(user.id));
+        let subjects = own.chain(user.groups.iter().cloned().map(Subject::Group));
+        let grants = subjects.filter_map(|subject| maps.grants.get(&subject)).flat_map(BTreeMap::values);
+        let grants = grants.cloned().collect();
+        Who { token, user: Some(user), grants }
+    }
+
+    /// Tells when a token, a user, a grant or a lock has changed: who holds something open for a caller asks
+    /// anew whether it still may.
+    pub fn principals(&self) -> watch::Receiver<u64> {
+        self.principals.subscribe()
     }
 
     /// A committed node; a removed one leaves the maps.
@@ -141,8 +173,40 @@ impl Directory {
     /// A committed token, also a revoked one.
     pub fn put_token(&self, token: Token) {
         self.write().tokens.insert(token.secret_hash, Arc::new(token));
-        // The locks are the same; those who serve streams look at the token again.
-        self.locks.send_modify(|_| ());
+        self.principals_changed();
+    }
+
+    /// A committed user; a removed one leaves the maps, with the grants to it.
+    pub fn put_user(&self, user: User) {
+        let mut maps = self.write();
+        if user.removed_at.is_some() {
+            maps.users.remove(&user.id);
+            maps.grants.remove(&Subject::User(user.id));
+        } else {
+            maps.users.insert(user.id, Arc::new(user));
+        }
+        drop(maps);
+        self.principals_changed();
+    }
+
+    /// A committed grant; one that was taken back leaves the maps.
+    pub fn put_grant(&self, grant: RoleGrant) {
+        let mut maps = self.write();
+        let held = maps.grants.entry(grant.subject.clone()).or_default();
+        if grant.revoked_at.is_some() {
+            held.remove(&grant.id);
+        } else {
+            held.insert(grant.id, grant.clone());
+        }
+        if held.is_empty() {
+            maps.grants.remove(&grant.subject);
+        }
+        drop(maps);
+        self.principals_changed();
+    }
+
+    fn principals_changed(&self) {
+        self.principals.send_modify(|version| *version += 1);
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
@@ -156,11 +220,68 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
-    use cortex_core::id::Epoch;
+    use std::collections::BTreeSet;
+
+    use cortex_core::id::{Epoch, TokenId};
     use cortex_core::name::Labels;
+    use cortex_core::name::Selector;
     use cortex_core::node::Facts;
+    use cortex_core::rights::Right;
+    use cortex_core::token::{Role, TokenKind};
 
     use super::*;
+
+    #[test]
+    fn a_caller_is_known_by_what_was_committed_last() {
+        let directory = Directory::default();
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let user = User {
+            id: UserId::mint(1, &[1; 10]),
+            name: name("ada"),
+            password: None,
+            groups: BTreeSet::from([name("crew")]),
+            created_at: WallTime(1),
+            removed_at: None,
+        };
+        let grant = |n: u8, subject| RoleGrant {
+            id: GrantId::mint(1, &[n; 10]),
+            subject,
+            role: Role::Viewer,
+            selector: Selector::default(),
+            created_by: "test".to_owned(),
+            created_at: WallTime(1),
+            revoked_at: None,
+        };
+        let token = Arc::new(Token {
+            id: TokenId::mint(1, &[1; 10]),
+            name: name("t"),
+            role: Role::Admin,
+            secret_hash: [0; 32],
+            created_at: WallTime(1),
+            expires_at: None,
+            revoked_at: None,
+            kind: TokenKind::Session,
+            user: Some(user.id),
+            rights: None,
+            nodes: None,
+            tools: None,
+        });
+        let may = || directory.who(Arc::clone(&token)).everywhere(Right::NodesRead);
+        let changes = directory.principals();
+        assert!(!may(), "nobody knows the user");
+        directory.put_user(user.clone());
+        directory.put_grant(grant(9, Subject::Group(name("other"))));
+        assert!(!may(), "no grant is its own");
+        let own = grant(1, Subject::User(user.id));
+        directory.put_grant(own.clone());
+        assert!(may() && changes.has_changed().expect("it is held"));
+        directory.put_grant(RoleGrant { revoked_at: Some(WallTime(2)), ..own });
+        assert!(!may(), "it was taken back");
+        directory.put_grant(grant(2, Subject::Group(name("crew"))));
+        assert!(may(), "its group has one");
+        directory.put_user(User { removed_at: Some(WallTime(3)), ..user });
+        assert!(!may() && directory.users().is_empty() && directory.grants().len() == 2);
+    }
 
     #[test]
     fn an_attach_told_late_takes_no_rename_back() {

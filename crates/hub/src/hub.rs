@@ -326,11 +326,14 @@ async fn load(context: &Context) -> Result<(), Refusal> {
             Ok((view.nodes()?, view.policies()?, view.tokens()?, view.locks()?, view.events_span()?.1))
         })
         .await?;
+    let (users, grants) = context.view(|view| Ok((view.users()?, view.grants()?))).await?;
     context.bus.begin(Seq(head.0));
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
     policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
     context.directory.put_locks(cortex_core::lock::Locks::new(locks));
+    users.into_iter().for_each(|user| context.directory.put_user(user));
+    grants.into_iter().for_each(|grant| context.directory.put_grant(grant));
     Ok(())
 }
 

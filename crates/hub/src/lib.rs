@@ -5,6 +5,7 @@
 //! Edges hold no logic. Nothing on the path of heartbeats, live control or new connections waits
 //! for the store without a deadline, or for a full queue (DESIGN §4).
 
+pub mod access;
 pub mod authority;
 pub mod bus;
 pub mod clock;

@@ -17,3 +17,14 @@ pub mod http;
 pub mod mesh {
     tonic::include_proto!("cortex.mesh.v1");
 }
+
+include!(concat!(env!("OUT_DIR"), "/rpcs.rs"));
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_list_of_calls_is_that_of_the_descriptors() {
+        assert!(super::RPCS.contains(&("cortex.mesh.v1.MeshService", "Attach")), "{:?}", super::RPCS);
+        assert!(super::RPCS.contains(&("cortex.mesh.v1.EnrolmentService", "Enrol")));
+    }
+}

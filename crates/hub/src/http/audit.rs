@@ -19,8 +19,8 @@ use crate::http::guard::RequestId;
 use crate::http::problem::Failure;
 use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
-use crate::service::Caller;
-use crate::service::targets;
+use crate::service::audit::Audit;
+use crate::service::{Caller, targets};
 
 /// Which rows to list.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -44,13 +44,14 @@ pub(super) struct ListArgs {
     responses((status = 200, body = Page<AuditView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(args): Args<ListArgs>,
 ) -> Result<Json<Page<AuditView>>, Failure> {
     let limit = page_limit(args.limit)?;
-    let filter = filter(&api, &args)?;
-    let rows = api.audit.list(filter, limit).await?;
+    let filter = filter(&api, &caller, &args)?;
     // A full page may have a next one; following it to an empty one is harmless.
-    let next_cursor = rows.last().filter(|_| rows.len() == limit).map(|last| last.seq.to_string());
+    let (rows, next) = api.audit.list(&caller, filter, limit).await?;
+    let next_cursor = next.map(|next| next.to_string());
     Ok(Json(Page { items: rows.iter().map(view::audit).collect(), next_cursor }))
 }
 
@@ -66,24 +67,25 @@ pub(super) async fn export(
     Extension(id): Extension<RequestId>,
     Args(args): Args<ListArgs>,
 ) -> Result<Response, Failure> {
-    let first = AuditFilter { newest: false, ..filter(&api, &args)? };
-    let (shutdown, whole) = (api.shutdown.clone(), api.clone());
+    Audit::may_export(&caller)?;
+    let first = AuditFilter { newest: false, ..filter(&api, &caller, &args)? };
+    let (shutdown, whole, of) = (api.shutdown.clone(), api.clone(), caller.clone());
     let pages = stream::try_unfold(Some(first), move |filter| {
-        let api = api.clone();
+        let (api, caller) = (api.clone(), caller.clone());
         async move {
             let Some(filter) = filter else { return Ok::<_, std::io::Error>(None) };
-            let rows = api.audit.list(filter.clone(), PAGE_ITEMS_MAX).await.map_err(std::io::Error::other)?;
+            let page = api.audit.list(&caller, filter.clone(), PAGE_ITEMS_MAX).await;
+            let (rows, next) = page.map_err(std::io::Error::other)?;
             let lines: String = rows
                 .iter()
                 .filter_map(|row| serde_json::to_string(&view::audit(row)).ok())
                 .map(|line| line + "\n")
                 .collect();
-            let full = rows.len() == PAGE_ITEMS_MAX;
-            let next = rows.last().filter(|_| full).map(|last| AuditFilter { after: last.seq, ..filter });
+            let next = next.map(|after| AuditFilter { after, ..filter });
             Ok(Some((Bytes::from(lines), next)))
         }
     });
-    let pages = until_shut_out(&whole, caller, pages, move |refusal| {
+    let pages = until_shut_out(&whole, of, pages, move |refusal| {
         let body = ErrorBody { error: Problem::new(&refusal, id.0.as_str()) };
         let line = serde_json::to_string(&body).unwrap_or_default() + "\n";
         vec![Ok(Bytes::from(line)), Err(std::io::Error::other(refusal))]
@@ -92,12 +94,8 @@ pub(super) async fn export(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())
 }
 
-fn filter(api: &Api, args: &ListArgs) -> Result<AuditFilter, Failure> {
-    let node = args.node.as_deref().map(|text| match text.parse() {
-        // An id may be of a node that was removed; its rows stay.
-        Ok(id) => Ok(id),
-        Err(_) => targets::find(&api.context.directory, text).map(|node| node.id),
-    });
+fn filter(api: &Api, caller: &Caller, args: &ListArgs) -> Result<AuditFilter, Failure> {
+    let node = args.node.as_deref().map(|text| targets::id_of(&api.context.directory, caller, text));
     let after = args.cursor.as_deref().map(|text| parse::<u64>("cursor", text)).transpose()?;
     Ok(AuditFilter {
         node: node.transpose()?,

@@ -24,9 +24,8 @@ use crate::http::problem::{Failure, invalid};
 use crate::http::server::Connection;
 use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
-use crate::service::Caller;
 use crate::service::events::{Feed, Followed};
-use crate::service::targets;
+use crate::service::{Caller, targets};
 
 /// Time between two comments on a silent stream, so that proxies keep it and dead peers are seen.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -52,8 +51,8 @@ pub(super) struct FollowArgs {
     responses((status = 200, body = EventView, content_type = "text/event-stream")))]
 pub(super) async fn follow(
     State(api): State<Api>,
-    caller: Caller,
     Extension(id): Extension<RequestId>,
+    caller: Caller,
     connection: Option<Extension<Connection>>,
     headers: HeaderMap,
     Args(args): Args<FollowArgs>,
@@ -64,7 +63,7 @@ pub(super) async fn follow(
         None => None,
     };
     let pruned = connection.map(|Extension(connection)| connection.0).unwrap_or_default();
-    let feed = api.events.follow(after, filter(&api, &args)?, pruned)?;
+    let feed = api.events.follow(&caller, after, filter(&api, &caller, &args)?, pruned)?;
     let of = id.clone();
     let events = stream::unfold(Some(feed), move |feed| next(feed, of.clone()));
     let events = until_shut_out(&api, caller, events, move |refusal| vec![Ok(failed(&refusal, &id))]);
@@ -101,11 +100,8 @@ fn data<T: Serialize>(event: sse::Event, body: &T) -> sse::Event {
     event.data(serde_json::to_string(body).unwrap_or_default())
 }
 
-fn filter(api: &Api, args: &FollowArgs) -> Result<Filter, Failure> {
-    let nodes = parts(args.node.as_deref()).map(|text| match text.parse() {
-        Ok(id) => Ok(id),
-        Err(_) => targets::find(&api.context.directory, text).map(|node| node.id),
-    });
+fn filter(api: &Api, caller: &Caller, args: &FollowArgs) -> Result<Filter, Failure> {
+    let nodes = parts(args.node.as_deref()).map(|text| targets::id_of(&api.context.directory, caller, text));
     let kinds = parts(args.kind.as_deref()).map(|text| {
         EventKind::parse(text).ok_or_else(|| {
             invalid(format!("`kind` is `{}`, which is no kind of event.", printable(text, 80)))

@@ -15,10 +15,11 @@ use cortex_core::token::Token;
 use cortex_core::{Code, Refusal};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use crate::access::{self, Needs};
 use crate::clock;
+use crate::http::Api;
 use crate::http::problem::{self, Failure};
 use crate::http::server::Source;
-use crate::http::{Api, routes};
 use crate::secret;
 use crate::service::Caller;
 use crate::service::audit::Rejected;
@@ -71,26 +72,28 @@ pub(super) async fn authorise(State(api): State<Api>, mut request: Request, next
 }
 
 async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refusal> {
-    let Some(route) = routes::row(request.method().as_str(), path) else {
+    let Some(entry) = access::route(request.method().as_str(), path) else {
         // A method that the path does not have is answered by the router; a route without a row
         // is a defect, and closed.
-        if routes::ROUTES.iter().any(|route| route.path == path) {
+        if access::routes().any(|(_, known, _)| known == path) {
             return Ok(());
         }
         tracing::error!(path, "a route has no row in the table of rights");
         return Err(Refusal::new(Code::Internal, "This route has no rule for who may call it."));
     };
-    let Some(role) = route.needs else { return Ok(()) };
+    if entry.needs == Needs::Nothing {
+        return Ok(());
+    }
+    let asked = format!("{} {path}", request.method());
     let caller = match authenticate(api, request.headers()) {
         Ok(caller) => caller,
         Err(Unknown { refusal, token }) => {
             let of = token.map(|token| format!(", token {}", token.name)).unwrap_or_default();
-            tell_rejected(api, request, &refusal, format!("{} {path}{of}", route.method));
+            tell_rejected(api, request, &refusal, asked + &of);
             return Err(refusal);
         }
     };
-    if let Err(refusal) = api.context.refuse_locked(&caller).and_then(|()| caller.require(role)) {
-        let asked = format!("{} {path}", route.method);
+    if let Err(refusal) = api.context.refuse_locked(&caller).and_then(|()| entry.admit(&caller)) {
         if let Some((keeping, kept)) = api.audit.refused(&caller, &refusal, asked, api.shutdown.clone()) {
             drop(api.mesh.spawn(keeping));
             let _kept = kept.await;
@@ -143,7 +146,7 @@ fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Caller, Unknown> {
     let token = token
         .ok_or_else(|| Refusal::new(Code::Unauthenticated, "The API token is not known to this hub."))?;
     match token.check(api.context.clock.wall()) {
-        Ok(()) => Ok(Caller { token }),
+        Ok(()) => Ok(Caller::new(api.context.directory.who(token))),
         Err(refusal) => Err(Unknown { refusal, token: Some(token) }),
     }
 }

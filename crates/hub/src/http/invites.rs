@@ -18,10 +18,11 @@ use crate::service::invites::NewInvite;
     responses((status = 200, body = Page<InviteView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(page): Args<PageArgs>,
 ) -> Result<Json<Page<InviteView>>, Failure> {
     let limit = page.limit()?;
-    let invites = api.invites.list(PAGE_ITEMS_MAX).await?;
+    let invites = api.invites.list(&caller, PAGE_ITEMS_MAX).await?;
     let after = page.cursor.as_deref();
     let passed = |id: &str| after.is_some_and(|after| id >= after);
     let now = api.context.clock.wall();

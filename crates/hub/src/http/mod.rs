@@ -40,7 +40,6 @@ mod output;
 mod pace;
 mod policies;
 mod problem;
-pub mod routes;
 mod run_stream;
 mod runs;
 mod server;

@@ -35,6 +35,7 @@ pub(super) struct ListArgs {
     responses((status = 200, body = Page<NodeView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(args): Args<ListArgs>,
 ) -> Result<Json<Page<NodeView>>, Failure> {
     let online = match args.state.as_deref() {
@@ -46,7 +47,7 @@ pub(super) async fn list(
     let selector = Selector::parse(args.selector.as_deref().unwrap_or_default())?;
     let limit = page_limit(args.limit)?;
     let filter = NodeFilter { selector, online, text: args.q, after: args.cursor };
-    let mut found = api.nodes.list(&filter, limit + 1);
+    let mut found = api.nodes.list(&caller, &filter, limit + 1);
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|last| last.node.name.to_string());
@@ -58,8 +59,12 @@ pub(super) async fn list(
 /// One node by name or id.
 #[utoipa::path(get, path = "/api/v1/nodes/{node}", tag = "nodes", params(("node" = String, Path)),
     responses((status = 200, body = NodeView)))]
-pub(super) async fn get(State(api): State<Api>, Path(node): Path<String>) -> Result<Json<NodeView>, Failure> {
-    let status = api.nodes.get(&node)?;
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Result<Json<NodeView>, Failure> {
+    let status = api.nodes.get(&caller, &node)?;
     std::future::ready(Ok(Json(view::node(&status, api.context.clock.wall())))).await
 }
 

@@ -43,25 +43,26 @@ pub(super) struct OutputArgs {
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>)))]
 pub(super) async fn output(
     State(api): State<Api>,
-    caller: Caller,
     Extension(id): Extension<RequestId>,
+    caller: Caller,
     Path(run): Path<String>,
     headers: HeaderMap,
     Args(args): Args<OutputArgs>,
 ) -> Result<Response, Failure> {
     let wanted = wanted(&args)?;
-    let run = api.runs.get(path_id("run", &run)?).await?;
+    let run = api.runs.get(&caller, path_id("run", &run)?).await?;
     if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
         let name = node_name(&api, &run).await?;
-        let lines = run_stream::follow(api.runs.clone(), run.id, name.clone(), wanted, id.0.clone());
-        let shut = move |refusal| vec![run_stream::refused(&name, &refusal, &id.0)];
-        let lines = until_shut_out(&api, caller, lines, shut);
+        let (of, shown) = (caller.clone(), name.clone());
+        let lines = run_stream::follow(api.runs.clone(), caller, run.id, name, wanted, id.0.clone());
+        let shut = move |refusal| vec![run_stream::refused(&shown, &refusal, &id.0)];
+        let lines = until_shut_out(&api, of, lines, shut);
         return Ok(run_stream::answer(lines.take_until(api.shutdown.cancelled_owned())));
     }
     if run_stream::wants_lines(&headers) {
         return Err(invalid("Lines of a run that has not ended need `follow=true`."));
     }
-    let follower = api.runs.follow(run.id).await?.from(wanted.position);
+    let follower = api.runs.follow(&caller, run.id).await?.from(wanted.position);
     let bytes = Reader::new(follower, wanted, &run, args.follow).bytes();
     let shut = |refusal| vec![Err(std::io::Error::other(refusal))];
     let bytes = until_shut_out(&api, caller, bytes, shut);

@@ -23,10 +23,11 @@ use crate::service::policies::Change;
     responses((status = 200, body = Page<PolicyView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(page): Args<PageArgs>,
 ) -> Result<Json<Page<PolicyView>>, Failure> {
     let limit = page.limit()?;
-    let mut found = api.policies.list(page.cursor.as_deref(), limit + 1);
+    let mut found = api.policies.list(&caller, page.cursor.as_deref(), limit + 1);
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|(node, _)| node.name.to_string());
@@ -37,8 +38,12 @@ pub(super) async fn list(
 /// The policy of a node. Its ETag is the revision.
 #[utoipa::path(get, path = "/api/v1/policies/{node}", tag = "policies", params(("node" = String, Path)),
     responses((status = 200, body = PolicyView)))]
-pub(super) async fn get(State(api): State<Api>, Path(node): Path<String>) -> Result<Response, Failure> {
-    let (node, policy) = api.policies.get(&node)?;
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Result<Response, Failure> {
+    let (node, policy) = api.policies.get(&caller, &node)?;
     std::future::ready(Ok(answer(&node, &policy))).await
 }
 
@@ -104,11 +109,12 @@ pub(super) async fn deny(
     request_body = PolicyTest, responses((status = 200, body = PolicyVerdict)))]
 pub(super) async fn test(
     State(api): State<Api>,
+    caller: Caller,
     Path(node): Path<String>,
     JsonBody(test): JsonBody<PolicyTest>,
 ) -> Result<Json<PolicyVerdict>, Failure> {
     let spec = RunSpec { argv: test.argv, ..RunSpec::default() };
-    let verdict = match api.policies.test(&node, &spec)? {
+    let verdict = match api.policies.test(&caller, &node, &spec)? {
         Ok(rule) => PolicyVerdict { allowed: true, rule: rule.to_owned(), error: None },
         Err(refusal) => {
             let rule = refusal.details.iter().find(|(name, _)| *name == "rule").map(|(_, rule)| rule.clone());

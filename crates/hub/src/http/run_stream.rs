@@ -16,6 +16,7 @@ use futures::{Stream as Lines, StreamExt as _, stream};
 use http::{HeaderMap, header};
 
 use crate::http::text::{Cutter, Piece};
+use crate::service::Caller;
 use crate::service::runs::{Follower, Runs, Update};
 
 /// The content type of one JSON object a line.
@@ -61,13 +62,14 @@ pub(super) struct Wanted {
 /// The lines of one run until it has ended. What cannot be followed is told by one line.
 pub(super) fn follow(
     runs: Runs,
+    caller: Caller,
     run: RunId,
     node: String,
     wanted: Wanted,
     request_id: String,
 ) -> impl Lines<Item = RunEvent> + Send {
     let begin = async move {
-        match runs.follow(run).await {
+        match runs.follow(&caller, run).await {
             Ok(follower) => {
                 Teller::new(run, node, follower.from(wanted.position), wanted).lines().left_stream()
             }

@@ -10,6 +10,7 @@ use cortex_core::id::{NodeId, RunId};
 use cortex_core::limits::{self, IDEMPOTENCY_KEY_BYTES_MAX};
 use cortex_core::name::printable;
 use cortex_core::node::Node;
+use cortex_core::rights::Right;
 use cortex_core::run::{Run, RunSpec, RunState};
 use cortex_core::{Code, Refusal};
 use cortex_store::RunFilter;
@@ -63,13 +64,12 @@ type Target = (String, Result<Arc<Node>, Refusal>);
     responses((status = 200, body = Page<RunView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(args): Args<ListArgs>,
 ) -> Result<Json<Page<RunView>>, Failure> {
     let limit = page_limit(args.limit)?;
-    let mut runs = api.runs.list(filter(&api, &args)?, limit + 1).await?;
-    let more = runs.len() > limit;
-    runs.truncate(limit);
-    let next_cursor = runs.last().filter(|_| more).map(|last| last.id.to_string());
+    let (runs, next) = api.runs.list(&caller, filter(&api, &caller, &args)?, limit).await?;
+    let next_cursor = next.map(|next| next.to_string());
     let names = names(&api, &runs).await?;
     let items = runs.iter().map(|run| view::run(run, &names[&run.node])).collect();
     Ok(Json(Page { items, next_cursor }))
@@ -97,7 +97,7 @@ pub(super) async fn start(
         let refusal = Refusal::new(Code::InvalidArgument, "`parallel` needs an answer that is a stream.");
         return Err(refusal.hint("Send `Accept: application/x-ndjson`, or leave `parallel` out.").into());
     }
-    let targets = targets_of(&api, &request)?;
+    let targets = targets_of(&api, &caller, &request)?;
     let parallel = request.parallel;
     let order = Order {
         spec: spec(request)?,
@@ -115,8 +115,12 @@ pub(super) async fn start(
 /// One run.
 #[utoipa::path(get, path = "/api/v1/runs/{id}", tag = "runs", params(("id" = String, Path)),
     responses((status = 200, body = RunView)))]
-pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<RunView>, Failure> {
-    let run = api.runs.get(path_id("run", &id)?).await?;
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RunView>, Failure> {
+    let run = api.runs.get(&caller, path_id("run", &id)?).await?;
     Ok(Json(shown(&api, &run).await?))
 }
 
@@ -151,8 +155,8 @@ pub(super) async fn rerun(
     Path(run): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let run = api.runs.get(path_id("run", &run)?).await?;
-    let node = targets::find(&api.context.directory, &run.node.to_string())?;
+    let run = api.runs.get(&caller, path_id("run", &run)?).await?;
+    let node = targets::find(&api.context.directory, &caller, &run.node.to_string())?;
     let order = Order {
         spec: run.spec,
         key: idempotency_key(&headers)?,
@@ -253,13 +257,16 @@ async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Opt
                 let (api, order) = (api.clone(), order.clone());
                 let begin = async move {
                     let started = order.start(&api, vec![node]).await;
-                    told(&api, started, &order.request_id)
+                    told(&api, &order.caller, started, &order.request_id)
                 };
                 stream::once(begin).flatten().boxed()
             });
             Either::Left(one_by_one.flatten_unordered(parallel))
         }
-        None => Either::Right(told(&api, order.start(&api, nodes).await, &order.request_id)),
+        None => {
+            let started = order.start(&api, nodes).await;
+            Either::Right(told(&api, &order.caller, started, &order.request_id))
+        }
     };
     let lines = until_shut_out(&whole, caller, refusals.chain(runs), move |refusal| {
         vec![run_stream::refused("", &refusal, &request_id)]
@@ -270,6 +277,7 @@ async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Opt
 /// The lines of started runs: which were accepted, then all of them as they come.
 fn told(
     api: &Api,
+    caller: &Caller,
     started: Vec<(Arc<Node>, Result<Run, Refusal>)>,
     request_id: &str,
 ) -> impl futures::Stream<Item = cortex_wire::http::RunEvent> + Send + use<> {
@@ -280,8 +288,8 @@ fn told(
             Ok(run) => {
                 heads.push(run_stream::accepted(&run, node.name.as_str()));
                 let (name, id) = (node.name.to_string(), request_id.to_owned());
-                bodies
-                    .push(run_stream::follow(api.runs.clone(), run.id, name, Wanted::default(), id).boxed());
+                let (runs, caller) = (api.runs.clone(), caller.clone());
+                bodies.push(run_stream::follow(runs, caller, run.id, name, Wanted::default(), id).boxed());
             }
             Err(refusal) => heads.push(run_stream::refused(node.name.as_str(), &refusal, request_id)),
         }
@@ -301,14 +309,14 @@ fn split(targets: Vec<Target>) -> (Vec<Arc<Node>>, Vec<(String, Refusal)>) {
     (nodes, missing)
 }
 
-fn targets_of(api: &Api, request: &RunRequest) -> Result<Vec<Target>, Failure> {
-    let mut targets = targets::named(&api.context.directory, &request.nodes);
+fn targets_of(api: &Api, caller: &Caller, request: &RunRequest) -> Result<Vec<Target>, Failure> {
+    let mut targets = targets::named(&api.context.directory, caller, &request.nodes);
     if let Some(selector) = &request.selector {
         if !request.nodes.is_empty() {
             return Err(invalid("`nodes` and `selector` exclude each other."));
         }
         let online = |node: &Node| api.mesh.presence(node.id).is_some();
-        let found = targets::selected(&api.context.directory, selector, online)?;
+        let found = targets::selected(&api.context.directory, caller, Right::RunsStart, selector, online)?;
         targets = found.into_iter().map(|node| (node.name.to_string(), Ok(node))).collect();
     }
     targets::check_count(targets.len())?;
@@ -346,12 +354,8 @@ fn traceparent(headers: &HeaderMap) -> Option<String> {
     (hex && lengths == [2, 32, 16, 2]).then(|| text.to_owned())
 }
 
-fn filter(api: &Api, args: &ListArgs) -> Result<RunFilter, Failure> {
-    let node = args.node.as_deref().map(|text| match text.parse() {
-        // An id may be of a node that was removed; its runs stay.
-        Ok(id) => Ok(id),
-        Err(_) => targets::find(&api.context.directory, text).map(|node| node.id),
-    });
+fn filter(api: &Api, caller: &Caller, args: &ListArgs) -> Result<RunFilter, Failure> {
+    let node = args.node.as_deref().map(|text| targets::id_of(&api.context.directory, caller, text));
     let states = args.state.as_deref().unwrap_or_default().split(',').filter(|part| !part.is_empty());
     let states = states.map(|text| {
         RunState::parse(text.trim()).ok_or_else(|| {

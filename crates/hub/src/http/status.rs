@@ -3,31 +3,32 @@
 use axum::Json;
 use axum::extract::State;
 use cortex_core::policy::Mode;
+use cortex_core::rights::Right;
 use cortex_wire::http::{StatsView, WhoAmI};
 
 use crate::http::Api;
 use crate::service::Caller;
 
-/// The hub at a glance, without a query.
+/// The hub at a glance, without a query. Of its nodes those count that the caller sees.
 #[utoipa::path(get, path = "/api/v1/stats", tag = "hub", responses((status = 200, body = StatsView)))]
-pub(super) async fn stats(State(api): State<Api>) -> Json<StatsView> {
-    let store = api.context.store.stats();
+pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> Json<StatsView> {
+    let (store, directory) = (api.context.store.stats(), &api.context.directory);
+    let mut nodes = directory.nodes();
+    nodes.retain(|node| caller.has(Right::StatsRead, node));
     let permissive =
-        api.context.directory.policies().into_iter().filter(|policy| policy.mode == Mode::Permissive);
-    let mut permissive_nodes: Vec<String> = permissive
-        .filter_map(|policy| api.context.directory.node(policy.node))
-        .map(|node| node.name.to_string())
-        .collect();
-    permissive_nodes.sort();
+        nodes.iter().filter(|node| directory.policy(node.id, node.joined_at).mode == Mode::Permissive);
+    let permissive_nodes = permissive.map(|node| node.name.to_string()).collect();
+    let online = nodes.iter().filter(|node| api.mesh.presence(node.id).is_some()).count();
+    let runs_open = nodes.iter().map(|node| api.mesh.runs_open_on(node.id)).sum();
     let space = api.runs.space().await;
     let view = StatsView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         store: api.about.store.to_owned(),
         grpc: api.about.join_addr.clone(),
         uptime_s: api.about.began.elapsed().as_secs(),
-        nodes: api.context.directory.nodes().len(),
-        nodes_online: api.mesh.online(),
-        runs_open: api.mesh.runs_open(),
+        nodes: nodes.len(),
+        nodes_online: online,
+        runs_open,
         listeners: api.context.bus.listeners(),
         store_queue: store.queued,
         store_writes: store.writes,
@@ -43,6 +44,6 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsView> {
 /// The caller as the hub sees it.
 #[utoipa::path(get, path = "/api/v1/whoami", tag = "hub", responses((status = 200, body = WhoAmI)))]
 pub(super) async fn whoami(caller: Caller) -> Json<WhoAmI> {
-    let view = WhoAmI { actor: caller.actor(), role: caller.token.role.as_str().to_owned() };
+    let view = WhoAmI { actor: caller.actor(), role: caller.role().as_str().to_owned() };
     std::future::ready(Json(view)).await
 }

@@ -18,13 +18,14 @@ use crate::service::Caller;
     responses((status = 200, body = Page<TokenView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(page): Args<PageArgs>,
 ) -> Result<Json<Page<TokenView>>, Failure> {
     let limit = page.limit()?;
     let now = api.context.clock.wall();
     // A name may be given again after its token has ended, so the cursor is name and id.
     let key = |token: &cortex_core::token::Token| format!("{}~{}", token.name, token.id);
-    let mut tokens = api.tokens.list();
+    let mut tokens = api.tokens.list(&caller)?;
     tokens.sort_by_key(|token| key(token));
     tokens.retain(|token| page.cursor.as_ref().is_none_or(|after| key(token) > *after));
     let more = tokens.len() > limit;

@@ -5,15 +5,17 @@ mod rejected;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cortex_core::Refusal;
 use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::id::Seq;
 use cortex_core::limits::PAGE_ITEMS_MAX;
+use cortex_core::rights::Right;
+use cortex_core::{Code, Refusal};
 use cortex_store::{AuditFilter, LoggedAudit, Tx};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::network::network_name;
-use crate::service::{Caller, Context};
+use crate::service::{Caller, Context, targets};
 use rejected::{Key, Kind, WINDOW, Windows};
 
 /// The use cases of the audit log. Cheap to clone.
@@ -40,10 +42,45 @@ impl Audit {
         Self { context, windows: Arc::default() }
     }
 
-    /// One page, oldest first.
-    pub async fn list(&self, filter: AuditFilter, limit: usize) -> Result<Vec<LoggedAudit>, Refusal> {
+    /// One page, oldest first, and where the next one begins. A caller that sees some nodes only gets
+    /// their rows, which may be fewer than `limit` on a page that is not the last, and of the newest
+    /// rows those among the newest thousand.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        filter: AuditFilter,
+        limit: usize,
+    ) -> Result<(Vec<LoggedAudit>, Option<Seq>), Refusal> {
+        caller.anywhere(Right::AuditRead)?;
         let limit = limit.min(PAGE_ITEMS_MAX);
-        self.context.view(move |view| view.audit(&filter, limit)).await
+        let sees_all = caller.everywhere(Right::AuditRead);
+        let (size, newest) = (if sees_all { limit } else { PAGE_ITEMS_MAX }, filter.newest);
+        let mut rows = self.context.view(move |view| view.audit(&filter, size)).await?;
+        let mut next = rows.last().filter(|_| rows.len() == size).map(|last| last.seq);
+        let directory = &self.context.directory;
+        rows.retain(|logged| {
+            let node = logged.row.node;
+            sees_all || node.is_some_and(|node| targets::has(directory, caller, Right::AuditRead, node))
+        });
+        if newest && rows.len() > limit {
+            rows.drain(..rows.len() - limit);
+        } else if rows.len() > limit {
+            rows.truncate(limit);
+            next = rows.last().map(|last| last.seq);
+        }
+        Ok((rows, next))
+    }
+
+    /// Refuses who may not have all of it: an export that leaves rows out cannot be verified.
+    pub fn may_export(caller: &Caller) -> Result<(), Refusal> {
+        caller.anywhere(Right::AuditRead)?;
+        if caller.everywhere(Right::AuditRead) {
+            return Ok(());
+        }
+        let message = "An export holds the rows of all nodes: it needs audit:read on all nodes.";
+        Err(Refusal::new(Code::Forbidden, message).hint(
+            "Read the rows of your nodes with `cortex audit ls`, or ask an administrator for the export.",
+        ))
     }
 
     /// Keeps that somebody known was refused for want of a right. To be run as [`Self::rejected`];
@@ -115,7 +152,6 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
-    use cortex_core::Code;
     use cortex_store::memory::MemoryStore;
 
     use super::*;
@@ -142,7 +178,7 @@ mod tests {
         let elsewhere = rejected("2001:db8:0:1::1").expect("another network");
         first.await;
         elsewhere.await;
-        let rows = audit.list(AuditFilter::default(), 10).await.expect("rows");
+        let rows = audit.context.view(|view| view.audit(&AuditFilter::default(), 10)).await.expect("rows");
         let told: Vec<_> = rows
             .iter()
             .map(|logged| (logged.row.actor.as_str(), logged.row.detail.as_deref().unwrap_or_default()))

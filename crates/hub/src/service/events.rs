@@ -1,19 +1,20 @@
 //! Events as a caller follows them: the durable log after a given number, then what comes live,
 //! each event once, with an explicit gap where the log was trimmed (DESIGN §9).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use cortex_core::Refusal;
 use cortex_core::event::Event;
-use cortex_core::id::Seq;
+use cortex_core::id::{NodeId, Seq};
 use cortex_core::limits::EVENTS_KEPT_MAX;
+use cortex_core::rights::Right;
 use cortex_core::subscribers::{Filter, Item};
 use cortex_store::{LoggedEvent, Tx};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Subscription;
-use crate::service::{Context, write_refusal};
+use crate::service::{Caller, Context, write_refusal};
 
 /// Events of one page of the log.
 const PAGE: usize = 500;
@@ -48,10 +49,11 @@ impl Events {
         Self { context }
     }
 
-    /// Follows what comes after `after`, or only what comes live. `pruned` is cancelled when this
-    /// follower does not read. `Quota` when too many listen.
+    /// Follows what comes after `after`, or only what comes live, as far as the caller sees it.
+    /// `pruned` is cancelled when this follower does not read. `Quota` when too many listen.
     pub fn follow(
         &self,
+        caller: &Caller,
         after: Option<Seq>,
         filter: Filter,
         pruned: CancellationToken,
@@ -64,8 +66,8 @@ impl Events {
             ready.push_back(Followed::Gap { from: position.next(), to: head.next() });
             position = head;
         }
-        let context = self.context.clone();
-        Ok(Feed { context, subscription, filter, position, catch_up_to: head, ready })
+        let (context, sight) = (self.context.clone(), Sight::new(&self.context, caller));
+        Ok(Feed { context, subscription, filter, sight, position, catch_up_to: head, ready })
     }
 
     /// Keeps the log within its bound until `shutdown`. Sleeps until enough has been added.
@@ -89,11 +91,43 @@ impl Events {
     }
 }
 
+/// Which events a follower sees: those of its nodes, and all when it sees all nodes.
+struct Sight {
+    context: Context,
+    caller: Caller,
+    /// Nodes that it saw when it last heard of them: a removed one has no record any more.
+    seen: BTreeSet<NodeId>,
+}
+
+impl Sight {
+    fn new(context: &Context, caller: &Caller) -> Self {
+        let nodes = context.directory.nodes().into_iter();
+        let seen = nodes.filter(|node| caller.has(Right::EventsRead, node)).map(|node| node.id).collect();
+        Self { context: context.clone(), caller: caller.clone(), seen }
+    }
+
+    fn sees(&mut self, event: &Event) -> bool {
+        if self.caller.everywhere(Right::EventsRead) {
+            return true;
+        }
+        let Some(id) = event.node else { return false };
+        let Some(node) = self.context.directory.node(id) else { return self.seen.contains(&id) };
+        let sees = self.caller.has(Right::EventsRead, &node);
+        if sees {
+            self.seen.insert(id)
+        } else {
+            self.seen.remove(&id)
+        };
+        sees
+    }
+}
+
 /// One follower's way through log and bus.
 pub struct Feed {
     context: Context,
     subscription: Subscription,
     filter: Filter,
+    sight: Sight,
     /// All up to here was handed out, or did not concern this follower.
     position: Seq,
     /// Up to here the log is read before the bus.
@@ -118,7 +152,9 @@ impl Feed {
             match self.subscription.next().await {
                 Some(Item::Event(seq, event)) if seq > self.position => {
                     self.position = seq;
-                    return Ok(Some(Followed::Event(seq, event)));
+                    if self.sight.sees(&event) {
+                        return Ok(Some(Followed::Event(seq, event)));
+                    }
                 }
                 // The log had it already.
                 Some(Item::Event(..)) => {}
@@ -138,7 +174,9 @@ impl Feed {
             self.ready.push_back(Followed::Gap { from: after.next(), to: first });
         }
         self.position = page.last().map_or(self.catch_up_to, |logged| logged.seq);
-        let wanted = page.into_iter().filter(|logged| self.filter.wants(&logged.event));
+        let (filter, sight) = (&self.filter, &mut self.sight);
+        let wanted =
+            page.into_iter().filter(|logged| filter.wants(&logged.event) && sight.sees(&logged.event));
         self.ready.extend(wanted.map(|LoggedEvent { seq, event }| Followed::Event(seq, Arc::new(event))));
         Ok(())
     }

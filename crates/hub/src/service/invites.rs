@@ -9,7 +9,7 @@ use cortex_core::id::InviteId;
 use cortex_core::invite::{Invite, InviteText};
 use cortex_core::name::{Labels, check_labels, printable};
 use cortex_core::policy::PROFILES;
-use cortex_core::token::Role;
+use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal, limits};
 use cortex_store::Tx;
 
@@ -42,9 +42,9 @@ impl Invites {
         Self { context, authority }
     }
 
-    /// Makes an invite. Needs an administrator. The text holds the secret.
+    /// Makes an invite. Needs `invites:write`. The text holds the secret.
     pub async fn create(&self, caller: &Caller, new: NewInvite) -> Result<(Invite, InviteText), Refusal> {
-        caller.require(Role::Admin)?;
+        caller.anywhere(Right::InvitesWrite)?;
         let profile = check(&new)?;
         let secret: [u8; 32] = clock::random();
         let now = self.context.clock.wall();
@@ -74,14 +74,15 @@ impl Invites {
     }
 
     /// The newest invites, at most `limit`.
-    pub async fn list(&self, limit: usize) -> Result<Vec<Invite>, Refusal> {
+    pub async fn list(&self, caller: &Caller, limit: usize) -> Result<Vec<Invite>, Refusal> {
+        caller.anywhere(Right::InvitesRead)?;
         self.context.view(move |view| view.invites(limit)).await
     }
 
-    /// Ends an invite. Needs an administrator. Ending it twice changes nothing; `Conflict` when it
+    /// Ends an invite. Needs `invites:write`. Ending it twice changes nothing; `Conflict` when it
     /// was used.
     pub async fn revoke(&self, caller: &Caller, id: InviteId) -> Result<Invite, Refusal> {
-        caller.require(Role::Admin)?;
+        caller.anywhere(Right::InvitesWrite)?;
         let (actor, now) = (caller.actor(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
             let Some(mut invite) = tx.invite(id)? else {

@@ -11,8 +11,9 @@ use cortex_core::id::{LockId, NodeId, TokenId, UserId};
 use cortex_core::limits::LOCKS_MAX;
 use cortex_core::lock::{self, Lock, Locks as All, Named, Target};
 use cortex_core::name::{Name, printable};
+use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
-use cortex_core::token::{Role, Token};
+use cortex_core::token::Token;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
@@ -49,7 +50,7 @@ impl Locks {
         Self { context, mesh }
     }
 
-    /// Makes a lock. Needs an administrator. When this returns, nothing is started any more by those
+    /// Makes a lock. Needs `locks:write`. When this returns, nothing is started any more by those
     /// it holds on, and the end of their open runs is on its way.
     ///
     /// # Errors
@@ -62,13 +63,13 @@ impl Locks {
         message: String,
         ttl_ms: Option<u64>,
     ) -> Result<Shown, Refusal> {
-        caller.require(Role::Admin)?;
+        caller.anywhere(Right::LocksWrite)?;
         lock::check(&message, ttl_ms)?;
         let (now, directory) = (self.context.clock.wall(), self.context.directory.clone());
         let (named, id) = (Named::parse(target)?, new_lock_id(&self.context.clock));
-        let by = caller.actor();
+        let (by, caller) = (caller.actor(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
-            let (target, words) = found(tx, &directory, &named, now)?;
+            let (target, words) = found(tx, (&directory, &caller), &named, now)?;
             let expires_at = ttl_ms.map(|ms| now.plus_ms(ms));
             let (created_by, created_at) = (by.clone(), now);
             let (lifted_at, lifted_by) = (None, None);
@@ -89,15 +90,15 @@ impl Locks {
         };
         let locks = self.clone();
         let changed = self.context.commit(work, move |changed: &Changed| locks.hold(changed)).await?;
-        Ok(changed).map(|Changed { shown, .. }| shown)
+        Ok(changed.shown)
     }
 
-    /// Removes a lock. Needs an administrator. Removing it twice changes nothing.
+    /// Removes a lock. Needs `locks:write`. Removing it twice changes nothing.
     ///
     /// # Errors
     /// `forbidden`, `not_found`.
     pub async fn lift(&self, caller: &Caller, id: LockId) -> Result<Shown, Refusal> {
-        caller.require(Role::Admin)?;
+        caller.anywhere(Right::LocksWrite)?;
         let (now, by) = (self.context.clock.wall(), caller.actor());
         let directory = self.context.directory.clone();
         let work = move |tx: &mut dyn Tx| {
@@ -177,7 +178,7 @@ fn is_held(lock: &Lock, live: &Live, directory: &Directory) -> bool {
 /// What was named, and how it is called from here on.
 fn found(
     tx: &dyn Tx,
-    directory: &Directory,
+    (directory, caller): (&Directory, &Caller),
     named: &Named,
     now: WallTime,
 ) -> Result<(Target, String), WriteError> {
@@ -203,7 +204,7 @@ fn found(
             Ok((Target::Token(token.id), format!("token:{}", token.name)))
         }
         Named::Node(text) => {
-            let node = targets::find(directory, text)?;
+            let node = targets::find(directory, caller, text)?;
             Ok((Target::Node(node.id), format!("node:{}", node.name)))
         }
         Named::Label(key, value) => {

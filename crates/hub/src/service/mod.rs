@@ -1,10 +1,11 @@
 //! The use cases. HTTP, gRPC and later MCP only translate; what may be done, and by whom, is here.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cortex_core::access::Who;
 use cortex_core::limits::STORE_MS_MAX;
-use cortex_core::token::{Role, Token};
 use cortex_core::{Code, Refusal};
 use cortex_store::{Read, Store, StoreError, StoreExt, Tx, WriteError};
 use tokio::runtime::Handle;
@@ -83,7 +84,7 @@ impl Context {
     /// Waits until the caller is shut out: by a lock, or by the end of its token. For streams, which
     /// were let in before.
     pub async fn shut_out(&self, caller: &Caller) -> Refusal {
-        let mut changes = self.directory.changes();
+        let mut changes = self.directory.principals();
         loop {
             changes.mark_unchanged();
             if let Err(refusal) = self.refuse_locked(caller) {
@@ -113,22 +114,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Who asks.
+/// Who asks. What it may do, and where, it knows itself: see [`Who`].
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The token that was shown.
-    pub token: Arc<Token>,
+    who: Who,
 }
 
 impl Caller {
-    /// The name in audit rows: `token:<name>`.
-    pub fn actor(&self) -> String {
-        format!("token:{}", self.token.name)
+    /// The caller that was found behind a token.
+    pub const fn new(who: Who) -> Self {
+        Self { who }
     }
+}
 
-    /// Whether the caller may do what needs `role`.
-    pub fn require(&self, role: Role) -> Result<(), Refusal> {
-        self.token.require(role)
+impl Deref for Caller {
+    type Target = Who;
+
+    fn deref(&self) -> &Who {
+        &self.who
     }
 }
 

@@ -10,13 +10,13 @@ use cortex_core::id::NodeId;
 use cortex_core::name::{self, Name, Selector};
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
+use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
-use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
 use crate::mesh::{Mesh, PresenceView};
-use crate::service::{Caller, Context};
+use crate::service::{Caller, Context, targets};
 
 /// The use cases of nodes. Cheap to clone.
 #[derive(Clone)]
@@ -65,10 +65,11 @@ impl Nodes {
         Self { context, mesh }
     }
 
-    /// At most `limit` nodes by name: one pass over memory, no query.
-    pub fn list(&self, filter: &NodeFilter, limit: usize) -> Vec<NodeStatus> {
+    /// At most `limit` nodes that the caller sees, by name: one pass over memory, no query.
+    pub fn list(&self, caller: &Caller, filter: &NodeFilter, limit: usize) -> Vec<NodeStatus> {
         let nodes = self.context.directory.nodes().into_iter();
         let wanted = nodes
+            .filter(|node| caller.has(Right::NodesRead, node))
             .filter(|node| filter.after.as_deref().is_none_or(|after| node.name.as_str() > after))
             .filter(|node| filter.text.as_deref().is_none_or(|text| node.name.as_str().contains(text)))
             .filter(|node| filter.selector.matches(&node.labels));
@@ -80,19 +81,23 @@ impl Nodes {
     }
 
     /// A node by name or id. `NodeNotFound` with the nearest names.
-    pub fn get(&self, text: &str) -> Result<NodeStatus, Refusal> {
-        Ok(self.status(super::targets::find(&self.context.directory, text)?))
+    pub fn get(&self, caller: &Caller, text: &str) -> Result<NodeStatus, Refusal> {
+        Ok(self.status(targets::find_for(&self.context.directory, caller, Right::NodesRead, text)?))
     }
 
-    /// Renames and labels. Needs an administrator. `Conflict` when the name is taken.
+    /// Renames and labels. Needs `nodes:write` on the node, and for labels on all nodes, since they
+    /// decide who may do what where. `Conflict` when the name is taken.
     pub async fn change(
         &self,
         caller: &Caller,
         text: &str,
         change: NodeChange,
     ) -> Result<NodeStatus, Refusal> {
-        caller.require(Role::Admin)?;
-        let id = super::targets::find(&self.context.directory, text)?.id;
+        let id = targets::find_for(&self.context.directory, caller, Right::NodesWrite, text)?.id;
+        if !change.labels.is_empty() && !caller.everywhere(Right::NodesWrite) {
+            let message = "Labels decide who may do what where: setting them needs nodes:write on all nodes.";
+            return Err(Refusal::new(Code::Forbidden, message));
+        }
         let (actor, now) = (caller.actor(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
             let before = live(tx, id)?;
@@ -118,10 +123,9 @@ impl Nodes {
     }
 
     /// Removes a node: its record leaves the lists, its certificate is refused from here on, and
-    /// its link is closed. Needs an administrator.
+    /// its link is closed. Needs `nodes:write` there.
     pub async fn remove(&self, caller: &Caller, text: &str) -> Result<(), Refusal> {
-        caller.require(Role::Admin)?;
-        let id = super::targets::find(&self.context.directory, text)?.id;
+        let id = targets::find_for(&self.context.directory, caller, Right::NodesWrite, text)?.id;
         let (actor, now) = (caller.actor(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
             let node = Node { removed_at: Some(now), ..live(tx, id)? };

@@ -12,9 +12,9 @@ use cortex_core::limits::{PATH_BYTES_MAX, POLICY_PROGRAMS_MAX};
 use cortex_core::name::printable;
 use cortex_core::node::Node;
 use cortex_core::policy::{Grant, PROFILES, Policy};
+use cortex_core::rights::Right;
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
-use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_store::Tx;
 use tokio::sync::Notify;
@@ -54,21 +54,21 @@ impl Policies {
     }
 
     /// The policy of a node by name or id.
-    pub fn get(&self, node: &str) -> Result<(Arc<Node>, Arc<Policy>), Refusal> {
-        let node = targets::find(&self.context.directory, node)?;
+    pub fn get(&self, caller: &Caller, node: &str) -> Result<(Arc<Node>, Arc<Policy>), Refusal> {
+        let node = targets::find_for(&self.context.directory, caller, Right::PolicyRead, node)?;
         let policy = self.context.directory.policy(node.id, node.joined_at);
         Ok((node, policy))
     }
 
-    /// At most `limit` policies by the names of their nodes, from memory.
-    pub fn list(&self, after: Option<&str>, limit: usize) -> Vec<(Arc<Node>, Arc<Policy>)> {
+    /// At most `limit` policies that the caller sees, by the names of their nodes, from memory.
+    pub fn list(&self, caller: &Caller, after: Option<&str>, limit: usize) -> Vec<(Arc<Node>, Arc<Policy>)> {
         let directory = &self.context.directory;
-        let nodes = directory.nodes().into_iter();
+        let nodes = directory.nodes().into_iter().filter(|node| caller.has(Right::PolicyRead, node));
         let page = nodes.filter(|node| after.is_none_or(|after| node.name.as_str() > after)).take(limit);
         page.map(|node| (Arc::clone(&node), directory.policy(node.id, node.joined_at))).collect()
     }
 
-    /// Changes a policy. Needs an administrator. `Conflict` when `expected` is given and is not
+    /// Changes a policy. Needs `policy:write` on the node. `Conflict` when `expected` is given and is not
     /// the revision that is changed.
     pub async fn change(
         &self,
@@ -77,17 +77,21 @@ impl Policies {
         change: Change,
         expected: Option<Revision>,
     ) -> Result<(Arc<Node>, Policy), Refusal> {
-        caller.require(Role::Admin)?;
-        let node = targets::find(&self.context.directory, node)?;
+        let node = targets::find_for(&self.context.directory, caller, Right::PolicyWrite, node)?;
         let policy = self.apply(node.id, change, expected, caller.actor()).await?;
         Ok((node, policy))
     }
 
     /// What would be said to a command: the rule that allows it, or the refusal. The outer
     /// result is about the question, the inner one is the answer.
-    pub fn test(&self, node: &str, spec: &RunSpec) -> Result<Result<&'static str, Refusal>, Refusal> {
+    pub fn test(
+        &self,
+        caller: &Caller,
+        node: &str,
+        spec: &RunSpec,
+    ) -> Result<Result<&'static str, Refusal>, Refusal> {
+        let (node, policy) = self.get(caller, node)?;
         spec.check()?;
-        let (node, policy) = self.get(node)?;
         Ok(policy.check(spec, node.name.as_str(), self.context.clock.wall()))
     }
 

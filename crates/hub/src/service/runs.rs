@@ -15,14 +15,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::id::RunId;
-use cortex_core::limits::{FRAME_BYTES_MAX, INPUT_BYTES_MAX, KILL_GRACE_MS_MAX, STORE_MS_MAX};
+use cortex_core::limits::{
+    FRAME_BYTES_MAX, INPUT_BYTES_MAX, KILL_GRACE_MS_MAX, PAGE_ITEMS_MAX, STORE_MS_MAX,
+};
 use cortex_core::node::Node;
+use cortex_core::rights::Right;
 use cortex_core::run::{self, Run, RunSpec};
-use cortex_core::token::Role;
+use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 use cortex_store::{RunFilter, StoreExt, Tx, WriteError};
 
-use super::{Caller, Context, store_refusal};
+use super::{Caller, Context, store_refusal, targets};
 use crate::mesh::{Live, Mesh, Progress};
 use crate::runlog::{RunLogs, Space};
 pub use follow::{Follower, Update};
@@ -33,6 +36,8 @@ use spool::Spool;
 const CANCEL_DEADLINE: Duration = Duration::from_secs(3);
 /// How long standard input waits to be taken over.
 const INPUT_DEADLINE: Duration = Duration::from_secs(10);
+/// Pages of runs that one answer looks through for a caller that sees few of them.
+const FOREIGN_PAGES_MAX: usize = 10;
 const STORE_DEADLINE: Duration = Duration::from_millis(STORE_MS_MAX);
 
 /// The use cases. Cheap to clone.
@@ -89,11 +94,17 @@ impl Runs {
         }
     }
 
-    /// A run. Of one that has not ended, `output` says how far it has arrived.
+    /// A run that the caller sees. Of one that has not ended, `output` says how far it has arrived.
     ///
     /// # Errors
     /// `not_found`, `store_unavailable`.
-    pub async fn get(&self, id: RunId) -> Result<Run, Refusal> {
+    pub async fn get(&self, caller: &Caller, id: RunId) -> Result<Run, Refusal> {
+        let run = self.look(id).await?;
+        self.may(caller, Right::RunsRead, &run)?;
+        Ok(run)
+    }
+
+    async fn look(&self, id: RunId) -> Result<Run, Refusal> {
         if let Some(live) = self.mesh.live(id) {
             return Ok(snapshot(&live));
         }
@@ -101,19 +112,66 @@ impl Runs {
         found.map_err(store_refusal)?.ok_or_else(|| not_found(id))
     }
 
-    /// Runs, newest first.
+    /// Runs that the caller sees, newest first, and where the next page begins. Of a caller that sees
+    /// some nodes only, a page may have fewer than `limit` and not be the last.
     ///
     /// # Errors
     /// `store_unavailable`.
-    pub async fn list(&self, filter: RunFilter, limit: usize) -> Result<Vec<Run>, Refusal> {
-        let found = self.context.store.read(STORE_DEADLINE, move |view| view.runs(&filter, limit)).await;
-        let mut runs = found.map_err(store_refusal)?;
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        filter: RunFilter,
+        limit: usize,
+    ) -> Result<(Vec<Run>, Option<RunId>), Refusal> {
+        let (mut runs, next) = self.page(caller, filter, limit).await?;
         for run in runs.iter_mut().filter(|run| !run.state.is_final()) {
             if let Some(live) = self.mesh.live(run.id) {
                 run.output = live.log.end();
             }
         }
-        Ok(runs)
+        Ok((runs, next))
+    }
+
+    async fn page(
+        &self,
+        caller: &Caller,
+        mut filter: RunFilter,
+        limit: usize,
+    ) -> Result<(Vec<Run>, Option<RunId>), Refusal> {
+        let sees_all = caller.everywhere(Right::RunsRead) && caller.token.kind != TokenKind::Client;
+        let size = if sees_all { limit + 1 } else { PAGE_ITEMS_MAX };
+        let mut seen = Vec::new();
+        for _ in 0..FOREIGN_PAGES_MAX {
+            let asked = filter.clone();
+            let found = self.context.view(move |view| view.runs(&asked, size)).await?;
+            let last = found.len() < size;
+            filter.before = found.last().map(|run| run.id);
+            seen.extend(found.into_iter().filter(|run| self.may(caller, Right::RunsRead, run).is_ok()));
+            if seen.len() > limit {
+                seen.truncate(limit);
+                let next = seen.last().map(|run| run.id);
+                return Ok((seen, next));
+            }
+            if last {
+                return Ok((seen, None));
+            }
+        }
+        Ok((seen, filter.before))
+    }
+
+    /// Whether the caller has this right on this run: on its node, and of an AI client on the runs that
+    /// it began itself.
+    fn may(&self, caller: &Caller, right: Right, run: &Run) -> Result<(), Refusal> {
+        let foreign = caller.token.kind == TokenKind::Client && run.token != Some(caller.token.id);
+        if foreign || !targets::has(&self.context.directory, caller, Right::RunsRead, run.node) {
+            return Err(not_found(run.id));
+        }
+        if targets::has(&self.context.directory, caller, right, run.node) {
+            return Ok(());
+        }
+        caller.anywhere(right)?;
+        let message = format!("`{}` may look at run {} and not do this.", caller.actor(), run.id);
+        Err(Refusal::new(Code::Forbidden, message).detail("right", right.as_str()))
     }
 
     /// Asks for the end of a run: TERM, the grace, KILL. The node is asked at once; when the store
@@ -122,11 +180,11 @@ impl Runs {
     /// # Errors
     /// `forbidden`, `not_found`, `conflict` when the run has ended, `invalid_argument`.
     pub async fn cancel(&self, caller: &Caller, id: RunId, grace_ms: u64) -> Result<Run, Refusal> {
-        caller.require(Role::Operator)?;
         if grace_ms > KILL_GRACE_MS_MAX {
             let message = format!("The grace must be at most {KILL_GRACE_MS_MAX} ms.");
             return Err(Refusal::new(Code::InvalidArgument, message));
         }
+        self.may(caller, Right::RunsControl, &self.look(id).await?)?;
         let (runs, by) = (self.clone(), caller.actor());
         // A task of its own: a caller who goes away leaves no effect that is not audited.
         let task = self.mesh.spawn(async move { runs.cancel_by(by, id, grace_ms).await });
@@ -188,11 +246,12 @@ impl Runs {
         data: Bytes,
         eof: bool,
     ) -> Result<u64, Refusal> {
-        caller.require(Role::Operator)?;
         let Some(live) = self.mesh.live(id) else {
-            let run = self.get(id).await?;
+            let run = self.look(id).await?;
+            self.may(caller, Right::RunsControl, &run)?;
             return Err(ended(&run));
         };
+        self.may(caller, Right::RunsControl, &snapshot(&live))?;
         if !live.progress.borrow().run.spec.stdin {
             return Err(Refusal::new(Code::InvalidArgument, "This run was started without standard input.")
                 .hint("Start it with `stdin` set."));
@@ -209,11 +268,12 @@ impl Runs {
     ///
     /// # Errors
     /// `not_found`, `store_unavailable`.
-    pub async fn follow(&self, id: RunId) -> Result<Follower, Refusal> {
+    pub async fn follow(&self, caller: &Caller, id: RunId) -> Result<Follower, Refusal> {
         if let Some(live) = self.mesh.live(id) {
+            self.may(caller, Right::RunsRead, &snapshot(&live))?;
             return Ok(Follower::live(&live, self.mesh.following()));
         }
-        let run = self.get(id).await?;
+        let run = self.get(caller, id).await?;
         if !run.state.is_final() {
             let message = format!("Run {id} was accepted while the store failed, and is being settled.");
             return Err(Refusal::new(Code::StoreUnavailable, message));

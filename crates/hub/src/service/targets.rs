@@ -1,37 +1,73 @@
-//! From what a caller writes to nodes: names, ids, selectors. Never a query.
+//! From what a caller writes to nodes: names, ids, selectors. Never a query, and never a node that
+//! the caller does not see: it is answered like one that is not there, to the letter.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cortex_core::id::NodeId;
 use cortex_core::name::{Name, Selector, printable};
 use cortex_core::node::Node;
+use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal, limits};
 
 use crate::directory::Directory;
+use crate::service::Caller;
 
-/// A node by name or id. `NodeNotFound` names the nearest ones.
-pub fn find(directory: &Directory, text: &str) -> Result<Arc<Node>, Refusal> {
+/// A node that the caller sees, by name or id. `NodeNotFound` names the nearest ones.
+pub fn find(directory: &Directory, caller: &Caller, text: &str) -> Result<Arc<Node>, Refusal> {
     let by_id = text.parse().ok().and_then(|id| directory.node(id));
     let by_name = || Name::parse(text).ok().and_then(|name| directory.node_named(&name));
-    by_id.or_else(by_name).ok_or_else(|| not_found(directory, text))
+    let found = by_id.or_else(by_name).filter(|node| caller.sees(node));
+    found.ok_or_else(|| not_found(directory, caller, text))
+}
+
+/// The same, on which the caller has this right; `Forbidden` when it sees the node and has not.
+pub fn find_for(
+    directory: &Directory,
+    caller: &Caller,
+    right: Right,
+    text: &str,
+) -> Result<Arc<Node>, Refusal> {
+    let node = find(directory, caller, text)?;
+    caller.on(right, &node)?;
+    Ok(node)
+}
+
+/// The id of a node by which records are looked for. An id may be of a node that was removed: its
+/// records stay, and whoever does not see the node finds none.
+pub fn id_of(directory: &Directory, caller: &Caller, text: &str) -> Result<NodeId, Refusal> {
+    text.parse().or_else(|_| find(directory, caller, text).map(|node| node.id))
+}
+
+/// Whether the caller has this right on a node of records, which may have been removed since: then
+/// only who has it on all nodes has it there.
+pub fn has(directory: &Directory, caller: &Caller, right: Right, node: NodeId) -> bool {
+    caller.everywhere(right) || directory.node(node).is_some_and(|node| caller.has(right, &node))
 }
 
 /// What was named, in that order: each is a node once, or its refusal.
-pub fn named(directory: &Directory, texts: &[String]) -> Vec<(String, Result<Arc<Node>, Refusal>)> {
+pub fn named(
+    directory: &Directory,
+    caller: &Caller,
+    texts: &[String],
+) -> Vec<(String, Result<Arc<Node>, Refusal>)> {
     let mut seen = BTreeSet::new();
-    let found = texts.iter().map(|text| (text.clone(), find(directory, text)));
+    let found = texts.iter().map(|text| (text.clone(), find(directory, caller, text)));
     found.filter(|(_, node)| node.as_ref().map_or(true, |node| seen.insert(node.id))).collect()
 }
 
-/// The nodes that `online` holds for and whose labels match. A refusal says why none does.
+/// The nodes that `online` holds for, whose labels match, and on which the caller has this right. A
+/// refusal says why none does.
 pub fn selected(
     directory: &Directory,
+    caller: &Caller,
+    right: Right,
     selector: &str,
     online: impl Fn(&Node) -> bool,
 ) -> Result<Vec<Arc<Node>>, Refusal> {
     let parsed = Selector::parse(selector)?;
-    let matching: Vec<_> =
-        directory.nodes().into_iter().filter(|node| parsed.matches(&node.labels)).collect();
+    let may = |node: &Arc<Node>| parsed.matches(&node.labels) && caller.has(right, node);
+    let matching: Vec<_> = directory.nodes().into_iter().filter(may).collect();
     let here: Vec<_> = matching.iter().filter(|node| online(node)).cloned().collect();
     if !here.is_empty() {
         return Ok(here);
@@ -60,11 +96,11 @@ pub fn check_count(count: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn not_found(directory: &Directory, text: &str) -> Refusal {
+fn not_found(directory: &Directory, caller: &Caller, text: &str) -> Refusal {
     let refusal = Refusal::new(Code::NodeNotFound, format!("There is no node `{}`.", printable(text, 80)));
-    let near = nearest(directory, text);
+    let near = nearest(directory, caller, text);
     if near.is_empty() {
-        return refusal.hint("No node has joined this hub; make an invite with `cortex invite`.");
+        return refusal.hint("Make an invite with `cortex invite`: there is no node yet that you may see.");
     }
     let list = near.join(", ");
     refusal
@@ -72,13 +108,14 @@ fn not_found(directory: &Directory, text: &str) -> Refusal {
         .detail("nearest", list)
 }
 
-/// The three names with the least edit distance.
-fn nearest(directory: &Directory, text: &str) -> Vec<String> {
+/// Of the names that the caller sees, the three with the least edit distance.
+fn nearest(directory: &Directory, caller: &Caller, text: &str) -> Vec<String> {
     // A name has at most 63 bytes: what is far longer is near to nothing, and costs nothing.
     let wanted: Vec<char> = text.to_ascii_lowercase().chars().take(2 * limits::NAME_BYTES_MAX).collect();
     let mut names: Vec<(usize, String)> = directory
         .nodes()
         .iter()
+        .filter(|node| caller.sees(node))
         .map(|node| (distance(&wanted, node.name.as_str()), node.name.to_string()))
         .collect();
     names.sort();

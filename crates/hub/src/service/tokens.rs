@@ -8,6 +8,7 @@ use cortex_core::event::{Event, EventKind};
 use cortex_core::id::TokenId;
 use cortex_core::invite::to_hex;
 use cortex_core::name::Name;
+use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
 use cortex_core::token::{Role, Token, TokenKind};
 use cortex_core::{Code, Refusal};
@@ -57,7 +58,7 @@ impl Tokens {
         Ok(true)
     }
 
-    /// Makes a token. Needs an administrator. `Conflict` when the name is taken.
+    /// Makes a token. Needs `tokens:write`. `Conflict` when the name is taken.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -65,7 +66,7 @@ impl Tokens {
         role: Role,
         ttl_ms: Option<u64>,
     ) -> Result<(Token, Secret), Refusal> {
-        caller.require(Role::Admin)?;
+        caller.anywhere(Right::TokensWrite)?;
         if ttl_ms.is_some_and(|ms| ms == 0 || ms > TTL_MS_MAX) {
             let message = format!("`ttl_ms` must be above 0 and at most {TTL_MS_MAX}.");
             return Err(Refusal::new(Code::InvalidArgument, message));
@@ -76,16 +77,17 @@ impl Tokens {
     }
 
     /// All tokens by name, from memory.
-    pub fn list(&self) -> Vec<std::sync::Arc<Token>> {
+    pub fn list(&self, caller: &Caller) -> Result<Vec<std::sync::Arc<Token>>, Refusal> {
+        caller.anywhere(Right::TokensRead)?;
         let mut tokens = self.context.directory.tokens();
         tokens.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-        tokens
+        Ok(tokens)
     }
 
-    /// Ends a token, named by id or by the name of a live one. Needs an administrator. The last
+    /// Ends a token, named by id or by the name of a live one. Needs `tokens:write`. The last
     /// administrator's token stays (`Conflict`): nobody could let anybody in again.
     pub async fn revoke(&self, caller: &Caller, which: &str) -> Result<Token, Refusal> {
-        caller.require(Role::Admin)?;
+        caller.anywhere(Right::TokensWrite)?;
         let (actor, now) = (caller.actor(), self.context.clock.wall());
         let id = self.find(which, now)?;
         let work = move |tx: &mut dyn Tx| {

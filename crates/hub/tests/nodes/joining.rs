@@ -175,7 +175,9 @@ async fn guessing_is_rate_limited_by_address() {
 #[tokio::test]
 async fn what_is_refused_before_the_secret_is_looked_at_counts_as_guessing() {
     let bound = cortex_core::limits::JOIN_FAILURES_MAX;
-    for (protocol, name, code) in [(99, "n", Code::VersionUnsupported), (1, "!", Code::InvalidArgument)] {
+    for (protocol, name, code) in
+        [(99, "n", Code::VersionUnsupported), (cortex_core::limits::PROTOCOL, "!", Code::InvalidArgument)]
+    {
         let kept = Kept::new();
         let hub = TestHub::start(&kept).await;
         let request = join_request(InviteId::mint(1, &[9; 10]), &[1; 32], name, &key());

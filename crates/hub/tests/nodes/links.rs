@@ -134,7 +134,7 @@ async fn output_beyond_its_credit_closes_the_link_and_a_dead_disk_gives_no_credi
         link.output(&run, n * FRAME_BYTES_MAX as u64, &frame).await;
     }
     assert_eq!(link.until_closed().await.code, Code::InvalidArgument);
-    let arrived = hub.runs.get(run.id).await.expect("known").output.total();
+    let arrived = hub.runs.get(&caller(Role::Viewer), run.id).await.expect("known").output.total();
     assert_eq!(arrived, CREDIT_BYTES_START, "what was granted is there, from memory");
 }
 
@@ -324,7 +324,7 @@ async fn a_policy_that_changes_while_a_node_attaches_is_the_one_in_its_welcome()
     let hub = TestHub::start(&kept).await;
     let node = hub.node("a").await;
     let policies = Policies::new(hub.context.clone(), hub.mesh.clone());
-    let held = policies.get("a").expect("it has one").1.revision;
+    let held = policies.get(&caller(Role::Viewer), "a").expect("it has one").1.revision;
     let mut link = node.dial(&hub).await.expect("dialled");
     let writes = hub.store.writes.load(Ordering::SeqCst);
     hub.store.answer_ms.store(1_000, Ordering::SeqCst);

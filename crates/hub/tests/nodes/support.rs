@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use bytes::Bytes;
+use cortex_core::access::Who;
 use cortex_core::id::{Epoch, InviteId, NodeId, TokenId};
 use cortex_core::invite::Invite;
 use cortex_core::limits::PROTOCOL;
@@ -273,7 +274,8 @@ impl TestHub {
 
     /// Waits until the run is as it should be.
     pub(crate) async fn until_run(&self, run: &Run, what: &str, is: impl Fn(&Run) -> bool) {
-        let look = async || is(&self.runs.get(run.id).await.expect("known")).then_some(());
+        let look =
+            async || is(&self.runs.get(&caller(Role::Viewer), run.id).await.expect("known")).then_some(());
         eventually(what, look).await;
     }
 
@@ -288,7 +290,7 @@ impl TestHub {
 
     /// Follows a run to its end: its output, marks and final row.
     pub(crate) async fn finish(&self, run: &Run) -> (Vec<u8>, Vec<Positions>, Run) {
-        collect(self.runs.follow(run.id).await.expect("followed")).await
+        collect(self.runs.follow(&caller(Role::Viewer), run.id).await.expect("followed")).await
     }
 }
 
@@ -334,7 +336,7 @@ pub(crate) fn caller(role: Role) -> Caller {
         nodes: None,
         tools: None,
     };
-    Caller { token: Arc::new(token) }
+    Caller::new(Who::of(Arc::new(token)))
 }
 
 pub(crate) fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPair) -> EnrolRequest {

@@ -22,6 +22,7 @@ use super::*;
 use crate::clock;
 use crate::mesh::Link;
 use crate::secret;
+use crate::service::Caller;
 
 mod door;
 mod events;
@@ -149,6 +150,13 @@ impl World {
         };
         self.hub.mesh.attach(&link, hello).await.expect("attached");
         link
+    }
+
+    /// The administrator, as the services know it.
+    pub(super) fn caller(&self) -> Caller {
+        let directory = &self.hub.context.directory;
+        let token = directory.token(&secret::hash(self.admin.as_bytes())).expect("it is known");
+        Caller::new(directory.who(token))
     }
 
     /// A token with these ends.

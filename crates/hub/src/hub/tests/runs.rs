@@ -218,7 +218,7 @@ async fn output_that_the_disk_does_not_give_now_is_not_told_as_lost_and_comes_wh
     let node = world.node("n1").await;
     let id = run_with_output(&world, node, &[(Stream::Stdout, b"there all the time")]).await;
     let runs = super::retention::runs(&world);
-    let mut follower = runs.follow(id).await.expect("followed");
+    let mut follower = runs.follow(&world.caller(), id).await.expect("followed");
     let name = id.to_string();
     let file = world.dir.path().join(RUNS).join(&name[name.len() - 2..]).join(format!("{name}.log"));
     let away = file.with_extension("away");

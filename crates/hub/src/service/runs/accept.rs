@@ -10,10 +10,10 @@ use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use cortex_core::lock::{Lock, Locks};
 use cortex_core::name::Labels;
 use cortex_core::node::Node;
+use cortex_core::rights::Right;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
-use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreError, Tx, WriteError};
 use tokio::sync::oneshot;
@@ -85,7 +85,7 @@ impl Runs {
         let policy = self.context.directory.policy(node.id, node.joined_at);
         let run = new_run(caller, request, node, policy.revision, new_run_id(&self.context.clock), now);
         let verdict = caller
-            .require(Role::Operator)
+            .on(Right::RunsStart, node)
             .and_then(|()| policy.check(&request.spec, node.name.as_str(), now))
             .and_then(|rule| {
                 if self.mesh.presence(node.id).is_none() {
