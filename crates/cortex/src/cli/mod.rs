@@ -11,6 +11,7 @@ mod hub;
 mod interrupt;
 mod invite;
 mod join;
+mod lock;
 mod node;
 mod node_start;
 mod policy;
@@ -82,6 +83,7 @@ enum Command {
     Run(run::Run),
     Policy(policy::Policy),
     Token(token::Token),
+    Lock(lock::Lock),
     Audit(audit::Audit),
     Status(status::Status),
     Config(config::ConfigCommand),
@@ -101,6 +103,7 @@ impl Command {
             | Self::Run(_)
             | Self::Policy(_)
             | Self::Token(_)
+            | Self::Lock(_)
             | Self::Audit(_)
             | Self::Status(_)
             | Self::Config(_)
@@ -177,6 +180,7 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Run(run) => run.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::Token(token) => token.run(context).await,
+        Command::Lock(lock) => lock.run(context).await,
         Command::Audit(audit) => audit.run(context).await,
         Command::Status(status) => status.run(context).await,
         Command::Config(config) => config.run(context),

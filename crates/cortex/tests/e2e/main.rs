@@ -7,6 +7,7 @@ mod every;
 mod exec;
 mod faults;
 mod joining;
+mod locks;
 mod pages;
 mod runs;
 mod secrets;
