@@ -10,6 +10,7 @@ use cortex_core::message::Start;
 use cortex_core::run::{Command, Run};
 use cortex_core::{Code, Refusal};
 
+use super::slot::Wish;
 use super::{Inner, Live, Mesh, lock};
 
 /// Room for one run on a node, until it is used or dropped.
@@ -72,8 +73,10 @@ impl Mesh {
             let wish = lock(&live.wish).take();
             state.live.insert(run.id, live);
             state.runs.submit(start, now);
-            if let Some(grace_ms) = wish {
-                state.runs.cancel(run.id, grace_ms);
+            match wish {
+                Some(Wish::Cancel(grace_ms)) => state.runs.cancel(run.id, grace_ms),
+                Some(Wish::Cut) => state.runs.cut(run.id),
+                None => {}
             }
             self.inner.act(slot, state);
         });
@@ -86,7 +89,10 @@ impl Mesh {
             if state.live.contains_key(&run) {
                 state.runs.cancel(run, grace_ms);
             } else {
-                *lock(&live.wish) = Some(grace_ms);
+                let mut wish = lock(&live.wish);
+                if *wish != Some(Wish::Cut) {
+                    *wish = Some(Wish::Cancel(grace_ms));
+                }
             }
             self.inner.act(slot, state);
         });
@@ -104,9 +110,9 @@ impl Mesh {
     fn end_run(&self, live: &Live, run: RunId, by: &str) {
         self.inner.with_slot(live.node, |slot, state| {
             if state.live.contains_key(&run) {
-                state.runs.cancel(run, 0);
+                state.runs.cut(run);
             } else {
-                *lock(&live.wish) = Some(0);
+                *lock(&live.wish) = Some(Wish::Cut);
             }
             state.decisions.push(Decision::Run(run, Command::Cancel { by: by.to_owned() }));
             self.inner.act(slot, state);
