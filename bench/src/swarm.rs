@@ -146,7 +146,7 @@ impl Member {
             audit_head: None,
             runs: Vec::new(),
         };
-        send.send(up(*epoch, ToHub::Hello(hello))).await?;
+        send.send(up(*epoch, ToHub::Hello(Box::new(hello)))).await?;
         let mut answers =
             MeshServiceClient::new(channel).attach(ReceiverStream::new(frames)).await?.into_inner();
         let mut beats = 0;

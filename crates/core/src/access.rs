@@ -3,12 +3,14 @@
 //! What may be done on a node is what the role gives there, cut by the token's own bound. A node on
 //! which nothing may be done does not exist for the caller: no answer tells it from an unknown one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::{Code, Refusal};
 use crate::name::Selector;
 use crate::node::Node;
-use crate::rights::{Right, Rights};
+use crate::rights::{CLIENT, Right, Rights};
+use crate::time::WallTime;
 use crate::token::{Role, Token, TokenKind};
 use crate::user::{RoleGrant, User};
 
@@ -118,6 +120,26 @@ impl Who {
             .detail("rights", more))
     }
 
+    /// Refuses a token that this caller may not make: one that can do more, or lives longer, than the
+    /// one it is made with; an AI client without tools, or with a right that holds it; tools for what is
+    /// no client.
+    pub fn may_make(&self, token: &Token) -> Result<(), Refusal> {
+        self.anywhere(Right::TokensWrite)?;
+        check_kind(token)?;
+        self.may_give(token.bound())?;
+        let outlives = match (self.token.kind, self.token.expires_at, token.expires_at) {
+            (TokenKind::Session, _, _) | (_, None, _) => false,
+            (TokenKind::Api | TokenKind::Client, Some(_), None) => true,
+            (TokenKind::Api | TokenKind::Client, Some(own), Some(end)) => end > own,
+        };
+        if outlives {
+            let message = format!("`{}` would outlive the token that it is made with.", token.name);
+            return Err(Refusal::new(Code::Forbidden, message)
+                .hint("Choose a shorter life with `--ttl`, or make it with a token that lasts."));
+        }
+        Ok(())
+    }
+
     fn granted(&self, where_it_holds: impl Fn(&Selector) -> bool) -> Rights {
         let bound = self.token.bound();
         if self.token.user.is_none() {
@@ -135,16 +157,58 @@ impl Who {
     }
 }
 
+fn check_kind(token: &Token) -> Result<(), Refusal> {
+    let wrong = |message: &str, hint: &str| Err(Refusal::new(Code::InvalidArgument, message).hint(hint));
+    match token.kind {
+        TokenKind::Session => wrong("A session is made by a login.", "Use `cortex login`."),
+        TokenKind::Api if token.tools.is_some() => {
+            wrong("Tools are for an AI client's token.", "Make it with `--client`, or leave `--tool` out.")
+        }
+        TokenKind::Api => Ok(()),
+        TokenKind::Client if token.tools.as_ref().is_none_or(BTreeSet::is_empty) => wrong(
+            "The token of an AI client names the tools that it has.",
+            "Name one at least with `--tool`.",
+        ),
+        TokenKind::Client if token.role == Role::Admin => wrong(
+            "An AI client is never an administrator: it would change what holds it.",
+            "Choose the role operator or viewer.",
+        ),
+        TokenKind::Client if !CLIENT.contains(token.rights.unwrap_or(Rights::NONE)) => wrong(
+            "An AI client has no right to change what holds it.",
+            "Leave out the rights to write policies, tokens, users, locks, invites and nodes, and to answer consents.",
+        ),
+        TokenKind::Client => Ok(()),
+    }
+}
+
+/// Whether somebody is left who can let others in: an administrator of everything whose way in does
+/// not end by itself. `users` and `grants` are the live ones.
+pub fn somebody_administers(tokens: &[Token], users: &[User], grants: &[RoleGrant], now: WallTime) -> bool {
+    let administers = |user: &User| {
+        let own = grants.iter().filter(|grant| grant.revoked_at.is_none() && grant.is_of(user));
+        own.into_iter().any(|grant| grant.role == Role::Admin && grant.selector.is_all())
+    };
+    let lasting = |token: &Token| {
+        let whole = token.bound() == Rights::ALL && token.reaches_everything() && token.has_tool(None);
+        let held = token.user.is_none_or(|id| users.iter().any(|user| user.id == id && administers(user)));
+        token.expires_at.is_none() && token.check(now).is_ok() && whole && held
+    };
+    users.iter().any(|user| user.password.is_some() && administers(user)) || tokens.iter().any(lasting)
+}
+
+/// Everything that these grants give a user somewhere.
+pub fn rights_of(user: &User, grants: &[RoleGrant]) -> Rights {
+    let own = grants.iter().filter(|grant| grant.revoked_at.is_none() && grant.is_of(user));
+    own.fold(Rights::NONE, |all, grant| all.union(Rights::of_role(grant.role)))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::id::{Epoch, GrantId, NodeId, TokenId, UserId};
     use crate::name::{Labels, Name};
     use crate::node::Facts;
-    use crate::time::WallTime;
-    use crate::token::NodeScope;
+    use crate::token::{NodeScope, Tool};
     use crate::user::Subject;
 
     fn name(text: &str) -> Name {
@@ -298,6 +362,78 @@ mod tests {
         let refusal = bound.may_give(Rights::of_role(Role::Viewer)).expect_err("more than it has");
         assert!(refusal.code == Code::Forbidden && refusal.message.contains("nodes:read"), "{refusal}");
         assert!(!refusal.message.contains("runs:read"));
+    }
+
+    #[test]
+    fn nobody_makes_a_token_that_can_do_more_or_lives_longer() {
+        let ends = |at| Token { expires_at: Some(WallTime(at)), ..token(Role::Admin) };
+        assert_eq!(of(token(Role::Admin)).may_make(&token(Role::Admin)), Ok(()));
+        assert_eq!(of(ends(9)).may_make(&ends(9)), Ok(()));
+        for (maker, made) in [
+            (token(Role::Operator), token(Role::Viewer)),
+            (ends(9), token(Role::Viewer)),
+            (ends(9), ends(10)),
+            (Token { rights: Rights::parse("tokens:write").ok(), ..token(Role::Admin) }, token(Role::Viewer)),
+            (
+                Token { nodes: Some(NodeScope::Nodes(BTreeSet::new())), ..token(Role::Admin) },
+                token(Role::Viewer),
+            ),
+        ] {
+            assert_eq!(of(maker).may_make(&made).expect_err("more than its maker").code, Code::Forbidden);
+        }
+        let session = person(Token { kind: TokenKind::Session, ..ends(9) }, &[(true, Role::Admin, "")]);
+        assert_eq!(session.may_make(&token(Role::Admin)), Ok(()), "it ends with the user");
+        let narrow = person(Token { kind: TokenKind::Session, ..ends(9) }, &[(true, Role::Admin, "role=ci")]);
+        assert_eq!(narrow.may_make(&token(Role::Viewer)).expect_err("not everywhere").code, Code::Forbidden);
+    }
+
+    #[test]
+    fn an_ai_client_has_tools_and_no_right_over_what_holds_it() {
+        let admin = of(token(Role::Admin));
+        let client = |role, rights: Option<&str>, tools: &[Tool]| Token {
+            kind: TokenKind::Client,
+            role,
+            rights: rights.map(|text| Rights::parse(text).expect("rights")),
+            tools: Some(tools.iter().copied().collect()),
+            ..token(Role::Viewer)
+        };
+        assert_eq!(admin.may_make(&client(Role::Operator, None, &[Tool::Exec])), Ok(()));
+        assert_eq!(admin.may_make(&client(Role::Operator, Some("runs:start"), &[Tool::Exec])), Ok(()));
+        for bad in [
+            client(Role::Operator, None, &[]),
+            client(Role::Admin, None, &[Tool::Exec]),
+            client(Role::Operator, Some("policy:write"), &[Tool::Exec]),
+            client(Role::Operator, Some("consents:answer"), &[Tool::Exec]),
+            Token { tools: None, ..client(Role::Operator, None, &[]) },
+            Token { tools: Some(BTreeSet::from([Tool::Exec])), ..token(Role::Viewer) },
+            Token { kind: TokenKind::Session, ..token(Role::Viewer) },
+        ] {
+            assert_eq!(
+                admin.may_make(&bad).expect_err("no such token").code,
+                Code::InvalidArgument,
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn somebody_administers_who_is_whole_and_does_not_end() {
+        let (now, none) = (WallTime(5), ([].as_slice(), [].as_slice()));
+        let alone = |token: Token| somebody_administers(&[token], none.0, none.1, now);
+        assert!(alone(token(Role::Admin)) && !alone(token(Role::Operator)));
+        assert!(!alone(Token { expires_at: Some(WallTime(99)), ..token(Role::Admin) }));
+        assert!(!alone(Token { revoked_at: Some(WallTime(1)), ..token(Role::Admin) }));
+        assert!(!alone(Token { rights: Some(Rights::of(&[Right::RunsRead])), ..token(Role::Admin) }));
+        assert!(!alone(Token { user: Some(UserId::mint(1, &[2; 10])), ..token(Role::Admin) }));
+        let who = person(token(Role::Admin), &[(false, Role::Admin, "")]);
+        let ada = User::clone(who.user.as_ref().expect("ada"));
+        let users = |user: User, grants: &[RoleGrant]| somebody_administers(&[], &[user], grants, now);
+        assert!(!users(ada.clone(), &who.grants), "it cannot log in");
+        let ada = User { password: Some(crate::user::PasswordHash::new("x".to_owned())), ..ada };
+        assert!(users(ada.clone(), &who.grants) && !users(ada.clone(), &[]));
+        let part = person(token(Role::Admin), &[(true, Role::Admin, "role=ci"), (true, Role::Viewer, "")]);
+        assert!(!users(ada.clone(), &part.grants));
+        assert_eq!(rights_of(&ada, &part.grants), Rights::ALL);
     }
 
     #[test]

@@ -67,6 +67,8 @@ kinds! {
     LockCreated = "lock.created";
     /// A lock was removed before its end.
     LockRemoved = "lock.removed";
+    /// The audit log is not what was written.
+    AuditBroken = "audit.broken";
     /// The hub serves.
     HubStarted = "hub.started";
 }

@@ -181,7 +181,7 @@ mod tests {
 
     fn hello(protocol: u32) -> ToHub {
         let (generation, epoch) = (Generation(0), Epoch(0));
-        ToHub::Hello(Hello {
+        ToHub::Hello(Box::new(Hello {
             protocol,
             instance: 1,
             generation,
@@ -190,7 +190,7 @@ mod tests {
             ceiling: None,
             audit_head: None,
             runs: vec![],
-        })
+        }))
     }
 
     #[test]

@@ -6,7 +6,6 @@ use crate::id::{LockId, NodeId, TokenId, UserId};
 use crate::limits::{LOCK_MESSAGE_BYTES_MAX, LOCK_TTL_MS_MAX};
 use crate::name::{Labels, check_label, printable};
 use crate::time::WallTime;
-use crate::token::{Role, Token};
 
 /// What a lock holds on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,22 +74,6 @@ pub fn check(message: &str, ttl_ms: Option<u64>) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::InvalidArgument, message));
     }
     Ok(())
-}
-
-/// Refuses a lock after which no administrator's token without an end would be left unlocked: nobody
-/// could remove it again. `locks` are those that hold with the new one among them.
-///
-/// # Errors
-/// `conflict`.
-pub fn keep_an_administrator(tokens: &[Token], locks: &Locks, now: WallTime) -> Result<(), Refusal> {
-    let lasting =
-        |token: &&Token| token.role == Role::Admin && token.check(now).is_ok() && token.expires_at.is_none();
-    let free = |token: &Token| locks.on_caller(token.id, token.user, now).is_none();
-    if tokens.iter().filter(lasting).any(free) {
-        return Ok(());
-    }
-    Err(Refusal::new(Code::Conflict, "This lock would leave no lasting administrator's token unlocked.")
-        .hint("Make another one first with `cortex token create NAME --role admin`."))
 }
 
 /// One lock as the store keeps it.
@@ -164,6 +147,11 @@ impl Locks {
         })
     }
 
+    /// The lock that stops this person.
+    pub fn on_user(&self, user: UserId, now: WallTime) -> Option<&Lock> {
+        self.holding(now).find(|lock| lock.target == Target::User(user))
+    }
+
     /// The lock that stops this node.
     pub fn on_node(&self, node: NodeId, labels: &Labels, now: WallTime) -> Option<&Lock> {
         self.holding(now).find(|lock| match &lock.target {
@@ -234,36 +222,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lasting_administrator_stays_unlocked() {
-        let token = |n: u8, role, expires_at| Token {
-            id: TokenId::mint(1, &[n; 10]),
-            name: crate::name::Name::parse(&format!("t{n}")).expect("a name"),
-            role,
-            secret_hash: [n; 32],
-            created_at: WallTime(0),
-            expires_at,
-            revoked_at: None,
-            kind: crate::token::TokenKind::Api,
-            user: Some(UserId::mint(1, &[n; 10])),
-            rights: None,
-            nodes: None,
-            tools: None,
-        };
-        let on = |n: u8| lock(Target::Token(TokenId::mint(1, &[n; 10])));
-        let on_user = |n: u8| lock(Target::User(UserId::mint(1, &[n; 10])));
-        let judge = |tokens: &[Token], locks: Vec<Lock>| {
-            keep_an_administrator(tokens, &Locks::new(locks), WallTime(1))
-        };
-        let two = [token(1, Role::Admin, None), token(2, Role::Admin, None)];
-        judge(&two, vec![on(1)]).expect("the second is left");
-        for both in [vec![on(1), on(2)], vec![on(1), on_user(2)]] {
-            assert_eq!(judge(&two, both).expect_err("none is left").code, Code::Conflict);
-        }
-        let ending = [token(1, Role::Admin, None), token(2, Role::Admin, Some(WallTime(50)))];
-        judge(&ending, vec![on(1)]).expect_err("the other one ends");
-        let operator = [token(1, Role::Admin, None), token(2, Role::Operator, None)];
-        judge(&operator, vec![on(1)]).expect_err("the other one is no administrator");
-        judge(&operator, vec![on(2)]).expect("the administrator is left");
+    fn a_lock_on_a_person_holds_on_what_it_shows() {
+        let (user, other) = (UserId::mint(1, &[4; 10]), UserId::mint(1, &[5; 10]));
+        let locks = Locks::new(vec![lock(Target::User(user))]);
+        assert!(locks.on_user(user, WallTime(1)).is_some() && locks.on_user(user, WallTime(100)).is_none());
+        assert!(locks.on_user(other, WallTime(1)).is_none());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::stream::{Positions, Stream};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToHub {
     /// First on every link.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// A sign of life; answered.
     Heartbeat {
         /// Counts up; comes back in the answer.

@@ -20,6 +20,7 @@ use crate::error::{Code, Refusal};
 use crate::id::{Epoch, Generation, RunId};
 use crate::limits;
 use crate::message::{Envelope, RunReport, Start, ToHub, ToNode, Welcome};
+use crate::node::AuditHead;
 use crate::policy::Policy;
 use crate::run::{EndCause, Ended};
 use crate::sandbox::{Ground, Level, Walls};
@@ -56,7 +57,8 @@ pub enum Action {
     Trim(RunId, u64),
     /// The run's kept output can go; its process has ended or is to be killed at once.
     Drop(RunId),
-    /// Keep these numbers on disk before anything else of this link is done.
+    /// Keep these numbers, and [`NodeRuns::audit_head`], on disk before anything else of this link
+    /// is done.
     Remember(Generation, Epoch),
     /// The policy changed; keep it for display.
     PolicyChanged(Policy),
@@ -100,6 +102,8 @@ pub struct NodeRuns {
     linked: bool,
     policy: Option<Policy>,
     name: String,
+    /// The newest row of the hub's audit log that it was told of.
+    audit_head: Option<AuditHead>,
     ground: Ground,
     runs: BTreeMap<RunId, Local>,
     /// Output of one run that may be kept for the hub.
@@ -146,6 +150,17 @@ impl NodeRuns {
     /// allowed, since nothing can be asked then.
     pub const fn policy(&self) -> Option<&Policy> {
         self.policy.as_ref()
+    }
+
+    /// What the disk remembers of the hub's audit log.
+    pub fn witness(&mut self, head: Option<AuditHead>) {
+        self.audit_head = head;
+    }
+
+    /// The newest row of the hub's audit log that this node was told of: to be kept on disk with
+    /// the numbers, and shown in Hello.
+    pub const fn audit_head(&self) -> Option<AuditHead> {
+        self.audit_head
     }
 
     /// What the node found of itself at its start.
@@ -331,6 +346,13 @@ impl NodeRuns {
         if welcome.generation > self.generation {
             // The store was restored: revisions may have gone back, and the hub's word counts.
             self.policy = None;
+            // It is another log, which may be shorter.
+            self.audit_head = None;
+        }
+        if let Some(head) = welcome.audit_head
+            && self.audit_head.is_none_or(|seen| seen.seq < head.seq)
+        {
+            self.audit_head = Some(head);
         }
         self.epoch = epoch;
         self.generation = welcome.generation;

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use cortex_core::error::{Code, Refusal};
-use cortex_core::id::{Epoch, Generation, NodeId, Revision, RunId};
+use cortex_core::id::{Epoch, Generation, NodeId, Revision, RunId, Seq};
 use cortex_core::limits;
 use cortex_core::message::{Envelope, Start, ToHub, ToNode, Welcome};
+use cortex_core::node::AuditHead;
 use cortex_core::node_runs::{Action, NodeRuns, Record, Signal};
 use cortex_core::policy::Policy;
 use cortex_core::run::{EndCause, Ended, RunSpec};
@@ -439,4 +440,23 @@ fn a_node_keeps_the_bound_of_live_runs_itself() {
         matches!(&drain(&mut runs)[..], [Action::Journal(Record::Ended(_, end))] if end.cause == EndCause::Failed)
     );
     assert_eq!(runs.live(), limits::RUNS_OPEN_PER_NODE_MAX);
+}
+
+#[test]
+fn a_node_keeps_the_newest_row_of_the_audit_log_that_it_was_told_of_within_one_generation() {
+    let mut runs = NodeRuns::restore(Generation(1), Epoch(0), vec![]);
+    let head = |seq| Some(AuditHead { seq: Seq(seq), hash: [7; 32] });
+    runs.witness(head(5));
+    let mut epoch = 0;
+    let mut welcome = |runs: &mut NodeRuns, generation, audit_head| {
+        epoch += 1;
+        let generation = Generation(generation);
+        let welcome = Welcome { generation, name: "n".into(), policy: policy(), audit_head };
+        say(runs, epoch, ToNode::Welcome(welcome));
+        runs.audit_head()
+    };
+    assert_eq!(welcome(&mut runs, 1, head(9)), head(9));
+    assert_eq!(welcome(&mut runs, 1, head(3)), head(9), "a log that lost its end is shown what it had");
+    assert_eq!(welcome(&mut runs, 1, None), head(9));
+    assert_eq!(welcome(&mut runs, 2, head(3)), head(3), "a restored store has another log");
 }

@@ -43,6 +43,8 @@ pub enum Needs {
     AnyToken,
     /// A token with this right; on a node that is named, there.
     Right(Right),
+    /// A token with this right on all nodes: what is given here cannot be narrowed.
+    Everywhere(Right),
 }
 
 /// What is named in the path, and answered like an unknown one to whoever does not see it.
@@ -87,11 +89,15 @@ impl Entry {
     pub fn admit(&self, who: &Who) -> Result<(), Refusal> {
         match self.needs {
             Needs::Nothing | Needs::AnyToken => Ok(()),
-            Needs::Right(right) => {
-                if !who.token.has_tool(self.tool) {
-                    return Err(self.wrong_audience(who));
-                }
-                who.anywhere(right)
+            Needs::Right(_) | Needs::Everywhere(_) if !who.token.has_tool(self.tool) => {
+                Err(self.wrong_audience(who))
+            }
+            Needs::Right(right) => who.anywhere(right),
+            Needs::Everywhere(right) if who.everywhere(right) => Ok(()),
+            Needs::Everywhere(right) => {
+                let message =
+                    format!("`{}` may not do this: it needs {} on all nodes.", who.actor(), right.as_str());
+                Err(Refusal::new(Code::Forbidden, message).detail("right", right.as_str()))
             }
             Needs::Invite | Needs::NodeCertificate | Needs::RecoveryKey => {
                 Err(Refusal::new(Code::WrongAudience, "This door takes no API token."))
@@ -140,6 +146,8 @@ pub const ENTRIES: &[Entry] = &[
     http("GET", "/api/v1/nodes/{node}", Right::NodesRead).tool(Tool::NodeDescribe),
     http("PATCH", "/api/v1/nodes/{node}", Right::NodesWrite),
     http("DELETE", "/api/v1/nodes/{node}", Right::NodesWrite),
+    http("GET", "/api/v1/nodes/{node}/recoveries", Right::NodesRead),
+    http("PUT", "/api/v1/nodes/{node}/recoveries", Right::NodesWrite),
     http("GET", "/api/v1/invites", Right::InvitesRead),
     http("POST", "/api/v1/invites", Right::InvitesWrite),
     http("DELETE", "/api/v1/invites/{id}", Right::InvitesWrite),
@@ -149,6 +157,16 @@ pub const ENTRIES: &[Entry] = &[
     http("GET", "/api/v1/tokens", Right::TokensRead),
     http("POST", "/api/v1/tokens", Right::TokensWrite),
     http("DELETE", "/api/v1/tokens/{token}", Right::TokensWrite),
+    open("POST", "/api/v1/login"),
+    any("POST", "/api/v1/logout"),
+    http("GET", "/api/v1/users", Right::UsersRead),
+    http("POST", "/api/v1/users", Right::UsersWrite),
+    http("GET", "/api/v1/users/{user}", Right::UsersRead),
+    http("PATCH", "/api/v1/users/{user}", Right::UsersWrite),
+    http("DELETE", "/api/v1/users/{user}", Right::UsersWrite),
+    http("GET", "/api/v1/grants", Right::UsersRead),
+    http("POST", "/api/v1/grants", Right::UsersWrite),
+    http("DELETE", "/api/v1/grants/{id}", Right::UsersWrite),
     http("GET", "/api/v1/policies", Right::PolicyRead),
     http("GET", "/api/v1/policies/{node}", Right::PolicyRead).tool(Tool::NodeDescribe),
     http("PUT", "/api/v1/policies/{node}", Right::PolicyWrite),
@@ -156,7 +174,8 @@ pub const ENTRIES: &[Entry] = &[
     http("POST", "/api/v1/policies/{node}/deny", Right::PolicyWrite),
     http("POST", "/api/v1/policies/{node}/test", Right::PolicyRead).tool(Tool::NodeDescribe),
     http("GET", "/api/v1/audit", Right::AuditRead),
-    http("GET", "/api/v1/audit/export", Right::AuditRead),
+    Entry::http("GET", "/api/v1/audit/export", Needs::Everywhere(Right::AuditRead)),
+    Entry::http("GET", "/api/v1/audit/verify", Needs::Everywhere(Right::AuditRead)),
     http("GET", "/api/v1/events", Right::EventsRead),
     http("GET", "/api/v1/runs", Right::RunsRead),
     http("POST", "/api/v1/runs", Right::RunsStart).tool(Tool::Exec),
@@ -166,6 +185,7 @@ pub const ENTRIES: &[Entry] = &[
     http("POST", "/api/v1/runs/{id}/rerun", Right::RunsStart).tool(Tool::Exec),
     http("POST", "/api/v1/runs/{id}/stdin", Right::RunsControl).tool(Tool::Exec),
     grpc("cortex.mesh.v1.EnrolmentService", "Enrol", Needs::Invite),
+    grpc("cortex.mesh.v1.EnrolmentService", "Recover", Needs::RecoveryKey),
     grpc("cortex.mesh.v1.MeshService", "Attach", Needs::NodeCertificate),
 ];
 
@@ -286,7 +306,7 @@ mod tests {
     #[test]
     fn what_reads_has_a_reading_right_and_what_writes_has_another() {
         for (method, path, entry) in routes() {
-            let Needs::Right(right) = entry.needs else { continue };
+            let (Needs::Right(right) | Needs::Everywhere(right)) = entry.needs else { continue };
             let reads = method == "GET" || path.ends_with("/test");
             assert_eq!(right.as_str().ends_with(":read"), reads, "{method} {path}");
         }

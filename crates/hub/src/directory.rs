@@ -11,9 +11,11 @@ use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
 use cortex_core::time::WallTime;
-use cortex_core::token::Token;
+use cortex_core::token::{Token, TokenKind};
 use cortex_core::user::{RoleGrant, Subject, User};
 use tokio::sync::watch;
+
+use crate::audit_watch::AuditWatch;
 
 /// The maps. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,7 @@ pub struct Directory {
     inner: Arc<RwLock<Maps>>,
     /// Raised when a token, a user, a grant or a lock has changed.
     principals: Arc<watch::Sender<u64>>,
+    audit: Arc<AuditWatch>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +49,11 @@ impl Directory {
     pub fn put_locks(&self, locks: Locks) {
         self.write().locks = Arc::new(locks);
         self.principals_changed();
+    }
+
+    /// The newest row of the audit log, and what does not fit it.
+    pub fn audit(&self) -> &AuditWatch {
+        &self.audit
     }
 
     /// A live node by id.
@@ -151,6 +159,7 @@ impl Directory {
             held.epoch = attached.epoch;
             held.facts = attached.facts.clone();
             held.last_seen_at = attached.last_seen_at;
+            held.audit_seen = attached.audit_seen;
         }
     }
 
@@ -170,9 +179,19 @@ impl Directory {
         }
     }
 
-    /// A committed token, also a revoked one.
+    /// A committed token, also a revoked one. Sessions that have ended leave the maps: there are many.
     pub fn put_token(&self, token: Token) {
-        self.write().tokens.insert(token.secret_hash, Arc::new(token));
+        let mut maps = self.write();
+        if token.kind == TokenKind::Session {
+            let ended = |held: &Token| held.expires_at.is_some_and(|end| end <= token.created_at);
+            maps.tokens.retain(|_, held| held.kind != TokenKind::Session || !ended(held));
+        }
+        if token.kind == TokenKind::Session && token.revoked_at.is_some() {
+            maps.tokens.remove(&token.secret_hash);
+        } else {
+            maps.tokens.insert(token.secret_hash, Arc::new(token));
+        }
+        drop(maps);
         self.principals_changed();
     }
 
@@ -227,7 +246,7 @@ mod tests {
     use cortex_core::name::Selector;
     use cortex_core::node::Facts;
     use cortex_core::rights::Right;
-    use cortex_core::token::{Role, TokenKind};
+    use cortex_core::token::Role;
 
     use super::*;
 

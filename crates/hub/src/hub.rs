@@ -11,7 +11,7 @@ use cortex_core::id::Seq;
 use cortex_core::{Code, Refusal};
 use cortex_store::memory::MemoryStore;
 use cortex_store::sqlite::{SqliteOptions, SqliteStore};
-use cortex_store::{Store, StoreError, Tx};
+use cortex_store::{CommitHook, Store, StoreError, Tx};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,10 @@ use crate::service::locks::{self, Locks};
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
+use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
+use crate::service::users::Users;
+use crate::service::users::passwords::Passwords;
 use crate::service::{Context, store_refusal};
 use crate::workers::supervisor::Supervisor;
 use crate::{grpc, http, workers};
@@ -123,9 +126,10 @@ impl Hub {
         refuse_plain_http(&config)?;
         let clock = Clock::default();
         let bus = Bus::new(clock);
-        let (opened, bus_of_store) = (config.clone(), bus.clone());
-        let (store, logs) = blocking(move || open(&opened, &bus_of_store)).await?;
-        let context = Context { store: wrap(store), clock, directory: Directory::default(), bus };
+        let (opened, directory) = (config.clone(), Directory::default());
+        let hook = hook(&bus, &directory);
+        let (store, logs) = blocking(move || open(&opened, hook)).await?;
+        let context = Context { store: wrap(store), clock, directory, bus };
         load(&context).await?;
         let (dir, fleet) = (config.data_dir.clone(), !context.directory.nodes().is_empty());
         let authority = blocking(move || open_authority(&dir, fleet)).await?;
@@ -192,16 +196,27 @@ impl Hub {
         serve_http(&self.doors, http, api);
     }
 
+    /// Memory is another log after each start: no anchor could fit it.
+    fn audit(&self, config: &Config) -> Audit {
+        let audit = Audit::new(self.context.clone());
+        match config.store {
+            StoreKind::Sqlite => audit.anchored(&config.data_dir),
+            StoreKind::Memory => audit,
+        }
+    }
+
     fn api(&self, parts: &Parts) -> Api {
         let context = self.context.clone();
-        let mesh = self.mesh.clone();
+        let (mesh, passwords) = (self.mesh.clone(), Passwords::default());
         Api {
             nodes: Nodes::new(context.clone(), mesh.clone()),
             invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
             locks: Locks::new(context.clone(), mesh.clone()),
             tokens: parts.tokens.clone(),
+            users: Users::new(context.clone(), passwords.clone()),
+            sessions: Sessions::new(context.clone(), passwords),
             policies: Policies::new(context.clone(), mesh.clone()),
-            audit: Audit::new(context.clone()),
+            audit: self.audit(&parts.config),
             events: Events::new(context.clone()),
             runs: Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir),
             metrics: Metrics::default(),
@@ -279,8 +294,19 @@ fn refuse_plain_http(config: &Config) -> Result<(), Refusal> {
     ))
 }
 
+/// What follows each commit: subscribers hear of its events, and the head of the audit log moves.
+fn hook(bus: &Bus, directory: &Directory) -> CommitHook {
+    let (bus, directory) = (bus.clone(), directory.clone());
+    Arc::new(move |commit| {
+        bus.publish(commit.events);
+        if let Some(head) = commit.audit {
+            directory.audit().advance(head);
+        }
+    })
+}
+
 /// Opens what is kept in the data directory. Blocks.
-fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, RunLogs), Refusal> {
+fn open(config: &Config, hook: CommitHook) -> Result<(Arc<dyn Store>, RunLogs), Refusal> {
     files::private_dir(&config.data_dir).map_err(|error| {
         let message = format!("`data_dir` {} cannot be made: {error}.", config.data_dir.display());
         Refusal::new(Code::BadConfig, message)
@@ -288,10 +314,10 @@ fn open(config: &Config, bus: &Bus) -> Result<(Arc<dyn Store>, RunLogs), Refusal
     })?;
     let store: Arc<dyn Store> = match config.store {
         StoreKind::Sqlite => {
-            let opened = SqliteStore::open(&config.data_dir, SqliteOptions::default(), Some(bus.hook()));
+            let opened = SqliteStore::open(&config.data_dir, SqliteOptions::default(), Some(hook));
             Arc::new(opened.map_err(|error| open_refusal(config, error))?)
         }
-        StoreKind::Memory => Arc::new(MemoryStore::new(Some(bus.hook()))),
+        StoreKind::Memory => Arc::new(MemoryStore::new(Some(hook))),
     };
     let logs = RunLogs::open(&config.data_dir.join(RUNS))?;
     Ok((store, logs))
@@ -328,6 +354,10 @@ async fn load(context: &Context) -> Result<(), Refusal> {
         .await?;
     let (users, grants) = context.view(|view| Ok((view.users()?, view.grants()?))).await?;
     context.bus.begin(Seq(head.0));
+    let audit = context.view(|view| view.audit_head()).await?;
+    if audit.seq > Seq(0) {
+        context.directory.audit().advance(audit);
+    }
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
     policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));

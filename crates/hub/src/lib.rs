@@ -6,6 +6,7 @@
 //! for the store without a deadline, or for a full queue (DESIGN §4).
 
 pub mod access;
+pub mod audit_watch;
 pub mod authority;
 pub mod bus;
 pub mod clock;

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use bytes::Bytes;
-use cortex_core::id::{Epoch, Generation, InviteId, NodeId};
+use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Seq};
+use cortex_core::invite::{from_hex, to_hex};
+use cortex_core::node::AuditHead;
 use cortex_core::{Code, Refusal};
 use nix::fcntl::{Flock, FlockArg};
 use rustls_pki_types::CertificateDer;
@@ -23,6 +25,12 @@ const CERTIFICATE: &str = "node.crt";
 const AUTHORITY: &str = "authority.crt";
 /// The key of a join that was not answered.
 const JOINING_KEY: &str = "joining.key";
+/// The second key: it asks for another certificate when the one of `node.key` has ended.
+const RECOVERY_KEY: &str = "recovery.key";
+/// How often it did; `0` when the file is missing.
+const RECOVERIES: &str = "recoveries";
+/// The key of a recovery that was not answered.
+const RECOVERING_KEY: &str = "recovering.key";
 /// The file that makes a directory enrolled.
 pub(crate) const IDENTITY: &str = "node.json";
 const LOCK: &str = "lock";
@@ -49,6 +57,8 @@ pub(crate) struct Identity {
     pub(crate) generation: Generation,
     /// The highest epoch seen.
     pub(crate) epoch: Epoch,
+    /// The newest row of the hub's audit log that it was told of.
+    pub(crate) audit_head: Option<AuditHead>,
 }
 
 /// Key and certificates, as TLS takes them.
@@ -70,6 +80,15 @@ struct IdentityFile {
     invite_id: String,
     generation: u64,
     epoch: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    audit_head: Option<AuditHeadFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditHeadFile {
+    seq: u64,
+    hash: String,
 }
 
 impl DataDir {
@@ -114,6 +133,7 @@ impl DataDir {
             invite: file.invite_id.parse().map_err(|error| self.damaged(IDENTITY, &error))?,
             generation: Generation(file.generation),
             epoch: Epoch(file.epoch),
+            audit_head: file.audit_head.map(|head| self.audit_head(&head)).transpose()?,
         }))
     }
 
@@ -126,17 +146,23 @@ impl DataDir {
             invite_id: identity.invite.to_string(),
             generation: identity.generation.0,
             epoch: identity.epoch.0,
+            audit_head: identity
+                .audit_head
+                .map(|head| AuditHeadFile { seq: head.seq.0, hash: to_hex(&head.hash) }),
         };
         let text = serde_json::to_string_pretty(&file).map_err(|error| self.damaged(IDENTITY, &error))?;
         self.replace(IDENTITY, text.as_bytes())
     }
 
+    fn audit_head(&self, file: &AuditHeadFile) -> Result<AuditHead, Refusal> {
+        let hash = from_hex(&file.hash).ok_or_else(|| self.damaged(IDENTITY, &"`audit_head.hash`"))?;
+        Ok(AuditHead { seq: Seq(file.seq), hash })
+    }
+
     /// Key, chain and authority.
     pub(crate) fn credentials(&self) -> Result<Credentials, Refusal> {
         let key_pem = std::fs::read_to_string(self.join(KEY)).map_err(|error| self.damaged(KEY, &error))?;
-        let authority = self.certificates(AUTHORITY)?.into_iter().next();
-        let authority = authority.ok_or_else(|| self.damaged(AUTHORITY, &"it is empty"))?;
-        Ok(Credentials { key_pem, chain: self.certificates(CERTIFICATE)?, authority })
+        Ok(Credentials { key_pem, chain: self.certificates(CERTIFICATE)?, authority: self.authority()? })
     }
 
     /// Keeps what joining gave, the identity last.
@@ -148,10 +174,55 @@ impl DataDir {
         self.forget_joining_key()
     }
 
+    /// The one authority that is trusted.
+    pub(crate) fn authority(&self) -> Result<CertificateDer<'static>, Refusal> {
+        let authority = self.certificates(AUTHORITY)?.into_iter().next();
+        authority.ok_or_else(|| self.damaged(AUTHORITY, &"it is empty"))
+    }
+
     /// The key of a join that was not answered, PEM.
     pub(crate) fn joining_key(&self) -> Result<Option<String>, Refusal> {
-        match std::fs::read_to_string(self.join(JOINING_KEY)) {
-            Ok(pem) => Ok(Some(pem)),
+        self.text(JOINING_KEY)
+    }
+
+    /// The recovery key, PEM.
+    pub(crate) fn recovery_key(&self) -> Result<Option<String>, Refusal> {
+        self.text(RECOVERY_KEY)
+    }
+
+    /// Keeps the recovery key before its public half is sent.
+    pub(crate) fn write_recovery_key(&self, pem: &str) -> Result<(), Refusal> {
+        self.replace(RECOVERY_KEY, pem.as_bytes())
+    }
+
+    /// How often the recovery key was used.
+    pub(crate) fn recoveries(&self) -> Result<u32, Refusal> {
+        let text = self.text(RECOVERIES)?;
+        text.map_or(Ok(0), |text| text.trim().parse().map_err(|error| self.damaged(RECOVERIES, &error)))
+    }
+
+    /// The key of a recovery that was not answered, PEM.
+    pub(crate) fn recovering_key(&self) -> Result<Option<String>, Refusal> {
+        self.text(RECOVERING_KEY)
+    }
+
+    /// Keeps the key of a recovery before it is sent.
+    pub(crate) fn write_recovering_key(&self, pem: &str) -> Result<(), Refusal> {
+        self.replace(RECOVERING_KEY, pem.as_bytes())
+    }
+
+    /// Keeps what a recovery gave. The key takes its place last: until then the recovery is asked for
+    /// again, and is the same one.
+    pub(crate) fn write_recovered(&self, credentials: &Credentials, count: u32) -> Result<(), Refusal> {
+        self.replace(CERTIFICATE, pem(&credentials.chain).as_bytes())?;
+        self.replace(RECOVERIES, count.to_string().as_bytes())?;
+        self.replace(KEY, credentials.key_pem.as_bytes())?;
+        self.forget(RECOVERING_KEY)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
+        match std::fs::read_to_string(self.join(name)) {
+            Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(unusable(&self.path, &error)),
         }
@@ -164,7 +235,17 @@ impl DataDir {
 
     /// The join was answered.
     pub(crate) fn forget_joining_key(&self) -> Result<(), Refusal> {
-        match std::fs::remove_file(self.join(JOINING_KEY)) {
+        self.forget(JOINING_KEY)
+    }
+
+    /// Nobody joined from here: the keys that were made for it go.
+    pub(crate) fn forget_joining_keys(&self) -> Result<(), Refusal> {
+        self.forget(RECOVERY_KEY)?;
+        self.forget(JOINING_KEY)
+    }
+
+    fn forget(&self, name: &str) -> Result<(), Refusal> {
+        match std::fs::remove_file(self.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(&self.path, &error)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -242,6 +323,7 @@ mod tests {
             invite: InviteId::mint(1, &[2; 10]),
             generation: Generation(3),
             epoch: Epoch(4),
+            audit_head: Some(AuditHead { seq: Seq(9), hash: [0xab; 32] }),
         }
     }
 

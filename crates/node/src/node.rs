@@ -87,6 +87,7 @@ pub async fn run(
     let (generation, epoch) = (prepared.identity.generation, prepared.identity.epoch);
     let mut runs = NodeRuns::restore(generation, epoch, prepared.records);
     runs.keep_at_most(config.spool_bytes_max);
+    runs.witness(prepared.identity.audit_head);
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
     let guards = Arc::new(Guards::new(config.guard_exe.into()));
     let first = Arc::clone(&guards);

@@ -207,7 +207,7 @@ impl Hub {
         }
         match message {
             ToHub::Hello(hello) => {
-                end.hello = Some(hello);
+                end.hello = Some(*hello);
                 self.enqueue(Job::Attach { link, node }, cx);
                 let life = self.life;
                 cx.after(limits::ATTACH_STORE_MS_MAX, Wake::AttachReady { life, link, epoch: None });

@@ -221,7 +221,7 @@ impl Node {
             audit_head: None,
             runs: self.runs.reports(),
         };
-        cx.send_to_hub(link, ToHub::Hello(hello));
+        cx.send_to_hub(link, ToHub::Hello(Box::new(hello)));
     }
 
     fn redial(&mut self, asked: Option<u64>, cx: &mut Context) {

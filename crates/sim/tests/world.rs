@@ -18,6 +18,7 @@ const ELSEWHERE: &[EventKind] = &[
     EventKind::InviteRevoked,
     EventKind::TokenCreated,
     EventKind::TokenRevoked,
+    EventKind::AuditBroken,
 ];
 
 #[test]

@@ -278,10 +278,24 @@ fn call_after(work: Vec<AfterFn>) {
     }
 }
 
-/// Called on the store's own thread after each commit that has events, with the events of that
-/// commit in order and before any of the callers hears of it. It must not block, nor write to the
-/// store that calls it.
-pub type CommitHook = Arc<dyn Fn(&[LoggedEvent]) + Send + Sync>;
+/// What a commit added to the logs.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'c> {
+    /// Its events, in order.
+    pub events: &'c [LoggedEvent],
+    /// The newest audit row, when it has any.
+    pub audit: Option<AuditHead>,
+}
+
+impl Commit<'_> {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.audit.is_none()
+    }
+}
+
+/// Called on the store's own thread after each commit that added to a log, before any of the
+/// callers hears of it. It must not block, nor write to the store that calls it.
+pub type CommitHook = Arc<dyn Fn(&Commit<'_>) + Send + Sync>;
 
 /// What the store has done, for `/metrics` and `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

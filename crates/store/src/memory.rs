@@ -16,9 +16,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cortex_core::node::AuditHead;
+
 use crate::{
-    AfterFn, CommitHook, LoggedEvent, Read, ReadFn, Store, StoreError, StoreStats, Tx, WriteError, WriteFn,
-    call_after,
+    AfterFn, Commit, CommitHook, LoggedEvent, Read, ReadFn, Store, StoreError, StoreStats, Tx, WriteError,
+    WriteFn, call_after,
 };
 use read::Held;
 use state::State;
@@ -53,14 +55,20 @@ impl MemoryStore {
     ) -> Result<T, WriteError> {
         self.check_open()?;
         let _order = lock(&self.order);
-        let (value, events, after) = transact(&mut lock(&self.state), work)?;
+        let mut state = lock(&self.state);
+        let before = state.audit.len();
+        let (value, events, after) = transact(&mut state, work)?;
+        let newest = state.audit.last().filter(|_| state.audit.len() > before);
+        let audit = newest.map(|logged| AuditHead { seq: logged.seq, hash: logged.hash });
+        drop(state);
         let mut control = lock(&self.control);
         control.stats.writes += 1;
         control.stats.commits += 1;
         drop(control);
         call_after(after);
-        if let Some(hook) = self.hook.as_ref().filter(|_| !events.is_empty()) {
-            hook(&events);
+        let commit = Commit { events: &events, audit };
+        if let Some(hook) = self.hook.as_ref().filter(|_| !commit.is_empty()) {
+            hook(&commit);
         }
         Ok(value)
     }

@@ -71,4 +71,5 @@ contract! {
     logs::a_refused_trim_brings_the_events_back,
     logs::audit_rows_are_chained,
     logs::audit_rows_are_filtered,
+    logs::the_hook_hears_of_the_newest_audit_row,
 }

@@ -22,7 +22,7 @@ use crate::mesh::attach_response::Message as Down;
 /// A message of a node, for the wire.
 pub fn to_hub_into_proto(envelope: Envelope<ToHub>) -> mesh::AttachRequest {
     let message = match envelope.message {
-        ToHub::Hello(hello) => Up::Hello(hello_into(hello)),
+        ToHub::Hello(hello) => Up::Hello(hello_into(*hello)),
         ToHub::Heartbeat { seq } => Up::Heartbeat(mesh::Heartbeat { seq }),
         ToHub::Started { run, level } => {
             Up::RunStarted(mesh::RunStarted { run_id: run_into(run), sandbox: level.as_str().to_owned() })
@@ -56,7 +56,7 @@ pub fn to_hub_from_proto(request: mesh::AttachRequest) -> Result<Option<Envelope
     let epoch = Epoch(request.epoch);
     let Some(message) = request.message else { return Ok(None) };
     let message = match message {
-        Up::Hello(hello) => ToHub::Hello(hello_from(hello, epoch)?),
+        Up::Hello(hello) => ToHub::Hello(Box::new(hello_from(hello, epoch)?)),
         Up::Heartbeat(heartbeat) => ToHub::Heartbeat { seq: heartbeat.seq },
         Up::RunStarted(started) => {
             ToHub::Started { run: run_from(&started.run_id)?, level: level_from(&started.sandbox) }
@@ -511,7 +511,7 @@ mod tests {
             data: Bytes::from_static(b"x\0\xff"),
         };
         let messages = [
-            ToHub::Hello(hello),
+            ToHub::Hello(Box::new(hello)),
             ToHub::Heartbeat { seq: 5 },
             ToHub::Started { run: run(), level: Level::Kernel },
             ToHub::Output(frame),

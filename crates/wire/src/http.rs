@@ -9,8 +9,13 @@ use utoipa::ToSchema;
 mod locks;
 
 pub use locks::{LockRequest, LockView, RecoveriesSet, RecoveriesView};
+mod people;
 
 pub use crate::error::{ErrorBody, Problem};
+pub use people::{
+    GrantRequest, LoggedIn, Login, PasswordText, RoleGrantView, TokenCreated, TokenRequest, TokenView,
+    UserPatch, UserRequest, UserView, WhoAmI,
+};
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -314,45 +319,6 @@ pub struct InviteView {
     pub used_by: Option<String>,
 }
 
-/// `POST /tokens`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TokenRequest {
-    /// Its name.
-    pub name: String,
-    /// `viewer`, `operator` or `admin`.
-    pub role: String,
-    /// Life; without end when missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl_ms: Option<u64>,
-}
-
-/// The answer to `POST /tokens`: the only time the secret is seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenCreated {
-    /// `cxt_…`.
-    pub token: String,
-    /// The record.
-    pub record: TokenView,
-}
-
-/// A token in lists.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenView {
-    /// UUID.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its role.
-    pub role: String,
-    /// `live`, `expired` or `revoked`.
-    pub state: String,
-    /// When it was made.
-    pub created_at: String,
-    /// When it ends.
-    pub expires_at: Option<String>,
-}
-
 /// A node's policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyView {
@@ -451,8 +417,36 @@ pub struct AuditView {
     pub argv: Vec<String>,
     /// One sentence more.
     pub detail: Option<String>,
+    /// UUID of the token with which it was asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub token: Option<String>,
+    /// blake3 of the policy document by which it was judged, hex.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policy_hash: Option<String>,
+    /// UUID of the question that allowed it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub consent: Option<String>,
     /// The row's place in the hash chain, hex.
     pub hash: String,
+}
+
+/// `GET /audit/verify`: whether the audit log is what was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditVerdictView {
+    /// Whether everything fits.
+    pub ok: bool,
+    /// The last row that was looked at; all before it fit.
+    pub rows: u64,
+    /// Its hash, hex. Keep both elsewhere: `cortex audit verify --head ROWS:HEAD` compares.
+    pub head: String,
+    /// Witnesses that agree: the anchor in the data directory, and nodes.
+    pub witnesses: usize,
+    /// The first row that does not fit, or that is missing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub broken_at: Option<u64>,
+    /// Why, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
 }
 
 /// An event on `GET /events` (SSE): `id:` is `seq`, `event:` is `kind`. An `event: gap` has
@@ -526,13 +520,7 @@ pub struct StatsView {
     pub disk_reserve_bytes: Option<u64>,
     /// Nodes whose policy is PERMISSIVE, by name.
     pub permissive_nodes: Vec<String>,
-}
-
-/// `GET /whoami`: the caller as the hub sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct WhoAmI {
-    /// `token:<name>`.
-    pub actor: String,
-    /// Its role.
-    pub role: String,
+    /// What was seen that does not fit the audit log, since the hub started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_broken: Option<String>,
 }

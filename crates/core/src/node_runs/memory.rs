@@ -20,6 +20,7 @@ impl NodeRuns {
             linked: false,
             policy: None,
             name: String::new(),
+            audit_head: None,
             ground: Ground::default(),
             runs: BTreeMap::new(),
             spool_bytes_max: limits::SPOOL_BYTES_MAX,

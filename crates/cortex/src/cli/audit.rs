@@ -1,7 +1,15 @@
-//! `cortex audit ls|get|export`.
+//! `cortex audit ls|get|export|verify`.
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 
 use cortex_core::Code;
-use cortex_wire::http::{AuditView, Page};
+use cortex_core::id::Seq;
+use cortex_core::invite::from_hex;
+use cortex_core::node::AuditHead;
+use cortex_hub::http::export::{verdict_view, verify_export};
+use cortex_hub::service::audit::verify::Witness;
+use cortex_wire::http::{AuditVerdictView, AuditView, Page};
 use http::Method;
 
 use super::{Context, args};
@@ -34,10 +42,23 @@ enum Action {
     /// Write all rows as NDJSON.
     #[command(before_help = "Example:\n  cortex audit export > audit.ndjson")]
     Export,
+    /// Tell whether the log is what was written: its hash chain, its anchor, and what nodes saw.
+    #[command(before_help = "Example:\n  cortex audit verify\n  cortex audit verify --file audit.ndjson")]
+    Verify {
+        /// An export to verify on its own, without a hub; `-` is standard input.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// What you kept of its end, as `verify` printed it: ROWS:HEAD. Finds what was cut off.
+        #[arg(long, requires = "file")]
+        head: Option<String>,
+    },
 }
 
 impl Audit {
     pub(crate) async fn run(self, context: &Context) -> Result {
+        if let Action::Verify { file: Some(file), head } = self.action {
+            return verify_file(context, &file, head.as_deref());
+        }
         let mut client = context.client()?;
         let output = context.output;
         match self.action {
@@ -62,11 +83,18 @@ impl Audit {
                         ("run", or_dash(&row.run)),
                         ("command", args::show_argv(&row.argv)),
                         ("detail", or_dash(&row.detail)),
+                        ("token", or_dash(&row.token)),
+                        ("policy hash", or_dash(&row.policy_hash)),
+                        ("consent", or_dash(&row.consent)),
                         ("hash", row.hash.clone()),
                     ],
                 )
             }
             Action::Export => export(&mut client, context).await,
+            Action::Verify { .. } => {
+                let verdict: AuditVerdictView = client.get("/audit/verify").await?;
+                told(context, &verdict)
+            }
         }
     }
 }
@@ -117,6 +145,56 @@ async fn export(client: &mut Client, context: &Context) -> Result {
         context.output.json(&row)?;
     }
     Ok(())
+}
+
+/// An export tells nothing that a hub would have to confirm.
+fn verify_file(context: &Context, file: &Path, head: Option<&str>) -> Result {
+    let kept = head.map(parse_head).transpose()?;
+    let verdict = if file == Path::new("-") {
+        verify_export(std::io::stdin().lock(), kept)
+    } else {
+        let opened = std::fs::File::open(file).map_err(|error| {
+            let message = format!("{} cannot be read: {error}.", file.display());
+            Failure::new(Code::BadConfig, message, "Check the path given with `--file`.")
+        })?;
+        verify_export(BufReader::new(opened), kept)
+    };
+    told(context, &verdict_view(&verdict.map_err(Failure::from)?))
+}
+
+fn parse_head(text: &str) -> Result<Witness> {
+    let parsed = text.split_once(':').and_then(|(rows, hash)| {
+        let head = AuditHead { seq: Seq(rows.parse().ok()?), hash: from_hex(hash)? };
+        Some(Witness { name: "`--head`".to_owned(), head })
+    });
+    parsed.ok_or_else(|| {
+        Failure::new(
+            Code::InvalidArgument,
+            "`--head` is not of the form ROWS:HEAD.",
+            "Copy it from the `head` line of an earlier `cortex audit verify`.",
+        )
+    })
+}
+
+/// A broken log is an answer on standard output and a failure.
+fn told(context: &Context, verdict: &AuditVerdictView) -> Result {
+    let standing = match &verdict.why {
+        None => "whole".to_owned(),
+        Some(why) => format!("BROKEN: {why}"),
+    };
+    context.output.facts(
+        verdict,
+        &[
+            ("audit log", standing),
+            ("rows", verdict.rows.to_string()),
+            ("head", format!("{}:{}", verdict.rows, verdict.head)),
+            ("witnesses that agree", verdict.witnesses.to_string()),
+        ],
+    )?;
+    match &verdict.why {
+        None => Ok(()),
+        Some(why) => Err(Failure::new(Code::AuditBroken, why, Code::AuditBroken.hint())),
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ impl Status {
             [] => "none; every policy is STRICT".to_owned(),
             names => names.join(", "),
         };
+        let audit = match &stats.audit_broken {
+            Some(why) => format!("BROKEN: {why} Look with `cortex audit verify`."),
+            None => "nothing known against it".to_owned(),
+        };
         output.facts(
             &stats,
             &[
@@ -52,6 +56,7 @@ impl Status {
                 ("store", store),
                 ("disk", disk),
                 ("PERMISSIVE", permissive),
+                ("audit log", audit),
             ],
         )
     }

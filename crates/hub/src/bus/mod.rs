@@ -12,7 +12,7 @@ use cortex_core::Refusal;
 use cortex_core::id::Seq;
 use cortex_core::subscribers::{Filter, Item, SubscriberId, Subscribers};
 use cortex_core::time::Timestamp;
-use cortex_store::{CommitHook, LoggedEvent};
+use cortex_store::LoggedEvent;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -56,12 +56,6 @@ impl Bus {
             state.machine = Subscribers::new(head);
             self.inner.head.send_replace(head);
         }
-    }
-
-    /// What the store calls after each commit.
-    pub fn hook(&self) -> CommitHook {
-        let bus = self.clone();
-        Arc::new(move |events| bus.publish(events))
     }
 
     /// Hands out committed events, which must come in the order of the log.

@@ -197,10 +197,14 @@ fn refuse_secret_in_url(request: &Request) -> Result<(), Failure> {
     let named = text.split('&').filter_map(|pair| pair.split('=').next()).any(|name| {
         matches!(
             name.to_ascii_lowercase().as_str(),
-            "token" | "access_token" | "api_key" | "apikey" | "authorization"
+            "token" | "access_token" | "api_key" | "apikey" | "authorization" | "password"
         )
     });
-    if !named && ![text, url.path()].iter().any(|part| part.contains("cxt_") || part.contains("CXI1.")) {
+    if !named
+        && ![text, url.path()]
+            .iter()
+            .any(|part| ["cxt_", "cxs_", "CXI1."].iter().any(|secret| part.contains(secret)))
+    {
         return Ok(());
     }
     let refusal = Refusal::new(Code::InvalidArgument, "A secret must not be part of a URL.").hint(

@@ -24,17 +24,21 @@ use crate::service::locks::Locks;
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
+use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
+use crate::service::users::Users;
 use crate::workers::supervisor::Supervisor;
 
 mod audit;
 mod breaking;
 mod events;
+pub mod export;
 mod extract;
 mod guard;
 mod health;
 mod invites;
 mod locks;
+mod login;
 mod nodes;
 mod output;
 mod pace;
@@ -47,6 +51,7 @@ mod shut_out;
 mod status;
 mod text;
 mod tokens;
+mod users;
 mod view;
 
 pub use guard::Door;
@@ -68,6 +73,10 @@ pub struct Api {
     pub locks: Locks,
     /// Use cases of tokens.
     pub tokens: Tokens,
+    /// Use cases of users.
+    pub users: Users,
+    /// Use cases of sessions.
+    pub sessions: Sessions,
     /// Use cases of policies.
     pub policies: Policies,
     /// Use cases of the audit log.
@@ -130,12 +139,19 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(status::whoami))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get, nodes::change, nodes::remove))
+        .routes(routes!(nodes::recoveries, nodes::allow_recoveries))
         .routes(routes!(invites::list, invites::create))
         .routes(routes!(invites::revoke))
         .routes(routes!(locks::list, locks::create))
         .routes(routes!(locks::remove))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(login::login))
+        .routes(routes!(login::logout))
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(users::get, users::change, users::remove))
+        .routes(routes!(users::grants, users::grant))
+        .routes(routes!(users::ungrant))
         .routes(routes!(policies::list))
         .routes(routes!(policies::get, policies::set))
         .routes(routes!(policies::allow))
@@ -143,6 +159,7 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(policies::test))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
         .routes(routes!(events::follow))
         .routes(routes!(runs::list, runs::start))
         .routes(routes!(runs::get))

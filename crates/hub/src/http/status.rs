@@ -6,7 +6,7 @@ use cortex_core::policy::Mode;
 use cortex_core::rights::Right;
 use cortex_wire::http::{StatsView, WhoAmI};
 
-use crate::http::Api;
+use crate::http::{Api, view};
 use crate::service::Caller;
 
 /// The hub at a glance, without a query. Of its nodes those count that the caller sees.
@@ -37,6 +37,7 @@ pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> Json<StatsV
         disk_free_bytes: space.map(|space| space.free),
         disk_reserve_bytes: space.map(|space| space.reserve()),
         permissive_nodes,
+        audit_broken: api.context.directory.audit().first_doubt(),
     };
     Json(view)
 }
@@ -44,6 +45,16 @@ pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> Json<StatsV
 /// The caller as the hub sees it.
 #[utoipa::path(get, path = "/api/v1/whoami", tag = "hub", responses((status = 200, body = WhoAmI)))]
 pub(super) async fn whoami(caller: Caller) -> Json<WhoAmI> {
-    let view = WhoAmI { actor: caller.actor(), role: caller.role().as_str().to_owned() };
+    let rights = caller.rights_anywhere();
+    let view = WhoAmI {
+        actor: caller.actor(),
+        role: caller.role().as_str().to_owned(),
+        kind: caller.token.kind.as_str().to_owned(),
+        user: caller.user.as_ref().map(|user| user.name.to_string()),
+        rights: view::rights(rights),
+        everywhere: caller.rights_everywhere().contains(rights),
+        tools: view::tools(&caller.token),
+        expires_at: caller.token.expires_at.map(view::time),
+    };
     std::future::ready(Json(view)).await
 }

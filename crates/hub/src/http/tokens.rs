@@ -1,17 +1,23 @@
 //! `/api/v1/tokens`.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use cortex_core::name::{Name, printable};
-use cortex_core::token::Role;
+use cortex_core::name::{Name, Selector, printable};
+use cortex_core::rights::Rights;
+use cortex_core::token::{TokenKind, Tool};
+use cortex_core::{Code, Refusal};
 use cortex_wire::http::{Page, TokenCreated, TokenRequest, TokenView};
 use http::StatusCode;
 
 use crate::http::extract::{Args, JsonBody, PageArgs};
 use crate::http::problem::{Failure, invalid};
+use crate::http::users::role;
 use crate::http::{Api, view};
 use crate::service::Caller;
+use crate::service::tokens::NewToken;
 
 /// Tokens by name, revoked and expired ones too.
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens", params(PageArgs),
@@ -31,7 +37,7 @@ pub(super) async fn list(
     let more = tokens.len() > limit;
     tokens.truncate(limit);
     let next_cursor = tokens.last().filter(|_| more).map(|last| key(last));
-    let items = tokens.iter().map(|token| view::token(token, now)).collect();
+    let items = tokens.iter().map(|token| view::token(token, &api.context.directory, now)).collect();
     std::future::ready(Ok(Json(Page { items, next_cursor }))).await
 }
 
@@ -43,13 +49,8 @@ pub(super) async fn create(
     caller: Caller,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Response, Failure> {
-    let name = Name::parse(&request.name)?;
-    let role = Role::parse(&request.role).ok_or_else(|| {
-        let shown = printable(&request.role, 80);
-        invalid(format!("`role` is `{shown}`; it must be viewer, operator or admin."))
-    })?;
-    let (token, secret) = api.tokens.create(&caller, name, role, request.ttl_ms).await?;
-    let record = view::token(&token, api.context.clock.wall());
+    let (token, secret) = api.tokens.create(&caller, new_token(request)?).await?;
+    let record = view::token(&token, &api.context.directory, api.context.clock.wall());
     let created = TokenCreated { token: secret.reveal().to_owned(), record };
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
@@ -63,5 +64,33 @@ pub(super) async fn revoke(
     Path(token): Path<String>,
 ) -> Result<Json<TokenView>, Failure> {
     let token = api.tokens.revoke(&caller, &token).await?;
-    Ok(Json(view::token(&token, api.context.clock.wall())))
+    Ok(Json(view::token(&token, &api.context.directory, api.context.clock.wall())))
+}
+
+fn new_token(request: TokenRequest) -> Result<NewToken, Failure> {
+    let kind = request.kind.as_deref().map_or(Ok(TokenKind::Api), |text| {
+        TokenKind::parse(text)
+            .ok_or_else(|| invalid(format!("`kind` is `{}`; it must be api or client.", printable(text, 80))))
+    })?;
+    let rights = request.rights.map(|rights| Rights::parse(&rights.join(","))).transpose()?;
+    let tools = request.tools.iter().map(|text| {
+        Tool::parse(text).ok_or_else(|| {
+            let all: Vec<&str> = Tool::ALL.iter().copied().map(Tool::as_str).collect();
+            Failure::from(
+                Refusal::new(Code::InvalidArgument, format!("There is no tool `{}`.", printable(text, 80)))
+                    .hint(format!("Choose among {}.", all.join(", "))),
+            )
+        })
+    });
+    let tools: BTreeSet<Tool> = tools.collect::<Result<_, _>>()?;
+    Ok(NewToken {
+        name: Name::parse(&request.name)?,
+        role: role(&request.role)?,
+        kind,
+        rights,
+        nodes: request.nodes,
+        selector: request.selector.as_deref().map(Selector::parse).transpose()?,
+        tools: Some(tools).filter(|tools| !tools.is_empty()),
+        ttl_ms: request.ttl_ms,
+    })
 }

@@ -1,22 +1,29 @@
 //! From inner types to the shapes of `cortex_wire::http`. Never a secret, never a decision.
 
+use std::sync::Arc;
+
 use cortex_core::audit::Outcome;
 use cortex_core::event::Event;
-use cortex_core::id::Seq;
+use cortex_core::id::{NodeId, Seq};
 use cortex_core::invite::{Invite, to_hex};
 use cortex_core::limits::LOCK_MESSAGE_BYTES_MAX;
 use cortex_core::lock::Target;
 use cortex_core::name::printable;
-use cortex_core::node::Node;
+use cortex_core::node::{Node, Recovery};
 use cortex_core::policy::Policy;
+use cortex_core::rights::Rights;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
-use cortex_core::token::Token;
+use cortex_core::token::{NodeScope, Token};
+use cortex_core::user::{RoleGrant, Subject, User};
 use cortex_store::LoggedAudit;
 use cortex_wire::http::{
-    AuditView, EventView, GrantView, InviteView, LockView, NodeView, PolicyView, RunView, TokenView,
+    AuditVerdictView, AuditView, EventView, GrantView, InviteView, LockView, NodeView, PolicyView,
+    RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
 };
 
+use crate::directory::Directory;
+use crate::service::audit::verify::Verdict;
 use crate::service::locks::Shown;
 use crate::service::nodes::NodeStatus;
 
@@ -107,6 +114,11 @@ pub(crate) fn invite(invite: &Invite, now: WallTime) -> InviteView {
     }
 }
 
+/// How often a node may recover its identity.
+pub(crate) fn recoveries(node: &Node, recovery: &Recovery) -> RecoveriesView {
+    RecoveriesView { node: node.name.to_string(), used: recovery.count, left: recovery.left }
+}
+
 /// A lock.
 pub(crate) fn lock(shown: &Shown, now: WallTime) -> LockView {
     let lock = &shown.lock;
@@ -136,12 +148,20 @@ pub(crate) fn lock(shown: &Shown, now: WallTime) -> LockView {
 }
 
 /// A token, without its secret.
-pub(crate) fn token(token: &Token, now: WallTime) -> TokenView {
+pub(crate) fn token(token: &Token, directory: &Directory, now: WallTime) -> TokenView {
     let state = match (token.revoked_at, token.check(now)) {
         (Some(_), _) => "revoked",
         (None, Err(_)) => "expired",
         (None, Ok(())) => "live",
     };
+    let name = |id: &NodeId| directory.node(*id).map_or_else(|| id.to_string(), |node| node.name.to_string());
+    let (nodes, selector) = match &token.nodes {
+        None => (None, None),
+        Some(NodeScope::Nodes(ids)) => (Some(ids.iter().map(name).collect()), None),
+        Some(NodeScope::Selector(selector)) => (None, Some(selector.to_string())),
+    };
+    let user =
+        token.user.map(|id| directory.user(id).map_or_else(|| id.to_string(), |user| user.name.to_string()));
     TokenView {
         id: token.id.to_string(),
         name: token.name.to_string(),
@@ -149,6 +169,62 @@ pub(crate) fn token(token: &Token, now: WallTime) -> TokenView {
         state: state.to_owned(),
         created_at: time(token.created_at),
         expires_at: token.expires_at.map(time),
+        kind: token.kind.as_str().to_owned(),
+        user,
+        rights: token.rights.map(rights),
+        nodes,
+        selector,
+        tools: tools(token),
+    }
+}
+
+/// Rights as words.
+pub(crate) fn rights(rights: Rights) -> Vec<String> {
+    rights.iter().map(|right| right.as_str().to_owned()).collect()
+}
+
+/// The tools of a token as words.
+pub(crate) fn tools(token: &Token) -> Option<Vec<String>> {
+    token.tools.as_ref().map(|tools| tools.iter().map(|tool| tool.as_str().to_owned()).collect())
+}
+
+/// A user with the roles that it and its groups have.
+pub(crate) fn user(user: &User, grants: &[RoleGrant]) -> UserView {
+    let name = |subject: &Subject| match subject {
+        Subject::User(_) => format!("user:{}", user.name),
+        Subject::Group(group) => format!("group:{group}"),
+    };
+    let own = grants.iter().filter(|grant| grant.is_of(user));
+    UserView {
+        id: user.id.to_string(),
+        name: user.name.to_string(),
+        groups: user.groups.iter().map(ToString::to_string).collect(),
+        can_log_in: user.password.is_some(),
+        roles: own.map(|grant| role_grant(grant, name(&grant.subject))).collect(),
+        created_at: time(user.created_at),
+    }
+}
+
+/// A role that was given.
+pub(crate) fn grant(grant: &RoleGrant, users: &[Arc<User>]) -> RoleGrantView {
+    let subject = match &grant.subject {
+        Subject::Group(group) => format!("group:{group}"),
+        Subject::User(id) => {
+            let user = users.iter().find(|user| user.id == *id);
+            format!("user:{}", user.map_or_else(|| id.to_string(), |user| user.name.to_string()))
+        }
+    };
+    role_grant(grant, subject)
+}
+
+fn role_grant(grant: &RoleGrant, subject: String) -> RoleGrantView {
+    RoleGrantView {
+        id: grant.id.to_string(),
+        subject,
+        role: grant.role.as_str().to_owned(),
+        selector: grant.selector.to_string(),
+        created_by: grant.created_by.clone(),
+        created_at: time(grant.created_at),
     }
 }
 
@@ -190,7 +266,23 @@ pub(crate) fn audit(logged: &LoggedAudit) -> AuditView {
         policy_revision: row.policy_revision.map(|revision| revision.0),
         argv: row.argv.clone(),
         detail: row.detail.clone(),
+        token: row.token.map(|id| id.to_string()),
+        policy_hash: row.policy_hash.as_ref().map(|hash| to_hex(hash)),
+        consent: row.consent.map(|id| id.to_string()),
         hash: to_hex(&logged.hash),
+    }
+}
+
+/// What became of a verification of the audit log.
+pub(crate) fn verdict(verdict: &Verdict) -> AuditVerdictView {
+    let broken = verdict.broken.as_ref();
+    AuditVerdictView {
+        ok: broken.is_none(),
+        rows: verdict.head.seq.0,
+        head: to_hex(&verdict.head.hash),
+        witnesses: verdict.witnesses,
+        broken_at: broken.and_then(|broken| broken.at).map(|seq| seq.0),
+        why: broken.map(|broken| broken.why.clone()),
     }
 }
 

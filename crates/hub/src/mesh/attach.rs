@@ -10,14 +10,17 @@ use cortex_core::hub_runs::Decision;
 use cortex_core::id::{Epoch, Generation, NodeId};
 use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX};
 use cortex_core::message::{Hello, ToNode, Welcome};
-use cortex_core::node::{Facts, Node};
+use cortex_core::node::{AuditHead, Node};
 use cortex_core::registry::Attached;
+use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
 
 use super::slot::SlotState;
 use super::{Inner, Link, Mesh, live_policy, lock};
+use crate::audit_watch::AuditWatch;
 use crate::authority::Identity;
+use crate::service::audit::{broken_event, has_row};
 use crate::service::outcome::write_surely;
 use crate::service::write_refusal;
 
@@ -25,12 +28,12 @@ impl Mesh {
     /// Whether the one who showed this certificate may have a link.
     ///
     /// # Errors
-    /// `node_revoked`, `cloned_identity`.
+    /// `node_revoked`, `cloned_identity`, `unauthenticated` for a key that another has replaced.
     pub fn admit(&self, identity: &Identity) -> Result<Arc<Node>, Refusal> {
         let node = self.inner.context.directory.node(identity.node).ok_or_else(revoked)?;
         refuse_quarantined(&node)?;
         if node.key_hash != identity.key_hash {
-            return Err(revoked());
+            return Err(other_key(&node));
         }
         Ok(node)
     }
@@ -52,7 +55,7 @@ impl Mesh {
                 Refusal::new(Code::RateLimited, "Too many nodes attach at this moment.")
                     .detail("retry_after_s", "1")
             })?;
-            self.inner.record_attach(link.node(), hello.facts.clone()).await?
+            self.inner.record_attach(link.node(), &hello).await?
         };
         self.inner.context.directory.put_attached(&record.node);
         self.inner.take_up(link, hello, record)
@@ -93,8 +96,10 @@ struct Record {
 }
 
 impl Inner {
-    async fn record_attach(&self, id: NodeId, facts: Facts) -> Result<Record, Refusal> {
-        let now = self.context.clock.wall();
+    async fn record_attach(&self, id: NodeId, hello: &Hello) -> Result<Record, Refusal> {
+        let (now, directory) = (self.context.clock.wall(), self.context.directory.clone());
+        let (facts, seen) = (hello.facts.clone(), hello.audit_head);
+        let of_this_log = hello.generation;
         let recorded = self.context.store.write(Duration::from_millis(ATTACH_STORE_MS_MAX), move |tx| {
             let epoch = tx.next_epoch(id)?.ok_or_else(revoked)?;
             let mut node = tx.node(id)?.ok_or_else(revoked)?;
@@ -104,8 +109,11 @@ impl Inner {
             refuse_quarantined(&node)?;
             node.facts = facts;
             node.last_seen_at = Some(now);
-            tx.put_node(&node)?;
             let generation = tx.generation()?;
+            if let Some(head) = seen.filter(|_| of_this_log == generation) {
+                testify(tx, &mut node, head, directory.audit(), now)?;
+            }
+            tx.put_node(&node)?;
             Ok(Record { node, epoch, generation })
         });
         recorded.await.map_err(write_refusal)
@@ -129,8 +137,8 @@ impl Inner {
                     let wall = self.context.clock.wall();
                     let policy = live_policy(&self.context.directory.policy(node.id, node.joined_at), wall);
                     link.set_epoch(epoch);
-                    let name = node.name.to_string();
-                    link.send(ToNode::Welcome(Welcome { generation, name, policy, audit_head: None }));
+                    let (name, audit_head) = (node.name.to_string(), self.context.directory.audit().head());
+                    link.send(ToNode::Welcome(Welcome { generation, name, policy, audit_head }));
                     state.link = Some(Arc::clone(link));
                     state.runs.attached(link.id(), hello.runs);
                     // Behind the place in the registry: whoever hears of it finds the node here.
@@ -198,6 +206,28 @@ impl Inner {
     }
 }
 
+/// A node saw this row of the audit log. A row that is not there is told, and never kept as if it
+/// were: the node shows it again.
+fn testify(
+    tx: &mut dyn Tx,
+    node: &mut Node,
+    head: AuditHead,
+    watch: &AuditWatch,
+    now: WallTime,
+) -> Result<(), WriteError> {
+    if has_row(tx, head)? {
+        node.audit_seen = node.audit_seen.filter(|seen| seen.seq > head.seq).or(Some(head));
+        return Ok(());
+    }
+    let why = format!("The node {} saw row {}, which is not in the audit log.", node.name, head.seq);
+    watch.contradict(node.id, head);
+    if watch.doubt(&why) {
+        tracing::error!(code = %Code::AuditBroken, node_id = %node.id, why, "the audit log is broken");
+        tx.append_event(&broken_event(&why, now).node(node.id))?;
+    }
+    Ok(())
+}
+
 fn put_quarantine(tx: &mut dyn Tx, id: NodeId, event: &Event) -> Result<(), WriteError> {
     let Some(node) = tx.node(id)?.filter(|node| !node.quarantined && node.removed_at.is_none()) else {
         return Ok(());
@@ -219,6 +249,16 @@ pub(crate) fn refuse_quarantined(node: &Node) -> Result<(), Refusal> {
 fn cloned(node: &Node) -> Refusal {
     let message = format!("Two machines use the identity of {}; it is shut out.", node.name);
     Refusal::new(Code::ClonedIdentity, message)
+}
+
+/// For a certificate of another key than the record's. After a recovery that is the key of before: its
+/// answer was lost, or it is shown by a copy. Asked to recover, the one is let in and the other found out.
+fn other_key(node: &Node) -> Refusal {
+    if node.recovery.as_ref().is_none_or(|recovery| recovery.last.is_none()) {
+        return revoked();
+    }
+    Refusal::new(Code::Unauthenticated, "The node recovered since, and has another key.")
+        .hint("Wait: the node recovers by its second key. Look with `cortex node recoveries NODE`.")
 }
 
 fn stale() -> Refusal {

@@ -1,28 +1,39 @@
 //! The audit log: read in pages. Rows are written by the use cases they are about.
 
+mod anchor;
 mod rejected;
+pub mod verify;
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
-use cortex_core::id::Seq;
+use cortex_core::event::{Event, EventKind};
+use cortex_core::id::{Generation, Seq};
 use cortex_core::limits::PAGE_ITEMS_MAX;
+use cortex_core::node::AuditHead;
 use cortex_core::rights::Right;
+use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
-use cortex_store::{AuditFilter, LoggedAudit, Tx};
-use tokio::sync::oneshot;
+use cortex_store::{AuditFilter, LoggedAudit, Read, StoreError, Tx};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::service::network::network_name;
 use crate::service::{Caller, Context, targets};
+use anchor::{Anchor, Anchors, BEHIND_MAX};
 use rejected::{Key, Kind, WINDOW, Windows};
+use verify::{Broken, Verdict, Verification, Witness};
 
 /// The use cases of the audit log. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit {
     context: Context,
     windows: Arc<Windows>,
+    anchors: Option<Anchors>,
+    /// One verification at a time: each reads the whole log.
+    verifying: Arc<Semaphore>,
 }
 
 /// A request whose credentials were rejected.
@@ -39,7 +50,13 @@ pub struct Rejected {
 impl Audit {
     /// The use cases over `context`.
     pub fn new(context: Context) -> Self {
-        Self { context, windows: Arc::default() }
+        Self { context, windows: Arc::default(), anchors: None, verifying: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// With an anchor in this directory, beside the database.
+    #[must_use]
+    pub fn anchored(self, dir: &Path) -> Self {
+        Self { anchors: Some(Anchors::new(dir)), ..self }
     }
 
     /// One page, oldest first, and where the next one begins. A caller that sees some nodes only gets
@@ -55,7 +72,7 @@ impl Audit {
         let limit = limit.min(PAGE_ITEMS_MAX);
         let sees_all = caller.everywhere(Right::AuditRead);
         let (size, newest) = (if sees_all { limit } else { PAGE_ITEMS_MAX }, filter.newest);
-        let mut rows = self.context.view(move |view| view.audit(&filter, size)).await?;
+        let mut rows = self.page(filter, size).await?;
         let mut next = rows.last().filter(|_| rows.len() == size).map(|last| last.seq);
         let directory = &self.context.directory;
         rows.retain(|logged| {
@@ -71,16 +88,133 @@ impl Audit {
         Ok((rows, next))
     }
 
-    /// Refuses who may not have all of it: an export that leaves rows out cannot be verified.
-    pub fn may_export(caller: &Caller) -> Result<(), Refusal> {
-        caller.anywhere(Right::AuditRead)?;
-        if caller.everywhere(Right::AuditRead) {
-            return Ok(());
+    async fn page(&self, filter: AuditFilter, limit: usize) -> Result<Vec<LoggedAudit>, Refusal> {
+        self.context.view(move |view| view.audit(&filter, limit)).await
+    }
+
+    /// Whether the log is what was written: its chain, its anchor, and what nodes saw of it.
+    ///
+    /// # Errors
+    /// `rate_limited` while another one is under way.
+    pub async fn verify(&self) -> Result<Verdict, Refusal> {
+        let _turn = self.verifying.try_acquire().map_err(|_| {
+            Refusal::new(Code::RateLimited, "The audit log is being verified at this moment.")
+                .detail("retry_after_s", "5")
+        })?;
+        let (witnesses, damaged) = self.witnesses().await?;
+        let mut verification = Verification::new(witnesses);
+        loop {
+            let filter = AuditFilter { after: verification.after(), ..AuditFilter::default() };
+            let rows = self.page(filter, PAGE_ITEMS_MAX).await?;
+            if !verification.take(&rows) || rows.len() < PAGE_ITEMS_MAX {
+                break;
+            }
         }
-        let message = "An export holds the rows of all nodes: it needs audit:read on all nodes.";
-        Err(Refusal::new(Code::Forbidden, message).hint(
-            "Read the rows of your nodes with `cortex audit ls`, or ask an administrator for the export.",
-        ))
+        let mut verdict = verification.finish();
+        if let (None, Some(name)) = (&verdict.broken, damaged) {
+            let why = format!("The file {name} of the data directory is not as it was written.");
+            verdict.broken = Some(Broken { at: None, why });
+        }
+        if let Some(broken) = &verdict.broken {
+            self.doubt(&broken.why).await;
+        }
+        Ok(verdict)
+    }
+
+    /// Everybody who saw a row of this log, and an anchor that cannot be read.
+    async fn witnesses(&self) -> Result<(Vec<Witness>, Option<String>), Refusal> {
+        let (generation, nodes) = self.context.view(|view| Ok((view.generation()?, view.nodes()?))).await?;
+        let contradictions = self.context.directory.audit().contradictions();
+        let seen = nodes.iter().flat_map(|node| {
+            let heads = [node.audit_seen, contradictions.get(&node.id).copied()];
+            let name = format!("node {}", node.name);
+            heads.into_iter().flatten().map(move |head| Witness { name: name.clone(), head })
+        });
+        let mut witnesses: Vec<Witness> = seen.collect();
+        let mut damaged = None;
+        for (name, anchor) in self.anchors_on_disk().await? {
+            match anchor {
+                Some(anchor) if anchor.generation == generation => {
+                    witnesses.push(Witness { name, head: anchor.head });
+                }
+                Some(_) => {}
+                None => damaged = damaged.or(Some(name)),
+            }
+        }
+        Ok((witnesses, damaged))
+    }
+
+    async fn anchors_on_disk(&self) -> Result<Vec<(String, Option<Anchor>)>, Refusal> {
+        match self.anchors.clone() {
+            Some(anchors) => on_disk(move || anchors.all()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Lets the anchor follow the log until `shutdown`. First looks at the one that is there.
+    ///
+    /// # Errors
+    /// When the data directory cannot be read or written.
+    pub async fn run_anchor(&self, shutdown: CancellationToken) -> Result<(), Refusal> {
+        let Some(anchors) = self.anchors.clone() else { return Ok(()) };
+        let generation = self.context.view(|view| view.generation()).await?;
+        self.look_at(&anchors, generation).await?;
+        let mut heads = self.context.directory.audit().follow();
+        loop {
+            let head = *heads.borrow_and_update();
+            if let Some(head) = head {
+                let anchors = anchors.clone();
+                on_disk(move || anchors.write(&Anchor { generation, head })).await?;
+            }
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+            tokio::select! {
+                _followed = heads.changed() => {}
+                () = shutdown.cancelled() => {}
+            }
+            // Further rows ride along.
+            let _stopped = tokio::time::timeout(BEHIND_MAX, shutdown.cancelled()).await;
+        }
+    }
+
+    /// What the anchor of an earlier life says of the log as it is. One that does not fit is kept.
+    async fn look_at(&self, anchors: &Anchors, generation: Generation) -> Result<(), Refusal> {
+        let files = anchors.clone();
+        let (why, doubt) = match on_disk(move || files.current()).await? {
+            None => return Ok(()),
+            Some(None) => {
+                ("damaged", Some("The anchor of the audit log is not as it was written.".to_owned()))
+            }
+            Some(Some(anchor)) if anchor.generation != generation => ("earlier", None),
+            Some(Some(anchor)) => {
+                let head = anchor.head;
+                if self.context.view(move |view| has_row(view, head)).await? {
+                    return Ok(());
+                }
+                let doubt = format!("The anchor saw row {}, which is not in the audit log.", head.seq);
+                ("broken", Some(doubt))
+            }
+        };
+        let (files, now) = (anchors.clone(), self.context.clock.wall());
+        on_disk(move || files.put_aside(why, now)).await?;
+        if let Some(doubt) = doubt {
+            self.doubt(&doubt).await;
+        }
+        Ok(())
+    }
+
+    /// Tells, once in the life of a hub, that the log is not what was written.
+    async fn doubt(&self, why: &str) {
+        if !self.context.directory.audit().doubt(why) {
+            return;
+        }
+        tracing::error!(code = %Code::AuditBroken, why, "the audit log is broken");
+        let event = broken_event(why, self.context.clock.wall());
+        let told = self.context.commit(move |tx| Ok(tx.append_event(&event)?), |_| ()).await;
+        if let Err(refusal) = told {
+            tracing::warn!(code = %refusal.code, "the event of a broken audit log could not be kept");
+        }
     }
 
     /// Keeps that somebody known was refused for want of a right. To be run as [`Self::rejected`];
@@ -148,6 +282,29 @@ impl Audit {
             tracing::warn!(code = %error.code, "a refusal could not be kept in the audit log");
         }
     }
+}
+
+/// What a broken log is told as.
+pub(crate) fn broken_event(why: &str, now: WallTime) -> Event {
+    Event::new(EventKind::AuditBroken, now).actor("hub").detail(why)
+}
+
+/// Whether the log has this very row. One query.
+pub(crate) fn has_row<V: Read + ?Sized>(view: &V, head: AuditHead) -> Result<bool, StoreError> {
+    let filter = AuditFilter { after: Seq(head.seq.0.saturating_sub(1)), ..AuditFilter::default() };
+    let rows = view.audit(&filter, 1)?;
+    Ok(rows.first().is_some_and(|row| (row.seq, row.hash) == (head.seq, head.hash)))
+}
+
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or_else(|_| Err(std::io::Error::other("it ended unexpectedly")));
+    done.map_err(|error| {
+        let message = format!("The anchor of the audit log cannot be read or written: {error}.");
+        Refusal::new(Code::StoreUnavailable, message)
+    })
 }
 
 #[cfg(test)]

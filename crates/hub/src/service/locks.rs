@@ -17,6 +17,7 @@ use cortex_core::token::Token;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
+use super::tokens::keep_an_administrator;
 use super::{Caller, Context, targets};
 use crate::clock::new_lock_id;
 use crate::directory::Directory;
@@ -82,7 +83,9 @@ impl Locks {
                 return Err(refusal.hint("Remove locks with `cortex lock rm ID`.").into());
             }
             if matches!(lock.target, Target::User(_) | Target::Token(_)) {
-                lock::keep_an_administrator(&tx.tokens()?, &all, now)?;
+                keep_an_administrator(tx, now, || {
+                    format!("This lock would leave no administrator: `{words}`.")
+                })?;
             }
             let shown = Shown { lock, target: words };
             record(tx, &shown, EventKind::LockCreated, "lock.create", &by, now)?;

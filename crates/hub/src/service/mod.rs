@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cortex_core::access::Who;
 use cortex_core::limits::STORE_MS_MAX;
+use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Read, Store, StoreError, StoreExt, Tx, WriteError};
 use tokio::runtime::Handle;
@@ -24,8 +25,10 @@ pub mod nodes;
 pub(crate) mod outcome;
 pub mod policies;
 pub mod runs;
+pub mod sessions;
 pub mod targets;
 pub mod tokens;
+pub mod users;
 
 /// How long a use case waits for the store.
 pub const STORE_DEADLINE: Duration = Duration::from_millis(STORE_MS_MAX);
@@ -135,6 +138,17 @@ impl Deref for Caller {
     }
 }
 
+/// Refuses a caller whose token, or whose user, has ended since it asked: what it makes would outlive
+/// the end.
+fn still_good(tx: &dyn Tx, caller: &Caller, now: WallTime) -> Result<(), WriteError> {
+    let gone = || Refusal::new(Code::Unauthenticated, "The token has ended in the meantime.");
+    tx.token(caller.token.id)?.ok_or_else(gone)?.check(now)?;
+    if let Some(user) = caller.token.user {
+        tx.user(user)?.filter(|user| user.removed_at.is_none()).ok_or_else(gone)?;
+    }
+    Ok(())
+}
+
 /// A failed store as callers see it. The details go to the log, where it is handled.
 pub fn store_refusal(error: StoreError) -> Refusal {
     tracing::error!(%error, "store failed");
@@ -158,7 +172,6 @@ mod tests {
 
     use cortex_core::event::{Event, EventKind};
     use cortex_core::id::Seq;
-    use cortex_core::time::WallTime;
     use cortex_store::sqlite::{SqliteOptions, SqliteStore};
     use tokio::sync::oneshot;
 

@@ -3,6 +3,10 @@
 
 use std::net::IpAddr;
 
+mod sources;
+
+pub(super) use sources::{Sources, Tries};
+
 /// What is counted together: an IPv4 address, or the first one of an IPv6 /64.
 pub(super) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {

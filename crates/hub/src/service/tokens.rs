@@ -1,22 +1,27 @@
 //! API tokens: made, listed, revoked. Only a hash is kept; the secret is in one answer, or for
 //! the first administrator in one file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
+use cortex_core::access::somebody_administers;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
-use cortex_core::id::TokenId;
+use cortex_core::id::{TokenId, UserId};
 use cortex_core::invite::to_hex;
-use cortex_core::name::Name;
-use cortex_core::rights::Right;
+use cortex_core::limits::TOKEN_NODES_MAX;
+use cortex_core::lock::Locks;
+use cortex_core::name::{Name, Selector, printable};
+use cortex_core::rights::{CLIENT, Right, Rights};
 use cortex_core::time::WallTime;
-use cortex_core::token::{Role, Token, TokenKind};
+use cortex_core::token::{NodeScope, Role, Token, TokenKind, Tool};
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
 use crate::clock::{self, Clock};
 use crate::secret::Secret;
-use crate::service::{Caller, Context};
+use crate::service::{Caller, Context, still_good, targets};
 
 /// Longest life that may be asked for: ten years.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;
@@ -27,6 +32,27 @@ const HUB: &str = "hub";
 #[derive(Clone)]
 pub struct Tokens {
     context: Context,
+}
+
+/// A token to make.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// Its name.
+    pub name: Name,
+    /// Its role.
+    pub role: Role,
+    /// What it is for.
+    pub kind: TokenKind,
+    /// At most these rights.
+    pub rights: Option<Rights>,
+    /// Only on these nodes, by name or id.
+    pub nodes: Vec<String>,
+    /// Or only on those with these labels.
+    pub selector: Option<Selector>,
+    /// Its tools.
+    pub tools: Option<BTreeSet<Tool>>,
+    /// Life, milliseconds.
+    pub ttl_ms: Option<u64>,
 }
 
 impl Tokens {
@@ -42,7 +68,7 @@ impl Tokens {
         if !self.context.view(|view| view.tokens()).await?.is_empty() {
             return Ok(false);
         }
-        let (token, secret) = mint(&self.context.clock, Name::parse("admin")?, Role::Admin, None);
+        let (token, secret) = mint(&self.context.clock, "cxt_", Name::parse("admin")?, Role::Admin);
         let path = file.to_owned();
         let written =
             tokio::task::spawn_blocking(move || crate::files::write_private(&path, secret.reveal())).await;
@@ -54,66 +80,112 @@ impl Tokens {
             Refusal::new(Code::BadConfig, message)
                 .hint("Make the data directory writable, or choose another one with `--data-dir`.")
         })?;
-        self.keep(token, HUB.to_owned()).await?;
+        self.keep(token, HUB.to_owned(), |_| Ok(())).await?;
         Ok(true)
     }
 
-    /// Makes a token. Needs `tokens:write`. `Conflict` when the name is taken.
-    pub async fn create(
-        &self,
-        caller: &Caller,
-        name: Name,
-        role: Role,
-        ttl_ms: Option<u64>,
-    ) -> Result<(Token, Secret), Refusal> {
-        caller.anywhere(Right::TokensWrite)?;
-        if ttl_ms.is_some_and(|ms| ms == 0 || ms > TTL_MS_MAX) {
-            let message = format!("`ttl_ms` must be above 0 and at most {TTL_MS_MAX}.");
-            return Err(Refusal::new(Code::InvalidArgument, message));
-        }
-        let (token, secret) = mint(&self.context.clock, name, role, ttl_ms);
-        let token = self.keep(token, caller.actor()).await?;
+    /// Makes a token, which is the caller's user's when it has one. Needs `tokens:write`, and gives no
+    /// more than the caller has. `Conflict` when the name is taken.
+    pub async fn create(&self, caller: &Caller, new: NewToken) -> Result<(Token, Secret), Refusal> {
+        let (token, secret) = self.prepare(caller, new)?;
+        caller.may_make(&token)?;
+        let (again, now) = (caller.clone(), token.created_at);
+        let token = self.keep(token, caller.actor(), move |tx| still_good(tx, &again, now)).await?;
         Ok((token, secret))
     }
 
-    /// All tokens by name, from memory.
-    pub fn list(&self, caller: &Caller) -> Result<Vec<std::sync::Arc<Token>>, Refusal> {
+    /// All tokens by name, from memory; of sessions those that have not ended. Needs `tokens:read`.
+    pub fn list(&self, caller: &Caller) -> Result<Vec<Arc<Token>>, Refusal> {
         caller.anywhere(Right::TokensRead)?;
         let mut tokens = self.context.directory.tokens();
         tokens.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Ok(tokens)
     }
 
-    /// Ends a token, named by id or by the name of a live one. Needs `tokens:write`. The last
-    /// administrator's token stays (`Conflict`): nobody could let anybody in again.
+    /// Ends a token, named by id or by the name of a live one. Needs `tokens:write`. The last way in of
+    /// an administrator stays (`Conflict`): nobody could let anybody in again.
     pub async fn revoke(&self, caller: &Caller, which: &str) -> Result<Token, Refusal> {
         caller.anywhere(Right::TokensWrite)?;
+        let id = self.find(which, self.context.clock.wall())?;
+        self.end(caller, id).await
+    }
+
+    /// Ends a token: the caller's own, or one that it may end.
+    pub(super) async fn end(&self, caller: &Caller, id: TokenId) -> Result<Token, Refusal> {
         let (actor, now) = (caller.actor(), self.context.clock.wall());
-        let id = self.find(which, now)?;
         let work = move |tx: &mut dyn Tx| {
-            let mut token = tx.token(id)?.ok_or_else(|| unknown(&id.to_string()))?;
+            let token = tx.token(id)?.ok_or_else(|| unknown(&id.to_string()))?;
             if token.revoked_at.is_some() {
                 return Ok(token);
             }
-            refuse_last_admin(&tx.tokens()?, &token, now)?;
-            token.revoked_at = Some(now);
-            tx.put_token(&token)?;
-            record(tx, &token, EventKind::TokenRevoked, "token.revoke", &actor, now)?;
+            let token = revoke(tx, token, &actor, now)?;
+            keep_an_administrator(tx, now, || {
+                format!("`{}` is the only lasting administrator's token.", token.name)
+            })?;
             Ok(token)
         };
         let directory = self.context.directory.clone();
         self.context.commit(work, move |token: &Token| directory.put_token(token.clone())).await
     }
 
+    fn prepare(&self, caller: &Caller, new: NewToken) -> Result<(Token, Secret), Refusal> {
+        if new.ttl_ms.is_some_and(|ms| ms == 0 || ms > TTL_MS_MAX) {
+            let message = format!("`ttl_ms` must be above 0 and at most {TTL_MS_MAX}.");
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        }
+        if new.rights.is_some_and(Rights::is_none) {
+            let message = "A token without any right would open nothing.";
+            return Err(Refusal::new(Code::InvalidArgument, message)
+                .hint("Name one right at least, or leave `rights` out for all of the role."));
+        }
+        let nodes = self.scope(caller, &new)?;
+        let (token, secret) = mint(&self.context.clock, "cxt_", new.name, new.role);
+        // What a client could never use is not promised in lists either.
+        let rights = match (new.kind, new.rights) {
+            (TokenKind::Client, None) => Some(Rights::of_role(new.role).meet(CLIENT)),
+            (_, rights) => rights,
+        };
+        let expires_at = new.ttl_ms.map(|ms| token.created_at.plus_ms(ms));
+        let (kind, tools, user) = (new.kind, new.tools, caller.token.user);
+        Ok((Token { kind, user, rights, nodes, tools, expires_at, ..token }, secret))
+    }
+
+    fn scope(&self, caller: &Caller, new: &NewToken) -> Result<Option<NodeScope>, Refusal> {
+        let wrong = |message: String| Err(Refusal::new(Code::InvalidArgument, message));
+        match (&new.selector, new.nodes.as_slice()) {
+            (None, []) => Ok(None),
+            (Some(_), [_, ..]) => wrong("`nodes` and `selector` exclude each other.".to_owned()),
+            (Some(selector), []) if selector.is_all() => {
+                wrong("An empty selector bounds nothing; leave it out.".to_owned())
+            }
+            (Some(selector), []) => Ok(Some(NodeScope::Selector(selector.clone()))),
+            (None, nodes) if nodes.len() > TOKEN_NODES_MAX => Err(Refusal::new(
+                Code::TooLarge,
+                format!("A token names at most {TOKEN_NODES_MAX} nodes; use a selector for more."),
+            )),
+            (None, nodes) => {
+                let directory = &self.context.directory;
+                let ids = nodes.iter().map(|text| targets::find(directory, caller, text).map(|node| node.id));
+                Ok(Some(NodeScope::Nodes(ids.collect::<Result<_, _>>()?)))
+            }
+        }
+    }
+
     fn find(&self, which: &str, now: WallTime) -> Result<TokenId, Refusal> {
         let tokens = self.context.directory.tokens();
         let by_id = which.parse().ok().filter(|id: &TokenId| tokens.iter().any(|token| token.id == *id));
-        let live = |token: &&std::sync::Arc<Token>| token.name.as_str() == which && token.check(now).is_ok();
+        let live = |token: &&Arc<Token>| token.name.as_str() == which && token.check(now).is_ok();
         by_id.or_else(|| tokens.iter().find(live).map(|token| token.id)).ok_or_else(|| unknown(which))
     }
 
-    async fn keep(&self, token: Token, actor: String) -> Result<Token, Refusal> {
+    async fn keep(
+        &self,
+        token: Token,
+        actor: String,
+        check: impl FnOnce(&dyn Tx) -> Result<(), WriteError> + Send + 'static,
+    ) -> Result<Token, Refusal> {
         let work = move |tx: &mut dyn Tx| {
+            check(tx)?;
             tx.put_token(&token)?;
             record(tx, &token, EventKind::TokenCreated, "token.create", &actor, token.created_at)?;
             Ok(token)
@@ -123,16 +195,16 @@ impl Tokens {
     }
 }
 
-fn mint(clock: &Clock, name: Name, role: Role, ttl_ms: Option<u64>) -> (Token, Secret) {
-    let secret = Secret::new(format!("cxt_{}", to_hex(&clock::random::<32>())));
-    let now = clock.wall();
+/// A token that is bound by nothing but its role, and its secret.
+pub(super) fn mint(clock: &Clock, prefix: &str, name: Name, role: Role) -> (Token, Secret) {
+    let secret = Secret::new(format!("{prefix}{}", to_hex(&clock::random::<32>())));
     let token = Token {
         id: clock::new_token_id(clock),
         name,
         role,
         secret_hash: secret.hash(),
-        created_at: now,
-        expires_at: ttl_ms.map(|ms| now.plus_ms(ms)),
+        created_at: clock.wall(),
+        expires_at: None,
         revoked_at: None,
         kind: TokenKind::Api,
         user: None,
@@ -143,27 +215,50 @@ fn mint(clock: &Clock, name: Name, role: Role, ttl_ms: Option<u64>) -> (Token, S
     (token, secret)
 }
 
-fn refuse_last_admin(all: &[Token], token: &Token, now: WallTime) -> Result<(), Refusal> {
-    let lasting = |other: &&Token| {
-        other.id != token.id
-            && other.role == Role::Admin
-            && other.check(now).is_ok()
-            && other.expires_at.is_none()
-    };
-    if token.role != Role::Admin || token.check(now).is_err() || all.iter().any(|other| lasting(&other)) {
+/// Ends a token within a transaction, with its event and its audit row.
+pub(super) fn revoke(tx: &mut dyn Tx, token: Token, actor: &str, now: WallTime) -> Result<Token, WriteError> {
+    let token = Token { revoked_at: Some(now), ..token };
+    tx.put_token(&token)?;
+    record(tx, &token, EventKind::TokenRevoked, "token.revoke", actor, now)?;
+    Ok(token)
+}
+
+/// Ends all that a user can still show, and of these `wanted`.
+pub(super) fn revoke_of(
+    tx: &mut dyn Tx,
+    user: UserId,
+    actor: &str,
+    now: WallTime,
+    wanted: impl Fn(&Token) -> bool,
+) -> Result<Vec<Token>, WriteError> {
+    let live = tx.tokens()?.into_iter().filter(|token| token.user == Some(user) && token.check(now).is_ok());
+    let ending: Vec<Token> = live.filter(wanted).collect();
+    ending.into_iter().map(|token| revoke(tx, token, actor, now)).collect()
+}
+
+/// Refuses `conflict` what this transaction did when it leaves nobody who can let others in. Who is
+/// locked cannot.
+pub(super) fn keep_an_administrator(
+    tx: &dyn Tx,
+    now: WallTime,
+    message: impl FnOnce() -> String,
+) -> Result<(), WriteError> {
+    let (locks, mut tokens, mut users) = (Locks::new(tx.locks()?), tx.tokens()?, tx.users()?);
+    tokens.retain(|token| locks.on_caller(token.id, token.user, now).is_none());
+    users.retain(|user| locks.on_user(user.id, now).is_none());
+    if somebody_administers(&tokens, &users, &tx.grants()?, now) {
         return Ok(());
     }
-    let message = format!("`{}` is the only lasting administrator's token.", token.name);
-    Err(Refusal::new(Code::Conflict, message)
-        .hint("Make another one first with `cortex token create NAME --role admin`."))
+    Err(Refusal::new(Code::Conflict, message())
+        .hint("Make another administrator first with `cortex token create NAME --role admin`.")
+        .into())
 }
 
 fn unknown(which: &str) -> Refusal {
-    let shown = cortex_core::name::printable(which, 80);
-    Refusal::new(Code::NotFound, format!("There is no token `{shown}`."))
+    Refusal::new(Code::NotFound, format!("There is no token `{}`.", printable(which, 80)))
 }
 
-fn record(
+pub(super) fn record(
     tx: &mut dyn Tx,
     token: &Token,
     kind: EventKind,
@@ -172,7 +267,31 @@ fn record(
     now: WallTime,
 ) -> Result<(), WriteError> {
     tx.append_event(&Event::new(kind, now).actor(actor).subject(token.name.as_str()))?;
-    let detail = Some(format!("{} {} ({})", token.id, token.name, token.role.as_str()));
+    let detail = Some(format!("{} {} ({})", token.id, token.name, told(token)));
     tx.append_audit(&AuditRow { detail, ..AuditRow::new(now, actor, action, Outcome::Allowed) })?;
     Ok(())
+}
+
+/// What a token can do, in words: `operator, client; rights runs:start; nodes role=ci; tools exec`.
+fn told(token: &Token) -> String {
+    let mut words = token.role.as_str().to_owned();
+    if token.kind != TokenKind::Api {
+        words.push_str(&format!(", {}", token.kind.as_str()));
+    }
+    if let Some(rights) = token.rights {
+        words.push_str(&format!("; rights {rights}"));
+    }
+    match &token.nodes {
+        Some(NodeScope::Nodes(ids)) => {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            words.push_str(&format!("; nodes {}", ids.join(",")));
+        }
+        Some(NodeScope::Selector(selector)) => words.push_str(&format!("; nodes {selector}")),
+        None => {}
+    }
+    if let Some(tools) = &token.tools {
+        let tools: Vec<&str> = tools.iter().copied().map(Tool::as_str).collect();
+        words.push_str(&format!("; tools {}", tools.join(",")));
+    }
+    words
 }

@@ -44,6 +44,11 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
         let bus = bus.clone();
         async move { bus.run_pruner(shutdown).await }
     });
+    let audit = api.audit.clone();
+    workers.spawn(restart("audit-anchor", OnCancel::Wait), move |shutdown| {
+        let audit = audit.clone();
+        async move { audit.run_anchor(shutdown).await }
+    });
     let policies = api.policies.clone();
     workers.spawn(restart("policy-expiry", OnCancel::Wait), move |shutdown| {
         let policies = policies.clone();

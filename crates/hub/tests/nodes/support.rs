@@ -342,6 +342,7 @@ pub(crate) fn caller(role: Role) -> Caller {
 pub(crate) fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPair) -> EnrolRequest {
     let csr = rcgen::CertificateParams::default().serialize_request(key).expect("request");
     EnrolRequest {
+        recovery_key_der: bytes::Bytes::new(),
         invite_id: Bytes::copy_from_slice(id.as_bytes()),
         secret: Bytes::copy_from_slice(secret),
         name: name.to_owned(),
@@ -387,7 +388,7 @@ impl FakeNode {
     }
 
     pub(crate) fn hello(&self, runs: Vec<RunReport>) -> ToHub {
-        ToHub::Hello(Hello {
+        ToHub::Hello(Box::new(Hello {
             protocol: PROTOCOL,
             instance: self.instance,
             generation: cortex_core::id::Generation(1),
@@ -396,7 +397,7 @@ impl FakeNode {
             ceiling: None,
             audit_head: None,
             runs,
-        })
+        }))
     }
 
     /// A link that was welcomed.

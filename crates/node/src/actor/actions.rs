@@ -164,7 +164,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
 
     fn remember(&mut self, generation: Generation, epoch: Epoch, wires: &mut Wires) {
         let name = self.runs.name().to_owned();
-        self.identity = Identity { generation, epoch, name, ..self.identity.clone() };
+        let audit_head = self.runs.audit_head();
+        self.identity = Identity { generation, epoch, name, audit_head, ..self.identity.clone() };
         wires.write(FileWork::remember(&self.dir, self.identity.clone()));
     }
 

@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use cortex_core::node::AuditHead;
 use rusqlite::Connection;
 
 use super::codec::{execute, failed};
@@ -16,6 +17,7 @@ pub(super) type Outcome = Result<(), WriteError>;
 /// An open transaction. Dropping it without [`Group::commit`] rolls everything back.
 pub(super) struct Group<'c> {
     conn: &'c Connection,
+    begun: Heads,
     heads: Heads,
     events: Vec<LoggedEvent>,
     after: Vec<AfterFn>,
@@ -26,6 +28,8 @@ pub(super) struct Group<'c> {
 pub(super) struct Committed {
     pub(super) heads: Heads,
     pub(super) events: Vec<LoggedEvent>,
+    /// The newest audit row, when there is one more.
+    pub(super) audit: Option<AuditHead>,
     /// What the writes left to be done then.
     pub(super) after: Vec<AfterFn>,
 }
@@ -34,7 +38,7 @@ impl<'c> Group<'c> {
     /// Begins; from here on nobody else can write.
     pub(super) fn begin(conn: &'c Connection, heads: Heads) -> Result<Self, StoreError> {
         execute(conn, "BEGIN IMMEDIATE", []).map_err(failed)?;
-        Ok(Self { conn, heads, events: Vec::new(), after: Vec::new(), open: true })
+        Ok(Self { conn, begun: heads, heads, events: Vec::new(), after: Vec::new(), open: true })
     }
 
     /// Runs one write. The inner result is its own; the outer one is an error when the whole group
@@ -68,7 +72,7 @@ impl<'c> Group<'c> {
         execute(self.conn, "COMMIT", []).map_err(failed)?;
         self.open = false;
         let (events, after) = (std::mem::take(&mut self.events), std::mem::take(&mut self.after));
-        Ok(Committed { heads: self.heads, events, after })
+        Ok(Committed { heads: self.heads, audit: self.heads.audit_since(&self.begun), events, after })
     }
 }
 

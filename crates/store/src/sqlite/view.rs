@@ -40,6 +40,11 @@ impl Heads {
         let (audit, audit_hash) = audit::head(conn)?;
         Ok(Self { event, audit, audit_hash })
     }
+
+    /// The newest audit row, unless it is the one of `before`.
+    pub(super) fn audit_since(&self, before: &Self) -> Option<AuditHead> {
+        (self.audit != before.audit).then_some(AuditHead { seq: self.audit, hash: self.audit_hash })
+    }
 }
 
 /// What a transaction has done to the logs, and what is to be called once it is committed.

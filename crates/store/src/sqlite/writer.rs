@@ -19,7 +19,7 @@ use super::group::{Committed, Group, Outcome};
 use super::queue::{Jobs, take, take_waiting};
 use super::stats::Counters;
 use super::view::Heads;
-use crate::{CommitHook, LoggedEvent, StoreError, WriteError, WriteFn, call_after};
+use crate::{Commit, CommitHook, StoreError, WriteError, WriteFn, call_after};
 
 const REOPENED: &str = "UPDATE numbers SET value = value + 1 WHERE name = 'reopened'";
 
@@ -97,7 +97,7 @@ impl Writer {
             Ok((outcomes, public)) => {
                 fail::fail_point!("store::after_commit");
                 call_after(public.after);
-                self.publish(&public.events);
+                self.publish(&Commit { events: &public.events, audit: public.audit });
                 fail::fail_point!("store::before_answer");
                 answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| drop(answer.send(outcome)));
             }
@@ -132,9 +132,9 @@ impl Writer {
     }
 
     /// Tells the hook. Its panic is its own affair: what is committed is committed.
-    fn publish(&self, events: &[LoggedEvent]) {
-        let Some(hook) = self.hook.as_ref().filter(|_| !events.is_empty()) else { return };
-        if catch_unwind(AssertUnwindSafe(|| hook(events))).is_err() {
+    fn publish(&self, commit: &Commit<'_>) {
+        let Some(hook) = self.hook.as_ref().filter(|_| !commit.is_empty()) else { return };
+        if catch_unwind(AssertUnwindSafe(|| hook(commit))).is_err() {
             tracing::error!("the commit hook panicked");
         }
     }

@@ -7,7 +7,7 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::id::{ConsentId, NodeId, Revision, Seq, TokenId};
 use cortex_core::time::WallTime;
 use cortex_store::chain::verify_chain;
-use cortex_store::{AuditFilter, LoggedEvent, StoreExt, WriteError};
+use cortex_store::{AuditFilter, LoggedEvent, StoreExt, Tx, WriteError};
 
 use crate::subject::{Subject, no};
 use crate::support::{SOON, event, node_id, run_id};
@@ -215,6 +215,26 @@ pub(crate) async fn audit_rows_are_chained(subject: Subject) {
     let mut moved = rows.clone();
     (moved[0].row.argv, moved[0].row.detail) = (vec!["printf".to_owned()], Some("\u{fc} \0".to_owned()));
     assert_eq!(verify_chain(&moved).map_err(|(seq, _)| seq), Err(Seq(1)));
+}
+
+pub(crate) async fn the_hook_hears_of_the_newest_audit_row(subject: Subject) {
+    let write = |numbers: std::ops::Range<u32>| {
+        subject.put(move |tx| {
+            Ok(numbers
+                .into_iter()
+                .try_for_each(|number| tx.append_audit(&row(number, None, "x")).map(drop))?)
+        })
+    };
+    write(0..3).await;
+    subject.put(|tx| Ok(tx.append_event(&event("no row"))?)).await;
+    let refused = |tx: &mut dyn Tx| {
+        tx.append_audit(&row(9, None, "x")).map_err(WriteError::from).and_then(|_| no::<()>())
+    };
+    subject.write(refused).await.expect_err("refused");
+    write(3..4).await;
+    let heads = subject.heads();
+    assert_eq!(heads.iter().map(|head| head.seq).collect::<Vec<_>>(), [Seq(3), Seq(4)]);
+    assert_eq!(heads.last().copied(), Some(subject.get(|view| view.audit_head()).await));
 }
 
 pub(crate) async fn audit_rows_are_filtered(subject: Subject) {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use cortex_core::node::AuditHead;
 use cortex_core::{Code, Refusal};
 use cortex_store::memory::MemoryStore;
 use cortex_store::sqlite::{SqliteOptions, SqliteStore};
@@ -11,25 +12,27 @@ use tempfile::TempDir;
 use crate::support::SOON;
 
 pub(crate) type Heard = Arc<Mutex<Vec<LoggedEvent>>>;
+type Heads = Arc<Mutex<Vec<AuditHead>>>;
 
 pub(crate) struct Subject {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) heard: Heard,
+    heads: Heads,
     _dir: Option<TempDir>,
 }
 
 impl Subject {
     pub(crate) fn memory() -> Self {
-        let (heard, hook) = hook();
-        Self { store: Arc::new(MemoryStore::new(Some(hook))), heard, _dir: None }
+        let (heard, heads, hook) = hook();
+        Self { store: Arc::new(MemoryStore::new(Some(hook))), heard, heads, _dir: None }
     }
 
     pub(crate) fn sqlite() -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        let (heard, hook) = hook();
+        let (heard, heads, hook) = hook();
         let store =
             SqliteStore::open(dir.path(), SqliteOptions::default(), Some(hook)).expect("the store opens");
-        Self { store: Arc::new(store), heard, _dir: Some(dir) }
+        Self { store: Arc::new(store), heard, heads, _dir: Some(dir) }
     }
 
     pub(crate) async fn write<T: Send + 'static>(
@@ -66,6 +69,11 @@ impl Subject {
     pub(crate) fn heard(&self) -> Vec<LoggedEvent> {
         self.heard.lock().expect("no hook panics").clone()
     }
+
+    /// The newest audit rows of commits, as the hook heard of them.
+    pub(crate) fn heads(&self) -> Vec<AuditHead> {
+        self.heads.lock().expect("no hook panics").clone()
+    }
 }
 
 pub(crate) fn assert_conflict<T: std::fmt::Debug>(result: Result<T, WriteError>) {
@@ -83,8 +91,12 @@ pub(crate) fn no<T>() -> Result<T, WriteError> {
     Err(Refusal::new(Code::Forbidden, "The decision said no.").into())
 }
 
-fn hook() -> (Heard, CommitHook) {
-    let heard = Heard::default();
-    let ear = Arc::clone(&heard);
-    (heard, Arc::new(move |events| ear.lock().expect("no hook panics").extend_from_slice(events)))
+fn hook() -> (Heard, Heads, CommitHook) {
+    let (heard, heads) = (Heard::default(), Heads::default());
+    let (ear, other_ear) = (Arc::clone(&heard), Arc::clone(&heads));
+    let hook: CommitHook = Arc::new(move |commit| {
+        ear.lock().expect("no hook panics").extend_from_slice(commit.events);
+        other_ear.lock().expect("no hook panics").extend(commit.audit);
+    });
+    (heard, heads, hook)
 }

@@ -34,7 +34,7 @@ fn bench(options: SqliteOptions) -> Bench {
         ..options
     };
     let hook: cortex_store::CommitHook =
-        Arc::new(move |events| ear.lock().expect("whole").extend_from_slice(events));
+        Arc::new(move |commit| ear.lock().expect("whole").extend_from_slice(commit.events));
     let store = SqliteStore::open(dir.path(), options, Some(hook)).expect("the store opens");
     Bench { store: Arc::new(store), stall_ms, faults, heard, _dir: dir }
 }

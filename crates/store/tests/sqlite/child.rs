@@ -134,7 +134,7 @@ async fn write_all(dir: &Path, first: u64, count: u64, callers: u64) {
 async fn open(dir: &Path) -> SqliteStore {
     for _ in 0..10 {
         let hook: cortex_store::CommitHook =
-            Arc::new(|events| events.iter().for_each(|logged| say("heard", logged.seq.0)));
+            Arc::new(|commit| commit.events.iter().for_each(|logged| say("heard", logged.seq.0)));
         // Small, so that faults also meet the copying of the log into the database.
         let options = SqliteOptions { checkpoint_pages: 16, ..SqliteOptions::default() };
         match SqliteStore::open(dir, options, Some(hook)) {

@@ -24,10 +24,13 @@ use crate::mesh::Link;
 use crate::secret;
 use crate::service::Caller;
 
+mod audit;
 mod door;
 mod events;
 mod followers;
 mod life;
+mod matrix;
+mod people;
 mod presence;
 mod resources;
 mod retention;
@@ -112,11 +115,16 @@ impl World {
 
     /// A node that joined in some other way.
     pub(super) async fn node(&self, name: &str) -> NodeId {
+        self.labelled(name, "ci").await
+    }
+
+    /// The same with this value of the label `role`.
+    pub(super) async fn labelled(&self, name: &str, role: &str) -> NodeId {
         let id = clock::new_node_id(&self.hub.context.clock);
         let node = Node {
             id,
             name: Name::parse(name).expect("a name"),
-            labels: [("role".to_owned(), "ci".to_owned())].into(),
+            labels: [("role".to_owned(), role.to_owned())].into(),
             facts: Facts { os: "linux".to_owned(), ..Facts::default() },
             key_hash: [7; 32],
             epoch: cortex_core::id::Epoch(0),
@@ -137,8 +145,13 @@ impl World {
 
     /// A link of a node, as the node door brings it.
     pub(super) async fn attach(&self, node: NodeId) -> Arc<Link> {
+        self.attach_with(node, |_| ()).await
+    }
+
+    /// The same, with more to say of itself.
+    pub(super) async fn attach_with(&self, node: NodeId, change: impl FnOnce(&mut Hello)) -> Arc<Link> {
         let link = self.hub.mesh.open_link(node);
-        let hello = Hello {
+        let mut hello = Hello {
             protocol: PROTOCOL,
             instance: 1,
             generation: cortex_core::id::Generation(1),
@@ -148,6 +161,7 @@ impl World {
             audit_head: None,
             runs: Vec::new(),
         };
+        change(&mut hello);
         self.hub.mesh.attach(&link, hello).await.expect("attached");
         link
     }
@@ -157,6 +171,31 @@ impl World {
         let directory = &self.hub.context.directory;
         let token = directory.token(&secret::hash(self.admin.as_bytes())).expect("it is known");
         Caller::new(directory.who(token))
+    }
+
+    /// The session of a new person with these roles, each with its selector.
+    pub(super) async fn person(&self, name: &str, roles: &[(&str, &str)]) -> String {
+        let password = format!("the password of {name}");
+        let user = serde_json::json!({"name": name, "password": password});
+        self.admin(Method::POST, "/api/v1/users", user).await.ok(201);
+        for (role, selector) in roles {
+            let grant = serde_json::json!({"user": name, "role": role, "selector": selector});
+            self.admin(Method::POST, "/api/v1/grants", grant).await.ok(201);
+        }
+        let login = serde_json::json!({"user": name, "password": password});
+        let begun = self.call(Method::POST, "/api/v1/login", &[], Some(login)).await.ok(201);
+        begun["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Calls with this token.
+    pub(super) async fn with_token(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Reply {
+        self.call(method, path, &[("authorization", &format!("Bearer {token}"))], body).await
     }
 
     /// A token with these ends.
