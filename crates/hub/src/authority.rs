@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_identifies_its_node_outside_its_time_for_the_grace_and_no_other_ever() {
+    fn a_certificate_identifies_its_node_for_ever_and_lets_it_in_for_the_grace_outside_its_time() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (authority, other) = (dir.path().join("a"), dir.path().join("b"));
         let [authority, other] = [authority, other].map(|dir| {
@@ -519,14 +519,26 @@ mod tests {
             let now = Clock::default().ahead(day * days).current_time().expect("a time");
             verifier.verify_client_cert(&chain[0], &chain[1..], now)
         };
-        for days in [0, 2, 89] {
+        for days in [0, 2, 89, 2_000] {
             judge(&chain(&authority), days).unwrap_or_else(|error| panic!("{days} days: {error}"));
             judge(&chain(&other), days).expect_err("another authority");
         }
-        judge(&chain(&authority), 92).expect_err("the grace is over");
-        let early = Authority::open_or_create(&dir.path().join("a")).expect("opened");
-        let early = early.with_clock(Clock::default().ahead(day * 2));
-        judge(&chain(&early), 0).expect("signed while the clock was ahead");
+        let ahead = |days: u32| {
+            let authority = Authority::open_or_create(&dir.path().join("a")).expect("opened");
+            authority.with_clock(Clock::default().ahead(day * days))
+        };
+        let shown = identity(&chain(&authority)[0]).expect("an identity");
+        for (days, lets_in) in [(0, true), (1, true), (7, true), (9, false), (400, false)] {
+            let judged = ahead(days).lasts(&shown);
+            assert_eq!(judged.is_ok(), lets_in, "{days} days");
+            assert!(judged.err().is_none_or(|refusal| refusal.code == Code::Unauthenticated));
+        }
+        for (days, lets_in) in [(2, true), (6, true), (9, false)] {
+            let early = chain(&ahead(days));
+            judge(&early, 0).expect("signed while the clock was ahead");
+            let shown = identity(&early[0]).expect("an identity");
+            assert_eq!(authority.lasts(&shown).is_ok(), lets_in, "signed {days} days ahead");
+        }
     }
 
     #[test]
@@ -564,5 +576,17 @@ mod tests {
             }
         }
         assert!(refused + 4 > csr.der().len(), "{refused} of {} refused", csr.der().len());
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_key_and_statement_alone() {
+        let keys = [KeyPair::generate(), KeyPair::generate()].map(|key| key.expect("a key"));
+        let [key, other] = keys.each_ref().map(KeyPair::subject_public_key_info);
+        let signature = keys[0].sign(b"statement").expect("signed");
+        assert!(is_signed(&key, b"statement", &signature));
+        assert!(!is_signed(&other, b"statement", &signature) && !is_signed(&key, b"statemenu", &signature));
+        assert!(!is_signed(&key, b"statement", b"") && !is_signed(b"", b"statement", &signature));
+        let ed25519 = KeyPair::generate_for(&PKCS_ED25519).expect("a key").subject_public_key_info();
+        assert!(p256_key(&ed25519).is_none() && p256_key(&[&key[..], b"x"].concat()).is_none());
     }
 }

@@ -224,3 +224,6 @@ fn outcome(
 pub(crate) fn key_failed(error: &rcgen::Error) -> Refusal {
     Refusal::new(Code::Internal, format!("A key or certificate request could not be made: {error}."))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod faults;
 mod joining;
 mod locks;
 mod pages;
+mod recovery;
 mod runs;
 mod secrets;
 mod up;

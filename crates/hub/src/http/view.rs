@@ -107,6 +107,8 @@ pub(crate) fn invite(invite: &Invite, now: WallTime) -> InviteView {
         state: state.to_owned(),
         labels: invite.labels.clone(),
         profile: invite.profile.clone(),
+        max_profile: invite.max_profile.clone(),
+        owner: invite.owner.map(|owner| owner.to_string()),
         created_by: invite.created_by.clone(),
         created_at: time(invite.created_at),
         expires_at: time(invite.expires_at),

@@ -2,5 +2,6 @@
 
 mod joining;
 mod links;
+mod recovery;
 mod runs;
 mod support;
