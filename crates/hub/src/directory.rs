@@ -21,9 +21,9 @@ use crate::audit_watch::AuditWatch;
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
+    audit: Arc<AuditWatch>,
     /// Raised when a token, a user, a grant or a lock has changed.
     principals: Arc<watch::Sender<u64>>,
-    audit: Arc<AuditWatch>,
 }
 
 #[derive(Debug, Default)]

@@ -17,9 +17,10 @@ mod node;
 mod proof;
 mod recover;
 mod run;
+pub mod sandbox;
 mod tls;
+pub mod trial;
 
-pub use facts::SANDBOX;
 pub use node::{Attached, NodeConfig, is_enrolled, run};
 pub use run::nursery::{GUARD_ARG, run_if_guard};
 pub use tls::HUB_NAME;

@@ -9,6 +9,7 @@ mod faults;
 mod joining;
 mod locks;
 mod pages;
+mod people;
 mod recovery;
 mod runs;
 mod secrets;

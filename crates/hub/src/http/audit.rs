@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use cortex_core::id::Seq;
 use cortex_core::limits::PAGE_ITEMS_MAX;
+use cortex_core::rights::Right;
 use cortex_store::AuditFilter;
 use cortex_wire::error::{ErrorBody, Problem};
 use cortex_wire::http::{AuditVerdictView, AuditView, Page};
@@ -67,7 +68,7 @@ pub(super) async fn export(
     Args(args): Args<ListArgs>,
 ) -> Result<Response, Failure> {
     let first = AuditFilter { newest: false, ..filter(&api, &caller, &args)? };
-    let (shutdown, whole, of) = (api.shutdown.clone(), api.clone(), caller.clone());
+    let (shutdown, open) = (api.shutdown.clone(), api.standing(&caller, Right::AuditRead, None));
     let pages = stream::try_unfold(Some(first), move |filter| {
         let (api, caller) = (api.clone(), caller.clone());
         async move {
@@ -83,12 +84,12 @@ pub(super) async fn export(
             Ok(Some((Bytes::from(lines), next)))
         }
     });
-    let pages = until_shut_out(&whole, of, pages, move |refusal| {
+    let pages = until_shut_out(open, pages, move |refusal| {
         let body = ErrorBody { error: Problem::new(&refusal, id.0.as_str()) };
         let line = serde_json::to_string(&body).unwrap_or_default() + "\n";
         vec![Ok(Bytes::from(line)), Err(std::io::Error::other(refusal))]
     });
-    let pages = broken_off_by(shutdown, pages);
+    let pages = broken_off_by(shutdown.cancelled_owned(), pages);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())
 }
 

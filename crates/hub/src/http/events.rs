@@ -11,6 +11,7 @@ use cortex_core::Refusal;
 use cortex_core::event::EventKind;
 use cortex_core::id::Seq;
 use cortex_core::name::printable;
+use cortex_core::rights::Right;
 use cortex_core::subscribers::Filter;
 use cortex_wire::error::{ErrorBody, Problem};
 use cortex_wire::http::{EventGap, EventView};
@@ -66,7 +67,8 @@ pub(super) async fn follow(
     let feed = api.events.follow(&caller, after, filter(&api, &caller, &args)?, pruned)?;
     let of = id.clone();
     let events = stream::unfold(Some(feed), move |feed| next(feed, of.clone()));
-    let events = until_shut_out(&api, caller, events, move |refusal| vec![Ok(failed(&refusal, &id))]);
+    let open = api.standing(&caller, Right::EventsRead, None);
+    let events = until_shut_out(open, events, move |refusal| vec![Ok(failed(&refusal, &id))]);
     let events = events.take_until(api.shutdown.cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     std::future::ready(Ok(sse.into_response())).await

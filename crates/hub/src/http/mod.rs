@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use cortex_core::id::NodeId;
+use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal};
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,6 @@ use utoipa_axum::routes;
 
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
-use crate::service::Context;
 use crate::service::audit::Audit;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
@@ -25,8 +26,10 @@ use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
+use crate::service::standing::Standing;
 use crate::service::tokens::Tokens;
 use crate::service::users::Users;
+use crate::service::{Caller, Context};
 use crate::workers::supervisor::Supervisor;
 
 mod audit;
@@ -95,6 +98,13 @@ pub struct Api {
     pub about: Arc<About>,
     /// Ends streams when the hub stops.
     pub shutdown: CancellationToken,
+}
+
+impl Api {
+    /// The caller's right (on this node; without one, somewhere), for an answer that stays open.
+    fn standing(&self, caller: &Caller, right: Right, node: Option<NodeId>) -> Standing {
+        Standing::new(&self.context, caller, right, node)
+    }
 }
 
 /// What does not change while the hub lives.

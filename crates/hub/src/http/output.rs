@@ -5,6 +5,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use cortex_core::name::printable;
+use cortex_core::rights::Right;
 use cortex_core::run::Run;
 use cortex_core::stream::Stream;
 use futures::{StreamExt as _, stream};
@@ -51,12 +52,13 @@ pub(super) async fn output(
 ) -> Result<Response, Failure> {
     let wanted = wanted(&args)?;
     let run = api.runs.get(&caller, path_id("run", &run)?).await?;
+    let open = api.standing(&caller, Right::RunsRead, Some(run.node));
     if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
         let name = node_name(&api, &run).await?;
-        let (of, shown) = (caller.clone(), name.clone());
+        let shown = name.clone();
         let lines = run_stream::follow(api.runs.clone(), caller, run.id, name, wanted, id.0.clone());
         let shut = move |refusal| vec![run_stream::refused(&shown, &refusal, &id.0)];
-        let lines = until_shut_out(&api, of, lines, shut);
+        let lines = until_shut_out(open, lines, shut);
         return Ok(run_stream::answer(lines.take_until(api.shutdown.cancelled_owned())));
     }
     if run_stream::wants_lines(&headers) {
@@ -64,9 +66,8 @@ pub(super) async fn output(
     }
     let follower = api.runs.follow(&caller, run.id).await?.from(wanted.position);
     let bytes = Reader::new(follower, wanted, &run, args.follow).bytes();
-    let shut = |refusal| vec![Err(std::io::Error::other(refusal))];
-    let bytes = until_shut_out(&api, caller, bytes, shut);
-    let bytes = broken_off_by(api.shutdown.clone(), bytes);
+    let bytes = until_shut_out(open, bytes, |refusal| vec![Err(std::io::Error::other(refusal))]);
+    let bytes = broken_off_by(api.shutdown.clone().cancelled_owned(), bytes);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())
 }
 

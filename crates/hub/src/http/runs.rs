@@ -181,7 +181,7 @@ pub(super) async fn input(
     let run = path_id("run", &id)?;
     tokio::select! {
         biased;
-        refusal = api.context.shut_out(&caller) => Err(refusal.into()),
+        refusal = api.standing(&caller, Right::RunsControl, None).ended() => Err(refusal.into()),
         upto = api.runs.input(&caller, run, args.offset, data, args.eof) => Ok(Json(InputTaken { upto: upto? })),
     }
 }
@@ -246,7 +246,7 @@ async fn accept_runs(api: &Api, targets: Vec<Target>, order: Order) -> Result<Re
 
 async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Option<usize>) -> Response {
     let shutdown = api.shutdown.clone().cancelled_owned();
-    let (whole, caller, request_id) = (api.clone(), order.caller.clone(), order.request_id.clone());
+    let (open, request_id) = (api.standing(&order.caller, Right::RunsStart, None), order.request_id.clone());
     let (nodes, missing) = split(targets);
     let refusals: Vec<_> =
         missing.iter().map(|(node, refusal)| run_stream::refused(node, refusal, &order.request_id)).collect();
@@ -268,7 +268,7 @@ async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Opt
             Either::Right(told(&api, &order.caller, started, &order.request_id))
         }
     };
-    let lines = until_shut_out(&whole, caller, refusals.chain(runs), move |refusal| {
+    let lines = until_shut_out(open, refusals.chain(runs), move |refusal| {
         vec![run_stream::refused("", &refusal, &request_id)]
     });
     run_stream::answer(lines.take_until(shutdown))

@@ -1,4 +1,5 @@
-//! Streams that end when their caller may see no more of them: a lock, or the end of its token.
+//! Streams that end when their caller may see no more of them: a lock, the end of its token, or of its
+//! right. They say why.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -6,14 +7,12 @@ use std::pin::Pin;
 use cortex_core::Refusal;
 use futures::{Stream, StreamExt as _, stream};
 
-use crate::http::Api;
-use crate::service::Caller;
+use crate::service::standing::Standing;
 
-/// The items; once the caller is shut out, `last` says what follows in their place, and nothing
-/// more comes.
+/// The items, for as long as the caller stands; then `last` says what follows in their place, and
+/// nothing more comes.
 pub(super) fn until_shut_out<S, L>(
-    api: &Api,
-    caller: Caller,
+    standing: Standing,
     items: S,
     last: L,
 ) -> impl Stream<Item = S::Item> + Send + use<S, L>
@@ -22,8 +21,7 @@ where
     S::Item: Send,
     L: FnOnce(Refusal) -> Vec<S::Item> + Send,
 {
-    let context = api.context.clone();
-    until(items, async move { context.shut_out(&caller).await }, last)
+    until(items, standing.ended(), last)
 }
 
 /// What is left of a stream.

@@ -309,6 +309,7 @@ async fn on_disk<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use cortex_core::Code;
     use cortex_store::memory::MemoryStore;
 
     use super::*;

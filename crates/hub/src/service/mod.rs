@@ -26,6 +26,7 @@ pub(crate) mod outcome;
 pub mod policies;
 pub mod runs;
 pub mod sessions;
+pub mod standing;
 pub mod targets;
 pub mod tokens;
 pub mod users;
@@ -81,25 +82,6 @@ impl Context {
         match locks.on_caller(caller.token.id, caller.token.user, self.clock.wall()) {
             Some(lock) => Err(lock.refusal()),
             None => Ok(()),
-        }
-    }
-
-    /// Waits until the caller is shut out: by a lock, or by the end of its token. For streams, which
-    /// were let in before.
-    pub async fn shut_out(&self, caller: &Caller) -> Refusal {
-        let mut changes = self.directory.principals();
-        loop {
-            changes.mark_unchanged();
-            if let Err(refusal) = self.refuse_locked(caller) {
-                return refusal;
-            }
-            let (token, now) = (self.directory.token(&caller.token.secret_hash), self.clock.wall());
-            if let Some(refusal) = token.and_then(|token| token.check(now).err()) {
-                return refusal;
-            }
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
         }
     }
 
