@@ -226,3 +226,30 @@ fn a_run_of_a_node_that_is_away_ends_when_it_is_back() {
     assert_eq!(view["state"], "cancelled", "{view}");
     world.node_reaches("a", "online", Duration::from_secs(20));
 }
+
+#[test]
+fn a_removed_node_ends_its_runs_on_its_machine_and_its_name_inherits_no_lock() {
+    let mut world = hub().open_node("a").start();
+    let admin = world.hub().token_file.clone();
+    let beat = world.path("beat");
+    let script = format!("while :; do date > {}; sleep 0.05; done", beat.display());
+    detached_as(&world, &admin, &["sh", "-c", &script]);
+    world.eventually("the run writes", Duration::from_secs(10), |_| beat.exists().then_some(()));
+    world.cortex(&["node", "rm", "a", "--yes"]).expect(0);
+    world.eventually("the run ends on its machine", Duration::from_secs(15), |_| {
+        std::fs::remove_file(&beat).ok();
+        std::thread::sleep(Duration::from_millis(300));
+        (!beat.exists()).then_some(())
+    });
+    for round in 0..2 {
+        world.kill_node("a");
+        std::fs::rename(world.path("node-a"), world.path(&format!("old-{round}"))).expect("another machine");
+        world.join("a", "strict");
+        world.cortex(&["exec", "a", "--", "true"]).expect(0);
+        if round == 0 {
+            lock(&world, "node:a", "of this machine");
+            world.cortex(&["exec", "a", "--", "true"]).expect(4);
+            world.cortex(&["node", "rm", "a", "--yes"]).expect(0);
+        }
+    }
+}
