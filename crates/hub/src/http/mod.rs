@@ -47,6 +47,7 @@ mod output;
 mod pace;
 mod policies;
 mod problem;
+mod profiles;
 mod run_stream;
 mod runs;
 mod server;
@@ -158,6 +159,7 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(login::login))
         .routes(routes!(login::logout))
+        .routes(routes!(login::password))
         .routes(routes!(users::list, users::add))
         .routes(routes!(users::get, users::change, users::remove))
         .routes(routes!(users::grants, users::grant))
@@ -167,6 +169,11 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(policies::allow))
         .routes(routes!(policies::deny))
         .routes(routes!(policies::test))
+        .routes(routes!(policies::rollback))
+        .routes(routes!(policies::diff))
+        .routes(routes!(policies::history))
+        .routes(routes!(profiles::list))
+        .routes(routes!(profiles::get, profiles::put, profiles::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))

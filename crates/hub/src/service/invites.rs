@@ -126,7 +126,7 @@ fn check(new: &NewInvite) -> Result<String, Refusal> {
     check_labels(&new.labels)?;
     let profile = new.profile.clone().unwrap_or_else(|| "strict".to_owned());
     if !PROFILES.contains(&profile.as_str()) {
-        return Err(super::policies::unknown_profile(&profile));
+        return Err(super::policies::unknown_profile(&profile, std::iter::empty()));
     }
     if let Some(bound) = &new.max_profile {
         if !PROFILES.contains(&bound.as_str()) {

@@ -53,6 +53,17 @@ impl Node {
         Self::start_by(folder, |config| config.guard_exe = guard)
     }
 
+    /// A node that joined `hub` on a machine whose owner allows at most this.
+    pub async fn start_with_ceiling(hub: &Hub, ceiling: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        enrol(enrol_config(hub, folder.path().join("node"))).await.expect("joined");
+        let file = folder.path().join("node").join("ceiling.json");
+        std::fs::write(&file, ceiling).expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("set");
+        Self::start_in(folder)
+    }
+
     fn start_by(folder: tempfile::TempDir, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let mut config = NodeConfig::new(folder.path().join("node"));
         config.guard_exe = env!("CARGO_BIN_EXE_cortex-node-guard").into();

@@ -9,6 +9,7 @@ pub(super) mod invites;
 pub(super) mod locks;
 pub(super) mod nodes;
 pub(super) mod policies;
+pub(super) mod profiles;
 pub(super) mod runs;
 pub(super) mod tokens;
 pub(super) mod users;
@@ -32,7 +33,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::super::migrate;
-    use super::{audit, events, nodes, runs};
+    use super::{audit, events, nodes, policies, runs};
     use crate::RunFilter;
 
     fn database() -> Connection {
@@ -63,6 +64,15 @@ mod tests {
         let conn = database();
         for sql in [nodes::BY_ID, nodes::BY_NAME, runs::BY_ID, runs::BY_KEY, events::AFTER] {
             assert_looked_up(&conn, sql);
+        }
+    }
+
+    #[test]
+    fn revisions_of_a_policy_come_in_order_out_of_the_table_itself() {
+        let conn = database();
+        for sql in [policies::NEWEST, policies::HISTORY, policies::TRIM] {
+            let plan = plan(&conn, sql);
+            assert!(plan.contains("SEARCH") && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Nodes, invites, tokens, policies, audit: each with what is right and what is refused.
 
-use cortex_core::policy::{Grant, Policy};
+use cortex_core::policy::{Document, Policy, Program};
 use serde_json::json;
 
 use super::*;
@@ -111,7 +111,8 @@ async fn a_token_works_until_it_is_revoked_and_the_last_administrator_stays() {
     assert!(secret.starts_with("cxt_") && secret.len() == 68);
     let bearer = format!("Bearer {secret}");
     let who = async || world.call(Method::GET, "/api/v1/whoami", &[("authorization", &bearer)], None).await;
-    assert_eq!(who().await.ok(200), json!({"actor": "token:ci", "role": "operator"}));
+    let me = who().await.ok(200);
+    assert_eq!((&me["actor"], &me["role"]), (&json!("token:ci"), &json!("operator")), "{me}");
     world
         .admin(Method::POST, "/api/v1/tokens", json!({"name": "ci", "role": "viewer"}))
         .await
@@ -239,12 +240,13 @@ async fn a_policy_that_cannot_be_expired_keeps_no_other_from_it() {
         name: Name::parse("ghost").expect("a name"),
         ..Node::clone(&record)
     });
-    let grant = Grant { program: "ls".to_owned(), until: Some(WallTime(1)) };
-    directory.put_policy(Policy { allow: vec![grant], ..Policy::strict(ghost, WallTime(0)) });
+    let program = Program::granted("ls".to_owned(), Some(WallTime(1)));
+    let document = Document { programs: vec![program], ..Document::strict() };
+    directory.put_policy(Policy { document, ..Policy::strict(ghost, WallTime(0)) }.into());
     let body = json!({"program": "cargo", "for_ms": 50});
     world.admin(Method::POST, "/api/v1/policies/good/allow", body).await.ok(200);
     let expired = async {
-        while directory.policy(good, WallTime(0)).allow.iter().any(|grant| grant.program == "cargo") {
+        while directory.policy(good, WallTime(0)).document.allowed(None).contains("cargo") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -10,6 +10,7 @@ use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use cortex_core::lock::{Lock, Locks};
 use cortex_core::name::Labels;
 use cortex_core::node::Node;
+use cortex_core::policy::{self, Question, Rule};
 use cortex_core::rights::Right;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
@@ -30,7 +31,7 @@ struct Judged {
     name: String,
     labels: Labels,
     /// The rule that allows it, or why not.
-    verdict: Result<&'static str, Refusal>,
+    verdict: Result<Rule, Refusal>,
 }
 
 /// What the transaction made of it.
@@ -84,9 +85,17 @@ impl Runs {
         let now = self.context.clock.wall();
         let policy = self.context.directory.policy(node.id, node.joined_at);
         let run = new_run(caller, request, node, policy.revision, new_run_id(&self.context.clock), now);
+        let site = self.context.directory.site(node.id);
+        let question = Question {
+            spec: &request.spec,
+            node: node.name.as_str(),
+            site: &site,
+            now: Some(now),
+            consent: false,
+        };
         let verdict = caller
             .on(Right::RunsStart, node)
-            .and_then(|()| policy.check(&request.spec, node.name.as_str(), now))
+            .and_then(|()| policy::judge(&policy.document, &question)?.allowed(node.name.as_str()))
             .and_then(|rule| {
                 if self.mesh.presence(node.id).is_none() {
                     return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
@@ -193,7 +202,7 @@ fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks) -> Result<Written, WriteErr
         return refuse(tx, one, refusal);
     }
     let rule = match &one.verdict {
-        Ok(rule) => *rule,
+        Ok(rule) => rule.as_str(),
         Err(refusal) => return refuse(tx, one, refusal.clone()),
     };
     let run = &one.run;
@@ -219,10 +228,9 @@ fn known(tx: &dyn Tx, run: &Run) -> Result<Option<Run>, WriteError> {
 }
 
 fn refuse(tx: &mut dyn Tx, one: &Judged, refusal: Refusal) -> Result<Written, WriteError> {
-    let rule = refusal.details.iter().find(|(name, _)| *name == "rule").map(|(_, rule)| rule.clone());
-    let reason = rule.unwrap_or_else(|| refusal.code.as_str().to_owned());
+    let reason = Rule::of(&refusal).unwrap_or(refusal.code.as_str()).to_owned();
     tx.append_audit(&AuditRow { run: None, ..audit(one, Outcome::Denied, &reason) })?;
-    if refusal.code == Code::PolicyDenied {
+    if matches!(refusal.code, Code::PolicyDenied | Code::SandboxUnavailable | Code::ConsentRequired) {
         let event = Event::new(EventKind::RunDenied, one.run.accepted_at).node(one.run.node);
         tx.append_event(&event.actor(one.run.caller.clone()).detail(reason))?;
     }
