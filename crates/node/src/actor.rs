@@ -209,6 +209,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             | ToNode::Start(_)
             | ToNode::Input { .. }
             | ToNode::Cancel { .. }
+            | ToNode::Cut { .. }
             | ToNode::Resume { .. }
             | ToNode::Credit { .. }
             | ToNode::Settled { .. }

@@ -130,7 +130,7 @@ fn check(new: &NewInvite) -> Result<String, Refusal> {
     }
     if let Some(bound) = &new.max_profile {
         if !PROFILES.contains(&bound.as_str()) {
-            return Err(super::policies::unknown_profile(bound));
+            return Err(super::policies::unknown_profile(bound, std::iter::empty()));
         }
         within_bound(Some(bound), &profile).map_err(|_| {
             let message = format!("The profile {profile} is beyond the bound {bound} of this invite.");
