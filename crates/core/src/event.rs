@@ -63,6 +63,10 @@ kinds! {
     TokenCreated = "token.created";
     /// A token was revoked.
     TokenRevoked = "token.revoked";
+    /// A lock was made; `subject` is what it holds on.
+    LockCreated = "lock.created";
+    /// A lock was removed before its end.
+    LockRemoved = "lock.removed";
     /// The audit log is not what was written.
     AuditBroken = "audit.broken";
     /// The hub serves.

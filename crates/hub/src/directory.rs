@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use cortex_core::access::Who;
 use cortex_core::id::{GrantId, NodeId, UserId};
+use cortex_core::lock::Locks;
 use cortex_core::message::SignedPolicy;
 use cortex_core::name::Name;
 use cortex_core::node::Node;
@@ -24,7 +25,7 @@ use crate::audit_watch::AuditWatch;
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
     audit: Arc<AuditWatch>,
-    /// Raised when a token, a user or a grant has changed.
+    /// Raised when a token, a user, a grant or a lock has changed.
     principals: Arc<watch::Sender<u64>>,
 }
 
@@ -38,6 +39,8 @@ struct Maps {
     users: BTreeMap<UserId, Arc<User>>,
     /// Live ones, by who has them: a request looks at its caller's alone.
     grants: BTreeMap<Subject, BTreeMap<GrantId, RoleGrant>>,
+    /// Replaced whole.
+    locks: Arc<Locks>,
 }
 
 /// A policy with the bytes that its node gets.
@@ -48,6 +51,17 @@ struct Held {
 }
 
 impl Directory {
+    /// The locks.
+    pub fn locks(&self) -> Arc<Locks> {
+        Arc::clone(&self.read().locks)
+    }
+
+    /// The locks as they stand after a commit.
+    pub fn put_locks(&self, locks: Locks) {
+        self.write().locks = Arc::new(locks);
+        self.principals_changed();
+    }
+
     /// The newest row of the audit log, and what does not fit it.
     pub fn audit(&self) -> &AuditWatch {
         &self.audit
@@ -134,7 +148,7 @@ impl Directory {
         Who { token, user: Some(user), grants }
     }
 
-    /// Tells when a token, a user or a grant has changed: who holds something open for a caller asks
+    /// Tells when a token, a user, a grant or a lock has changed: who holds something open for a caller asks
     /// anew whether it still may.
     pub fn principals(&self) -> watch::Receiver<u64> {
         self.principals.subscribe()

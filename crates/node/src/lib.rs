@@ -16,6 +16,8 @@ mod journal;
 mod link;
 mod node;
 mod policy;
+mod proof;
+mod recover;
 mod run;
 pub mod sandbox;
 mod tls;

@@ -10,6 +10,7 @@ use cortex_core::message::Start;
 use cortex_core::run::{Command, Run};
 use cortex_core::{Code, Refusal};
 
+use super::slot::Wish;
 use super::{Inner, Live, Mesh, lock};
 
 /// Room for one run on a node, until it is used or dropped.
@@ -72,8 +73,10 @@ impl Mesh {
             let wish = lock(&live.wish).take();
             state.live.insert(run.id, live);
             state.runs.submit(start, now);
-            if let Some(grace_ms) = wish {
-                state.runs.cancel(run.id, grace_ms);
+            match wish {
+                Some(Wish::Cancel(grace_ms)) => state.runs.cancel(run.id, grace_ms),
+                Some(Wish::Cut) => state.runs.cut(run.id),
+                None => {}
             }
             self.inner.act(slot, state);
         });
@@ -86,13 +89,16 @@ impl Mesh {
             if state.live.contains_key(&run) {
                 state.runs.cancel(run, grace_ms);
             } else {
-                *lock(&live.wish) = Some(grace_ms);
+                let mut wish = lock(&live.wish);
+                if *wish != Some(Wish::Cut) {
+                    *wish = Some(Wish::Cancel(grace_ms));
+                }
             }
             self.inner.act(slot, state);
         });
     }
 
-    /// Ends all open runs that `matches` holds for, without a grace, in the name of `by`: a lock, a
+    /// Ends all open runs that `matches` holds for, without a grace, in the name of `by`: a
     /// tightened policy. Their nodes are asked at once, and those that are away when they come back.
     /// Returns how many there were. Does not block.
     pub(crate) fn end_runs(&self, matches: impl Fn(&Run) -> bool, by: &str) -> usize {
@@ -112,6 +118,27 @@ impl Mesh {
             });
         }
         count
+    }
+
+    /// Ends all open runs that `matches` holds for as a lock does: by KILL, and without waiting for
+    /// output that has not arrived. Otherwise as [`Self::end_runs`].
+    pub(crate) fn cut_runs(&self, matches: impl Fn(&Run) -> bool, by: &str) -> usize {
+        let open: Vec<Arc<Live>> = lock(&self.inner.runs).values().cloned().collect();
+        let run_of = |live: &Arc<Live>| Arc::clone(&live.progress.borrow().run);
+        let held = open.into_iter().map(|live| (run_of(&live), live)).filter(|(run, _)| matches(run));
+        held.map(|(run, live)| self.cut_run(&live, run.id, by)).count()
+    }
+
+    fn cut_run(&self, live: &Live, run: RunId, by: &str) {
+        self.inner.with_slot(live.node, |slot, state| {
+            if state.live.contains_key(&run) {
+                state.runs.cut(run);
+            } else {
+                *lock(&live.wish) = Some(Wish::Cut);
+            }
+            state.decisions.push(Decision::Run(run, Command::Cancel { by: by.to_owned() }));
+            self.inner.act(slot, state);
+        });
     }
 
     /// Sends standard input on.

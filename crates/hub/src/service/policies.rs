@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{NodeId, Revision};
+use cortex_core::invite::within_bound;
 use cortex_core::message::SignedPolicy;
 use cortex_core::node::Node;
 use cortex_core::policy::{self, Answer, Document, Mode, Policy, Question};
@@ -20,7 +21,7 @@ use cortex_core::run::RunSpec;
 use cortex_core::sandbox::Level;
 use cortex_core::token::{Token, TokenKind};
 use cortex_core::{Code, Refusal};
-use cortex_store::{StoredPolicy, Tx};
+use cortex_store::{StoredPolicy, Tx, WriteError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -243,6 +244,7 @@ impl Policies {
             if after.document.mode == Mode::Permissive {
                 may_open?;
             }
+            keep_bound(tx, node, &after)?;
             let action = if opens { change.action(true) } else { plain };
             let words = words::sentence(&before, &after);
             let stored = signed::sign(&authority, tx.generation()?, &after, &actor)?;
@@ -284,6 +286,13 @@ impl Policies {
         };
         self.mesh.end_runs(refused, &format!("policy:{}", policy.revision));
     }
+}
+
+/// Refuses a policy beyond the bound of the invite by which its node joined.
+fn keep_bound(tx: &dyn Tx, node: NodeId, after: &Policy) -> Result<(), WriteError> {
+    let bound = tx.invite_of(node)?.and_then(|invite| invite.max_profile);
+    let open = after.document.mode == Mode::Permissive;
+    Ok(within_bound(bound.as_deref(), if open { "permissive" } else { &after.profile })?)
 }
 
 fn expect(record: &Node, before: &Policy, expected: Option<Revision>) -> Result<(), Refusal> {

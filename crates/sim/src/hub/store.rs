@@ -6,8 +6,9 @@ use std::sync::Arc;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::hub_runs::{Decision, Decisions};
-use cortex_core::id::{Epoch, Generation, LinkId, NodeId, RunId};
+use cortex_core::id::{Epoch, Generation, LinkId, LockId, NodeId, RunId, TokenId};
 use cortex_core::limits;
+use cortex_core::lock::{Lock, Locks, Target};
 use cortex_core::message::{Start, ToNode};
 use cortex_core::name::{Labels, Name};
 use cortex_core::node::{Facts, Node};
@@ -38,6 +39,7 @@ pub(crate) enum Job {
     Decide { node: usize, batch: Arc<[Decision]> },
     Cancel { node: usize },
     SetPolicy { node: usize },
+    Lock { lift: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +74,16 @@ enum Done {
     Accepted(Box<Run>),
     Cancelled(Option<RunId>),
     Policy(Box<Policy>),
+    Locked(Vec<Run>),
+}
+
+/// The token that is locked now and then.
+pub(crate) const LEAKED: TokenId = TokenId::new(uuid::Uuid::from_u128(1));
+
+/// The token by which a run was asked for: every second one by the one that leaked.
+pub(crate) fn token_of(run: RunId) -> TokenId {
+    let odd = run.as_bytes().last().is_some_and(|byte| byte % 2 == 1);
+    if odd { LEAKED } else { TokenId::new(uuid::Uuid::from_u128(2)) }
 }
 
 impl Hub {
@@ -88,8 +100,28 @@ impl Hub {
             self.owner.insert(run.id, node);
             self.runs[node].restore(Start::of(&run), started, kept, cancelled);
         }
+        // A hub that ended between a lock and its effect.
+        self.cut_locked(cx);
         for runs in &mut self.runs {
             runs.await_node(cx.timestamp(), limits::RESTART_GRACE_MS);
+        }
+    }
+
+    fn cut_locked(&mut self, cx: &mut Context) {
+        let read = self.store.read_now(|view| Ok((view.locks()?, view.open_runs()?)));
+        let (locks, open) = read.unwrap_or_default();
+        let locks = Locks::new(locks);
+        let wall = cx.wall();
+        let held = |run: &Run| run.token.is_some_and(|token| locks.on_caller(token, None, wall).is_some());
+        self.cut(open.into_iter().filter(held).collect(), cx);
+    }
+
+    fn cut(&mut self, runs: Vec<Run>, cx: &mut Context) {
+        for run in runs {
+            let Some(node) = self.owner.get(&run.id).copied() else { continue };
+            cx.note(Happened::Cut { run: run.id });
+            self.runs[node].cut(run.id);
+            self.decide(node, Decision::Run(run.id, Command::Cancel { by: "lock:sim".to_owned() }), cx);
         }
     }
 
@@ -203,6 +235,7 @@ impl Hub {
             }
             Job::Cancel { node } => cancel(tx, self.ids[*node], wall),
             Job::SetPolicy { node } => set_policy(tx, self.ids[*node], wall),
+            Job::Lock { lift } => lock(tx, *lift, wall),
         })?;
         if let Job::Decide { node, batch } = job {
             for run in batch.iter().filter_map(Decision::ends) {
@@ -228,6 +261,7 @@ impl Hub {
             (Job::Cancel { node }, Done::Cancelled(Some(run))) => {
                 self.runs[*node].cancel(run, limits::KILL_GRACE_MS);
             }
+            (Job::Lock { .. }, Done::Locked(open)) => self.cut(open, cx),
             (Job::SetPolicy { node }, Done::Policy(policy)) => {
                 cx.note(Happened::PolicySet { node: *node, revision: policy.revision.0 });
                 if let Some(link) = self.runs[*node].link() {
@@ -317,9 +351,11 @@ fn accept(
     now: WallTime,
 ) -> Result<Done, WriteError> {
     let policy = held(tx.policy(node)?, node);
+    let locks = Locks::new(tx.locks()?);
+    let locked = locks.on_caller(token_of(id), None, now).map(Lock::refusal);
     let site = Site { ground: ground(), ceilings: Vec::new() };
     let question = Question { spec, node: "node", site: &site, now: Some(now), consent: false };
-    let verdict = judge(&policy.document, &question);
+    let verdict = locked.map_or_else(|| judge(&policy.document, &question), Err);
     let outcome = if verdict.is_ok() { Outcome::Allowed } else { Outcome::Denied };
     let mut row = AuditRow::new(now, "token:sim", "run.start", outcome);
     (row.node, row.run, row.policy_revision) = (Some(node), Some(id), Some(policy.revision));
@@ -329,6 +365,7 @@ fn accept(
         return Ok(Done::Nothing);
     }
     let run = Run::accepted(id, node, spec.clone(), "token:sim".to_owned(), policy.revision, now);
+    let run = Run { token: Some(token_of(id)), ..run };
     tx.put_run(&run)?;
     tx.append_event(&Event::new(EventKind::RunAccepted, now).node(node).run(id))?;
     Ok(Done::Accepted(Box::new(run)))
@@ -377,6 +414,25 @@ fn set_policy(tx: &mut dyn Tx, node: NodeId, now: WallTime) -> Result<Done, Writ
     tx.put_policy(&stored(&policy))?;
     tx.append_event(&Event::new(EventKind::PolicyChanged, now).node(node))?;
     Ok(Done::Policy(Box::new(policy)))
+}
+
+fn lock(tx: &mut dyn Tx, lift: bool, now: WallTime) -> Result<Done, WriteError> {
+    let id = LockId::new(uuid::Uuid::from_u128(1));
+    let lock = Lock {
+        id,
+        target: Target::Token(LEAKED),
+        message: String::new(),
+        created_by: "token:admin".to_owned(),
+        created_at: now,
+        expires_at: None,
+        lifted_at: lift.then_some(now),
+        lifted_by: None,
+    };
+    tx.put_lock(&lock)?;
+    let kind = if lift { EventKind::LockRemoved } else { EventKind::LockCreated };
+    tx.append_event(&Event::new(kind, now).subject("token:leaked"))?;
+    let open = if lift { Vec::new() } else { tx.open_runs()? };
+    Ok(Done::Locked(open.into_iter().filter(|run| run.token == Some(LEAKED)).collect()))
 }
 
 fn quarantine(tx: &mut dyn Tx, id: NodeId, now: WallTime) -> Result<Done, WriteError> {

@@ -7,6 +7,8 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Revision, RunId};
 use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use cortex_core::lock::{Lock, Locks};
+use cortex_core::name::Labels;
 use cortex_core::node::Node;
 use cortex_core::policy::{self, Question, Rule};
 use cortex_core::rights::Right;
@@ -27,6 +29,7 @@ use crate::service::outcome::{Stored, write_once, write_surely};
 struct Judged {
     run: Run,
     name: String,
+    labels: Labels,
     /// The rule that allows it, or why not.
     verdict: Result<Rule, Refusal>,
 }
@@ -101,13 +104,17 @@ impl Runs {
                 rooms.insert(run.id, self.mesh.reserve(node.id)?);
                 Ok(rule)
             });
-        Judged { run, name: node.name.to_string(), verdict }
+        Judged { run, name: node.name.to_string(), labels: node.labels.clone(), verdict }
     }
 
     async fn write(&self, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
         let accepted: Vec<RunId> =
             judged.iter().filter(|one| one.verdict.is_ok()).map(|one| one.run.id).collect();
-        let work = move |tx: &mut dyn Tx| judged.iter().map(|one| put(tx, one)).collect();
+        let work = move |tx: &mut dyn Tx| {
+            // Of this very transaction: a lock that is committed before it holds on these runs.
+            let locks = Locks::new(tx.locks()?);
+            judged.iter().map(|one| put(tx, one, &locks)).collect()
+        };
         match write_once(&self.context.store, STORE_DEADLINE, work).await {
             Stored::Done(written) => Ok(written),
             Stored::Refused(refusal) => Err(refusal),
@@ -179,7 +186,10 @@ fn check(request: &StartRuns) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn put(tx: &mut dyn Tx, one: &Judged) -> Result<Written, WriteError> {
+fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks) -> Result<Written, WriteError> {
+    if let Some(refusal) = locked(locks, one) {
+        return refuse(tx, one, refusal);
+    }
     if let Some(known) = known(tx, &one.run)? {
         if known.spec == one.run.spec {
             return Ok(Written::Known(known));
@@ -201,6 +211,13 @@ fn put(tx: &mut dyn Tx, one: &Judged) -> Result<Written, WriteError> {
     let event = Event::new(EventKind::RunAccepted, run.accepted_at).node(run.node).run(run.id);
     tx.append_event(&event.actor(run.caller.clone()))?;
     Ok(Written::Accepted(run.clone()))
+}
+
+/// The lock that stops the caller, or else the node.
+fn locked(locks: &Locks, one: &Judged) -> Option<Refusal> {
+    let (run, now) = (&one.run, one.run.accepted_at);
+    let on_caller = run.token.and_then(|token| locks.on_caller(token, run.user, now));
+    on_caller.or_else(|| locks.on_node(run.node, &one.labels, now)).map(Lock::refusal)
 }
 
 fn known(tx: &dyn Tx, run: &Run) -> Result<Option<Run>, WriteError> {
