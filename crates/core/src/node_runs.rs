@@ -179,13 +179,6 @@ impl NodeRuns {
         self.policy = Some(policy);
     }
 
-    /// The walls of the policy that holds, so that they can be made ready; `None` when it wants none,
-    /// or there is no policy.
-    pub fn walls(&self) -> Option<Walls> {
-        let policy = self.policy.as_ref()?;
-        policy.document.walls(&self.site.ground.place, &self.site.ceilings)
-    }
-
     /// The level of the sandbox around runs that have walls.
     pub fn level(&self) -> Level {
         self.site.ground.level.unwrap_or(Level::None)
