@@ -275,6 +275,7 @@ fn body(path: &str) -> &'static [u8] {
         "allow" | "deny" => br#"{"program":"harmless"}"#,
         "test" => br#"{"argv":["true"]}"#,
         "diff" => br#"{"profile":"dev"}"#,
+        "recoveries" => br#"{"left":5}"#,
         // The first that is kept: what changed it was asked before.
         "rollback" => br#"{"revision":2}"#,
         _ if path.starts_with("/api/v1/policies/") => br#"{"profile":"permissive"}"#,
