@@ -274,6 +274,10 @@ fn body(path: &str) -> &'static [u8] {
     match path.rsplit('/').next().unwrap_or_default() {
         "allow" | "deny" => br#"{"program":"harmless"}"#,
         "test" => br#"{"argv":["true"]}"#,
+        "diff" => br#"{"profile":"dev"}"#,
+        "recoveries" => br#"{"left":5}"#,
+        // The first that is kept: what changed it was asked before.
+        "rollback" => br#"{"revision":2}"#,
         _ if path.starts_with("/api/v1/policies/") => br#"{"profile":"permissive"}"#,
         _ => b"{}",
     }

@@ -30,6 +30,8 @@ struct Judged {
     run: Run,
     name: String,
     labels: Labels,
+    /// blake3 of the policy that judged it.
+    policy_hash: Option<[u8; 32]>,
     /// The rule that allows it, or why not.
     verdict: Result<Rule, Refusal>,
 }
@@ -104,7 +106,9 @@ impl Runs {
                 rooms.insert(run.id, self.mesh.reserve(node.id)?);
                 Ok(rule)
             });
-        Judged { run, name: node.name.to_string(), labels: node.labels.clone(), verdict }
+        let (name, labels) = (node.name.to_string(), node.labels.clone());
+        let policy_hash = self.context.directory.policy_hash(node.id);
+        Judged { run, name, labels, policy_hash, verdict }
     }
 
     async fn write(&self, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
@@ -244,6 +248,7 @@ fn audit(one: &Judged, outcome: Outcome, reason: &str) -> AuditRow {
         node: Some(run.node),
         run: Some(run.id),
         policy_revision: Some(run.policy_revision),
+        policy_hash: one.policy_hash,
         argv: run.spec.argv.clone(),
         token: run.token,
         ..AuditRow::new(run.accepted_at, run.caller.clone(), "run.start", outcome)
