@@ -160,6 +160,8 @@ static SCHEMAS: &[Schema] = &[
             short('F', "names a file that may set ProxyCommand"),
             short('S', "names the program that connects, or a socket of somebody else"),
             short('J', "starts ssh with another host"),
+            short('D', "names the program that serves (scp, sftp), or opens a port"),
+            short('I', "loads a library"),
         ],
     },
     Schema {
@@ -237,7 +239,140 @@ static SCHEMAS: &[Schema] = &[
             exact("link", "names a toolchain by its folder").with("toolchain"),
         ],
     },
+    Schema {
+        programs: &["ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "sh", "tcsh", "zsh"],
+        rules: &[
+            short('c', "is text that it runs"),
+            short('s', "makes it run its standard input"),
+            short('C', "is text that it runs first (fish)"),
+            long("command", "is text that it runs (fish)"),
+            long("init-command", "is text that it runs first (fish)"),
+            long("init-file", "names a file that it runs first"),
+            long("rcfile", "names a file that it runs first"),
+            exact("-", STDIN),
+            prefix("/dev/", STDIN),
+            prefix("/proc/", STDIN),
+        ],
+    },
+    Schema {
+        programs: &["pypy", "python"],
+        rules: &[
+            short('c', "is text that it runs"),
+            short('m', "runs a module, some of which run text"),
+            exact("-", STDIN),
+            prefix("/dev/", STDIN),
+            prefix("/proc/", STDIN),
+        ],
+    },
+    Schema {
+        programs: &["lua", "luajit", "perl", "php", "R", "Rscript", "ruby"],
+        rules: &[
+            short('e', "is text that it runs"),
+            short('E', "is text that it runs"),
+            short('M', "loads a module, and is text that it runs (perl)"),
+            short('m', "loads a module, and is text that it runs (perl)"),
+            short('r', "is text that it runs (php), or loads a library (ruby)"),
+            short('l', "loads a library (lua)"),
+            short('B', "is text that it runs first (php)"),
+            short('R', "is text that it runs for each line (php)"),
+            short('d', "sets any configuration (php), or starts a debugger"),
+            long("run", "is text that it runs (php)"),
+            long("process-begin", "is text that it runs first (php)"),
+            long("process-code", "is text that it runs for each line (php)"),
+            long("process-end", "is text that it runs last (php)"),
+            exact("-", STDIN),
+            prefix("/dev/", STDIN),
+            prefix("/proc/", STDIN),
+        ],
+    },
+    Schema {
+        programs: &["bun", "deno", "node", "nodejs"],
+        rules: &[
+            short('e', "is text that it runs"),
+            short('p', "is text that it runs"),
+            short('r', "loads a module first"),
+            long("eval", "is text that it runs"),
+            long("print", "is text that it runs"),
+            long("require", "loads a module first"),
+            long("import", "loads a module first"),
+            long("loader", "loads a module first"),
+            long("experimental-loader", "loads a module first"),
+            long("preload", "loads a module first (bun)"),
+            lead("eval", "is followed by text that it runs (deno)"),
+            lead("repl", STDIN),
+            lead("x", "starts a program of a package (bun)"),
+            exact("-", STDIN),
+            prefix("/dev/", STDIN),
+            prefix("/proc/", STDIN),
+        ],
+    },
+    Schema {
+        programs: &["less", "more", "most"],
+        rules: &[
+            prefix("+", "is a command of the pager, which starts programs"),
+            short('k', "names a file that may start programs"),
+            long("lesskey", "names a file that may start programs"),
+            long("lesskey-src", "names a file that may start programs"),
+            long("lesskey-content", "is a text that may start programs"),
+            long("cmd", "is a command of the pager, which starts programs"),
+        ],
+    },
+    Schema { programs: TEXTS, rules: &[prefix("", "it runs the text that it is given")] },
+    Schema {
+        programs: EDITORS,
+        rules: &[prefix("", "it starts any program that its script or its keys name")],
+    },
     Schema { programs: LAUNCHERS, rules: &[prefix("", "it starts whatever it is given")] },
+];
+
+const STDIN: &str = "makes it run what nobody has judged";
+
+/// Interpreters whose arguments are as good as text to run.
+const TEXTS: &[&str] = &[
+    "awk",
+    "dc",
+    "elixir",
+    "erl",
+    "expect",
+    "gawk",
+    "ghci",
+    "gnuplot",
+    "irb",
+    "java",
+    "jshell",
+    "julia",
+    "m4",
+    "mawk",
+    "nawk",
+    "npx",
+    "osascript",
+    "pwsh",
+    "scala",
+    "sed",
+    "sqlite3",
+    "tclsh",
+];
+
+/// Programs that change texts, and start others when they are told to.
+const EDITORS: &[&str] = &[
+    "ed",
+    "emacs",
+    "ex",
+    "gvim",
+    "nvim",
+    "rview",
+    "rvim",
+    "vi",
+    "view",
+    "vim",
+    "vim.basic",
+    "vim.tiny",
+    "vimdiff",
+];
+
+/// Launchers that without arguments start a shell, or take commands from their standard input.
+const ALONE: &[&str] = &[
+    "at", "batch", "crontab", "gdb", "nsenter", "parallel", "screen", "script", "setarch", "tmux", "unshare",
 ];
 
 /// Programs whose purpose is to start another one.
@@ -257,6 +392,7 @@ const LAUNCHERS: &[&str] = &[
     "nohup",
     "nsenter",
     "parallel",
+    "screen",
     "script",
     "setarch",
     "setsid",
@@ -267,6 +403,7 @@ const LAUNCHERS: &[&str] = &[
     "taskset",
     "time",
     "timeout",
+    "tmux",
     "toybox",
     "unshare",
     "watch",
@@ -283,12 +420,15 @@ const INTERPRETERS: &[&str] = &[
     "bun",
     "csh",
     "dash",
+    "dc",
     "deno",
     "elixir",
     "erl",
+    "expect",
     "fish",
     "gawk",
     "ghci",
+    "gnuplot",
     "irb",
     "java",
     "jshell",
@@ -296,8 +436,10 @@ const INTERPRETERS: &[&str] = &[
     "ksh",
     "lua",
     "luajit",
+    "m4",
     "mawk",
     "mksh",
+    "nawk",
     "node",
     "nodejs",
     "npx",
@@ -312,6 +454,7 @@ const INTERPRETERS: &[&str] = &[
     "scala",
     "sed",
     "sh",
+    "sqlite3",
     "tclsh",
     "tcsh",
     "zsh",
@@ -319,20 +462,34 @@ const INTERPRETERS: &[&str] = &[
 
 /// The built-in rules of a program, by name or path.
 pub(super) fn rules(program: &str) -> impl Iterator<Item = &'static Known> {
+    let (name, plain) = names(program);
+    let is_of = move |list: &[&str]| list.contains(&name) || list.contains(&plain);
+    SCHEMAS.iter().filter(move |schema| is_of(schema.programs)).flat_map(|schema| schema.rules)
+}
+
+/// Whether a program runs its standard input when no file is named to it.
+pub(super) fn runs_its_input(program: &str) -> bool {
+    let (name, plain) = names(program);
+    is_interpreter(program)
+        || [EDITORS, ALONE].iter().any(|list| list.contains(&name) || list.contains(&plain))
+}
+
+/// The name of a program, and the same without the version at its end: `python3.11`, `gcc-12`.
+fn names(program: &str) -> (&str, &str) {
     let name = base_name(program);
-    SCHEMAS.iter().filter(move |schema| schema.programs.contains(&name)).flat_map(|schema| schema.rules)
+    (name, name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-')))
 }
 
 /// Whether a program, by name or path, runs the text that it is given.
 pub fn is_interpreter(program: &str) -> bool {
-    let name = base_name(program);
-    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
+    let (name, plain) = names(program);
     INTERPRETERS.contains(&name) || INTERPRETERS.contains(&plain)
 }
 
 /// Whether a program, by name or path, has the purpose of starting another one.
 pub fn is_launcher(program: &str) -> bool {
-    LAUNCHERS.contains(&base_name(program))
+    let (name, plain) = names(program);
+    LAUNCHERS.contains(&name) || LAUNCHERS.contains(&plain)
 }
 
 #[cfg(test)]
@@ -349,6 +506,10 @@ mod tests {
             assert!(schema.rules.iter().all(|rule| rule.why.len() > 8));
         }
         assert!(LAUNCHERS.is_sorted() && INTERPRETERS.is_sorted());
+        assert!(EDITORS.is_sorted() && TEXTS.is_sorted());
+        assert!(ALONE.iter().all(|program| LAUNCHERS.contains(program)));
+        // An interpreter that no row is about would be held to nothing.
+        assert!(INTERPRETERS.iter().all(|program| seen.contains(program)), "{seen:?}");
     }
 
     #[test]
