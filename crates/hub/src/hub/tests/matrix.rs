@@ -50,6 +50,10 @@ enum Column {
     LoggedOut,
     Invite,
     Certificate,
+    /// A token of an administrator, under a lock.
+    LockedToken,
+    /// A person, under a lock.
+    LockedUser,
     /// An AI client with one tool, which is not that of the row.
     OtherTool,
     Viewer,
@@ -69,6 +73,7 @@ enum Answer {
     /// Whatever comes behind the door.
     In,
     Unauthenticated,
+    Locked,
     WrongAudience,
     Forbidden,
     /// The thing is not there, and exactly so.
@@ -85,6 +90,8 @@ const COLUMNS: &[Column] = &[
     Column::LoggedOut,
     Column::Invite,
     Column::Certificate,
+    Column::LockedToken,
+    Column::LockedUser,
     Column::OtherTool,
     Column::Viewer,
     Column::OtherLabel,
@@ -111,6 +118,7 @@ fn expected(entry: &Entry, column: Column) -> Answer {
         | Column::RemovedUser
         | Column::LoggedOut => Answer::Unauthenticated,
         Column::Invite | Column::Certificate => Answer::WrongAudience,
+        Column::LockedToken | Column::LockedUser => Answer::Locked,
         Column::Right => Answer::In,
         Column::OtherTool | Column::Viewer | Column::OtherLabel | Column::OtherNode | Column::NoRole
             if right.is_none() =>
@@ -190,6 +198,11 @@ impl Ground {
             let made = world.admin(Method::POST, "/api/v1/tokens", body).await.ok(201);
             made["token"].as_str().expect("a token").to_owned()
         };
+        let locked = made(json!({"name": "locked", "role": "admin"})).await;
+        let locked_user = world.person("locked", &[("admin", "")]).await;
+        for target in ["token:locked", "user:locked"] {
+            world.admin(Method::POST, "/api/v1/locks", json!({ "target": target })).await.ok(201);
+        }
         let client = async |name: &str, tool: &str| {
             made(json!({"name": name, "role": "operator", "kind": "client", "tools": [tool]})).await
         };
@@ -203,6 +216,8 @@ impl Ground {
             (Column::LoggedOut, left),
             (Column::Invite, "CXI1.aa.bb.cc".to_owned()),
             (Column::Certificate, "MIIBszCCAVmgAwIBAgIU".to_owned()),
+            (Column::LockedToken, locked),
+            (Column::LockedUser, locked_user),
             (Column::Viewer, world.token("viewer", Role::Viewer, false, false).await),
             (Column::OtherLabel, world.person("other", &[("operator", "role=db")]).await),
             (Column::OtherNode, made(json!({"name": "narrow", "role": "admin", "nodes": ["others"]})).await),
@@ -235,6 +250,8 @@ impl Ground {
             | Column::LoggedOut
             | Column::Invite
             | Column::Certificate
+            | Column::LockedToken
+            | Column::LockedUser
             | Column::Viewer
             | Column::OtherLabel
             | Column::OtherNode
@@ -306,6 +323,7 @@ fn judge(entry: &Entry, column: Column, reply: &Reply) {
             reply.refused(401, "unauthenticated");
             assert!(reply.headers.contains_key("www-authenticate"), "{entry:?} {column:?}");
         }
+        Answer::Locked => drop(reply.refused(403, "locked")),
         Answer::WrongAudience => drop(reply.refused(403, "wrong_audience")),
         Answer::Forbidden => drop(reply.refused(403, "forbidden")),
         Answer::NotThere => {
