@@ -31,7 +31,7 @@ const DENIED: &[(&[&str], &str)] = &[
     (&["git", "-C", "/tmp", "-c", "core.sshCommand=touch @", "fetch"], "exec.args git -c"),
     (&["git", "--no-pager", "-c", "alias.x=!touch @", "x"], "exec.args git -c"),
     (&["git", "clone", "-qc", "core.sshCommand=touch @", "h:x"], "exec.args git -c"),
-    (&["git", "clone", "--conf=core.sshCommand=touch @", "h:x"], "exec.args git --config"),
+    (&["git", "clone", "--conf=core.sshCommand=touch @", "h:x"], "exec.args git --config-env"),
     (&["git", "--config-env=core.sshCommand=X", "fetch"], "exec.args git --config-env"),
     (&["git", "--exec-path=@", "status"], "exec.args git --exec-path"),
     (&["git", "--exec-p", "@", "status"], "exec.args git --exec-path"),

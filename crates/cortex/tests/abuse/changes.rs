@@ -26,7 +26,7 @@ fn a37_a_policy_on_the_nodes_disk_that_does_not_hold_allows_nothing() {
     world.cortex(&["exec", "b", "--", "sh", "-c", "true"]).expect(0);
     let older = fs::read(&file).expect("a policy");
     world.cortex(&["policy", "allow", "a", "ls", "--yes"]).expect(0);
-    world.cortex(&["exec", "a", "--", "ls", "/"]).expect(0);
+    world.cortex(&["exec", "a", "--", "ls", "/usr"]).expect(0);
     let whole = fs::read(&file).expect("a policy");
     assert_ne!(whole, older, "the node has kept the later one");
     let changed = |from: &str, to: &str| {
@@ -58,12 +58,12 @@ fn a37_a_policy_on_the_nodes_disk_that_does_not_hold_allows_nothing() {
             ("policy_denied".into(), "exec.allow".into()),
             "{what}"
         );
-        world.cortex(&["exec", "a", "--", "ls", "/"]).expect(0);
+        world.cortex(&["exec", "a", "--", "ls", "/usr"]).expect(0);
         assert_eq!(fs::read(&file).expect("a policy"), whole, "{what}: the hub's word is kept again");
     }
     // While there is no hub there is nobody to command, and the damage changes nothing.
     let said = world.logs().matches("the policy on disk does not hold").count();
-    assert_eq!(said, 3, "those that have the form of one");
+    assert_eq!(said, 4, "cut, of an unknown version, loosened, another node's");
     others_go_on(&world);
 }
 
@@ -272,12 +272,14 @@ fn a100_a_node_that_one_removes_while_others_keep_it_is_gone() {
         ("POST", "/api/v1/locks", json!({"target": "node:N"})),
         ("POST", "/api/v1/runs", json!({"nodes": ["N"], "argv": ["true"]})),
     ];
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut before = 0;
     for round in 0..12 {
         let name = format!("n{round}");
-        let id = {
-            block_on(FakeNode::join(&world, &name, "strict"));
-            world.cortex(&["node", "get", &name, "--json"]).expect(0).value()["id"].clone()
+        let (_link, id) = {
+            let link = runtime
+                .block_on(async { FakeNode::join(&world, &name, "strict").await.attach(&world).await });
+            (link, world.cortex(&["node", "get", &name, "--json"]).expect(0).value()["id"].clone())
         };
         let of = |text: &str| text.replace('N', &name);
         let answers: Vec<(u16, String)> = std::thread::scope(|scope| {
@@ -314,7 +316,9 @@ fn a100_a_node_that_one_removes_while_others_keep_it_is_gone() {
         for path in [of("/api/v1/nodes/N"), of("/api/v1/policies/N"), of("/api/v1/nodes/N-kept")] {
             assert_eq!(api(&world, "GET", &path, &Value::Null).code(), "node_not_found", "{path}");
         }
-        let of_node = rows(&world, |row| row["node"] == id && row["outcome"] == "allowed");
+        // What a run of it comes to is the hub's to tell, and comes later.
+        let by_people = |row: &Value| row["actor"].as_str().is_some_and(|actor| actor.starts_with("token:"));
+        let of_node = rows(&world, |row| row["node"] == id && row["outcome"] == "allowed" && by_people(row));
         let removals = of_node.iter().filter(|row| row["action"] == "node.remove").count();
         let last = of_node.last().expect("rows");
         assert_eq!(

@@ -103,6 +103,7 @@ fn a35_the_program_that_was_judged_is_the_one_that_runs() {
 fn a35_a_folder_that_became_a_link_between_two_runs_is_not_followed() {
     let world = hub().node("a").start();
     develop(&world, "a");
+    fs::write(world.path("expected-warnings"), "no run of this policy can start\n").expect("listed");
     let (work, inner) = (world.path("work"), world.path("work/inner"));
     let inside = inner.display().to_string();
     world.cortex(&["exec", "a", "--cwd", &work.display().to_string(), "--", "mkdir", "inner"]).expect(0);
@@ -167,7 +168,7 @@ fn a41_what_takes_all_it_can_get_is_bounded_and_the_node_goes_on() {
     let of_run: i32 = sh("cat /proc/self/oom_score_adj").text().trim().parse().expect("a number");
     assert!(of_run > node, "a run goes before its node: {of_run} {node}");
 
-    world.cortex(&["run", "cancel", &bomb, "--grace", "0s"]);
+    world.cortex(&["run", "cancel", &bomb, "--grace", "100ms"]).expect(0);
     world.eventually("the end of the bomb", SOON, |world| {
         (!["queued", "running"].iter().any(|state| world.run_view(&bomb)["state"] == *state)).then_some(())
     });
@@ -220,6 +221,8 @@ fn attempts(world: &World, program: &str, what: &[String]) -> Vec<(String, i32)>
 #[test]
 fn a43_keys_processes_sockets_and_the_clouds_credentials_are_out_of_reach() {
     let world = hub().node("a").start();
+    // A policy that gives what may not be given is told when it comes.
+    fs::write(world.path("expected-warnings"), "no run of this policy can start\n").expect("listed");
     develop(&world, "a");
     let program = attempt(&world, "a");
     let network =

@@ -102,7 +102,9 @@ impl Runs {
                 if self.mesh.presence(node.id).is_none() {
                     return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
                 }
-                refuse_quarantined(&*self.context.directory.node(node.id).ok_or_else(|| removed(node))?)?;
+                refuse_quarantined(
+                    &*self.context.directory.node(node.id).ok_or_else(|| removed(&node.name))?,
+                )?;
                 rooms.insert(run.id, self.mesh.reserve(node.id)?);
                 Ok(rule)
             });
@@ -177,8 +179,8 @@ impl Runs {
     }
 }
 
-fn removed(node: &Node) -> Refusal {
-    Refusal::new(Code::NodeNotFound, format!("The node {} was removed.", node.name))
+fn removed(name: &impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::NodeNotFound, format!("The node {name} was removed."))
 }
 
 fn check(request: &StartRuns) -> Result<(), Refusal> {
@@ -210,11 +212,20 @@ fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks) -> Result<Written, WriteErr
         Err(refusal) => return refuse(tx, one, refusal.clone()),
     };
     let run = &one.run;
+    if let Err(refusal) = standing(tx.node(run.node)?, one) {
+        return refuse(tx, one, refusal);
+    }
     tx.append_audit(&audit(one, Outcome::Allowed, rule))?;
     tx.put_run(run)?;
     let event = Event::new(EventKind::RunAccepted, run.accepted_at).node(run.node).run(run.id);
     tx.append_event(&event.actor(run.caller.clone()))?;
     Ok(Written::Accepted(run.clone()))
+}
+
+/// A node that was removed or shut out after the judgement gets nothing any more (ABUSE 100).
+fn standing(node: Option<Node>, one: &Judged) -> Result<(), Refusal> {
+    let node = node.filter(|node| node.removed_at.is_none()).ok_or_else(|| removed(&one.name))?;
+    refuse_quarantined(&node)
 }
 
 /// The lock that stops the caller, or else the node.
