@@ -5,12 +5,13 @@
 //! follows `--` are matched too. The built-in table is [`known`].
 
 mod known;
+mod programs;
 
 use std::borrow::Cow;
 
 use crate::limits;
 
-pub use known::{is_interpreter, is_launcher};
+pub use programs::{is_interpreter, is_launcher};
 
 /// Text that is built in, or came with a document.
 type Text = Cow<'static, str>;
@@ -140,7 +141,7 @@ pub(super) fn check(program: &str, args: &[String], own: &[ArgRule]) -> Option<H
             Effect::Ask => asked = asked.or(Some(hit)),
         }
     }
-    if known::runs_its_input(program) && !args.iter().any(|arg| is_word(arg)) {
+    if programs::runs_its_input(program) && !args.iter().any(|arg| is_word(arg)) {
         let why = Some("without a file it runs whatever comes there");
         return Some(Hit { effect: Effect::Deny, shape: "standard input".to_owned(), why });
     }

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::{ArgRule, Effect, Shape, base_name};
+use super::programs::{EDITORS, LAUNCHERS, TEXTS, names};
+use super::{ArgRule, Effect, Shape};
 
 /// A built-in rule.
 #[derive(Debug)]
@@ -327,139 +328,6 @@ static SCHEMAS: &[Schema] = &[
 
 const STDIN: &str = "makes it run what nobody has judged";
 
-/// Interpreters whose arguments are as good as text to run.
-const TEXTS: &[&str] = &[
-    "awk",
-    "dc",
-    "elixir",
-    "erl",
-    "expect",
-    "gawk",
-    "ghci",
-    "gnuplot",
-    "irb",
-    "java",
-    "jshell",
-    "julia",
-    "m4",
-    "mawk",
-    "nawk",
-    "npx",
-    "osascript",
-    "pwsh",
-    "scala",
-    "sed",
-    "sqlite3",
-    "tclsh",
-];
-
-/// Programs that change texts, and start others when they are told to.
-const EDITORS: &[&str] = &[
-    "ed",
-    "emacs",
-    "ex",
-    "gvim",
-    "nvim",
-    "rview",
-    "rvim",
-    "vi",
-    "view",
-    "vim",
-    "vim.basic",
-    "vim.tiny",
-    "vimdiff",
-];
-
-/// Launchers that without arguments start a shell, or take commands from their standard input.
-const ALONE: &[&str] = &[
-    "at", "batch", "crontab", "gdb", "nsenter", "parallel", "screen", "script", "setarch", "tmux", "unshare",
-];
-
-/// Programs whose purpose is to start another one.
-const LAUNCHERS: &[&str] = &[
-    "at",
-    "batch",
-    "busybox",
-    "chroot",
-    "chrt",
-    "crontab",
-    "env",
-    "flock",
-    "gdb",
-    "ionice",
-    "ltrace",
-    "nice",
-    "nohup",
-    "nsenter",
-    "parallel",
-    "screen",
-    "script",
-    "setarch",
-    "setsid",
-    "start-stop-daemon",
-    "stdbuf",
-    "strace",
-    "systemd-run",
-    "taskset",
-    "time",
-    "timeout",
-    "tmux",
-    "toybox",
-    "unshare",
-    "watch",
-    "xargs",
-];
-
-/// Programs that run the text that they are given. A trailing version (`python3.11`) is ignored.
-const INTERPRETERS: &[&str] = &[
-    "R",
-    "Rscript",
-    "ash",
-    "awk",
-    "bash",
-    "bun",
-    "csh",
-    "dash",
-    "dc",
-    "deno",
-    "elixir",
-    "erl",
-    "expect",
-    "fish",
-    "gawk",
-    "ghci",
-    "gnuplot",
-    "irb",
-    "java",
-    "jshell",
-    "julia",
-    "ksh",
-    "lua",
-    "luajit",
-    "m4",
-    "mawk",
-    "mksh",
-    "nawk",
-    "node",
-    "nodejs",
-    "npx",
-    "osascript",
-    "perl",
-    "php",
-    "pwsh",
-    "pypy",
-    "python",
-    "rbash",
-    "ruby",
-    "scala",
-    "sed",
-    "sh",
-    "sqlite3",
-    "tclsh",
-    "tcsh",
-    "zsh",
-];
-
 /// The built-in rules of a program, by name or path.
 pub(super) fn rules(program: &str) -> impl Iterator<Item = &'static Known> {
     let (name, plain) = names(program);
@@ -467,35 +335,11 @@ pub(super) fn rules(program: &str) -> impl Iterator<Item = &'static Known> {
     SCHEMAS.iter().filter(move |schema| is_of(schema.programs)).flat_map(|schema| schema.rules)
 }
 
-/// Whether a program runs its standard input when no file is named to it.
-pub(super) fn runs_its_input(program: &str) -> bool {
-    let (name, plain) = names(program);
-    is_interpreter(program)
-        || [EDITORS, ALONE].iter().any(|list| list.contains(&name) || list.contains(&plain))
-}
-
-/// The name of a program, and the same without the version at its end: `python3.11`, `gcc-12`.
-fn names(program: &str) -> (&str, &str) {
-    let name = base_name(program);
-    (name, name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-')))
-}
-
-/// Whether a program, by name or path, runs the text that it is given.
-pub fn is_interpreter(program: &str) -> bool {
-    let (name, plain) = names(program);
-    INTERPRETERS.contains(&name) || INTERPRETERS.contains(&plain)
-}
-
-/// Whether a program, by name or path, has the purpose of starting another one.
-pub fn is_launcher(program: &str) -> bool {
-    let (name, plain) = names(program);
-    LAUNCHERS.contains(&name) || LAUNCHERS.contains(&plain)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::programs::INTERPRETERS;
     use super::*;
 
     #[test]
@@ -505,20 +349,7 @@ mod tests {
             assert!(schema.programs.iter().all(|program| seen.insert(*program)), "{:?}", schema.programs);
             assert!(schema.rules.iter().all(|rule| rule.why.len() > 8));
         }
-        assert!(LAUNCHERS.is_sorted() && INTERPRETERS.is_sorted());
-        assert!(EDITORS.is_sorted() && TEXTS.is_sorted());
-        assert!(ALONE.iter().all(|program| LAUNCHERS.contains(program)));
         // An interpreter that no row is about would be held to nothing.
         assert!(INTERPRETERS.iter().all(|program| seen.contains(program)), "{seen:?}");
-    }
-
-    #[test]
-    fn interpreters_are_known_by_name_path_and_version() {
-        for program in ["sh", "/bin/sh", "python3", "python3.11", "/usr/bin/perl5.36", "lua5.4"] {
-            assert!(is_interpreter(program), "{program}");
-        }
-        for program in ["cargo", "git", "shasum", "pythonic", ""] {
-            assert!(!is_interpreter(program), "{program}");
-        }
     }
 }
