@@ -4,6 +4,7 @@
 
 mod codes;
 mod docs;
+mod fuzz;
 mod needs;
 mod out;
 mod picture;
@@ -26,6 +27,7 @@ Usage: cargo xtask <command>
   ci               the same as `test`; what .ci/run calls
   tidy             the house rules: crate edges, purity of core, error pages, forgotten tests, sizes
   docs [--check]   regenerates the pages that are made from code; --check fails on a difference
+  fuzz [TARGET] [--seconds N]   random inputs with coverage, 20 s per target; needs a C++ compiler
   picture          a terminal's screen on stdin (tmux capture-pane -p -e) as an SVG picture on stdout
 ";
 
@@ -54,6 +56,10 @@ fn run(words: &[&str]) -> Result<Option<bool>> {
         ["tidy"] => tidy::run(&Repo::open()?)?,
         ["docs"] => docs::run(&Repo::open()?, docs::Mode::Write)?,
         ["docs", "--check"] => docs::run(&Repo::open()?, docs::Mode::Check)?,
+        ["fuzz", rest @ ..] => match fuzzing(rest) {
+            Some((target, seconds)) => fuzz::run(&Repo::open()?, target, seconds)?,
+            None => return Ok(None),
+        },
         ["picture"] => {
             let screen = std::io::read_to_string(std::io::stdin())?;
             out::line(picture::svg(&screen, "The first run of cortex in a terminal").trim_end());
@@ -62,4 +68,15 @@ fn run(words: &[&str]) -> Result<Option<bool>> {
         _ => return Ok(None),
     };
     Ok(Some(well))
+}
+
+/// A target, and seconds for each.
+fn fuzzing<'a>(words: &[&'a str]) -> Option<(Option<&'a str>, u32)> {
+    match words {
+        [] => Some((None, 20)),
+        ["--seconds", number] => Some((None, number.parse().ok()?)),
+        [target] if !target.starts_with('-') => Some((Some(target), 20)),
+        [target, "--seconds", number] => Some((Some(target), number.parse().ok()?)),
+        _ => None,
+    }
 }

@@ -93,6 +93,9 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where `cortex login` keeps a session, in the data directory. It goes before the administrator's token.
+pub(crate) const SESSION: &str = "session.token";
+
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Value {
@@ -125,7 +128,9 @@ impl Config {
         }
         config.find_running_hub()?;
         if !config.0.contains_key("client.token_file") {
-            let beside = config.path("hub.data_dir").join("admin.token");
+            let dir = config.path("hub.data_dir");
+            let session = dir.join(SESSION);
+            let beside = if session.exists() { session } else { dir.join("admin.token") };
             config.set("client.token_file", beside.display().to_string(), Origin::Default)?;
         }
         Ok(config)

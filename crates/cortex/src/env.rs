@@ -34,6 +34,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
         name: "CORTEX_SECTION__KEY",
         doc: "Any key of the configuration: CORTEX_HUB__HTTP is hub.http.",
     },
+    Variable { name: "USER", doc: "Who logs in when `cortex login` names nobody." },
     Variable { name: "NO_COLOR", doc: "Set to anything: no colour." },
     Variable {
         name: "XDG_CONFIG_HOME",

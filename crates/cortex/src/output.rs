@@ -101,6 +101,12 @@ impl Output {
         facts.iter().try_for_each(|(name, value)| self.line(format!("{name:width$}  {value}").trim_end()))
     }
 
+    /// A question, with its answer on the same line.
+    pub(crate) fn ask(self, question: &str) {
+        let mut stderr = io::stderr().lock();
+        ignore(write!(stderr, "{question}").and_then(|()| stderr.flush()));
+    }
+
     /// Asks before something that cannot be taken back. Without a terminal, `--yes` is needed.
     pub(crate) fn confirm(self, question: &str, yes: bool) -> Result {
         if yes {

@@ -11,13 +11,16 @@ mod hub;
 mod interrupt;
 mod invite;
 mod join;
+mod login;
 mod node;
 mod node_start;
+mod password;
 mod policy;
 mod run;
 mod status;
 mod token;
 mod up;
+mod user;
 mod version;
 mod watch;
 
@@ -82,6 +85,9 @@ enum Command {
     Run(run::Run),
     Policy(policy::Policy),
     Token(token::Token),
+    User(user::User),
+    Login(login::Login),
+    Logout(login::Logout),
     Audit(audit::Audit),
     Status(status::Status),
     Config(config::ConfigCommand),
@@ -101,6 +107,9 @@ impl Command {
             | Self::Run(_)
             | Self::Policy(_)
             | Self::Token(_)
+            | Self::User(_)
+            | Self::Login(_)
+            | Self::Logout(_)
             | Self::Audit(_)
             | Self::Status(_)
             | Self::Config(_)
@@ -177,6 +186,9 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Run(run) => run.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::Token(token) => token.run(context).await,
+        Command::User(user) => user.run(context).await,
+        Command::Login(login) => login.run(context).await,
+        Command::Logout(logout) => logout.run(context).await,
         Command::Audit(audit) => audit.run(context).await,
         Command::Status(status) => status.run(context).await,
         Command::Config(config) => config.run(context),
@@ -190,6 +202,12 @@ async fn dispatch(command: Command, context: &Context) -> Result {
 fn no_secrets<'a>(arguments: impl Iterator<Item = &'a OsString>) -> Result {
     for argument in arguments.skip(1) {
         let text = argument.to_string_lossy();
+        if text == "--password" || text.starts_with("--password=") {
+            return Err(Failure::usage(
+                "A password is not taken as an argument: everybody on this machine could see it.",
+                "Give `--password-file FILE`, or `--password-file -` for standard input.",
+            ));
+        }
         if text == "--token" || text.starts_with("--token=") {
             return Err(Failure::usage(
                 "A token is not taken as an argument: everybody on this machine could see it.",
@@ -202,10 +220,10 @@ fn no_secrets<'a>(arguments: impl Iterator<Item = &'a OsString>) -> Result {
                 "Put it into a file and give `--invite-file FILE`, or `--invite-file -` for standard input; make a new one with `cortex invite`, since this one was shown.",
             ));
         }
-        if text.contains("cxt_") {
+        if text.contains("cxt_") || text.contains("cxs_") {
             return Err(Failure::usage(
-                "An argument looks like an API token: everybody on this machine could see it.",
-                "Put it into a file of mode 0600, point CORTEX_TOKEN_FILE at it, and revoke the one that was shown with `cortex token revoke`.",
+                "An argument looks like a token: everybody on this machine could see it.",
+                "Put it into a file of mode 0600, point CORTEX_TOKEN_FILE at it, and end the one that was shown with `cortex token revoke` or `cortex logout`.",
             ));
         }
     }
@@ -279,12 +297,21 @@ mod tests {
 
     #[test]
     fn a_secret_in_an_argument_is_refused_and_never_repeated() {
-        for argument in ["--token", "--token=abc", "CXI1.aa.bb.cc", "--invite-file=CXI1.aa", "cxt_canary"] {
+        for argument in [
+            "--token",
+            "--token=abc",
+            "CXI1.aa.bb.cc",
+            "--invite-file=CXI1.aa",
+            "cxt_canary",
+            "cxs_canary",
+            "--password",
+            "--password=abc",
+        ] {
             let (_, parsed) = parse(["cortex", "status", argument].map(OsString::from));
             let failure = parsed.expect_err("a secret");
             assert_eq!(failure.exit(), 2, "{argument}");
             let shown = format!("{failure:?}");
-            assert!(!shown.contains("CXI1.aa") && !shown.contains("cxt_canary") && !shown.contains("abc"));
+            assert!(!["CXI1.aa", "_canary", "abc"].iter().any(|secret| shown.contains(secret)), "{shown}");
         }
     }
 

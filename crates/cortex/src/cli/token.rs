@@ -23,14 +23,31 @@ pub(crate) struct Token {
 
 #[derive(clap::Subcommand, Debug)]
 enum Action {
-    /// Make a token. Its secret is shown this once.
-    #[command(before_help = "Example:\n  cortex token create ci --role operator --ttl 30d --out ci.token")]
+    /// Make a token, which can do no more than yours. Its secret is shown this once.
+    #[command(
+        before_help = "Examples:\n  cortex token create ci --role operator -l role=ci --ttl 30d --out ci.token\n  cortex token create agent --client --tool exec,run_get --node build-2 --out agent.token"
+    )]
     Create {
         /// Its name.
         name: String,
         /// What it may do.
         #[arg(long, default_value = "operator", value_parser = ["viewer", "operator", "admin"])]
         role: String,
+        /// Of its role only these rights, such as runs:start,runs:read.
+        #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
+        rights: Option<Vec<String>>,
+        /// Only on these nodes.
+        #[arg(long = "node", value_name = "NODE", value_delimiter = ',', conflicts_with = "selector")]
+        nodes: Vec<String>,
+        /// Only on nodes with these labels, such as role=ci.
+        #[arg(short = 'l', long, value_name = "SEL", value_parser = args::selector)]
+        selector: Option<String>,
+        /// For an AI client: only by the tools that are named, never over what holds it.
+        #[arg(long, requires = "tools")]
+        client: bool,
+        /// A tool of the AI client, such as exec; may be repeated.
+        #[arg(long = "tool", id = "tools", value_name = "TOOL", value_delimiter = ',', requires = "client")]
+        tools: Vec<String>,
         /// How long it lives, such as 12h or 30d; without end when missing.
         #[arg(long, value_parser = args::span_ms, value_name = "SPAN")]
         ttl: Option<u64>,
@@ -54,22 +71,26 @@ impl Token {
         let mut client = context.client()?;
         let output = context.output;
         match self.action {
-            Action::Create { name, role, ttl, out } => {
+            Action::Create { name, role, rights, nodes, selector, client: is_client, tools, ttl, out } => {
                 // The place is taken first: a secret that cannot be kept is not made.
                 let file = out.as_deref().map(new_secret_file).transpose()?;
-                let created: TokenCreated =
-                    client.post("/tokens", &TokenRequest { name, role, ttl_ms: ttl }).await?;
+                let kind = is_client.then(|| "client".to_owned());
+                let request = TokenRequest { name, role, kind, rights, nodes, selector, tools, ttl_ms: ttl };
+                let created: TokenCreated = client.post("/tokens", &request).await?;
                 show(context, &created, out.as_deref().zip(file))
             }
             Action::Ls => {
                 let tokens: Vec<TokenView> = client.list("/tokens", usize::MAX).await?;
                 let row = |token: &TokenView| {
                     let end = token.expires_at.clone().unwrap_or_else(|| "never".to_owned());
-                    vec![token.id.clone(), token.name.clone(), token.role.clone(), token.state.clone(), end]
+                    let (id, name, state) = (token.id.clone(), token.name.clone(), token.state.clone());
+                    let (kind, user) =
+                        (token.kind.clone(), token.user.clone().unwrap_or_else(|| "-".to_owned()));
+                    vec![id, name, kind, user, token.role.clone(), bounds(token), state, end]
                 };
                 output.list(
                     &tokens,
-                    &["ID", "NAME", "ROLE", "STATE", "ENDS"],
+                    &["ID", "NAME", "KIND", "USER", "ROLE", "ONLY", "STATE", "ENDS"],
                     row,
                     "There are no tokens. Next: cortex token create NAME",
                 )
@@ -84,6 +105,18 @@ impl Token {
             }
         }
     }
+}
+
+/// What bounds a token beside its role: `rights runs:start; nodes build-2; tools exec`.
+fn bounds(token: &TokenView) -> String {
+    let list = |what: &str, items: &Option<Vec<String>>| {
+        items.as_ref().map(|items| format!("{what} {}", items.join(",")))
+    };
+    let labels = token.selector.as_ref().map(|selector| format!("nodes with {selector}"));
+    let parts =
+        [list("rights", &token.rights), list("nodes", &token.nodes), labels, list("tools", &token.tools)];
+    let words: Vec<String> = parts.into_iter().flatten().collect();
+    if words.is_empty() { "-".to_owned() } else { words.join("; ") }
 }
 
 fn show(context: &Context, created: &TokenCreated, file: Option<(&Path, std::fs::File)>) -> Result {

@@ -41,8 +41,12 @@ impl Target {
     /// From the configuration. A readable-by-others token file is told on standard error.
     pub(crate) fn new(config: &Config, output: Output) -> Result<Self> {
         let token = read_token(config, output)?;
+        Ok(Self { token, ..Self::without_token(config)? })
+    }
+
+    /// The same for a call that shows no token.
+    pub(crate) fn without_token(config: &Config) -> Result<Self> {
         let mut target = Self::at(config.text("client.hub"))?;
-        target.token = token;
         target.connect_max = config.span("client.connect_timeout");
         target.reconnect_max = config.span("client.reconnect");
         Ok(target)

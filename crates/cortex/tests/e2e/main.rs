@@ -8,6 +8,7 @@ mod exec;
 mod faults;
 mod joining;
 mod pages;
+mod people;
 mod runs;
 mod secrets;
 mod up;

@@ -72,7 +72,7 @@ impl Audit {
         let limit = limit.min(PAGE_ITEMS_MAX);
         let sees_all = caller.everywhere(Right::AuditRead);
         let (size, newest) = (if sees_all { limit } else { PAGE_ITEMS_MAX }, filter.newest);
-        let mut rows = self.context.view(move |view| view.audit(&filter, size)).await?;
+        let mut rows = self.page(filter, size).await?;
         let mut next = rows.last().filter(|_| rows.len() == size).map(|last| last.seq);
         let directory = &self.context.directory;
         rows.retain(|logged| {
@@ -88,6 +88,10 @@ impl Audit {
         Ok((rows, next))
     }
 
+    async fn page(&self, filter: AuditFilter, limit: usize) -> Result<Vec<LoggedAudit>, Refusal> {
+        self.context.view(move |view| view.audit(&filter, limit)).await
+    }
+
     /// Whether the log is what was written: its chain, its anchor, and what nodes saw of it.
     ///
     /// # Errors
@@ -101,7 +105,7 @@ impl Audit {
         let mut verification = Verification::new(witnesses);
         loop {
             let filter = AuditFilter { after: verification.after(), ..AuditFilter::default() };
-            let rows = self.context.view(move |view| view.audit(&filter, PAGE_ITEMS_MAX)).await?;
+            let rows = self.page(filter, PAGE_ITEMS_MAX).await?;
             if !verification.take(&rows) || rows.len() < PAGE_ITEMS_MAX {
                 break;
             }

@@ -1,5 +1,6 @@
 //! The node-facing half of the hub, over real TLS.
 
+mod doors;
 mod joining;
 mod links;
 mod runs;
