@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod consents;
 mod people;
 
 pub use crate::error::{ErrorBody, Problem};
+pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
 pub use people::{
     GrantRequest, LoggedIn, Login, PasswordText, RoleGrantView, TokenCreated, TokenRequest, TokenView,
     UserPatch, UserRequest, UserView, WhoAmI,
@@ -107,9 +109,14 @@ pub struct RunRequest {
     /// Standard input will follow by `POST /runs/{id}/stdin`.
     #[serde(default)]
     pub stdin: bool,
-    /// How many of the nodes may run at once; all when missing.
+    /// How many of the nodes may run at once; all when missing. One that waits for a person counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<usize>,
+    /// Asks a person first, with these words: what the command is for. A person may allow what
+    /// `exec.allow` does not, and nothing else that the policy denies. The answer is 403
+    /// `consent_required` with `details.consent_id`; a stream waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<String>,
 }
 
 /// The answer to `POST /runs` without streaming.
@@ -140,6 +147,20 @@ pub enum RunEvent {
         run_id: String,
         /// The node's name.
         node: String,
+    },
+    /// A person is asked first; what follows is `accepted`, or `refused`. Leaving the stream leaves the
+    /// question.
+    Asked {
+        /// UUID of the question.
+        consent_id: String,
+        /// UUID of the run that it becomes.
+        run_id: String,
+        /// The node's name.
+        node: String,
+        /// The rule that asks.
+        rule: String,
+        /// When the question ends without an answer.
+        expires_at: String,
     },
     /// A piece of output.
     Output {
@@ -252,6 +273,9 @@ pub struct RunView {
     pub cancelled_by: Option<String>,
     /// A sentence when the state needs one.
     pub diagnostic: Option<String>,
+    /// UUID of the question, or of the lasting answer, by which it was allowed.
+    #[serde(default)]
+    pub consent: Option<String>,
 }
 
 /// `POST /runs/{id}/cancel`.
