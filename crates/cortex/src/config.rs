@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cortex_core::sandbox::Level;
 use cortex_core::{Code, Refusal};
 
 use crate::{duration, env, remembered};
@@ -32,6 +33,10 @@ enum Kind {
     Switch,
     Span,
     Text,
+    /// Absolute paths with colons between them, as in PATH.
+    Folders,
+    /// A level of the sandbox.
+    Level,
 }
 
 /// Every key there is.
@@ -63,9 +68,24 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "hub.public_url", kind: Kind::Url, doc: "Address of the hub as other machines see it." },
     Key { name: "node.data_dir", kind: Kind::Path, doc: "Where a node keeps its identity and its spool." },
     Key {
+        name: "node.level_max",
+        kind: Kind::Level,
+        doc: "Highest level of the sandbox that a node uses: partial, kernel or full.",
+    },
+    Key {
         name: "node.path",
         kind: Kind::Text,
         doc: "PATH by which a node finds programs; its own when unset.",
+    },
+    Key {
+        name: "node.run_user",
+        kind: Kind::Text,
+        doc: "As whom runs of a root node execute: a system user, or UID:GID; cortex-run when it exists.",
+    },
+    Key {
+        name: "node.work",
+        kind: Kind::Folders,
+        doc: "Folders for work, with colons between them; the first holds the runs' home.",
     },
 ];
 
@@ -162,6 +182,16 @@ impl Config {
             (Some(below), Some(home)) => Path::new(&home).join(below),
             (Some(_) | None, _) => PathBuf::from(text),
         }
+    }
+
+    /// Folders; none when nobody named any.
+    pub(crate) fn folders(&self, name: &str) -> Vec<PathBuf> {
+        self.text(name).split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect()
+    }
+
+    /// A level of the sandbox, when somebody named one.
+    pub(crate) fn level(&self, name: &str) -> Option<Level> {
+        Level::parse(self.text(name))
     }
 
     /// A listening address. The text was checked when it was set.
@@ -282,6 +312,14 @@ fn check(kind: Kind, text: &str) -> Result<(), String> {
         ),
         Kind::Switch => fine(matches!(text, "true" | "false"), "it must be true or false"),
         Kind::Span => duration::parse(text).map(drop),
+        Kind::Folders => {
+            let is_good = |path: &str| cortex_core::path::normal(path).is_ok();
+            fine(text.split(':').all(is_good), "it is not a list of absolute paths with colons between them")
+        }
+        Kind::Level => fine(
+            Level::parse(text).is_some_and(|level| level > Level::None),
+            "a level is partial, kernel or full; a node without walls is PERMISSIVE by its policy",
+        ),
     }
 }
 

@@ -36,6 +36,7 @@ use crate::run::program::Surroundings;
 use crate::run::protocol::Order;
 use crate::run::spool::Spool;
 use crate::run::worker::Event;
+use crate::sandbox::confine::Sandbox;
 use stopping::Stopping;
 use wires::{FileWork, Happening, Wires};
 
@@ -49,6 +50,7 @@ pub(crate) struct Parts {
     pub(crate) facts: Facts,
     pub(crate) surroundings: Arc<Surroundings>,
     pub(crate) guards: Arc<Guards>,
+    pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) spool: PathBuf,
     pub(crate) runs: NodeRuns,
     pub(crate) journal: Journal,
@@ -69,6 +71,7 @@ struct Actor<F> {
     facts: Facts,
     surroundings: Arc<Surroundings>,
     guards: Arc<Guards>,
+    sandbox: Arc<Sandbox>,
     spool_folder: PathBuf,
     instance: u64,
     runs: NodeRuns,
@@ -108,6 +111,7 @@ pub(crate) async fn live(
         facts: parts.facts,
         surroundings: parts.surroundings,
         guards: parts.guards,
+        sandbox: parts.sandbox,
         spool_folder: parts.spool,
         instance: random(),
         runs: parts.runs,

@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 
 use cortex_core::node::Facts;
+use cortex_core::sandbox::Level;
 
 use crate::run::program::find;
+use crate::sandbox::confine::Sandbox;
 
 /// Tools that are worth knowing of, when they are on the node's path.
 const TOOLS: &[&str] = &[
@@ -27,10 +29,6 @@ const TOOLS: &[&str] = &[
     "rustc",
     "uv",
 ];
-/// Level of the sandbox that this build reaches: programs are started without a shell, under the
-/// policy's allow-list.
-pub const SANDBOX: &str = "argv-only";
-
 /// Looks around. Reads files: for a blocking thread.
 pub(crate) fn discover(path: &OsString, version: &str) -> Facts {
     let hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
@@ -40,12 +38,17 @@ pub(crate) fn discover(path: &OsString, version: &str) -> Facts {
         arch: std::env::consts::ARCH.to_owned(),
         hostname: hostname.unwrap_or_default(),
         version: version.to_owned(),
-        sandbox: SANDBOX.to_owned(),
+        sandbox: Level::None.as_str().to_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_bytes: memory_bytes().unwrap_or(0),
         tools: tools.map(|tool| (*tool).to_owned()).collect(),
         layers: Vec::new(),
     }
+}
+
+/// With what was found of the walls around runs.
+pub(crate) fn with_sandbox(facts: Facts, sandbox: &Sandbox) -> Facts {
+    Facts { sandbox: sandbox.level().as_str().to_owned(), layers: sandbox.layers.clone(), ..facts }
 }
 
 fn memory_bytes() -> Option<u64> {
@@ -62,6 +65,6 @@ mod tests {
     fn this_machine_has_a_processor_and_memory() {
         let facts = discover(&"/usr/bin:/bin".into(), "1.2.3");
         assert!(facts.cpus > 0 && facts.memory_bytes > 0);
-        assert_eq!((facts.version.as_str(), facts.sandbox.as_str()), ("1.2.3", "argv-only"));
+        assert_eq!((facts.version.as_str(), facts.sandbox.as_str()), ("1.2.3", "none"));
     }
 }

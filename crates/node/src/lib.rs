@@ -15,9 +15,10 @@ mod journal;
 mod link;
 mod node;
 mod run;
+pub mod sandbox;
 mod tls;
+pub mod trial;
 
-pub use facts::SANDBOX;
 pub use node::{Attached, NodeConfig, is_enrolled, run};
 pub use run::nursery::{GUARD_ARG, run_if_guard};
 pub use tls::HUB_NAME;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cortex_core::id::{Epoch, NodeId};
 use cortex_core::node_runs::{NodeRuns, Record};
+use cortex_core::sandbox::{Ground, Level, Place};
 use cortex_core::{Code, Refusal};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,9 @@ use crate::identity::{DataDir, Identity};
 use crate::journal::{Journal, JournalFile};
 use crate::run::guards::Guards;
 use crate::run::program::Surroundings;
+use crate::sandbox::confine::Sandbox;
+use crate::sandbox::identity::RunUser;
+use crate::sandbox::probe::{Wishes, probe};
 
 /// The journal's file in the data directory.
 const JOURNAL: &str = "journal";
@@ -40,6 +44,18 @@ pub struct NodeConfig {
     pub spool_bytes_max: u64,
     /// Another address of the hub than the one at which the node joined: `host:port`.
     pub hub: Option<String>,
+    /// As whom runs behind walls execute when the node process is root: a system user's name, or
+    /// `uid:gid`. The user `cortex-run` where it exists, else a number of its own, when this says
+    /// nothing.
+    pub run_user: Option<String>,
+    /// The folders that the node's owner gives for work; made for the runs' user when they are not
+    /// there. The first one holds the runs' home directory.
+    pub work: Vec<PathBuf>,
+    /// Folders beside the data directory that no run may see.
+    pub reserved: Vec<PathBuf>,
+    /// The highest level of the sandbox that is used, for machines on which a higher one breaks
+    /// what has to work there.
+    pub level_max: Level,
 }
 
 impl NodeConfig {
@@ -52,8 +68,20 @@ impl NodeConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             spool_bytes_max: cortex_core::limits::SPOOL_BYTES_MAX,
             hub: None,
+            run_user: None,
+            work: vec![usual_work()],
+            reserved: Vec::new(),
+            level_max: Level::Full,
         }
     }
+}
+
+/// Where work is done when the owner does not say.
+fn usual_work() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return "/var/lib/cortex-work".into();
+    }
+    std::env::var_os("HOME").map_or_else(|| "/".into(), PathBuf::from).join("cortex-work")
 }
 
 /// A link was welcomed.
@@ -87,15 +115,20 @@ pub async fn run(
     let (generation, epoch) = (prepared.identity.generation, prepared.identity.epoch);
     let mut runs = NodeRuns::restore(generation, epoch, prepared.records);
     runs.keep_at_most(config.spool_bytes_max);
+    let guards = Arc::new(Guards::new(config.guard_exe.clone().into()));
+    let (user, place) = (prepared.run_user, prepared.surroundings.place(&config.work));
+    let sandbox = try_walls(&config, &guards, user, place, prepared.identity.name.clone()).await?;
     runs.witness(prepared.identity.audit_head);
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
-    let guards = Arc::new(Guards::new(config.guard_exe.into()));
-    let first = Arc::clone(&guards);
-    let _warming = tokio::task::spawn_blocking(move || first.warm());
+    tracing::info!(level = sandbox.level().as_str(), "sandbox tried");
+    let ground = Ground { place: sandbox.host.place.clone(), level: Some(sandbox.level()) };
+    runs.stand_on(ground);
+    let facts = facts::with_sandbox(prepared.facts, &sandbox);
     let parts = Parts {
         dir: Arc::new(prepared.dir),
         identity: prepared.identity,
-        facts: prepared.facts,
+        facts,
+        sandbox,
         surroundings: Arc::new(prepared.surroundings),
         guards: Arc::clone(&guards),
         spool: config.data_dir.join(SPOOL),
@@ -107,7 +140,22 @@ pub async fn run(
     outcome
 }
 
+/// Finds out what holds a run on this machine.
+async fn try_walls(
+    config: &NodeConfig,
+    guards: &Arc<Guards>,
+    user: Option<RunUser>,
+    place: Place,
+    host: String,
+) -> Result<Arc<Sandbox>, Refusal> {
+    let reserved = config.reserved.iter().chain([&config.data_dir]).cloned().collect();
+    let wishes = Wishes { user, place, reserved, level_max: config.level_max, host };
+    let sandbox = probe(guards, wishes).await;
+    sandbox.map(Arc::new).map_err(|error| failed(&config.data_dir, &error))
+}
+
 struct Prepared {
+    run_user: Option<RunUser>,
     dir: DataDir,
     identity: Identity,
     facts: cortex_core::node::Facts,
@@ -117,6 +165,7 @@ struct Prepared {
 }
 
 fn prepare(config: &NodeConfig) -> Result<Prepared, Refusal> {
+    let run_user = RunUser::find(config.run_user.as_deref())?;
     let dir = DataDir::open(&config.data_dir)?;
     let mut identity = dir.identity()?.ok_or_else(|| not_joined(&config.data_dir))?;
     if let Some(hub) = &config.hub {
@@ -130,7 +179,7 @@ fn prepare(config: &NodeConfig) -> Result<Prepared, Refusal> {
     let (journal, records) = opened.map_err(|error| failed(dir.path(), &error))?;
     let facts = facts::discover(&config.path, &config.version);
     let surroundings = Surroundings::new(config.path.clone(), |name| std::env::var_os(name));
-    Ok(Prepared { dir, identity, facts, surroundings, journal, records })
+    Ok(Prepared { run_user, dir, identity, facts, surroundings, journal, records })
 }
 
 fn not_joined(path: &Path) -> Refusal {

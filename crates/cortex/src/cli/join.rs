@@ -9,6 +9,7 @@ use cortex_core::name::Name;
 use cortex_core::{Code, Refusal};
 use serde_json::json;
 
+use super::node_start::NodeFlags;
 use super::{Context, node_start};
 use crate::error::{Failure, Result};
 use crate::serve::node;
@@ -16,7 +17,7 @@ use crate::serve::node;
 /// Join a hub with an invite, and run the node.
 #[derive(clap::Args, Debug)]
 #[command(
-    before_help = "Example:\n  cortex join hub.lan:7441 --invite-file invite.txt --name build-2\n  cortex join hub.lan:7441 --invite-file - --name build-2 --no-start"
+    before_help = "Example:\n  cortex join hub.lan:7441 --invite-file invite.txt --name build-2\n  cortex join hub.lan:7441 --invite-file - --name build-2 --work /srv/build"
 )]
 pub(crate) struct Join {
     /// The hub's address for nodes, HOST:PORT.
@@ -28,9 +29,8 @@ pub(crate) struct Join {
     /// Name of this node; the host's name when missing.
     #[arg(long)]
     name: Option<String>,
-    /// Where the node keeps its identity and its spool.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
+    #[command(flatten)]
+    node: NodeFlags,
     /// Only join; run the node later with `cortex node start`.
     #[arg(long)]
     no_start: bool,
@@ -38,7 +38,7 @@ pub(crate) struct Join {
 
 impl Join {
     pub(crate) async fn run(self, context: &Context) -> Result {
-        let config = context.config(vec![("node.data_dir", "--data-dir", self.data_dir.clone())])?;
+        let config = context.config(self.node.flags())?;
         let hub = address(&self.hub)?;
         let name = Name::parse(&self.name.clone().unwrap_or_else(host_name))?;
         let invite = read_invite(&self.invite_file)?;

@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::json;
 use tokio::time::{Duration, sleep, timeout};
 
+use super::node_start::NodeFlags;
 use super::{Context, LOOK_AGAIN, args, ask, node_start};
 use crate::client::{Call, Client, encode};
 use crate::error::Result;
@@ -23,11 +24,7 @@ pub(crate) struct Node {
 enum Action {
     /// Run the enrolled node of this machine in the foreground until Ctrl-C.
     #[command(before_help = "Example:\n  cortex node start --data-dir ~/.local/share/cortex/node")]
-    Start {
-        /// Where the node keeps its identity and its spool.
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<String>,
-    },
+    Start(NodeFlags),
     /// List the nodes.
     #[command(before_help = "Examples:\n  cortex node ls -l role=ci,os=linux\n  cortex node ls -w")]
     Ls {
@@ -75,14 +72,14 @@ enum Action {
 impl Node {
     /// Whether this is the node itself and no question to the hub.
     pub(crate) const fn serves(&self) -> bool {
-        matches!(self.action, Action::Start { .. })
+        matches!(self.action, Action::Start(_))
     }
 
     pub(crate) async fn run(self, context: &Context) -> Result {
         let output = context.output;
         match self.action {
-            Action::Start { data_dir } => {
-                let config = context.config(vec![("node.data_dir", "--data-dir", data_dir)])?;
+            Action::Start(flags) => {
+                let config = context.config(flags.flags())?;
                 node_start::run(context, &config).await
             }
             Action::Ls { selector, watch } => list(context, selector.as_deref(), watch).await,

@@ -5,10 +5,29 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::interrupt::Interrupt;
-use crate::config::Config;
+use crate::config::{Config, Flag};
 use crate::error::{Failure, Result};
 use crate::output::Output;
 use crate::serve::node::{self, Attached};
+
+/// Flags of a node.
+#[derive(clap::Args, Debug)]
+pub(crate) struct NodeFlags {
+    /// Where the node keeps its identity and its spool.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// A folder in which commands may work; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    work: Vec<String>,
+}
+
+impl NodeFlags {
+    /// The keys that they set.
+    pub(crate) fn flags(self) -> Vec<Flag> {
+        let work = (!self.work.is_empty()).then(|| self.work.join(":"));
+        vec![("node.data_dir", "--data-dir", self.data_dir), ("node.work", "--work", work)]
+    }
+}
 
 /// Runs until a signal, or until the hub refuses the node for good.
 pub(crate) async fn run(context: &Context, config: &Config) -> Result {
@@ -16,9 +35,8 @@ pub(crate) async fn run(context: &Context, config: &Config) -> Result {
     let shutdown = CancellationToken::new();
     let output = context.output;
     let data_dir = config.path("node.data_dir");
-    let path = config.get("node.path").map(|value| value.text.clone());
     let attached = move |attached: Attached| announce(output, &attached);
-    let node = node::run(&data_dir, path, None, shutdown.clone(), attached);
+    let node = node::run(config, &data_dir, None, shutdown.clone(), attached);
     tokio::pin!(node);
     tokio::select! {
         result = &mut node => return Ok(result?),

@@ -80,7 +80,7 @@ async fn stay(
             tracing::debug!("the node is attached again");
         }
     };
-    let running = node::run(&node_dir, None, Some(hub.grpc.to_string()), shutdown, on_attached);
+    let running = node::run(config, &node_dir, Some(hub.grpc.to_string()), shutdown, on_attached);
     tokio::pin!(running);
     let first = tokio::select! {
         ended = &mut running => return Ok(ended?),

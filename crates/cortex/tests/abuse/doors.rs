@@ -25,7 +25,11 @@ fn a82_a_foreign_origin_or_host_is_refused() {
         "host: localhost.evil.example",
     ] {
         for (method, route, _) in access::routes() {
-            let path = route.replace("{node}", "a").replace("{id}", "x").replace("{token}", "x");
+            let path = route
+                .replace("{node}", "a")
+                .replace("{id}", "x")
+                .replace("{token}", "x")
+                .replace("{user}", "x");
             let answer = http(&world, method, &path, &[&bearer, line], b"");
             assert_eq!(
                 (answer.status, answer.code().as_str()),
@@ -75,7 +79,11 @@ fn a86_no_get_changes_anything() {
     let before = state(&world);
     for (_, route, _) in access::routes() {
         // Every path, those that change things by another method as well.
-        let path = route.replace("{node}", "a").replace("{id}", "x").replace("{token}", "admin");
+        let path = route
+            .replace("{node}", "a")
+            .replace("{id}", "x")
+            .replace("{token}", "admin")
+            .replace("{user}", "x");
         if path.ends_with("/events") {
             continue;
         }

@@ -291,7 +291,8 @@ fn a14_credentials_of_one_door_open_no_other() {
     let key = node.key_pem.replace('\n', "");
     let invite = invite["invite"].as_str().expect("an invite").to_owned();
     for (method, route, _) in access::routes().filter(|(.., entry)| entry.needs != Needs::Nothing) {
-        let path = route.replace("{node}", "a").replace("{id}", "x").replace("{token}", "x");
+        let path =
+            route.replace("{node}", "a").replace("{id}", "x").replace("{token}", "x").replace("{user}", "x");
         for bearer in [&certificate, &key, &invite] {
             let answer = http(&world, method, &path, &[&format!("authorization: Bearer {bearer}")], b"");
             assert_eq!((answer.status, answer.code().as_str()), (403, "wrong_audience"), "{method} {route}");

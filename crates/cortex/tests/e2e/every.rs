@@ -70,7 +70,15 @@ fn questions(every: &mut Every) {
     for line in ["run ls", "node ls", "policy ls", "token ls", "invite ls", "audit ls", "audit export"] {
         every.ok(line);
     }
-    for line in ["status", "version", "node get a", "policy get a", "policy test a -- id", "audit get 1"] {
+    for line in [
+        "status",
+        "version",
+        "audit verify",
+        "node get a",
+        "policy get a",
+        "policy test a -- id",
+        "audit get 1",
+    ] {
         every.ok(line);
     }
     for line in ["config show", "config check", "config env"] {

@@ -36,7 +36,7 @@ fn a_person_logs_in_runs_where_its_role_says_and_is_removed_with_all_that_it_had
     let seen = as_of(&world, &session, &["node", "ls", "--json"]).expect(0).value();
     assert_eq!(seen.as_array().map(Vec::len), Some(1), "{seen}");
     assert_eq!(as_of(&world, &session, &["exec", "a", "--", "echo", "here"]).expect(0).text(), "here\n");
-    as_of(&world, &session, &["exec", "b", "--", "true"]).expect(255);
+    as_of(&world, &session, &["exec", "b", "--", "true"]).expect(3);
     as_of(&world, &session, &["policy", "set", "a", "strict", "--yes"]).expect(4);
     let users = world.cortex(&["user", "ls"]).expect(0).text();
     assert!(users.contains("ada") && users.contains("operator[role=ci]"), "{users}");
@@ -67,7 +67,7 @@ fn a_token_of_an_ai_client_is_made_with_its_bounds_and_shows_them() {
         ["token", "create", "agent", "--client", "--tool", "exec,run_get", "--node", "a", "--out", &out];
     world.cortex(&make).expect(0);
     assert_eq!(as_of(&world, &file, &["exec", "a", "--", "echo", "hi"]).expect(0).text(), "hi\n");
-    as_of(&world, &file, &["exec", "b", "--", "true"]).expect(255);
+    as_of(&world, &file, &["exec", "b", "--", "true"]).expect(3);
     let policy = as_of(&world, &file, &["policy", "allow", "a", "sh", "--yes", "--json"]).expect(4);
     assert_eq!(policy.refusal(), "wrong_audience");
     let listed = world.cortex(&["token", "ls"]).expect(0).text();

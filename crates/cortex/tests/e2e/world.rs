@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use canary::Canary;
+
+#[path = "canary.rs"]
+mod canary;
+
 /// How long anything may take before a test gives up.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -46,7 +51,10 @@ impl Plan {
     pub(crate) fn start(self) -> World {
         let dir = tempfile::tempdir().expect("a folder for the world");
         let hub = HubProcess::start(dir.path(), "127.0.0.1:0", "127.0.0.1:0");
-        let mut world = World { hub: Some(hub), nodes: BTreeMap::new(), dir };
+        let canary = Canary::default();
+        let secret = std::fs::read_to_string(&hub.token_file).expect("the first token");
+        canary.learn("the first start", &secret);
+        let mut world = World { hub: Some(hub), nodes: BTreeMap::new(), canary, dir };
         for (name, profile) in self.nodes {
             world.join(&name, profile);
         }
@@ -58,6 +66,7 @@ impl Plan {
 pub(crate) struct World {
     hub: Option<HubProcess>,
     nodes: BTreeMap<String, Process>,
+    canary: Canary,
     dir: TempDir,
 }
 
@@ -127,7 +136,9 @@ impl World {
 
     /// A client command, run to its end.
     pub(crate) fn cortex(&self, arguments: &[&str]) -> Ended {
-        Ended::of(self.command(arguments).spawn().expect("start the command"))
+        let ended = Ended::of(self.command(arguments).spawn().expect("start the command"));
+        self.heard(arguments, &ended);
+        ended
     }
 
     /// A client command with standard input.
@@ -138,7 +149,34 @@ impl World {
         let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let ended = Ended::of(child);
         writer.join().expect("the writer ends");
+        self.heard(arguments, &ended);
         ended
+    }
+
+    fn heard(&self, arguments: &[&str], ended: &Ended) {
+        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+        self.canary.heard(&arguments, &ended.stdout, &ended.stderr);
+    }
+
+    /// Looks for every secret of this world wherever it does not belong.
+    fn search_for_secrets(&self) {
+        self.canary.learn_keys(self.dir.path());
+        if let Some(hub) = &self.hub {
+            self.cortex(&["audit", "export"]);
+            self.canary.search("the metrics", canary::metrics(&hub.http).as_bytes());
+        }
+        for pid in self.nodes.values().map(Process::pid).chain(self.hub.as_ref().map(HubProcess::pid)) {
+            for part in ["cmdline", "environ"] {
+                let said = std::fs::read(format!("/proc/{pid}/{part}")).unwrap_or_default();
+                self.canary.search(&format!("{part} of a process"), &said);
+            }
+        }
+        self.canary.search("the logs", self.logs().as_bytes());
+        let folders = std::fs::read_dir(self.dir.path()).expect("the world's folder").flatten();
+        // What lies beside the data directories was put there by the test.
+        for folder in folders.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+            self.canary.search_files(&folder);
+        }
     }
 
     /// Makes an invite, and writes it to a file.
@@ -280,6 +318,9 @@ fn unexpected<'a>(logs: &'a str, allowed: &[&str]) -> Vec<&'a str> {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.search_for_secrets();
+        }
         for (_, node) in std::mem::take(&mut self.nodes) {
             node.stop();
         }

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cortex_core::id::Seq;
 use cortex_core::limits::PAGE_ITEMS_MAX;
+use cortex_core::rights::Right;
 use cortex_store::AuditFilter;
 use cortex_wire::http::{AuditVerdictView, AuditView, Page};
 use futures::stream;
@@ -62,7 +63,7 @@ pub(super) async fn export(
     Args(args): Args<ListArgs>,
 ) -> Result<Response, Failure> {
     let first = AuditFilter { newest: false, ..filter(&api, &caller, &args)? };
-    let shutdown = api.shutdown.clone();
+    let over = api.over(&caller, Right::AuditRead, None);
     let pages = stream::try_unfold(Some(first), move |filter| {
         let (api, caller) = (api.clone(), caller.clone());
         async move {
@@ -78,7 +79,7 @@ pub(super) async fn export(
             Ok(Some((Bytes::from(lines), next)))
         }
     });
-    let pages = broken_off_by(shutdown, pages);
+    let pages = broken_off_by(over, pages);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())
 }
 

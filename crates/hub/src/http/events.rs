@@ -11,6 +11,7 @@ use cortex_core::Refusal;
 use cortex_core::event::EventKind;
 use cortex_core::id::Seq;
 use cortex_core::name::printable;
+use cortex_core::rights::Right;
 use cortex_core::subscribers::Filter;
 use cortex_wire::error::{ErrorBody, Problem};
 use cortex_wire::http::{EventGap, EventView};
@@ -64,7 +65,7 @@ pub(super) async fn follow(
     let pruned = connection.map(|Extension(connection)| connection.0).unwrap_or_default();
     let feed = api.events.follow(&caller, after, filter(&api, &caller, &args)?, pruned)?;
     let events = stream::unfold(Some(feed), move |feed| next(feed, id.clone()));
-    let events = events.take_until(api.shutdown.cancelled_owned());
+    let events = events.take_until(Box::pin(api.over(&caller, Right::EventsRead, None)));
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     std::future::ready(Ok(sse.into_response())).await
 }

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use cortex_core::id::NodeId;
+use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal};
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,6 @@ use utoipa_axum::routes;
 
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
-use crate::service::Context;
 use crate::service::audit::Audit;
 use crate::service::consents::Consents;
 use crate::service::events::Events;
@@ -25,8 +26,10 @@ use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
+use crate::service::standing::Standing;
 use crate::service::tokens::Tokens;
 use crate::service::users::Users;
+use crate::service::{Caller, Context};
 use crate::workers::supervisor::Supervisor;
 
 mod audit;
@@ -94,6 +97,25 @@ pub struct Api {
     pub about: Arc<About>,
     /// Ends streams when the hub stops.
     pub shutdown: CancellationToken,
+}
+
+impl Api {
+    /// When an answer that stays open is over: the hub stops, or the caller lost the right (on this node;
+    /// without one, everywhere).
+    fn over(
+        &self,
+        caller: &Caller,
+        right: Right,
+        node: Option<NodeId>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (shutdown, standing) = (self.shutdown.clone(), Standing::new(&self.context, caller, right, node));
+        async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                refusal = standing.ended() => tracing::debug!(code = %refusal.code, "an open answer ends"),
+            }
+        }
+    }
 }
 
 /// What does not change while the hub lives.

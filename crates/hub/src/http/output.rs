@@ -5,6 +5,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use cortex_core::name::printable;
+use cortex_core::rights::Right;
 use cortex_core::run::Run;
 use cortex_core::stream::Stream;
 use futures::{StreamExt as _, stream};
@@ -52,15 +53,16 @@ pub(super) async fn output(
     let run = api.runs.get(&caller, path_id("run", &run)?).await?;
     if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
         let name = node_name(&api, &run).await?;
+        let over = Box::pin(api.over(&caller, Right::RunsRead, Some(run.node)));
         let lines = run_stream::follow(api.runs.clone(), caller, run.id, name, wanted, id.0);
-        return Ok(run_stream::answer(lines.take_until(api.shutdown.cancelled_owned())));
+        return Ok(run_stream::answer(lines.take_until(over)));
     }
     if run_stream::wants_lines(&headers) {
         return Err(invalid("Lines of a run that has not ended need `follow=true`."));
     }
     let follower = api.runs.follow(&caller, run.id).await?.from(wanted.position);
     let bytes = Reader::new(follower, wanted, &run, args.follow).bytes();
-    let bytes = broken_off_by(api.shutdown.clone(), bytes);
+    let bytes = broken_off_by(api.over(&caller, Right::RunsRead, Some(run.node)), bytes);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())
 }
 

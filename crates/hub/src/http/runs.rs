@@ -249,7 +249,7 @@ async fn accept_runs(api: &Api, targets: Vec<Target>, order: Order) -> Result<Re
 }
 
 async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Option<usize>) -> Response {
-    let shutdown = api.shutdown.clone().cancelled_owned();
+    let over = Box::pin(api.over(&order.caller, Right::RunsStart, None));
     let (nodes, missing) = split(targets);
     let refusals: Vec<_> =
         missing.iter().map(|(node, refusal)| run_stream::refused(node, refusal, &order.request_id)).collect();
@@ -271,7 +271,7 @@ async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Opt
             Either::Right(told(&api, &order.caller, started, &order.request_id))
         }
     };
-    run_stream::answer(refusals.chain(runs).take_until(shutdown))
+    run_stream::answer(refusals.chain(runs).take_until(over))
 }
 
 /// The lines of started runs: which were accepted, then all of them as they come.

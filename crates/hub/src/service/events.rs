@@ -11,6 +11,7 @@ use cortex_core::limits::EVENTS_KEPT_MAX;
 use cortex_core::rights::Right;
 use cortex_core::subscribers::{Filter, Item};
 use cortex_store::{LoggedEvent, Tx};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Subscription;
@@ -95,6 +96,7 @@ impl Events {
 struct Sight {
     context: Context,
     caller: Caller,
+    changes: watch::Receiver<u64>,
     /// Nodes that it saw when it last heard of them: a removed one has no record any more.
     seen: BTreeSet<NodeId>,
 }
@@ -103,10 +105,15 @@ impl Sight {
     fn new(context: &Context, caller: &Caller) -> Self {
         let nodes = context.directory.nodes().into_iter();
         let seen = nodes.filter(|node| caller.has(Right::EventsRead, node)).map(|node| node.id).collect();
-        Self { context: context.clone(), caller: caller.clone(), seen }
+        let changes = context.directory.principals();
+        Self { context: context.clone(), caller: caller.clone(), changes, seen }
     }
 
     fn sees(&mut self, event: &Event) -> bool {
+        if self.changes.has_changed().unwrap_or(false) {
+            self.changes.borrow_and_update();
+            self.caller = Caller::new(self.context.directory.who(Arc::clone(&self.caller.token)));
+        }
         if self.caller.everywhere(Right::EventsRead) {
             return true;
         }

@@ -26,6 +26,7 @@ pub(crate) mod outcome;
 pub mod policies;
 pub mod runs;
 pub mod sessions;
+pub mod standing;
 pub mod targets;
 pub mod tokens;
 pub mod users;

@@ -65,19 +65,16 @@ fn expected(needs: Needs, column: Column) -> Answer {
         Column::Token | Column::NodeWithToken | Column::InviteAsBearer => {
             Answer::Refused(Code::WrongAudience)
         }
-        Column::Nobody | Column::Revoked | Column::Quarantined | Column::Node => match needs {
-            Needs::NodeCertificate => match column {
-                Column::Nobody => Answer::Refused(Code::Unauthenticated),
-                Column::Revoked => Answer::Refused(Code::NodeRevoked),
-                Column::Quarantined => Answer::Refused(Code::ClonedIdentity),
-                _ => Answer::Judged,
-            },
-            // The invite, or the signature, is in the message: a certificate neither helps nor harms.
-            Needs::Invite | Needs::RecoveryKey => Answer::Judged,
-            Needs::Nothing | Needs::AnyToken | Needs::Right(_) | Needs::Everywhere(_) => {
-                panic!("the node port has no door for this")
-            }
-        },
+        // The invite, or the signature, is in the message: a certificate neither helps nor harms.
+        Column::Nobody | Column::Revoked | Column::Quarantined | Column::Node
+            if matches!(needs, Needs::Invite | Needs::RecoveryKey) =>
+        {
+            Answer::Judged
+        }
+        Column::Nobody => Answer::Refused(Code::Unauthenticated),
+        Column::Revoked => Answer::Refused(Code::NodeRevoked),
+        Column::Quarantined => Answer::Refused(Code::ClonedIdentity),
+        Column::Node => Answer::Judged,
     }
 }
 

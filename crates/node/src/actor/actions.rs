@@ -9,13 +9,13 @@ use cortex_core::id::{Epoch, Generation, RunId};
 use cortex_core::message::{Start, ToHub};
 use cortex_core::node_runs::{Action, Signal};
 use cortex_core::run::EndCause;
+use cortex_core::sandbox::Walls;
 use cortex_core::time::Timestamp;
 use tokio::sync::watch;
 
 use super::wires::{FileWork, RENEW_RETRY_MS, Wires};
 use super::{Actor, Held, unstarted};
 use crate::clock;
-use crate::facts::SANDBOX;
 use crate::identity::Identity;
 use crate::node::Attached;
 use crate::run::input::Input;
@@ -36,7 +36,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         match action {
             Action::Send(message) => self.send(message),
             Action::Journal(record) => self.backlog.push_back(record),
-            Action::Spawn { start, walls: _ } => self.spawn(start),
+            Action::Spawn { start, walls } => self.spawn(start, walls),
             Action::Signal(run, Signal::Term) => self.order(run, Order::Term),
             Action::Signal(run, Signal::Kill) => self.order(run, Order::Kill),
             Action::Input { run, data, eof } => self.input(run, &data, eof),
@@ -55,6 +55,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             Action::PolicyChanged(policy) => {
                 let (revision, mode) = (policy.revision, policy.mode.as_str());
                 tracing::info!(%revision, mode, profile = policy.profile, "policy holds");
+                self.prepare_rooms(None);
             }
             Action::Certificate(chain) => wires.write(FileWork::certificate(&self.dir, chain)),
             Action::Close { refusal, retry_after_ms } => self.close(&refusal, retry_after_ms, wires),
@@ -94,7 +95,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         self.backoff.reset();
         let (node, node_id, epoch) = (self.identity.name.clone(), self.identity.node, self.identity.epoch);
         tracing::info!(%node, %node_id, %epoch, "attached");
-        (self.on_attached)(Attached { node, node_id, epoch, sandbox: SANDBOX });
+        (self.on_attached)(Attached { node, node_id, epoch, sandbox: self.sandbox.level().as_str() });
     }
 
     /// It is known when the certificate must be renewed.
@@ -119,7 +120,26 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         }
     }
 
-    fn spawn(&mut self, start: Start) {
+    /// Lets go of the rooms of the policy before; live runs keep theirs. What the first run of the
+    /// new one needs is there when it comes.
+    fn prepare_rooms(&self, walls: Option<Walls>) {
+        let (guards, sandbox) = (Arc::clone(&self.guards), Arc::clone(&self.sandbox));
+        let node = self.runs.name().to_owned();
+        drop(tokio::task::spawn_blocking(move || {
+            let Some(walls) = walls else {
+                guards.keep_only(None);
+                guards.warm();
+                return;
+            };
+            let room = sandbox.host.room(&walls, &node);
+            if let Err(refusal) = &room {
+                tracing::warn!(code = %refusal.code, "no run of this policy can start: {refusal}");
+            }
+            guards.keep_only(room.as_ref().ok());
+        }));
+    }
+
+    fn spawn(&mut self, start: Start, walls: Option<Walls>) {
         let run = start.run;
         if self.stopping.is_some() {
             let why = "The command was not started: the node process is stopping.".to_owned();
@@ -132,6 +152,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         let input = Arc::new(Input::default());
         let worker = Worker {
             start,
+            walls,
+            sandbox: Arc::clone(&self.sandbox),
             node: self.runs.name().to_owned(),
             surroundings: Arc::clone(&self.surroundings),
             guards: Arc::clone(&self.guards),

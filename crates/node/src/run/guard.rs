@@ -4,25 +4,27 @@
 //! below it and is found and ended. It tells the node of the start and of the end of the main
 //! process at the moment they happen, and when the node process or the nursery goes away it kills
 //! everything. When the guard itself is killed, the main process dies with it, and the
-//! nursery inherits and kills the rest. Never here: threads, a runtime, the run's output, decisions
+//! nursery inherits and kills the rest. Inside of walls it is the first process of the run's own
+//! namespace, and the kernel ends the tree with it. Never here: threads, a runtime, the run's output, decisions
 //! about policy.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::protocol::{Launch, Order, Report, Step};
+use super::protocol::{Launch, Order, Report};
+use super::spawn::{self, Chamber};
 use super::{signals, tree};
+use crate::sandbox::step::Failed;
+use crate::sandbox::{identity, room};
 
 /// Time that left-over processes get between TERM and KILL once the main process has ended.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
@@ -31,12 +33,44 @@ const ROUND_MS: (u16, u16) = (2, 200);
 /// What the system sends when the nursery ends. Whoever else sends it is ignored.
 const NURSERY_GONE: Signal = Signal::SIGTERM;
 
-/// The life of a guard that `nursery` forked, with its ends of a run's pipes. Returns the process's
-/// exit status: 0 says that nothing of the run is left.
-pub(super) fn live(nursery: Pid, ends: Ends) -> i32 {
-    match Guard::prepare(nursery, ends.control).and_then(|mut guard| guard.live(ends.stdio)) {
+/// The life of a guard with its ends of a run's pipes. Returns the process's exit status: 0 says that
+/// nothing of the run is left.
+pub(super) fn live(nursery: Nursery, ends: Ends, chamber: Option<&Chamber>) -> i32 {
+    let Ends { control, stdio, groups } = ends;
+    let guard = Guard::prepare(nursery, control);
+    match guard.and_then(|mut guard| guard.live(stdio, groups, chamber)) {
         Ok(()) => 0,
         Err(_) => 1,
+    }
+}
+
+/// The nursery as its guards see it.
+pub(super) enum Nursery {
+    /// The parent, by its number.
+    Parent(Pid),
+    /// This process is the first of its namespace and sees no parent. The other end of this pipe is
+    /// the nursery's alone.
+    Beyond(OwnedFd),
+}
+
+impl Nursery {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Parent(pid) => nix::unistd::getppid() != *pid,
+            Self::Beyond(pipe) => {
+                let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+                let _woken = poll(&mut fds, PollTimeout::ZERO);
+                fds[0].any().unwrap_or(true)
+            }
+        }
+    }
+
+    /// Whether every other process that this one sees belongs to its run.
+    const fn is_beyond(&self) -> bool {
+        match self {
+            Self::Parent(_) => false,
+            Self::Beyond(_) => true,
+        }
     }
 }
 
@@ -46,6 +80,8 @@ pub(super) struct Ends {
     pub(super) control: UnixStream,
     /// The run's standard streams.
     pub(super) stdio: Streams,
+    /// The ways into its control groups.
+    pub(super) groups: Vec<OwnedFd>,
 }
 
 /// The run's ends of its pipes.
@@ -56,14 +92,14 @@ pub(super) struct Streams {
 }
 
 struct Guard {
-    nursery: Pid,
+    nursery: Nursery,
     control: UnixStream,
     signals: SignalFd,
     main: Option<Pid>,
 }
 
 impl Guard {
-    fn prepare(nursery: Pid, control: UnixStream) -> std::io::Result<Self> {
+    fn prepare(nursery: Nursery, control: UnixStream) -> std::io::Result<Self> {
         // A group and no session of its own: for each new session the kernel makes a scheduling
         // group (`sched_autogroup_enabled`), whose first process waited up to 150 ms for a
         // processor beside a busy one.
@@ -72,23 +108,39 @@ impl Guard {
         default_dispositions();
         // What is watched waits to be read. A nursery that went before shows as another parent.
         let signals = signals::watch(&[Signal::SIGCHLD, NURSERY_GONE])?;
-        nix::sys::prctl::set_pdeathsig(NURSERY_GONE)?;
+        // In a namespace of its own KILL ends all of it at once.
+        let at_its_end = if nursery.is_beyond() { Signal::SIGKILL } else { NURSERY_GONE };
+        nix::sys::prctl::set_pdeathsig(at_its_end)?;
         Ok(Self { nursery, control, signals, main: None })
     }
 
-    fn live(&mut self, streams: Streams) -> std::io::Result<()> {
-        self.tell(Report::Guard { pid: std::process::id() });
+    fn live(
+        &mut self,
+        streams: Streams,
+        groups: Vec<OwnedFd>,
+        chamber: Option<&Chamber>,
+    ) -> std::io::Result<()> {
+        if !self.nursery.is_beyond() {
+            // There the nursery tells it: here this process is number 1.
+            self.tell(Report::Guard { pid: std::process::id() });
+        }
         let launch = Launch::read_from(&mut self.control)?;
         if self.is_given_up() {
             return Ok(());
         }
-        match start(&launch, streams) {
+        let started = begin(&launch, &streams, &groups, chamber);
+        // The pipes are the program's alone: a copy here would keep them open.
+        drop((streams, groups));
+        match started {
             Ok(pid) => {
-                self.main = Some(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)));
-                self.tell(Report::Started { pid });
+                self.main = Some(pid);
+                self.tell(Report::Started { pid: pid.as_raw().cast_unsigned() });
+                if chamber.is_some() {
+                    give_up_rights()?;
+                }
                 self.watch();
             }
-            Err((step, errno)) => self.tell(Report::Failed { step, errno }),
+            Err(Failed { step, errno, .. }) => self.tell(Report::Failed { step, errno }),
         }
         Ok(())
     }
@@ -104,7 +156,7 @@ impl Guard {
                 return;
             }
             match self.wait_order(None) {
-                Wait::Order(Order::Term) => tree::signal_all(Signal::SIGTERM),
+                Wait::Order(Order::Term) => self.signal_all(Signal::SIGTERM),
                 Wait::Order(Order::Kill) | Wait::NodeGone => {
                     self.kill_all();
                     return;
@@ -121,7 +173,7 @@ impl Guard {
 
     /// The main process has ended: what it left is asked, waited for shortly, and killed.
     fn end_leftovers(&mut self) {
-        tree::signal_all(Signal::SIGTERM);
+        self.signal_all(Signal::SIGTERM);
         let until = Instant::now() + LEFTOVER_GRACE;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             if self.reap() {
@@ -140,7 +192,7 @@ impl Guard {
     fn kill_all(&mut self) {
         let mut wait_ms = ROUND_MS.0;
         loop {
-            tree::signal_all(Signal::SIGKILL);
+            self.signal_all(Signal::SIGKILL);
             if self.reap() {
                 return;
             }
@@ -148,6 +200,15 @@ impl Guard {
             let _woken = poll(&mut fds, wait_ms);
             self.drain_signals();
             wait_ms = (wait_ms * 2).min(ROUND_MS.1);
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        if self.nursery.is_beyond() {
+            // All but the first of the namespace, which is this one. With nobody left it fails.
+            let _none = kill(Pid::from_raw(-1), signal);
+        } else {
+            tree::signal_all(signal);
         }
     }
 
@@ -208,7 +269,7 @@ impl Guard {
 
     /// Without the nursery nobody would inherit the run from this process.
     fn has_lost_nursery(&self) -> bool {
-        nix::unistd::getppid() != self.nursery
+        self.nursery.is_gone()
     }
 
     fn drain_signals(&self) {
@@ -228,21 +289,24 @@ enum Wait {
     Nothing,
 }
 
-/// Starts the program. The pipes are its own alone afterwards: a copy here would keep them open.
-fn start(launch: &Launch, streams: Streams) -> Result<u32, (Step, i32)> {
-    let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
-    std::env::set_current_dir(&launch.cwd).map_err(|error| (Step::Cwd, errno(error)))?;
-    let mut command = Command::new(&launch.program);
-    if let Some((name, arguments)) = launch.argv.split_first() {
-        command.arg0(name).args(arguments);
+/// Makes what is the run's own in its room, and starts the program.
+fn begin(
+    launch: &Launch,
+    streams: &Streams,
+    groups: &[OwnedFd],
+    chamber: Option<&Chamber>,
+) -> Result<Pid, Failed> {
+    if let (Some(chamber), Some(confined)) = (chamber, &launch.confined) {
+        room::settle_in(&chamber.room, &confined.own)?;
     }
-    command.env_clear().envs(launch.env.iter().map(|(k, v)| (k, v)));
-    command.stdin(streams.stdin.map_or_else(Stdio::null, Stdio::from));
-    command.stdout(streams.stdout).stderr(streams.stderr);
-    // What a run does to its own group (`kill 0`) must not reach the guard.
-    command.process_group(0);
-    prepare_child(&mut command);
-    command.spawn().map(|child| child.id()).map_err(|error| (Step::Exec, errno(error)))
+    spawn::start(launch, streams, groups, chamber)
+}
+
+/// What a guard needs once its run has started is to signal it, whoever is its user; and a run must
+/// not look into it.
+fn give_up_rights() -> std::io::Result<()> {
+    identity::keep_kill_only()?;
+    Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
 /// What the node's starter ignored (`nohup`) must not be ignored by a run.
@@ -253,18 +317,5 @@ fn default_dispositions() {
     {
         // SAFETY: SIG_DFL installs no handler, and no other thread exists.
         let _set = unsafe { signal(one, SigHandler::SigDfl) };
-    }
-}
-
-/// The guard's blocked signals must not be blocked in the run, and the run must not go on when the
-/// guard is killed from outside.
-#[expect(unsafe_code, reason = "both are set per process and can only be set between fork and exec")]
-fn prepare_child(command: &mut Command) {
-    // SAFETY: sigprocmask and prctl are async-signal-safe, and the closure does nothing else.
-    unsafe {
-        command.pre_exec(|| {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            Ok(SigSet::empty().thread_set_mask()?)
-        });
     }
 }

@@ -1,9 +1,12 @@
-//! The nursery: one small process per node that forks the guards of its runs.
+//! The nursery: one small process per node and set of walls that forks the guards of its runs.
 //!
 //! Starting a guard by exec costs three times what the command `true` costs, nearly all of it in
 //! the dynamic linker; a fork of a process that was linked once costs a tenth of that. The node
 //! itself cannot fork: it has threads. So it starts its own program once as the nursery, which has
 //! none, and sends it the ends of each run's pipes.
+//!
+//! With walls it is a room: it makes the namespaces and the file system of the walls once, at its
+//! start, and every guard that it forks is in them. Without, it leaves everything as it is.
 //!
 //! It stands above the guards as a subreaper: what a killed guard leaves behind becomes its own
 //! child, and is killed. The nursery ends after the node process: its socket is closed then, the
@@ -11,12 +14,13 @@
 //! arguments of commands.
 
 use std::collections::BTreeSet;
-use std::io::IoSliceMut;
+use std::io::{IoSliceMut, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::signalfd::SignalFd;
@@ -25,12 +29,22 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::guard::{self, Ends, Streams};
+use super::protocol::Report;
+use super::spawn::Chamber;
 use super::{signals, tree};
+use crate::sandbox::room;
+use crate::sandbox::step::{Failed, Step};
+use crate::sandbox::walls::{self, Room};
 
 /// The argument that makes a program a nursery.
 pub const GUARD_ARG: &str = "__guard";
-/// Control socket, standard output, standard error, and standard input when it was asked for.
-pub(super) const ENDS_MAX: usize = 4;
+/// The argument after it that makes it a room: which one, its first message says.
+pub(super) const ROOM_ARG: &str = "room";
+/// Control socket, standard output, standard error, standard input when it was asked for, and two
+/// control groups.
+pub(super) const ENDS_MAX: usize = 6;
+/// The byte that comes with a run's ends says whether standard input is among them.
+pub(super) const WITH_STDIN: u8 = 1;
 /// First and longest wait between two rounds of killing orphans.
 const ROUND: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
 /// Time that guards get to end their runs once the node is gone. Five times that is all that is
@@ -49,7 +63,15 @@ pub fn run_if_guard() {
 /// The nursery's life, and that of each guard that it forks. Standard input is the socket to the
 /// node. Returns the process's exit status.
 fn serve() -> i32 {
+    let is_room = std::env::args_os().nth(2).is_some_and(|arg| arg == ROOM_ARG);
     let Ok(mut nursery) = Nursery::prepare() else { return 1 };
+    if is_room {
+        match become_room() {
+            Ok(chamber) => nursery.inhabit(chamber),
+            // The node was told, or is gone.
+            Err(_) => return 1,
+        }
+    }
     while !nursery.is_done() {
         let has_ends = nursery.wait();
         nursery.reap();
@@ -58,14 +80,14 @@ fn serve() -> i32 {
             continue;
         }
         match receive() {
-            Ok(Some(ends)) => match fork_guard() {
-                Ok(ForkResult::Parent { child }) => drop(nursery.guards.insert(child.as_raw())),
+            Ok(Some(ends)) => match nursery.fork_guard() {
+                Ok(Forked::Nursery(child)) => nursery.took(child, ends),
                 // A node that gets no guard sees its ends closed.
                 Err(_) => drop(ends),
-                Ok(ForkResult::Child) => {
-                    let parent = nursery.own;
+                Ok(Forked::Guard(parent)) => {
+                    let chamber = nursery.chamber.take();
                     drop(nursery);
-                    return become_guard(parent, ends);
+                    return become_guard(parent, ends, chamber.as_ref());
                 }
             },
             Ok(None) | Err(_) => nursery.leave(),
@@ -74,8 +96,38 @@ fn serve() -> i32 {
     0
 }
 
+/// Reads which room this is, makes it, and says so.
+fn become_room() -> std::io::Result<Chamber> {
+    let mut node = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let read = Room::read_from(&mut node);
+    let room = match read {
+        Ok(room) => room,
+        Err(error) => {
+            walls::answer(&mut node, &Err(Failed::by(Step::Order)(error)))?;
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+    };
+    let entered = room::enter(&room);
+    walls::answer(&mut node, &entered)?;
+    match entered {
+        Ok(()) => Ok(Chamber::new(room)),
+        Err(failed) => Err(std::io::Error::from_raw_os_error(failed.errno)),
+    }
+}
+
+/// Who goes on after a fork.
+enum Forked {
+    Nursery(Pid),
+    Guard(guard::Nursery),
+}
+
 struct Nursery {
     own: Pid,
+    /// What it is inside of, when it is a room.
+    chamber: Option<Chamber>,
+    /// A pipe of which nobody else holds the second end: guards that see no parent hear by the first
+    /// that this process has ended.
+    life: Option<(OwnedFd, OwnedFd)>,
     /// Tells of children that ended.
     signals: SignalFd,
     guards: BTreeSet<i32>,
@@ -99,7 +151,52 @@ impl Nursery {
         nix::sys::prctl::set_child_subreaper(true)?;
         hear_of_children()?;
         let signals = signals::watch(&[Signal::SIGCHLD])?;
-        Ok(Self { own: nix::unistd::getpid(), signals, guards: BTreeSet::new(), sweep: None, left: None })
+        Ok(Self {
+            own: nix::unistd::getpid(),
+            chamber: None,
+            life: None,
+            signals,
+            guards: BTreeSet::new(),
+            sweep: None,
+            left: None,
+        })
+    }
+
+    fn inhabit(&mut self, chamber: Chamber) {
+        self.life = chamber.room.is_full().then(|| nix::unistd::pipe2(OFlag::O_CLOEXEC).ok()).flatten();
+        self.chamber = Some(chamber);
+    }
+
+    /// A guard, in a process namespace of its own when the room has such.
+    fn fork_guard(&mut self) -> std::io::Result<Forked> {
+        if !self.has_numbers() {
+            return Ok(match fork_here()? {
+                ForkResult::Parent { child } => Forked::Nursery(child),
+                ForkResult::Child => Forked::Guard(guard::Nursery::Parent(self.own)),
+            });
+        }
+        let life = self.life.take().ok_or(Errno::EMFILE)?;
+        let forked = room::fork_first();
+        if matches!(forked, Ok(0)) {
+            // The second end is closed here.
+            return Ok(Forked::Guard(guard::Nursery::Beyond(life.0)));
+        }
+        self.life = Some(life);
+        Ok(Forked::Nursery(Pid::from_raw(forked?)))
+    }
+
+    fn has_numbers(&self) -> bool {
+        self.chamber.as_ref().is_some_and(|chamber| chamber.room.is_full())
+    }
+
+    /// A guard that does not see its own number is told of here.
+    fn took(&mut self, guard: Pid, mut ends: Ends) {
+        self.guards.insert(guard.as_raw());
+        if self.has_numbers() {
+            // A node that is gone needs no number.
+            let _told =
+                ends.control.write_all(&Report::Guard { pid: guard.as_raw().cast_unsigned() }.to_bytes());
+        }
     }
 
     /// Until a run's pipes come, a child ends or a round is due. Whether pipes came, or the node went.
@@ -177,14 +274,26 @@ impl Nursery {
 
 /// The next ends, or nothing when the node process is gone.
 fn receive() -> nix::Result<Option<Ends>> {
-    let socket = std::io::stdin();
     let mut byte = [0];
+    let fds = receive_into(&mut byte)?;
+    let Some(fds) = fds else { return Ok(None) };
+    let mut fds = fds.into_iter();
+    let (Some(control), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next()) else {
+        return Err(Errno::EPROTO);
+    };
+    let stdin = if byte == [WITH_STDIN] { fds.next() } else { None };
+    let stdio = Streams { stdin, stdout, stderr };
+    Ok(Some(Ends { control: UnixStream::from(control), stdio, groups: fds.collect() }))
+}
+
+fn receive_into(byte: &mut [u8; 1]) -> nix::Result<Option<Vec<OwnedFd>>> {
+    let socket = std::io::stdin();
     let mut space = nix::cmsg_space!([RawFd; ENDS_MAX]);
-    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut parts = [IoSliceMut::new(byte)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = loop {
         match recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags) {
-            Err(nix::errno::Errno::EINTR) => {}
+            Err(Errno::EINTR) => {}
             other => break other?,
         }
     };
@@ -197,12 +306,7 @@ fn receive() -> nix::Result<Option<Ends>> {
             fds.extend(numbers.into_iter().map(own));
         }
     }
-    let mut fds = fds.into_iter();
-    let (Some(control), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next()) else {
-        return Err(nix::errno::Errno::EPROTO);
-    };
-    let stdio = Streams { stdin: fds.next(), stdout, stderr };
-    Ok(Some(Ends { control: UnixStream::from(control), stdio }))
+    Ok(Some(fds))
 }
 
 /// A terminal's Ctrl-C is for the node, which ends its runs in order, and its keyboard is not for
@@ -218,7 +322,7 @@ fn leave_terminal() {
     }
 }
 
-fn become_guard(nursery: Pid, ends: Ends) -> i32 {
+fn become_guard(nursery: guard::Nursery, ends: Ends, chamber: Option<&Chamber>) -> i32 {
     // The nursery's socket must not stay open here: its end tells the nursery that the node is gone,
     // and that of the node that the nursery is.
     let Ok(null) = std::fs::File::open("/dev/null") else { return 1 };
@@ -226,7 +330,7 @@ fn become_guard(nursery: Pid, ends: Ends) -> i32 {
         return 1;
     }
     drop(null);
-    guard::live(nursery, ends)
+    guard::live(nursery, ends, chamber)
 }
 
 /// Closes what came from the node's own starter beside the standard streams. What this program
@@ -249,7 +353,7 @@ fn hear_of_children() -> nix::Result<()> {
 }
 
 #[expect(unsafe_code, reason = "fork is safe in a process that has one thread and never had another")]
-fn fork_guard() -> nix::Result<ForkResult> {
+fn fork_here() -> nix::Result<ForkResult> {
     // SAFETY: `run_if_guard` comes before any thread.
     unsafe { fork() }
 }

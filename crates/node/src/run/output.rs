@@ -32,6 +32,10 @@ pub(crate) struct Output {
     pub(crate) events: mpsc::Sender<Event>,
     /// Whether more may be read.
     pub(crate) may_read: watch::Receiver<bool>,
+    /// Bytes that the run may write; what comes beyond is not kept, and `over` says so.
+    pub(crate) bytes_max: Option<u64>,
+    /// Cancelled when the run wrote more.
+    pub(crate) over: CancellationToken,
     /// Open pipes.
     pub(crate) stdout: Option<pipe::Receiver>,
     /// Open pipes.
@@ -99,7 +103,18 @@ impl Output {
 
     /// Puts bytes into the spool. While that fails (a full disk) the process waits; nothing is
     /// lost, and what the hub takes in makes room in memory.
-    async fn keep(&self, stream: Stream, data: Bytes) {
+    async fn keep(&mut self, stream: Stream, mut data: Bytes) {
+        if let Some(left) = &mut self.bytes_max {
+            let len = data.len() as u64;
+            if len > *left {
+                self.over.cancel();
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            }
+            *left = left.saturating_sub(len);
+            if data.is_empty() {
+                return;
+            }
+        }
         let len = data.len() as u64;
         let mut told = false;
         while let Err(error) = self.spool.append(stream, data.clone()).await {
@@ -153,6 +168,8 @@ mod tests {
             spool: Arc::clone(&spool),
             events,
             may_read,
+            bytes_max: None,
+            over: CancellationToken::new(),
             stdout: Some(pipe::Receiver::from_owned_fd(stdout.into()).expect("a receiver")),
             stderr: Some(pipe::Receiver::from_owned_fd(stderr.into()).expect("a receiver")),
         };

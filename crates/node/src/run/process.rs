@@ -4,20 +4,26 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
-use super::guards::Guards;
-use super::protocol::{Launch, Order, REPORT_BYTES, Report, Step};
+use super::guards::{Guards, NoGuard, Nursery};
+use super::protocol::{Launch, Order, REPORT_BYTES, Report};
+use crate::sandbox::step::Failed;
+use crate::sandbox::walls::Room;
 
 /// A guarded process and its pipes.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// The guard, once it has told its number.
-    guard: Option<Pid>,
+    /// The guard's number, once it is told; 0 before.
+    guard: AtomicI32,
+    /// Lives as long as this does.
+    _nursery: Arc<Nursery>,
     control: tokio::net::UnixStream,
     /// Its standard output.
     pub(crate) stdout: Option<pipe::Receiver>,
@@ -47,13 +53,19 @@ pub(crate) enum NotStarted {
     #[error("the run's guard could not be started")]
     Guard(#[source] io::Error),
     /// What the guard was to do.
-    #[error("{1}")]
-    Refused(Step, io::Error),
+    #[error("{0}")]
+    Refused(Failed),
 }
 
 impl Process {
-    /// Begins a guard, which starts nothing so far. May block: for a blocking thread with a runtime.
-    pub(crate) fn begin(guards: &Guards, with_stdin: bool) -> io::Result<Self> {
+    /// Begins a guard in a room, or without walls, which starts nothing so far. May block: for a
+    /// blocking thread with a runtime. `groups` are the ways into the run's control groups.
+    pub(crate) fn begin(
+        guards: &Guards,
+        room: Option<&Room>,
+        with_stdin: bool,
+        groups: Vec<OwnedFd>,
+    ) -> Result<Self, NoGuard> {
         let (control, control_end) = UnixStream::pair()?;
         let (stdout, stdout_end) = io::pipe()?;
         let (stderr, stderr_end) = io::pipe()?;
@@ -63,11 +75,13 @@ impl Process {
             ends.push(end.into());
             writer
         });
-        guards.fork(&ends)?;
+        ends.extend(groups);
+        let nursery = guards.fork(room, &ends, with_stdin)?;
         drop(ends);
         control.set_nonblocking(true)?;
         Ok(Self {
-            guard: None,
+            guard: AtomicI32::new(0),
+            _nursery: nursery,
             control: tokio::net::UnixStream::from_std(control)?,
             stdout: Some(pipe::Receiver::from_owned_fd(stdout.into())?),
             stderr: Some(pipe::Receiver::from_owned_fd(stderr.into())?),
@@ -78,26 +92,17 @@ impl Process {
     /// Hands the guard what to start, and waits until the program runs.
     pub(crate) async fn start(&mut self, launch: &Launch) -> Result<u32, NotStarted> {
         self.control.write_all(&launch.to_bytes()).await.map_err(NotStarted::Guard)?;
-        let mut report = self.report().await;
-        if let Ok(Some(Report::Guard { pid })) = report {
-            self.guard = i32::try_from(pid).ok().map(Pid::from_raw);
-            report = self.report().await;
-        }
-        match report {
-            Ok(Some(Report::Started { pid })) => Ok(pid),
-            Ok(Some(Report::Failed { step, errno })) => {
-                Err(NotStarted::Refused(step, io::Error::from_raw_os_error(errno)))
+        loop {
+            match self.report().await.map_err(NotStarted::Guard)? {
+                Some(Report::Guard { pid }) => self.learn(pid),
+                Some(Report::Started { pid }) => return Ok(pid),
+                Some(Report::Failed { step, errno }) => {
+                    return Err(NotStarted::Refused(Failed::new(step, errno)));
+                }
+                Some(Report::Exited { .. } | Report::Signaled { .. } | Report::Abandoned) | None => {
+                    return Err(NotStarted::Guard(io::ErrorKind::UnexpectedEof.into()));
+                }
             }
-            Ok(
-                Some(
-                    Report::Guard { .. }
-                    | Report::Exited { .. }
-                    | Report::Signaled { .. }
-                    | Report::Abandoned,
-                )
-                | None,
-            ) => Err(NotStarted::Guard(io::ErrorKind::UnexpectedEof.into())),
-            Err(error) => Err(NotStarted::Guard(error)),
         }
     }
 
@@ -111,11 +116,19 @@ impl Process {
                 return Exit::Unseen;
             }
             match self.control.try_read(&mut bytes) {
-                Ok(REPORT_BYTES) => return exit_of(Report::from_bytes(bytes)),
+                Ok(REPORT_BYTES) => match Report::from_bytes(bytes) {
+                    // The nursery's word, which does not wait for the guard's.
+                    Some(Report::Guard { pid }) => self.learn(pid),
+                    report => return exit_of(report),
+                },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(_) | Err(_) => return Exit::Unseen,
             }
         }
+    }
+
+    fn learn(&self, guard: u32) {
+        self.guard.store(i32::try_from(guard).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Signals the tree. An order to a guard that is gone has nothing left to do.
@@ -126,9 +139,10 @@ impl Process {
     /// Kills a guard that hangs in the start; what it was starting dies with it. It is alive as
     /// long as its end of the socket is open, so its number cannot have been given anew.
     pub(crate) fn kill_guard(&self) {
-        if let Some(pid) = self.guard {
+        let guard = self.guard.load(Ordering::Relaxed);
+        if guard > 0 {
             // One that has ended needs no signal.
-            let _ended = kill(pid, Signal::SIGKILL);
+            let _ended = kill(Pid::from_raw(guard), Signal::SIGKILL);
         }
     }
 

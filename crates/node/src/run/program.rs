@@ -1,15 +1,18 @@
 //! Which file a run executes, and with which environment. The caller's word decides neither: the
 //! path is the node's own, and nothing of the node's environment leaks but what is listed here.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use cortex_core::id::RunId;
 use cortex_core::name::printable;
 use cortex_core::run::RunSpec;
+use cortex_core::sandbox::Place;
 
 use super::protocol::Launch;
+use crate::sandbox::confine::Confinement;
+use crate::sandbox::program::{self, NoProgram};
 
 /// What a run may see of the node's own environment, when it is set there.
 const PASSED_ON: &[&str] = &["HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "CARGO_HOME", "RUSTUP_HOME"];
@@ -32,20 +35,67 @@ impl Surroundings {
         Self { path, home, variables }
     }
 
-    /// The complete launch of a run. `Err` is a sentence for people.
+    /// What policies name by its purpose.
+    pub(crate) fn place(&self, work: &[PathBuf]) -> Place {
+        let text = |path: &PathBuf| path.to_str().map(str::to_owned);
+        let home = text(&self.home).filter(|home| home != "/").unwrap_or_default();
+        Place { home, work: work.iter().filter_map(text).collect() }
+    }
+
+    /// The complete launch of a run without walls. `Err` is a sentence for people.
     pub(crate) fn launch(&self, run: RunId, spec: &RunSpec, node: &str) -> Result<Launch, String> {
         let program = self.resolve(spec.argv.first().map_or("", String::as_str), node)?;
         let mut env = vec![("PATH".into(), self.path.clone())];
         env.extend(self.variables.iter().cloned());
-        env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
-        env.push(("CORTEX_RUN_ID".into(), run.to_string().into()));
-        env.push(("CORTEX_NODE".into(), node.into()));
+        let cwd = spec.cwd.as_ref().map_or_else(|| self.home.clone(), PathBuf::from);
+        Ok(Launch { program, argv: argv(spec), env: with_own(env, run, spec, node), cwd, confined: None })
+    }
+
+    /// The complete launch of a run behind walls. `Err` says why it fails or is denied.
+    pub(crate) fn launch_confined(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        node: &str,
+        walls: &Confinement,
+    ) -> Result<Launch, NotLaunched> {
+        let name = spec.argv.first().map_or("", String::as_str);
+        if name.contains('/') && !name.starts_with('/') {
+            return Err(NotLaunched::Failed(relative(name)));
+        }
+        let found = program::find(&walls.room, &self.path, name).map_err(|why| match why {
+            NoProgram::Missing => NotLaunched::Failed(format!(
+                "`{}` was not found on {node} where the policy lets programs run.",
+                printable(name, 80)
+            )),
+            NoProgram::Denied(why) => NotLaunched::Denied(why),
+        })?;
+        let home = walls.home().as_os_str();
+        let mut env: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), program::search_path(&walls.room, &self.path)),
+            ("HOME".into(), home.to_owned()),
+            ("TMPDIR".into(), walls.scratch().as_os_str().to_owned()),
+        ];
+        env.extend(walls.settings(|name| self.variable(name)));
+        env.extend(self.variable("LANG").map(|value| ("LANG".into(), value.to_owned())));
+        for name in ["USER", "LOGNAME"] {
+            let own = walls.user().map(OsString::from);
+            let value = own.or_else(|| self.variable(name).map(OsStr::to_owned));
+            env.extend(value.map(|value| (name.into(), value)));
+        }
+        let cwd = spec.cwd.as_ref().map_or_else(|| walls.home().to_owned(), PathBuf::from);
+        let confined = Some(walls.confined(&found));
         Ok(Launch {
-            program,
-            argv: spec.argv.iter().map(OsString::from).collect(),
-            env,
-            cwd: spec.cwd.as_ref().map_or_else(|| self.home.clone(), PathBuf::from),
+            program: found.path,
+            argv: argv(spec),
+            env: with_own(env, run, spec, node),
+            cwd,
+            confined,
         })
+    }
+
+    fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_os_str())
     }
 
     fn resolve(&self, program: &str, node: &str) -> Result<PathBuf, String> {
@@ -54,11 +104,46 @@ impl Surroundings {
             return Ok(PathBuf::from(program));
         }
         if program.contains('/') {
-            return Err(format!("`{shown}` is a relative path; give an absolute one or a program's name."));
+            return Err(relative(program));
         }
         find(&self.path, program)
             .ok_or_else(|| format!("`{shown}` was not found on {node}; its PATH is the node process's own."))
     }
+}
+
+/// Why a run behind walls is not even begun; a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotLaunched {
+    /// It cannot be started.
+    Failed(String),
+    /// The walls are against it.
+    Denied(String),
+}
+
+fn relative(program: &str) -> String {
+    let shown = printable(program, 80);
+    format!("`{shown}` is a relative path; give an absolute one or a program's name.")
+}
+
+fn argv(spec: &RunSpec) -> Vec<OsString> {
+    spec.argv.iter().map(OsString::from).collect()
+}
+
+/// The caller's variables in place of those before, and the node's own last. Each name once: which
+/// of two a program takes is its own affair.
+fn with_own(
+    mut env: Vec<(OsString, OsString)>,
+    run: RunId,
+    spec: &RunSpec,
+    node: &str,
+) -> Vec<(OsString, OsString)> {
+    let asked = spec.env.iter().map(|(name, value)| (name.into(), value.into()));
+    let own = [("CORTEX_RUN_ID".into(), run.to_string().into()), ("CORTEX_NODE".into(), node.into())];
+    for (name, value) in asked.chain(own) {
+        env.retain(|(held, _)| *held != name);
+        env.push((name, value));
+    }
+    env
 }
 
 /// The first executable file of that name.

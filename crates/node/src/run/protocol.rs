@@ -3,10 +3,16 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use cortex_core::limits;
+
+use super::bytes::{Reader, Writer, read_message};
+use crate::sandbox::limits::Bounds;
+use crate::sandbox::room::Own;
+use crate::sandbox::step::Step;
+use crate::sandbox::walls::FileId;
 
 /// Bytes of a launch message: argv, environment, paths, and room for the node's own variables.
 const LAUNCH_BYTES_MAX: usize =
@@ -23,6 +29,26 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Where it starts.
     pub(crate) cwd: PathBuf,
+    /// What holds for it inside of walls. Whether there are any is the nursery's affair: a launch
+    /// that does not fit to it is refused.
+    pub(crate) confined: Option<Confined>,
+}
+
+/// What one run has inside of its walls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Confined {
+    /// The file that was looked at.
+    pub(crate) file: FileId,
+    /// Whether it begins with `#!`.
+    pub(crate) is_script: bool,
+    /// Whether no program runs and the walls are tried instead.
+    pub(crate) is_probe: bool,
+    /// Bounds of each process.
+    pub(crate) bounds: Bounds,
+    /// What is made for it alone.
+    pub(crate) own: Own,
+    /// Its own folder for what it writes.
+    pub(crate) scratch: PathBuf,
 }
 
 /// From node to guard.
@@ -32,15 +58,6 @@ pub(crate) enum Order {
     Term,
     /// SIGKILL until nothing is left.
     Kill,
-}
-
-/// What failed before the program ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Entering the working directory.
-    Cwd,
-    /// Starting the program.
-    Exec,
 }
 
 /// From guard to node.
@@ -95,30 +112,28 @@ impl Order {
 }
 
 /// Bytes of every report.
-pub(super) const REPORT_BYTES: usize = 5;
+pub(super) const REPORT_BYTES: usize = 6;
 
 impl Report {
     pub(super) fn to_bytes(self) -> [u8; REPORT_BYTES] {
-        let (kind, number) = match self {
-            Self::Guard { pid } => (b'P', pid.cast_signed()),
-            Self::Started { pid } => (b'S', pid.cast_signed()),
-            Self::Failed { step: Step::Cwd, errno } => (b'D', errno),
-            Self::Failed { step: Step::Exec, errno } => (b'F', errno),
-            Self::Exited { code } => (b'E', code),
-            Self::Signaled { signal } => (b'G', signal),
-            Self::Abandoned => (b'N', 0),
+        let (kind, step, number) = match self {
+            Self::Guard { pid } => (b'P', 0, pid.cast_signed()),
+            Self::Started { pid } => (b'S', 0, pid.cast_signed()),
+            Self::Failed { step, errno } => (b'F', step.to_byte(), errno),
+            Self::Exited { code } => (b'E', 0, code),
+            Self::Signaled { signal } => (b'G', 0, signal),
+            Self::Abandoned => (b'N', 0, 0),
         };
         let [a, b, c, d] = number.to_le_bytes();
-        [kind, a, b, c, d]
+        [kind, step, a, b, c, d]
     }
 
-    pub(super) const fn from_bytes([kind, a, b, c, d]: [u8; REPORT_BYTES]) -> Option<Self> {
+    pub(super) fn from_bytes([kind, step, a, b, c, d]: [u8; REPORT_BYTES]) -> Option<Self> {
         let number = i32::from_le_bytes([a, b, c, d]);
         Some(match kind {
             b'P' => Self::Guard { pid: number.cast_unsigned() },
             b'S' => Self::Started { pid: number.cast_unsigned() },
-            b'D' => Self::Failed { step: Step::Cwd, errno: number },
-            b'F' => Self::Failed { step: Step::Exec, errno: number },
+            b'F' => Self::Failed { step: Step::from_byte(step)?, errno: number },
             b'E' => Self::Exited { code: number },
             b'G' => Self::Signaled { signal: number },
             b'N' => Self::Abandoned,
@@ -130,68 +145,64 @@ impl Report {
 impl Launch {
     /// The message, with its length in front.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(1024);
-        put(&mut body, self.program.as_os_str().as_bytes());
-        put(&mut body, self.cwd.as_os_str().as_bytes());
-        put_len(&mut body, self.argv.len());
-        self.argv.iter().for_each(|arg| put(&mut body, arg.as_bytes()));
-        put_len(&mut body, self.env.len());
+        let mut out = Writer::new();
+        out.text(self.program.as_os_str().as_bytes());
+        out.text(self.cwd.as_os_str().as_bytes());
+        out.number(self.argv.len());
+        self.argv.iter().for_each(|arg| out.text(arg.as_bytes()));
+        out.number(self.env.len());
         for (name, value) in &self.env {
-            put(&mut body, name.as_bytes());
-            put(&mut body, value.as_bytes());
+            out.text(name.as_bytes());
+            out.text(value.as_bytes());
         }
-        let mut message = Vec::with_capacity(body.len() + 4);
-        put_len(&mut message, body.len());
-        message.extend(body);
-        message
+        out.flag(self.confined.is_some());
+        if let Some(confined) = &self.confined {
+            confined.write(&mut out);
+        }
+        out.finish()
     }
 
     /// Reads one message.
     pub(super) fn read_from(source: &mut impl Read) -> io::Result<Self> {
-        let mut head = [0; 4];
-        source.read_exact(&mut head)?;
-        let len = u32::from_le_bytes(head) as usize;
-        if len > LAUNCH_BYTES_MAX {
-            return Err(io::Error::from(io::ErrorKind::InvalidData));
-        }
-        let mut body = vec![0; len];
-        source.read_exact(&mut body)?;
-        Self::parse(&body).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        let body = read_message(source, LAUNCH_BYTES_MAX)?;
+        Self::parse(&mut Reader::new(&body)).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
-    fn parse(body: &[u8]) -> Option<Self> {
-        let rest = &mut &*body;
-        let program = PathBuf::from(text(rest)?);
-        let cwd = PathBuf::from(text(rest)?);
-        let argv = (0..number(rest)?).map(|_| text(rest)).collect::<Option<_>>()?;
-        let env = (0..number(rest)?).map(|_| Some((text(rest)?, text(rest)?))).collect::<Option<_>>()?;
-        Some(Self { program, argv, env, cwd })
+    fn parse(rest: &mut Reader<'_>) -> Option<Self> {
+        let program = PathBuf::from(rest.text()?);
+        let cwd = PathBuf::from(rest.text()?);
+        let argv = (0..rest.number()?).map(|_| rest.text()).collect::<Option<_>>()?;
+        let env = (0..rest.number()?).map(|_| Some((rest.text()?, rest.text()?))).collect::<Option<_>>()?;
+        let confined = if rest.flag()? { Some(Confined::read(rest)?) } else { None };
+        Some(Self { program, argv, env, cwd, confined })
     }
 }
 
-fn put_len(out: &mut Vec<u8>, len: usize) {
-    // Everything was checked against `limits`, far below this.
-    out.extend(u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
-}
+impl Confined {
+    fn write(&self, out: &mut Writer) {
+        out.long(self.file.dev);
+        out.long(self.file.ino);
+        out.flag(self.is_script);
+        out.flag(self.is_probe);
+        self.bounds.write(out);
+        out.long(self.own.scratch_bytes);
+        out.maybe(self.own.pid_max.map(u64::from));
+        out.text(self.scratch.as_os_str().as_bytes());
+    }
 
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_len(out, bytes.len());
-    out.extend(bytes);
-}
-
-fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
-    let (front, back) = rest.split_at_checked(len)?;
-    *rest = back;
-    Some(front)
-}
-
-fn number(rest: &mut &[u8]) -> Option<u32> {
-    Some(u32::from_le_bytes(take(rest, 4)?.try_into().ok()?))
-}
-
-fn text(rest: &mut &[u8]) -> Option<OsString> {
-    let len = number(rest)?;
-    Some(OsString::from_vec(take(rest, len as usize)?.to_vec()))
+    fn read(rest: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            file: FileId { dev: rest.long()?, ino: rest.long()? },
+            is_script: rest.flag()?,
+            is_probe: rest.flag()?,
+            bounds: Bounds::read(rest)?,
+            own: Own {
+                scratch_bytes: rest.long()?,
+                pid_max: rest.maybe()?.and_then(|max| u32::try_from(max).ok()),
+            },
+            scratch: rest.text()?.into(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -205,11 +216,22 @@ mod tests {
             argv: vec!["echo".into(), String::new().into(), "ü\n".into()],
             env: vec![("A".into(), "b=c".into())],
             cwd: "/tmp".into(),
+            confined: None,
         };
-        let bytes = launch.to_bytes();
-        assert_eq!(Launch::read_from(&mut bytes.as_slice()).expect("whole"), launch);
-        for cut in 0..bytes.len() {
-            assert!(Launch::read_from(&mut &bytes[..cut]).is_err(), "cut at {cut}");
+        let confined = Confined {
+            file: FileId { dev: 1, ino: 2 },
+            is_script: true,
+            is_probe: false,
+            bounds: Bounds { files: Some(7), ..Bounds::default() },
+            own: Own { scratch_bytes: 9, pid_max: Some(301) },
+            scratch: "/tmp".into(),
+        };
+        for launch in [Launch { confined: Some(confined), ..launch.clone() }, launch] {
+            let bytes = launch.to_bytes();
+            assert_eq!(Launch::read_from(&mut bytes.as_slice()).expect("whole"), launch);
+            for cut in 0..bytes.len() {
+                assert!(Launch::read_from(&mut &bytes[..cut]).is_err(), "cut at {cut}");
+            }
         }
     }
 

@@ -8,21 +8,26 @@ use std::time::{Duration, Instant};
 use cortex_core::id::RunId;
 use cortex_core::message::Start;
 use cortex_core::run::{EndCause, Ended};
+use cortex_core::sandbox::Walls;
 use cortex_core::stream::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::guards::Guards;
+use super::guards::{Guards, NoGuard};
 use super::input::Input;
 use super::output::Output;
 use super::process::{Exit, NotStarted, Process};
-use super::program::Surroundings;
-use super::protocol::{Launch, Order, Step};
+use super::program::{NotLaunched, Surroundings};
+use super::protocol::{Launch, Order};
 use super::spool::Spool;
+use crate::sandbox::confine::{Confinement, Sandbox};
+use crate::sandbox::step::{Failed, Step};
 
 /// Time that a start has after the wish to kill it, before its guard is killed.
 const START_GRACE: Duration = Duration::from_millis(500);
 const SIGKILL: i32 = 9;
+const OUT_OF_MEMORY: &str =
+    "It used all the memory that its policy lets it, and the system ended a part of it.";
 
 /// What the actor is told.
 #[derive(Debug)]
@@ -69,11 +74,21 @@ pub(crate) enum Event {
     },
 }
 
+/// A run that has its guard, and what was made for it.
+struct Begun {
+    process: Process,
+    confinement: Option<Confinement>,
+}
+
 /// The task's own ends of everything.
 #[derive(Debug)]
 pub(crate) struct Worker {
     /// What to do.
     pub(crate) start: Start,
+    /// Behind which walls; `None` without any.
+    pub(crate) walls: Option<Walls>,
+    /// What the node found of its sandbox.
+    pub(crate) sandbox: Arc<Sandbox>,
     /// The node's name.
     pub(crate) node: String,
     /// Path and variables.
@@ -98,13 +113,23 @@ impl Worker {
         let run = self.start.run;
         let begun = Instant::now();
         match self.begin().await {
-            Ok(mut process) => {
+            Ok(Begun { mut process, confinement }) => {
                 fail::fail_point!("node::after_spawn");
                 self.tell(Event::Spawned { run }).await;
-                let exit = self.attend(&mut process).await;
-                let ended = ended_by(exit.0, exit.1.duration_since(begun).as_millis());
+                let over = CancellationToken::new();
+                let exit = self.attend(&mut process, &over).await;
+                let mut ended = ended_by(exit.0, exit.1.duration_since(begun).as_millis());
+                if over.is_cancelled() {
+                    ended.diagnostic = Some(wrote_too_much(self.output_bytes_max()));
+                } else if confinement.as_ref().is_some_and(Confinement::ran_out_of_memory) {
+                    ended.diagnostic.get_or_insert_with(|| OUT_OF_MEMORY.to_owned());
+                }
                 self.tell(Event::Ended { run, ended }).await;
                 process.gone().await;
+                drop(process);
+                if let Some(confinement) = confinement {
+                    confinement.end().await;
+                }
             }
             Err(ended) => self.tell(Event::Ended { run, ended }).await,
         }
@@ -113,45 +138,60 @@ impl Worker {
 
     /// Looks the program up, gets a guard and lets it start the program. Each of these may hang
     /// (a file system that does not answer) and is given up when the run is to be killed.
-    async fn begin(&self) -> Result<Process, Ended> {
+    async fn begin(&self) -> Result<Begun, Ended> {
         let killed = self.killed();
         tokio::pin!(killed);
-        let (mut process, launch) = tokio::select! {
-            prepared = self.prepare() => prepared.map_err(failed)?,
+        let (mut begun, launch) = tokio::select! {
+            prepared = self.prepare() => prepared?,
             // What the thread still brings about is dropped with it: a guard that was told nothing.
             () = &mut killed => return Err(hung()),
         };
         let started = tokio::select! {
-            started = process.start(&launch) => started,
+            started = begun.process.start(&launch) => started,
             () = &mut killed => {
-                process.kill_guard();
+                begun.process.kill_guard();
                 // One that never came, or that the system holds on to, finds its socket closed later.
-                let _gone = tokio::time::timeout(START_GRACE, process.gone()).await;
+                let _gone = tokio::time::timeout(START_GRACE, begun.process.gone()).await;
                 return Err(hung());
             }
         };
         match started {
             Ok(pid) => {
                 tracing::debug!(run = %self.start.run, pid, "process started");
-                Ok(process)
+                Ok(begun)
             }
             Err(NotStarted::Guard(error)) => Err(failed(guard_failed(&error))),
-            Err(NotStarted::Refused(step, error)) => {
-                Err(failed(refused(step, &error, &launch.program, &launch.cwd, &self.node)))
-            }
+            Err(NotStarted::Refused(why)) => Err(refused(&why, &launch.program, &launch.cwd, &self.node)),
         }
     }
 
-    /// A guard, and what it is to start. `Err` is a sentence for people.
-    async fn prepare(&self) -> Result<(Process, Launch), String> {
+    /// A guard, and what it is to start.
+    async fn prepare(&self) -> Result<(Begun, Launch), Ended> {
         let (surroundings, guards) = (Arc::clone(&self.surroundings), Arc::clone(&self.guards));
+        let (sandbox, walls) = (Arc::clone(&self.sandbox), self.walls.clone());
         let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
         let begun = tokio::task::spawn_blocking(move || {
-            let launch = surroundings.launch(run, &spec, &node)?;
-            let process = Process::begin(&guards, spec.stdin);
-            process.map(|process| (process, launch)).map_err(|error| guard_failed(&error))
+            let made = walls.map(|walls| Confinement::new(&sandbox, &walls, &run.to_string(), &node));
+            let mut confinement = made.transpose().map_err(|refusal| denied(refusal.to_string()))?;
+            let launch = match &confinement {
+                None => surroundings.launch(run, &spec, &node).map_err(failed)?,
+                Some(confinement) => {
+                    surroundings.launch_confined(run, &spec, &node, confinement).map_err(not_launched)?
+                }
+            };
+            let groups = confinement.as_mut().map(Confinement::take_entrances).unwrap_or_default();
+            let room = confinement.as_ref().map(|confinement| &confinement.room);
+            let process = Process::begin(&guards, room, spec.stdin, groups).map_err(|why| match why {
+                NoGuard::System(error) => failed(guard_failed(&error)),
+                NoGuard::Walls(why) => denied(no_walls(&why)),
+            })?;
+            Ok((Begun { process, confinement }, launch))
         });
-        begun.await.map_err(|error| error.to_string())?
+        begun.await.map_err(|error| failed(error.to_string()))?
+    }
+
+    fn output_bytes_max(&self) -> Option<u64> {
+        self.walls.as_ref().and_then(|walls| walls.limits.output_bytes)
     }
 
     /// The run is to be killed, and a start that is only slow had its time: it is told, and its
@@ -164,7 +204,7 @@ impl Worker {
     }
 
     /// Until the main process ended and what it wrote is kept.
-    async fn attend(&mut self, process: &mut Process) -> (Exit, Instant) {
+    async fn attend(&mut self, process: &mut Process, over: &CancellationToken) -> (Exit, Instant) {
         let run = self.start.run;
         let exited = CancellationToken::new();
         let output = Output {
@@ -172,6 +212,8 @@ impl Worker {
             spool: Arc::clone(&self.spool),
             events: self.events.clone(),
             may_read: self.may_read.clone(),
+            bytes_max: self.output_bytes_max(),
+            over: over.clone(),
             stdout: process.stdout.take(),
             stderr: process.stderr.take(),
         };
@@ -183,7 +225,7 @@ impl Worker {
         };
         let orders = &mut self.orders;
         let control = async {
-            let exit = obey(process, orders).await;
+            let exit = obey(process, orders, over).await;
             exited.cancel();
             (exit, Instant::now())
         };
@@ -198,11 +240,20 @@ impl Worker {
     }
 }
 
-/// Passes orders on until the main process has ended.
-async fn obey(process: &mut Process, orders: &mut watch::Receiver<Option<Order>>) -> Exit {
+/// Passes orders on until the main process has ended, and kills it when it is `over` its bound.
+async fn obey(
+    process: &mut Process,
+    orders: &mut watch::Receiver<Option<Order>>,
+    over: &CancellationToken,
+) -> Exit {
+    let mut may_be_over = true;
     loop {
         tokio::select! {
             exit = process.ended() => return exit,
+            () = over.cancelled(), if may_be_over => {
+                may_be_over = false;
+                process.order(Order::Kill).await;
+            }
             changed = orders.changed() => {
                 let order = *orders.borrow_and_update();
                 match (changed, order) {
@@ -251,21 +302,52 @@ fn guard_failed(error: &std::io::Error) -> String {
     format!("The run's guard could not be started: {error}.")
 }
 
-fn refused(step: Step, error: &std::io::Error, program: &Path, cwd: &Path, node: &str) -> String {
+fn denied(diagnostic: String) -> Ended {
+    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Denied) }
+}
+
+fn not_launched(why: NotLaunched) -> Ended {
+    match why {
+        NotLaunched::Failed(why) => failed(why),
+        NotLaunched::Denied(why) => denied(why),
+    }
+}
+
+fn no_walls(why: &Failed) -> String {
+    let layer = match why.step.layer() {
+        "" => String::new(),
+        layer => format!("; the layer `{layer}` is missing"),
+    };
+    format!("Nothing was started, since its walls could not be put up (sandbox_unavailable): {why}{layer}.")
+}
+
+fn wrote_too_much(max: Option<u64>) -> String {
+    format!("It wrote more than the {} bytes that its policy lets it, and was ended.", max.unwrap_or(0))
+}
+
+/// The guard, or the child of it, could not do what comes before the program.
+fn refused(why: &Failed, program: &Path, cwd: &Path, node: &str) -> Ended {
     use cortex_core::name::printable;
-    let (what, path) = match step {
-        Step::Cwd => ("The working directory", cwd),
-        Step::Exec => ("The program", program),
+    let (what, path) = if why.step == Step::Cwd {
+        ("The working directory", cwd)
+    } else if why.step == Step::Exec {
+        ("The program", program)
+    } else if why.step == Step::Program && why.errno == nix::libc::ESTALE {
+        let path = printable(&program.to_string_lossy(), 200);
+        return denied(format!("The program `{path}` was exchanged between check and start (exec.program)."));
+    } else {
+        return denied(no_walls(why));
     };
     let path = printable(&path.to_string_lossy(), 200);
-    let why = if error.kind() == std::io::ErrorKind::NotFound {
+    let error = std::io::Error::from_raw_os_error(why.errno);
+    let reason = if error.kind() == std::io::ErrorKind::NotFound {
         "was not found".to_owned()
     } else if error.kind() == std::io::ErrorKind::PermissionDenied {
         "may not be used (permission denied)".to_owned()
     } else {
         format!("cannot be used ({error})")
     };
-    format!("{what} `{path}` {why} on {node}.")
+    failed(format!("{what} `{path}` {reason} on {node}."))
 }
 
 #[cfg(test)]
@@ -274,8 +356,11 @@ mod tests {
 
     use cortex_core::id::Revision;
     use cortex_core::run::RunSpec;
+    use cortex_core::sandbox::{Level, Place};
 
     use super::*;
+    use crate::sandbox::cgroup::Cgroups;
+    use crate::sandbox::host::Host;
 
     #[tokio::test]
     async fn a_guard_that_hangs_in_the_start_is_killed() {
@@ -296,8 +381,12 @@ mod tests {
         let (events, mut told) = mpsc::channel(8);
         let (orders, orders_in) = watch::channel(None);
         let (_may_read, may_read) = watch::channel(true);
+        let host = Host::new(Level::None, None, Place::default(), &[]);
+        let sandbox = Sandbox::new(host, Vec::new(), Cgroups::default()).expect("made");
         let worker = Worker {
             start,
+            walls: None,
+            sandbox: Arc::new(sandbox),
             node: "n1".to_owned(),
             surroundings: Arc::new(Surroundings::new("/usr/bin:/bin".into(), |_| None)),
             guards: Arc::new(Guards::new(guard_exe.into())),

@@ -67,13 +67,17 @@ async fn audit_rows_that_a_stalled_store_left_behind_are_looked_for_in_the_data_
     std::fs::write(&spool, format!("{row}\n")).expect("written");
     let hub = Hub::start(config(dir.path(), StoreKind::Sqlite)).await.expect("the hub starts");
     let deadline = Instant::now() + SOON;
-    while spool.exists() {
-        assert!(Instant::now() < deadline, "the spool is imported");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
     let admin = std::fs::read_to_string(&hub.started().token_file).expect("the token file");
     let world = World { hub, admin: admin.trim().to_owned(), dir };
-    let rows = world.get("/api/v1/audit?actor=token:ci").await.ok(200);
+    // The file is put aside first, and its rows are written then.
+    let rows = loop {
+        assert!(Instant::now() < deadline, "the spool is imported");
+        let rows = world.get("/api/v1/audit?actor=token:ci").await.ok(200);
+        if rows["items"] != json!([]) && !spool.exists() {
+            break rows;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
     assert_eq!(rows["items"][0]["action"], "run.cancel", "{rows}");
     world.stop().await;
 }

@@ -109,19 +109,33 @@ fn expected(entry: &Entry, column: Column) -> Answer {
         | Column::Expired
         | Column::Revoked
         | Column::RemovedUser
-        | Column::LoggedOut => return Answer::Unauthenticated,
-        Column::Invite | Column::Certificate => return Answer::WrongAudience,
-        Column::Right => return Answer::In,
-        Column::OtherTool | Column::Viewer | Column::OtherLabel | Column::OtherNode | Column::NoRole => {}
+        | Column::LoggedOut => Answer::Unauthenticated,
+        Column::Invite | Column::Certificate => Answer::WrongAudience,
+        Column::Right => Answer::In,
+        Column::OtherTool | Column::Viewer | Column::OtherLabel | Column::OtherNode | Column::NoRole
+            if right.is_none() =>
+        {
+            Answer::In
+        }
+        Column::OtherTool => Answer::WrongAudience,
+        Column::NoRole => Answer::Forbidden,
+        Column::Viewer => narrowed(entry, right, everywhere, &[ADMIN, OPERATOR], false),
+        Column::OtherLabel => narrowed(entry, right, everywhere, &[ADMIN], true),
+        Column::OtherNode => narrowed(entry, right, everywhere, &[], true),
     }
-    let Some(right) = right else { return Answer::In };
-    let (role_lacks, foreign) = match column {
-        Column::OtherTool => return Answer::WrongAudience,
-        Column::NoRole => return Answer::Forbidden,
-        Column::Viewer => (ADMIN.contains(&right) || OPERATOR.contains(&right), false),
-        Column::OtherLabel => (ADMIN.contains(&right), true),
-        _ => (false, true),
-    };
+}
+
+/// The answer to one whose role lacks the rights of these lists, and that sees other nodes only when it is
+/// `foreign`.
+fn narrowed(
+    entry: &Entry,
+    right: Option<&str>,
+    everywhere: bool,
+    lacks: &[&[&str]],
+    foreign: bool,
+) -> Answer {
+    let right = right.unwrap_or_default();
+    let role_lacks = lacks.iter().any(|list| list.contains(&right));
     if role_lacks || (foreign && (everywhere || HUB.contains(&right))) {
         Answer::Forbidden
     } else if foreign && entry.names != Names::Nothing {
@@ -138,7 +152,13 @@ fn role(needs: Needs) -> Role {
         Needs::Right(right) | Needs::Everywhere(right) if OPERATOR.contains(&right.as_str()) => {
             Role::Operator
         }
-        _ => Role::Viewer,
+        Needs::Nothing
+        | Needs::Invite
+        | Needs::NodeCertificate
+        | Needs::RecoveryKey
+        | Needs::AnyToken
+        | Needs::Right(_)
+        | Needs::Everywhere(_) => Role::Viewer,
     }
 }
 
@@ -207,7 +227,18 @@ impl Ground {
                 let tool = entry.tool.map(cortex_core::token::Tool::as_str);
                 Some(self.clients[usize::from(tool == Some("fs_read"))].clone())
             }
-            _ => Some(self.bearers[&column].clone()),
+            Column::Empty
+            | Column::Unknown
+            | Column::Expired
+            | Column::Revoked
+            | Column::RemovedUser
+            | Column::LoggedOut
+            | Column::Invite
+            | Column::Certificate
+            | Column::Viewer
+            | Column::OtherLabel
+            | Column::OtherNode
+            | Column::NoRole => Some(self.bearers[&column].clone()),
         }
     }
 

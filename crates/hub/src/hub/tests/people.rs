@@ -275,3 +275,59 @@ async fn labels_are_set_by_who_administers_all_nodes() {
     assert_eq!(patch(json!({"name": "a-1"})).await.ok(200)["name"], "a-1");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_open_ends_when_its_caller_may_not_go_on() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.node("a").await;
+    let link = world.attach(node).await;
+    let run = world.open_run("a", &link, b"so far").await.to_string();
+    let output = format!("/api/v1/runs/{run}/output?follow=true");
+    for how in ["revoke", "ungrant", "remove", "logout"] {
+        let name = format!("user-{how}");
+        let session = world.person(&name, &[("viewer", "")]).await;
+        let bearer = format!("Bearer {session}");
+        let headers = [("authorization", bearer.as_str())];
+        let mut events = world.open(Method::GET, "/api/v1/events", &headers, Bytes::new()).await.into_body();
+        let bytes = world.open(Method::GET, &output, &headers, Bytes::new()).await.into_body();
+        let mut other = world
+            .open(
+                Method::GET,
+                &output,
+                &[("authorization", &format!("Bearer {}", world.admin))],
+                Bytes::new(),
+            )
+            .await
+            .into_body();
+        let listed = async |path: &str, is: &dyn Fn(&Value) -> bool| {
+            let list = world.get(path).await.ok(200);
+            let items = list["items"].as_array().expect("items");
+            items.iter().find(|item| is(item)).expect("it is there")["id"].as_str().expect("an id").to_owned()
+        };
+        match how {
+            "revoke" => {
+                let id = listed("/api/v1/tokens", &|token| token["user"] == name.as_str()).await;
+                world.admin(Method::DELETE, &format!("/api/v1/tokens/{id}"), json!({})).await.ok(200);
+            }
+            "ungrant" => {
+                let subject = format!("user:{name}");
+                let id = listed("/api/v1/grants", &|grant| grant["subject"] == subject.as_str()).await;
+                world.admin(Method::DELETE, &format!("/api/v1/grants/{id}"), json!({})).await.ok(204);
+            }
+            "remove" => {
+                world.admin(Method::DELETE, &format!("/api/v1/users/{name}"), json!({})).await.ok(204);
+            }
+            _ => {
+                world.with_token(&session, Method::POST, "/api/v1/logout", None).await.ok(204);
+            }
+        }
+        let ended = async {
+            while events.frame().await.is_some_and(|frame| frame.is_ok()) {}
+            bytes.collect().await.expect_err("bytes that are broken off are no whole answer");
+        };
+        tokio::time::timeout(SOON, ended).await.unwrap_or_else(|_| panic!("{how}: it stays open"));
+        let first = tokio::time::timeout(SOON, other.frame()).await.expect("in time");
+        assert!(first.is_some_and(|frame| frame.is_ok()), "others go on");
+    }
+    world.stop().await;
+}

@@ -1,0 +1,407 @@
+//! The file system of a room: what is granted of this machine, at the names that it has there, and
+//! nothing else. Built once, in the nursery; each run mounts its own `/proc` and `/tmp` into it.
+//!
+//! Everything that is shown is taken as a detached copy of its mounts first, with the room's own
+//! flags on it, and put below the new root after that: so no order of mounting can uncover or hide
+//! anything. Never here: which paths are granted.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use cortex_core::sandbox::{Access, Network};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::libc;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::base;
+use super::identity::RunUser;
+use super::step::{Failed, Step};
+use super::walls::{Bound, FileId, Room};
+
+/// Where the new root is put together; covered by it until then.
+const SITE: &str = "/tmp";
+/// The machine's own `/proc`: a new one may be mounted only where one is in sight.
+const OLD_PROC: &str = "/.proc";
+/// Where roots below `/tmp` wait for a run to have its `/tmp`.
+const STAGE: &str = "/.stage";
+/// What covers folders and files that must not be seen.
+const EMPTY: (&str, &str) = ("/.empty", "/.nothing");
+/// Files in a run's `/tmp`, at most.
+const SCRATCH_FILES_MAX: u32 = 200_000;
+
+/// From `linux/mount.h`.
+const ATTR_RDONLY: u64 = 0x1;
+const ATTR_NOSUID: u64 = 0x2;
+const ATTR_NODEV: u64 = 0x4;
+const ATTR_NOEXEC: u64 = 0x8;
+const OPEN_TREE_CLONE: u32 = 1;
+const MOVE_BOTH_EMPTY: u32 = 0x4 | 0x40;
+const AT_RECURSIVE: u32 = 0x8000;
+
+/// Changes the root of this process, in a mount namespace of its own, to that of the room.
+pub(super) fn build(room: &Room) -> Result<(), Failed> {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount_plain(None, Path::new("/"), None, private, None).map_err(Failed::by(Step::MountNamespace))?;
+    let parts = Parts::take(room)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = Some("size=8m,nr_inodes=4k,mode=0755");
+    mount_plain(Some("tmpfs"), Path::new(SITE), Some("tmpfs"), flags, options)
+        .map_err(Failed::at(Step::Root, Path::new(SITE)))?;
+    let root = open_dir(Path::new(SITE)).map_err(Failed::by(Step::Root))?;
+    let root = root.as_fd();
+    for folder in ["proc", "tmp", "dev", "etc", "var", ".proc", ".stage", ".empty"] {
+        mkdirat(root, folder, mode(0o755)).map_err(Failed::by(Step::Root))?;
+    }
+    write_file(root, Path::new(EMPTY.1), b"").map_err(Failed::by(Step::Root))?;
+    parts.place(root, room)?;
+    enter(root).map_err(Failed::by(Step::Pivot))?;
+    // Without the mounts below it, which have their own.
+    set_flags(AT_FDCWD, Path::new("/"), ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, 0)
+        .map_err(Failed::by(Step::Seal))
+}
+
+/// In a run's own mount namespace: a `/proc` of its processes, a `/tmp` of its own, and the roots
+/// that lie below that one.
+pub(super) fn furnish(room: &Room, scratch_bytes: u64) -> Result<(), Failed> {
+    let closed = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let of_proc = closed | MsFlags::MS_NOEXEC;
+    mount_plain(Some("proc"), Path::new("/proc"), Some("proc"), of_proc, None)
+        .map_err(Failed::by(Step::Proc))?;
+    umount2(OLD_PROC, MntFlags::MNT_DETACH).map_err(Failed::by(Step::Proc))?;
+    let of_tmp = if room.may_run_what_it_writes() { closed } else { of_proc };
+    let options = format!("size={scratch_bytes},nr_inodes={SCRATCH_FILES_MAX},mode=1777");
+    mount_plain(Some("tmpfs"), Path::new("/tmp"), Some("tmpfs"), of_tmp, Some(&options))
+        .map_err(Failed::by(Step::Scratch))?;
+    for (number, tree) in staged(room) {
+        let make = if tree.is_dir { fs::create_dir_all(&tree.path) } else { make_file(&tree.path) };
+        make.map_err(Failed::at(Step::Scratch, &tree.path))?;
+        let from = PathBuf::from(format!("{STAGE}/{number}"));
+        mount_plain(from.to_str(), &tree.path, None, MsFlags::MS_MOVE, None)
+            .map_err(Failed::at(Step::Scratch, &tree.path))?;
+    }
+    Ok(())
+}
+
+fn make_file(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::File::create(path).map(drop)
+}
+
+/// What a room is made of, taken from this machine.
+struct Parts {
+    proc: OwnedFd,
+    /// Name below the root, and the copy.
+    folders: Vec<(PathBuf, OwnedFd)>,
+    links: Vec<(PathBuf, PathBuf)>,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    devices: Vec<(PathBuf, OwnedFd)>,
+    trees: Vec<OwnedFd>,
+}
+
+impl Parts {
+    fn take(room: &Room) -> Result<Self, Failed> {
+        let proc = copy_of(Path::new("/proc"), 0).map_err(Failed::by(Step::Base))?;
+        let mut parts = Self {
+            proc,
+            folders: Vec::new(),
+            links: Vec::new(),
+            files: Vec::new(),
+            devices: Vec::new(),
+            trees: Vec::new(),
+        };
+        for folder in base::FOLDERS.iter().chain(base::ETC_FOLDERS).map(Path::new) {
+            parts.take_folder(folder).map_err(Failed::at(Step::Base, folder))?;
+        }
+        let resolver = (room.network != Network::None).then_some(&base::RESOLV);
+        for file in base::FILES.iter().chain(resolver).map(Path::new) {
+            parts.take_file(file, room).map_err(Failed::at(Step::Base, file))?;
+        }
+        for device in base::DEVICES.iter().map(Path::new) {
+            let copy = copy_of(device, ATTR_NOSUID | ATTR_NOEXEC);
+            parts.devices.push((device.to_owned(), copy.map_err(Failed::at(Step::Devices, device))?));
+        }
+        for tree in &room.trees {
+            parts.trees.push(tree_of(tree).map_err(Failed::at(Step::Tree, &tree.path))?);
+        }
+        Ok(parts)
+    }
+
+    fn take_folder(&mut self, folder: &Path) -> io::Result<()> {
+        let Ok(data) = fs::symlink_metadata(folder) else { return Ok(()) };
+        if data.is_symlink() {
+            self.links.push((folder.to_owned(), fs::read_link(folder)?));
+        } else if data.is_dir() {
+            let copy = copy_of(folder, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)?;
+            self.folders.push((folder.to_owned(), copy));
+        }
+        Ok(())
+    }
+
+    fn take_file(&mut self, path: &Path, room: &Room) -> io::Result<()> {
+        // The link itself says which zone it is.
+        if path.ends_with("localtime")
+            && let Ok(target) = fs::read_link(path)
+            && target.starts_with("/usr")
+        {
+            self.links.push((path.to_owned(), target));
+            return Ok(());
+        }
+        let Ok(file) = fs::File::open(path) else { return Ok(()) };
+        if !file.metadata()?.is_file() {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        file.take(base::FILE_BYTES_MAX).read_to_end(&mut text)?;
+        if let Some(user) = &room.user {
+            let RunUser { uid, gid, name } = user;
+            if path == Path::new(base::PASSWD) {
+                add_line(&mut text, *uid, &format!("{name}:x:{uid}:{gid}::/tmp/home:/bin/sh\n"));
+            }
+            if path == Path::new(base::GROUP) {
+                add_line(&mut text, *gid, &format!("{name}:x:{gid}:\n"));
+            }
+        }
+        if path == Path::new(base::RESOLV) && matches!(room.network, Network::Ports(_)) {
+            text.extend(b"\noptions use-vc\n");
+        }
+        self.files.push((path.to_owned(), text));
+        Ok(())
+    }
+
+    fn place(self, root: BorrowedFd<'_>, room: &Room) -> Result<(), Failed> {
+        put(root, Path::new(OLD_PROC), true, self.proc).map_err(Failed::by(Step::Base))?;
+        for (path, target) in self.links {
+            link(root, &path, &target).map_err(Failed::at(Step::Base, &path))?;
+        }
+        for (path, copy) in self.folders {
+            put(root, &path, true, copy).map_err(Failed::at(Step::Base, &path))?;
+        }
+        for (path, text) in self.files {
+            write_file(root, &path, &text).map_err(Failed::at(Step::Base, &path))?;
+        }
+        for (path, copy) in self.devices {
+            put(root, &path, false, copy).map_err(Failed::at(Step::Devices, &path))?;
+        }
+        for (path, target) in base::DEVICE_LINKS {
+            link(root, Path::new(path), Path::new(target)).map_err(Failed::by(Step::Devices))?;
+        }
+        for (tree, copy) in room.trees.iter().zip(self.trees) {
+            let at = place_of(room, &tree.path);
+            put(root, &at, tree.is_dir, copy).map_err(Failed::at(Step::Tree, &tree.path))?;
+        }
+        for mask in &room.masks {
+            cover(root, &place_of(room, &mask.path), mask.is_dir)
+                .map_err(Failed::at(Step::Mask, &mask.path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Roots below `/tmp` that lie in no other, with their number.
+fn staged(room: &Room) -> impl Iterator<Item = (usize, &Bound)> {
+    let inner = |tree: &Bound| {
+        let others = room.trees.iter().filter(|other| other.path != tree.path);
+        others.clone().any(|other| tree.path.starts_with(&other.path))
+    };
+    let below = room.trees.iter().enumerate().filter(|(_, tree)| tree.path.starts_with("/tmp"));
+    below.filter(move |(_, tree)| !inner(tree))
+}
+
+/// Where a path of a room is put together: what lies below `/tmp` waits on the stage.
+fn place_of(room: &Room, path: &Path) -> PathBuf {
+    let found = staged(room).find_map(|(number, tree)| {
+        let rest = path.strip_prefix(&tree.path).ok()?;
+        let at = Path::new(STAGE).join(number.to_string());
+        Some(if rest.as_os_str().is_empty() { at } else { at.join(rest) })
+    });
+    found.unwrap_or_else(|| path.to_owned())
+}
+
+fn tree_of(tree: &Bound) -> io::Result<OwnedFd> {
+    let mut flags = ATTR_NOSUID | ATTR_NODEV;
+    if tree.access == Access::Read {
+        flags |= ATTR_RDONLY;
+    }
+    if !tree.exec {
+        flags |= ATTR_NOEXEC;
+    }
+    let copy = copy_of(&tree.source, flags)?;
+    let found = fs::metadata(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
+    if FileId::of(&found) != tree.file {
+        // It was exchanged since the node looked; the next run gets another room.
+        return Err(io::Error::from_raw_os_error(libc::ESTALE));
+    }
+    Ok(copy)
+}
+
+/// A line for the run's user or group, when the machine has none of that number.
+fn add_line(file: &mut Vec<u8>, number: u32, line: &str) {
+    let number = number.to_string();
+    let text = String::from_utf8_lossy(file);
+    if text.lines().any(|line| line.split(':').nth(2) == Some(&number)) {
+        return;
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        file.push(b'\n');
+    }
+    file.extend(line.bytes());
+}
+
+/// Puts a copy at a path below the root, which is made when it is not there.
+fn put(root: BorrowedFd<'_>, path: &Path, is_dir: bool, copy: OwnedFd) -> io::Result<()> {
+    let target = ensure(root, path, is_dir)?;
+    #[expect(unsafe_code, reason = "move_mount(2) has no safe form")]
+    // SAFETY: both descriptors are open, and the names are empty strings that outlive the call.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            copy.as_raw_fd(),
+            c"".as_ptr(),
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            MOVE_BOTH_EMPTY,
+        )
+    };
+    check(moved)
+}
+
+fn cover(root: BorrowedFd<'_>, path: &Path, is_dir: bool) -> io::Result<()> {
+    let empty = if is_dir { EMPTY.0 } else { EMPTY.1 };
+    let source = open_in(root, Path::new(empty))?;
+    let flags = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+    let copy = copy_at(source.as_fd(), Path::new(""), 0)?;
+    set_flags(copy.as_fd(), Path::new(""), flags, libc::AT_EMPTY_PATH.cast_unsigned())?;
+    put(root, path, is_dir, copy)
+}
+
+fn link(root: BorrowedFd<'_>, path: &Path, target: &Path) -> io::Result<()> {
+    let (parent, name) = split(root, path)?;
+    Ok(nix::unistd::symlinkat(target, parent, name.as_path())?)
+}
+
+fn write_file(root: BorrowedFd<'_>, path: &Path, text: &[u8]) -> io::Result<()> {
+    let (parent, name) = split(root, path)?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let file = openat(parent, name.as_path(), flags, mode(0o644))?;
+    fs::File::from(file).write_all(text)
+}
+
+fn split(root: BorrowedFd<'_>, path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let parent = ensure(root, path.parent().unwrap_or(Path::new("/")), true)?;
+    Ok((parent, path.file_name().map(PathBuf::from).unwrap_or_default()))
+}
+
+/// The folder or file at a path below the root. What is missing is made, and links are followed as
+/// if the root were changed to already.
+fn ensure(root: BorrowedFd<'_>, path: &Path, is_dir: bool) -> io::Result<OwnedFd> {
+    match open_in(root, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let (parent, name) = split(root, path)?;
+    if is_dir {
+        mkdirat(parent, name.as_path(), mode(0o755))?;
+    } else {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        drop(openat(parent, name.as_path(), flags, mode(0o644))?);
+    }
+    open_in(root, path)
+}
+
+fn open_in(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    Ok(openat2(root, path, how)?)
+}
+
+fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(openat(AT_FDCWD, path, flags, Mode::empty())?)
+}
+
+/// Makes it the root. The old one goes with all that is mounted in it.
+fn enter(root: BorrowedFd<'_>) -> io::Result<()> {
+    nix::unistd::fchdir(root)?;
+    nix::unistd::pivot_root(".", ".")?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir("/")?;
+    Ok(())
+}
+
+/// A detached copy of what is mounted at a path and below it, with these flags on all of it.
+fn copy_of(path: &Path, flags: u64) -> io::Result<OwnedFd> {
+    let copy = copy_at(AT_FDCWD, path, AT_RECURSIVE)?;
+    if flags != 0 {
+        let below = AT_RECURSIVE | libc::AT_EMPTY_PATH.cast_unsigned();
+        set_flags(copy.as_fd(), Path::new(""), flags, below)?;
+    }
+    Ok(copy)
+}
+
+fn copy_at(folder: BorrowedFd<'_>, path: &Path, how: u32) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let empty = if path.as_os_str().is_empty() { libc::AT_EMPTY_PATH.cast_unsigned() } else { 0 };
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | how | empty;
+    #[expect(unsafe_code, reason = "open_tree(2) has no safe form")]
+    // SAFETY: the name is a C string that outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, folder.as_raw_fd(), name.as_ptr(), flags) };
+    check(fd)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    #[expect(unsafe_code, reason = "the system gives the new descriptor as a number")]
+    // SAFETY: it was opened just now, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[repr(C)]
+struct Attributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Adds flags to mounts. Never takes one away.
+fn set_flags(folder: BorrowedFd<'_>, path: &Path, flags: u64, how: u32) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = Attributes { set: flags, clear: 0, propagation: 0, user_namespace: 0 };
+    #[expect(unsafe_code, reason = "mount_setattr(2) has no safe form")]
+    // SAFETY: the name is a C string and the attributes have the layout that their size says; both
+    // outlive the call.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            folder.as_raw_fd(),
+            name.as_ptr(),
+            how,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    check(set)
+}
+
+fn mount_plain(
+    source: Option<&str>,
+    target: &Path,
+    kind: Option<&str>,
+    flags: MsFlags,
+    options: Option<&str>,
+) -> io::Result<()> {
+    Ok(mount(source, target, kind, flags, options)?)
+}
+
+const fn mode(bits: u32) -> Mode {
+    Mode::from_bits_truncate(bits)
+}
+
+fn check(returned: libc::c_long) -> io::Result<()> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,217 @@
+//! One command behind walls on this machine, without a hub, a journal or a policy: what runs get, for
+//! tests, measurements and whoever wants to know what a machine can do. Never here: anything that a
+//! run of a node does not have.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cortex_core::Refusal;
+use cortex_core::id::{Revision, RunId};
+use cortex_core::message::Start;
+use cortex_core::run::{Ended, RunSpec};
+use cortex_core::sandbox::{Layer, Level, Walls};
+use cortex_core::stream::Stream;
+use tokio::sync::{mpsc, watch};
+
+use crate::NodeConfig;
+use crate::enrol::blocking;
+use crate::run::guards::Guards;
+use crate::run::input::Input;
+use crate::run::program::Surroundings;
+use crate::run::protocol::Order;
+use crate::run::spool::{Read, Spool};
+use crate::run::worker::{Event, Worker};
+use crate::sandbox::confine::Sandbox;
+use crate::sandbox::identity::RunUser;
+use crate::sandbox::probe::{Wishes, probe};
+
+/// Events of one run that wait.
+const EVENTS_MAX: usize = 64;
+
+/// The sandbox of this machine, tried.
+#[derive(Debug)]
+pub struct Trial {
+    sandbox: Arc<Sandbox>,
+    guards: Arc<Guards>,
+    surroundings: Arc<Surroundings>,
+    spools: PathBuf,
+    runs: AtomicU64,
+}
+
+/// How a command ended, and what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How.
+    pub ended: Ended,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// A command under way. It is ended when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    events: mpsc::Receiver<Event>,
+    orders: watch::Sender<Option<Order>>,
+    _may_read: watch::Sender<bool>,
+    input: Arc<Input>,
+    spool: Arc<Spool>,
+}
+
+impl Trial {
+    /// Tries the walls, as a node with this configuration does at its start.
+    ///
+    /// # Errors
+    ///
+    /// `bad_config` when the user for runs cannot be used, or the system refuses what is no wall.
+    pub async fn new(config: NodeConfig) -> Result<Self, Refusal> {
+        let configured = config.run_user.clone();
+        let user = blocking(move || RunUser::find(configured.as_deref())).await?;
+        let surroundings = Surroundings::new(config.path.clone(), |name| std::env::var_os(name));
+        let guards = Arc::new(Guards::new(config.guard_exe.clone().into()));
+        let reserved = config.reserved.iter().chain([&config.data_dir]).cloned().collect();
+        let wishes = Wishes {
+            user,
+            place: surroundings.place(&config.work),
+            reserved,
+            level_max: config.level_max,
+            host: "trial".to_owned(),
+        };
+        let sandbox = probe(&guards, wishes).await.map_err(|error| {
+            Refusal::new(cortex_core::Code::BadConfig, format!("The sandbox cannot be tried: {error}."))
+        })?;
+        Ok(Self {
+            sandbox: Arc::new(sandbox),
+            guards,
+            surroundings: Arc::new(surroundings),
+            spools: config.data_dir.join("spool"),
+            runs: AtomicU64::new(0),
+        })
+    }
+
+    /// The level that was reached.
+    pub fn level(&self) -> Level {
+        self.sandbox.level()
+    }
+
+    /// The layers as they were found.
+    pub fn layers(&self) -> &[Layer] {
+        &self.sandbox.layers
+    }
+
+    /// Runs a command to its end, and until nothing of it is left.
+    pub async fn run(&self, walls: Option<&Walls>, spec: RunSpec) -> Outcome {
+        self.start(walls, spec).ended().await
+    }
+
+    /// Starts a command.
+    pub fn start(&self, walls: Option<&Walls>, spec: RunSpec) -> Running {
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        let mut random = [0; 10];
+        random[2..].copy_from_slice(&number.to_le_bytes());
+        let run = RunId::mint(u64::from(std::process::id()), &random);
+        let (events_in, events) = mpsc::channel(EVENTS_MAX);
+        let (orders, orders_in) = watch::channel(None);
+        let (may_read, may_read_in) = watch::channel(true);
+        let spool = Arc::new(Spool::new(self.spools.join(run.to_string())));
+        let input = Arc::<Input>::default();
+        let worker = Worker {
+            start: Start {
+                run,
+                spec,
+                caller: "trial".to_owned(),
+                policy_revision: Revision(0),
+                traceparent: None,
+                consent: None,
+            },
+            walls: walls.cloned(),
+            sandbox: Arc::clone(&self.sandbox),
+            node: "trial".to_owned(),
+            surroundings: Arc::clone(&self.surroundings),
+            guards: Arc::clone(&self.guards),
+            spool: Arc::clone(&spool),
+            events: events_in,
+            orders: orders_in,
+            may_read: may_read_in,
+            input: Arc::clone(&input),
+        };
+        drop(tokio::spawn(worker.live()));
+        Running { events, orders, _may_read: may_read, input, spool }
+    }
+
+    /// Lets go of every room but those of live runs, as when a policy changes.
+    pub async fn forget_rooms(&self) {
+        let guards = Arc::clone(&self.guards);
+        // It does nothing that could panic.
+        let _done = tokio::task::spawn_blocking(move || guards.keep_only(None)).await;
+    }
+
+    /// Ends everything that was started for it.
+    pub async fn finish(self) {
+        self.guards.finish().await;
+    }
+}
+
+impl Running {
+    /// Waits until its process is there. Whether it came to that.
+    pub async fn started(&mut self) -> bool {
+        matches!(self.events.recv().await, Some(Event::Spawned { .. }))
+    }
+
+    /// Gives it standard input to its end. Whether that is not too much at once.
+    pub fn input(&self, data: &[u8]) -> bool {
+        self.input.push(&bytes::Bytes::copy_from_slice(data), true)
+    }
+
+    /// Asks it to end.
+    pub fn term(&self) {
+        self.orders.send_replace(Some(Order::Term));
+    }
+
+    /// Ends it.
+    pub fn kill(&self) {
+        self.orders.send_replace(Some(Order::Kill));
+    }
+
+    /// Waits for its end, and until nothing of it is left.
+    pub async fn ended(mut self) -> Outcome {
+        let mut ended = Ended::new(cortex_core::run::EndCause::UnknownOutcome);
+        while let Some(event) = self.events.recv().await {
+            match event {
+                Event::Ended { ended: told, .. } => ended = told,
+                Event::Gone { .. } => break,
+                Event::Spawned { .. }
+                | Event::Wrote { .. }
+                | Event::InputTaken { .. }
+                | Event::Loaded { .. } => {}
+            }
+        }
+        let (stdout, stderr) = self.output().await;
+        self.spool.remove();
+        Outcome { ended, stdout, stderr }
+    }
+
+    async fn output(&self) -> (Vec<u8>, Vec<u8>) {
+        let (mut stdout, mut stderr, mut position) = (Vec::new(), Vec::new(), 0);
+        loop {
+            match self.spool.read(position, u64::MAX) {
+                Read::Here(stream, _, data) => {
+                    position += data.len() as u64;
+                    match stream {
+                        Stream::Stdout => stdout.extend(data),
+                        Stream::Stderr => stderr.extend(data),
+                    }
+                }
+                Read::OnDisk => {
+                    if self.spool.load(position).await.is_err() {
+                        break;
+                    }
+                }
+                Read::Nothing => break,
+            }
+        }
+        (stdout, stderr)
+    }
+}
