@@ -49,12 +49,19 @@ impl Hub {
 
     /// Joins and starts a node, and waits until it is attached.
     pub(crate) fn add_node(&mut self, name: &str) -> Result<()> {
-        let mut node = self.join(name, &[])?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        self.add_node_of_level(name, "full").map(drop)
+    }
+
+    /// The same for a node that uses no higher level of the sandbox; the level that it reached.
+    pub(crate) fn add_node_of_level(&mut self, name: &str, level_max: &str) -> Result<String> {
+        let mut command = self.join(name, &[])?;
+        command.env("CORTEX_NODE__LEVEL_MAX", level_max);
+        let mut node = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let attached = first_json_line(&mut node)?;
         anyhow::ensure!(attached["attached"] == true, "the node answered {attached}");
         self.meter.add(node.id());
         self.nodes.push(node);
-        Ok(())
+        Ok(attached["sandbox"].as_str().unwrap_or_default().to_owned())
     }
 
     /// The command that joins a node with a fresh invite, ready to be started.
@@ -68,6 +75,7 @@ impl Hub {
             .arg("--invite-file")
             .arg(&invite);
         command.arg("--data-dir").arg(self.dir.path().join(name)).stdin(Stdio::null());
+        command.arg("--work").arg(self.dir.path().join(format!("{name}-work")));
         Ok(command)
     }
 

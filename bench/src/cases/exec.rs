@@ -1,4 +1,5 @@
-//! `true` on one node: over a kept connection, over the command line, and ssh beside it.
+//! `true` on nodes without walls and behind each level of the sandbox: over a kept connection, over
+//! the command line, and ssh beside it.
 //!
 //! The ways take turns round by round, so that a neighbour's load falls on all of them alike. CPU
 //! is counted over blocks of rounds, since the kernel's clock is coarse.
@@ -16,26 +17,40 @@ use crate::report;
 use crate::ssh::Ssh;
 
 const BLOCK: usize = 20;
+/// Nodes by the highest level that they use. The first one is PERMISSIVE: no walls.
+const NODES: &[&str] = &["none", "kernel", "full"];
+
+/// What is measured of one node.
+#[derive(Default)]
+struct Node {
+    name: &'static str,
+    warm: Cost,
+    cold: Cost,
+}
 
 pub(crate) async fn run(cortex: &Path, rounds: usize) -> Result<()> {
     let mut hub = Hub::start(cortex)?;
-    hub.add_node("a")?;
+    let mut nodes = start(&mut hub)?;
     let mut ssh = Ssh::start()?;
     if let Some(ssh) = &mut ssh {
         ssh.keep()?;
     }
     report::heading("exec of `true`");
-    let mut warm = Cost::default();
-    let mut cold = Cost::default();
     let mut kept = Cost::default();
     let mut fresh = Cost::default();
     for block in 0..=rounds.div_ceil(BLOCK) {
         if block == 1 {
             // The first block warmed everything up.
-            (warm, cold, kept, fresh) = Default::default();
+            (kept, fresh) = Default::default();
+            nodes.iter_mut().for_each(|node| *node = Node { name: node.name, ..Node::default() });
         }
-        warm_block(&hub, &mut warm).await?;
-        block_of(&hub.meter, &mut cold, || hub.command(&["exec", "a", "--", "true"]))?;
+        for node in &mut nodes {
+            warm_block(&hub, node.name, &mut node.warm).await?;
+        }
+        for node in &mut nodes {
+            let arguments = ["exec", node.name, "--", "true"];
+            block_of(&hub.meter, &mut node.cold, || hub.command(&arguments))?;
+        }
         if let Some(ssh) = &ssh {
             block_of(&ssh.meter, &mut kept, || ssh.command("true"))?;
             block_of(&ssh.meter, &mut fresh, || ssh.command_new("true"))?;
@@ -43,17 +58,37 @@ pub(crate) async fn run(cortex: &Path, rounds: usize) -> Result<()> {
     }
     report::head(&["way", "p50 ms", "p99 ms", "CPU ms", "p50 to ssh ControlMaster", "goal p50 / CPU"]);
     let base = kept.wall_ms.median();
-    print("kept HTTP connection", &warm, base, "2.5 / 2.5");
-    print("command line, cold", &cold, base, "6.5 / 6.5");
+    for node in &nodes {
+        let goals = if node.name == "none" { ["2.5 / 2.5", "6.5 / 6.5"] } else { ["3.5 / 3.5", "7.5 / -"] };
+        print(&format!("kept HTTP connection, walls: {}", node.name), &node.warm, base, goals[0]);
+        print(&format!("command line, cold, walls: {}", node.name), &node.cold, base, goals[1]);
+    }
     print("ssh, ControlMaster", &kept, base, "peer");
     print("ssh, new connection", &fresh, base, "peer");
     Ok(())
 }
 
-async fn warm_block(hub: &Hub, cost: &mut Cost) -> Result<()> {
+/// The nodes whose level this machine reaches.
+fn start(hub: &mut Hub) -> Result<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for &name in NODES {
+        let bare = name == "none";
+        let reached = hub.add_node_of_level(name, if bare { "full" } else { name })?;
+        if bare {
+            hub.cli(&["policy", "set", name, "permissive", "--yes", "--json"])?;
+        } else if reached != name {
+            report::heading(&format!("left out: level {name}; this machine reaches {reached}"));
+            continue;
+        }
+        nodes.push(Node { name, ..Node::default() });
+    }
+    Ok(nodes)
+}
+
+async fn warm_block(hub: &Hub, node: &str, cost: &mut Cost) -> Result<()> {
     // The hub closes a connection that is idle for 75 s (the ssh blocks may take longer), so each block has its own.
     let mut api = Api::connect(hub).await?;
-    let nodes = ["a".to_owned()];
+    let nodes = [node.to_owned()];
     api.exec(&nodes, &["true"]).await?;
     let span = CpuSpan::begin(&hub.meter)?;
     for _ in 0..BLOCK {
