@@ -158,6 +158,7 @@ pub const ENTRIES: &[Entry] = &[
     http("DELETE", "/api/v1/tokens/{token}", Right::TokensWrite),
     open("POST", "/api/v1/login"),
     any("POST", "/api/v1/logout"),
+    any("POST", "/api/v1/password"),
     http("GET", "/api/v1/users", Right::UsersRead),
     http("POST", "/api/v1/users", Right::UsersWrite),
     http("GET", "/api/v1/users/{user}", Right::UsersRead),

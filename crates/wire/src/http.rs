@@ -12,8 +12,8 @@ mod people;
 pub use crate::error::{ErrorBody, Problem};
 pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
 pub use people::{
-    GrantRequest, LoggedIn, Login, PasswordText, RoleGrantView, TokenCreated, TokenRequest, TokenView,
-    UserPatch, UserRequest, UserView, WhoAmI,
+    GrantRequest, LoggedIn, Login, PasswordChange, PasswordText, RoleGrantView, TokenCreated, TokenRequest,
+    TokenView, UserPatch, UserRequest, UserView, WhoAmI,
 };
 
 /// A page of a list.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cortex_wire::http::{GrantRequest, PasswordText, RoleGrantView, UserPatch, UserRequest, UserView};
+use cortex_wire::http::{
+    GrantRequest, PasswordChange, PasswordText, RoleGrantView, UserPatch, UserRequest, UserView,
+};
 use http::Method;
 use serde_json::json;
 
@@ -46,11 +48,16 @@ enum Action {
         #[arg(long)]
         yes: bool,
     },
-    /// Set a person's password; the sessions of that person end.
-    #[command(before_help = "Example:\n  cortex user passwd ada --password-file -")]
+    /// Set a person's password, or without a name your own; the other sessions of that person end.
+    #[command(
+        before_help = "Examples:\n  cortex user passwd                          # your own\n  cortex user passwd ada --password-file -"
+    )]
     Passwd {
-        /// Its name.
-        name: String,
+        /// Its name; your own password when missing.
+        name: Option<String>,
+        /// File with your current password, when it is your own that you set.
+        #[arg(long, value_name = "FILE", conflicts_with = "name")]
+        current_file: Option<String>,
         /// File with the new password; `-` reads standard input. Asked for on a terminal when missing.
         #[arg(long, value_name = "FILE")]
         password_file: Option<String>,
@@ -94,7 +101,12 @@ impl User {
             Action::Add { name, groups, password_file } => add(context, name, groups, password_file).await,
             Action::Ls => ls(context).await,
             Action::Rm { name, yes } => rm(context, &name, yes).await,
-            Action::Passwd { name, password_file } => passwd(context, &name, password_file).await,
+            Action::Passwd { name: Some(name), password_file, .. } => {
+                passwd(context, &name, password_file).await
+            }
+            Action::Passwd { name: None, current_file, password_file } => {
+                own(context, current_file, password_file).await
+            }
             Action::Groups { name, groups } => {
                 let groups = Some(groups.into_iter().collect());
                 change(context, &name, UserPatch { groups, password: None }, "The groups are set.").await
@@ -153,14 +165,31 @@ async fn rm(context: &Context, name: &str, yes: bool) -> Result {
     Ok(())
 }
 
-async fn passwd(context: &Context, name: &str, file: Option<String>) -> Result {
-    let password = password::read_new(context.output, file.as_deref())?.ok_or_else(|| {
+/// Sets the password of whoever is logged in.
+async fn own(context: &Context, current: Option<String>, file: Option<String>) -> Result {
+    let current = password::read(context.output, current.as_deref(), "Current password: ")?;
+    let change = PasswordChange { current: PasswordText(current), new: new_password(context, file)? };
+    context.client()?.done(Method::POST, "/password", Call::json(&change)?).await?;
+    if context.output.json {
+        return context.output.json(&json!({"changed": true}));
+    }
+    context.output.say("Your password is set, and your other sessions have ended.");
+    Ok(())
+}
+
+fn new_password(context: &Context, file: Option<String>) -> Result<PasswordText> {
+    let given = password::read_new(context.output, file.as_deref())?;
+    given.map(PasswordText).ok_or_else(|| {
         Failure::usage(
             "No password was given.",
             "Give `--password-file FILE`, or `--password-file -` for standard input.",
         )
-    })?;
-    let patch = UserPatch { password: Some(PasswordText(password)), groups: None };
+    })
+}
+
+async fn passwd(context: &Context, name: &str, file: Option<String>) -> Result {
+    let password = new_password(context, file)?;
+    let patch = UserPatch { password: Some(password), groups: None };
     change(context, name, patch, "The password is set, and its sessions have ended.").await
 }
 

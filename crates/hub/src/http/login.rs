@@ -1,11 +1,11 @@
-//! `/api/v1/login` and `/api/v1/logout`. A password is in the body of one request, and nowhere else.
+//! `/api/v1/login`, `/api/v1/logout` and `/api/v1/password`. A password is in the body of one request, and nowhere else.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use cortex_core::name::Name;
 use cortex_core::{Code, Refusal};
-use cortex_wire::http::{LoggedIn, Login};
+use cortex_wire::http::{LoggedIn, Login, PasswordChange};
 use http::StatusCode;
 
 use crate::http::extract::JsonBody;
@@ -43,6 +43,21 @@ pub(super) async fn login(
 #[utoipa::path(post, path = "/api/v1/logout", tag = "users", responses((status = 204)))]
 pub(super) async fn logout(State(api): State<Api>, caller: Caller) -> Result<StatusCode, Failure> {
     api.sessions.logout(&caller).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sets the caller's own password. Its other sessions end.
+#[utoipa::path(post, path = "/api/v1/password", tag = "users", request_body = PasswordChange,
+    responses((status = 204)))]
+pub(super) async fn password(
+    State(api): State<Api>,
+    caller: Caller,
+    source: Option<Extension<Source>>,
+    JsonBody(change): JsonBody<PasswordChange>,
+) -> Result<StatusCode, Failure> {
+    let source = source.map(|Extension(source)| source.0);
+    let (current, new) = (Secret::new(change.current.0), Secret::new(change.new.0));
+    api.sessions.set_password(&caller, current, new, source).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -166,6 +166,7 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(login::login))
         .routes(routes!(login::logout))
+        .routes(routes!(login::password))
         .routes(routes!(users::list, users::add))
         .routes(routes!(users::get, users::change, users::remove))
         .routes(routes!(users::grants, users::grant))

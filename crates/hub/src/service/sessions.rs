@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::EventKind;
 use cortex_core::limits::{NAME_BYTES_MAX, SESSION_TTL_MS};
 use cortex_core::name::Name;
@@ -19,7 +20,7 @@ use crate::secret::Secret;
 use crate::service::network::{Sources, Tries};
 use crate::service::tokens::{self, Tokens};
 use crate::service::users::passwords::{Compared, Passwords};
-use crate::service::{Caller, Context};
+use crate::service::{Caller, Context, still_good};
 
 /// Sessions of one user at once; a further login ends the oldest.
 const SESSIONS_MAX: usize = 32;
@@ -100,6 +101,46 @@ impl Sessions {
                 .hint("End it with `cortex token revoke`, if it should end."));
         }
         Tokens::new(self.context.clone()).end(caller, caller.token.id).await.map(drop)
+    }
+
+    /// Sets the caller's own password, which has to be known. Its other sessions end.
+    ///
+    /// # Errors
+    /// `invalid_argument` when the caller is no session, or the new password is too short; `forbidden` when
+    /// the current one is another; `rate_limited`; `store_unavailable`.
+    pub async fn set_password(
+        &self,
+        caller: &Caller,
+        current: Secret,
+        new: Secret,
+        source: Option<IpAddr>,
+    ) -> Result<(), Refusal> {
+        let (TokenKind::Session, Some(user)) = (caller.token.kind, caller.user.clone()) else {
+            let message = format!("`{}` is no session, and has no password.", caller.token.name);
+            return Err(
+                Refusal::new(Code::InvalidArgument, message).hint("Log in first with `cortex login`.")
+            );
+        };
+        self.begin_try(Some(&user.name), source)?;
+        let compared = self.passwords.compare(current, user.password.clone()).await;
+        if compared != Ok(Compared::Wrong) {
+            self.forgive(Some(&user.name), source);
+        }
+        if compared? == Compared::Wrong {
+            let refusal = Refusal::new(Code::Forbidden, "The current password is another one.");
+            return Err(
+                refusal.hint("Check it and try again, or ask an administrator for `cortex user passwd`.")
+            );
+        }
+        let fresh = self.passwords.hash(new).await?;
+        let (again, now, compared) = (caller.clone(), self.context.clock.wall(), user);
+        let work = move |tx: &mut dyn Tx| renew(tx, &again, &compared, fresh, now);
+        let directory = self.context.directory.clone();
+        let after = move |(user, ended): &(User, Vec<Token>)| {
+            ended.iter().for_each(|token| directory.put_token(token.clone()));
+            directory.put_user(user.clone());
+        };
+        self.context.commit(work, after).await.map(drop)
     }
 
     async fn prove(&self, name: Option<&Name>, password: Secret) -> Result<Begun, Refusal> {
@@ -183,6 +224,27 @@ fn keep(
     tx.put_token(&session)?;
     tokens::record(tx, &session, EventKind::TokenCreated, "user.login", &actor, now)?;
     Ok(Kept { user, session, ended })
+}
+
+/// Keeps a user's own new password, when the old one is still the one that was compared.
+fn renew(
+    tx: &mut dyn Tx,
+    caller: &Caller,
+    compared: &User,
+    fresh: PasswordHash,
+    now: WallTime,
+) -> Result<(User, Vec<Token>), WriteError> {
+    still_good(tx, caller, now)?;
+    let live = tx.user(compared.id)?.filter(|user| user.password == compared.password);
+    let changed = || Refusal::new(Code::Conflict, "The password was changed in the meantime.");
+    let user = User { password: Some(fresh), ..live.ok_or_else(changed)? };
+    tx.put_user(&user)?;
+    let other = |token: &Token| token.kind == TokenKind::Session && token.id != caller.token.id;
+    let ended = tokens::revoke_of(tx, user.id, &caller.actor(), now, other)?;
+    let row = AuditRow::new(now, caller.actor(), "user.passwd", Outcome::Allowed);
+    let detail = Some(format!("{}; {} other session(s) ended", user.name, ended.len()));
+    tx.append_audit(&AuditRow { detail, token: Some(caller.token.id), ..row })?;
+    Ok((user, ended))
 }
 
 /// Makes room for one more session.

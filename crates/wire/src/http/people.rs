@@ -52,6 +52,16 @@ pub struct LoggedIn {
     pub expires_at: String,
 }
 
+/// `POST /password`: one's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordChange {
+    /// The one that holds.
+    pub current: PasswordText,
+    /// The one from here on.
+    pub new: PasswordText,
+}
+
 /// `POST /users`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

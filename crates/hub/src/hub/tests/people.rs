@@ -254,13 +254,30 @@ async fn a_new_password_ends_the_sessions_and_a_session_can_end_itself() {
     assert_eq!(second["user"], "ada");
     let second = second["token"].as_str().expect("a token").to_owned();
     see(&second).await.ok(200);
+    let third = login(&world, "ada", "another good one").await.ok(201);
+    let third = third["token"].as_str().expect("a token").to_owned();
+    let own = async |token: &str, current: &str, new: &str| {
+        let body = json!({"current": current, "new": new});
+        world.with_token(token, Method::POST, "/api/v1/password", Some(body)).await
+    };
+    own(&second, "a wrong one", "her very own one").await.refused(403, "forbidden");
+    own(&second, "another good one", "short").await.refused(400, "invalid_argument");
+    own(&api, "another good one", "her very own one").await.refused(400, "invalid_argument");
+    see(&third).await.ok(200);
+    own(&second, "another good one", "her very own one").await.ok(204);
+    see(&third).await.refused(401, "unauthenticated");
+    see(&second).await.ok(200);
+    login(&world, "ada", "her very own one").await.ok(201);
     world.with_token(&second, Method::POST, "/api/v1/logout", None).await.ok(204);
     see(&second).await.refused(401, "unauthenticated");
     world.with_token(&api, Method::POST, "/api/v1/logout", None).await.refused(400, "invalid_argument");
     let url = world.get("/api/v1/nodes?q=cxs_abc").await.refused(400, "invalid_argument");
     assert!(url["message"].as_str().expect("words").contains("secret"), "{url}");
     let sessions = world.get("/api/v1/tokens?limit=1000").await.ok(200);
-    assert!(names(&sessions).iter().all(|name| !name.starts_with("session-")), "ended ones are not listed");
+    let listed =
+        sessions["items"].as_array().expect("items").iter().filter(|token| token["kind"] == "session");
+    let states: Vec<_> = listed.map(|token| token["state"].clone()).collect();
+    assert_eq!(states, ["live"], "ended ones are not listed");
     world.stop().await;
 }
 
