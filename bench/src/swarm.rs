@@ -175,6 +175,7 @@ impl Member {
                         ToNode::Start(_)
                         | ToNode::Input { .. }
                         | ToNode::Cancel { .. }
+                        | ToNode::Cut { .. }
                         | ToNode::Resume { .. }
                         | ToNode::Credit { .. }
                         | ToNode::Settled { .. }
@@ -235,6 +236,7 @@ async fn enrol(
         name: name.to_owned(),
         csr_der: csr.der().to_vec().into(),
         protocol: PROTOCOL,
+        recovery_key_der: Vec::new().into(),
     };
     let answer = EnrolmentServiceClient::new(channel).enrol(request).await?.into_inner();
     let chain = answer.certificate_chain_der.iter().map(|der| CertificateDer::from(der.to_vec())).collect();

@@ -73,6 +73,10 @@ kinds! {
     ConsentRuleMade = "consent.rule_made";
     /// A lasting answer was ended.
     ConsentRuleEnded = "consent.rule_ended";
+    /// A lock was made; `subject` is what it holds on.
+    LockCreated = "lock.created";
+    /// A lock was removed before its end.
+    LockRemoved = "lock.removed";
     /// The audit log is not what was written.
     AuditBroken = "audit.broken";
     /// The hub serves.

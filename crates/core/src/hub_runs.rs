@@ -133,8 +133,21 @@ impl HubRuns {
     pub fn cancel(&mut self, run: RunId, grace_ms: u64) {
         let Some(open) = self.open.get_mut(&run) else { return };
         open.cancel = Some(grace_ms);
+        self.send_wish(run);
+    }
+
+    /// A lock ends a run: at once, and whatever of its output has not arrived is not waited for.
+    /// Remembered across links.
+    pub fn cut(&mut self, run: RunId) {
+        let Some(open) = self.open.get_mut(&run) else { return };
+        open.cut = true;
+        self.send_wish(run);
+    }
+
+    fn send_wish(&mut self, run: RunId) {
+        let wish = self.open.get(&run).and_then(Open::wish);
         if self.link.is_some() {
-            self.actions.push_back(Action::Send(ToNode::Cancel { run, grace_ms }));
+            self.actions.extend(wish.map(Action::Send));
         }
     }
 

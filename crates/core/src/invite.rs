@@ -53,6 +53,27 @@ pub fn redeem(mut invite: Invite, node: NodeId, now: WallTime) -> Result<Invite,
     Ok(invite)
 }
 
+/// Profiles by what they allow, least first.
+const ORDER: [&str; 4] = ["strict", "ci", "dev", "permissive"];
+
+/// Refuses a profile beyond the bound of the invite by which a node joined. A profile that this order
+/// does not know is beyond every bound but the widest.
+///
+/// # Errors
+/// `policy_denied`, with the rule `invite.ceiling`.
+pub fn within_bound(bound: Option<&str>, profile: &str) -> Result<(), Refusal> {
+    let Some(bound) = bound else { return Ok(()) };
+    let place = |name: &str| ORDER.iter().position(|known| *known == name);
+    let bound_at = place(bound).unwrap_or(0);
+    if place(profile).unwrap_or(ORDER.len() - 1) <= bound_at {
+        return Ok(());
+    }
+    let message = format!("The node joined by an invite whose bound is the profile {bound}.");
+    Err(Refusal::new(Code::PolicyDenied, message)
+        .hint("Choose a profile within the bound, or join the machine anew by an invite with a wider one.")
+        .detail("rule", "invite.ceiling"))
+}
+
 /// Whether a used invite may be shown once more: by the key of the node that it joined, whose answer
 /// was lost. Only until that node attaches, and only for a while: after that nobody needs it.
 pub fn rejoin(invite: &Invite, node: &Node, key_hash: &[u8; 32], now: WallTime) -> Result<(), Refusal> {
@@ -154,6 +175,25 @@ mod tests {
     use crate::node::Facts;
 
     const LATER: WallTime = WallTime(1_000);
+
+    #[test]
+    fn a_bound_holds_profiles_below_it_and_no_others() {
+        let allowed = |bound| {
+            let known = ORDER.iter().chain(&["own"]).filter(|name| within_bound(bound, name).is_ok());
+            known.copied().collect::<Vec<_>>()
+        };
+        assert_eq!(allowed(Some("strict")), ["strict"]);
+        assert_eq!(allowed(Some("ci")), ["strict", "ci"]);
+        assert_eq!(allowed(Some("dev")), ["strict", "ci", "dev"]);
+        assert_eq!(allowed(Some("permissive")), ["strict", "ci", "dev", "permissive", "own"]);
+        assert_eq!(allowed(None).len(), 5);
+        assert_eq!(allowed(Some("unknown")), ["strict"], "a bound that cannot be read is the narrowest");
+        let refusal = within_bound(Some("ci"), "dev").expect_err("beyond");
+        assert_eq!(
+            (refusal.code, refusal.details),
+            (Code::PolicyDenied, vec![("rule", "invite.ceiling".to_owned())])
+        );
+    }
 
     fn invite() -> Invite {
         Invite {

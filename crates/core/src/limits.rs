@@ -163,8 +163,16 @@ pub const PASSWORD_CHECKS_AT_ONCE_MAX: usize = 2;
 pub const SESSION_TTL_MS: u64 = 12 * 3_600 * 1_000;
 /// Locks that hold at once.
 pub const LOCKS_MAX: usize = 10_000;
+/// Longest life that a lock may be given: a year. One without an end holds until it is removed.
+pub const LOCK_TTL_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;
 /// Bytes of a lock's message.
 pub const LOCK_MESSAGE_BYTES_MAX: usize = 512;
+/// Recoveries that an administrator may allow a node at most.
+pub const RECOVERIES_SET_MAX: u32 = 1_000;
+/// Bytes of a recovery key's public half, or of a signature; both are far below.
+pub const PROOF_BYTES_MAX: usize = 256;
+/// Time after which a node asks again that may not recover at present.
+pub const RECOVERY_RETRY_MS: u64 = 60_000;
 /// Recoveries of a node's identity before an administrator must allow more.
 pub const RECOVERIES_MAX: u32 = 5;
 /// How long a question waits for a person.
@@ -195,9 +203,9 @@ pub const REJOIN_MS_MAX: u64 = 15 * 60 * 1_000;
 pub const INVITE_TTL_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 /// Bytes of an invite's text; a longer one is refused before it is read (`too_large`).
 pub const INVITE_BYTES_MAX: usize = 512;
-/// For so long a node's certificate identifies it outside its own time, so that a node that was
-/// away, or a clock that jumped, costs nobody a new invite.
-pub const CERTIFICATE_GRACE_MS: u64 = 90 * 24 * 3_600 * 1_000;
+/// For so long a node's certificate lets it attach outside its own time: a weekend, or a clock that
+/// jumped, costs nobody a recovery. Beyond it the node recovers by its second key (ADR 0010).
+pub const CERTIFICATE_GRACE_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// Failed joins from one address within [`JOIN_FAILURES_WINDOW_MS`] before it is told to wait.
 pub const JOIN_FAILURES_MAX: usize = 20;
 /// See [`JOIN_FAILURES_MAX`].

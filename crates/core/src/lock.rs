@@ -3,7 +3,8 @@
 
 use crate::error::{Code, Refusal};
 use crate::id::{LockId, NodeId, TokenId, UserId};
-use crate::name::{Labels, printable};
+use crate::limits::{LOCK_MESSAGE_BYTES_MAX, LOCK_TTL_MS_MAX};
+use crate::name::{Labels, check_label, printable};
 use crate::time::WallTime;
 
 /// What a lock holds on.
@@ -17,6 +18,62 @@ pub enum Target {
     Node(NodeId),
     /// Every node with this label.
     Label(String, String),
+}
+
+/// What a lock is to hold on, as somebody wrote it: `user:ada`, `token:ci`, `node:build-2`,
+/// `label:role=ci`. Names are looked up by whoever keeps the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A user's name or id.
+    User(String),
+    /// A token's name or id.
+    Token(String),
+    /// A node's name or id.
+    Node(String),
+    /// A label's key and value.
+    Label(String, String),
+}
+
+impl Named {
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// `invalid_argument`.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let wrong = || {
+            let shown = printable(text, 120);
+            Refusal::new(Code::InvalidArgument, format!("`{shown}` is nothing that can be locked."))
+                .hint("Write user:NAME, token:NAME, node:NAME or label:KEY=VALUE.")
+        };
+        let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
+        match kind {
+            "user" => Ok(Self::User(name.to_owned())),
+            "token" => Ok(Self::Token(name.to_owned())),
+            "node" => Ok(Self::Node(name.to_owned())),
+            "label" => {
+                let (key, value) = name.split_once('=').ok_or_else(wrong)?;
+                check_label(key, value)?;
+                Ok(Self::Label(key.to_owned(), value.to_owned()))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Refuses a message or a life that a lock cannot have.
+///
+/// # Errors
+/// `too_large`, `invalid_argument`.
+pub fn check(message: &str, ttl_ms: Option<u64>) -> Result<(), Refusal> {
+    if message.len() > LOCK_MESSAGE_BYTES_MAX {
+        let message = format!("The message has {} bytes; at most {LOCK_MESSAGE_BYTES_MAX}.", message.len());
+        return Err(Refusal::new(Code::TooLarge, message).hint("Shorten the message."));
+    }
+    if ttl_ms.is_some_and(|ms| ms == 0 || ms > LOCK_TTL_MS_MAX) {
+        let message = format!("`ttl_ms` must be above 0 and at most {LOCK_TTL_MS_MAX}.");
+        return Err(Refusal::new(Code::InvalidArgument, message));
+    }
+    Ok(())
 }
 
 /// One lock as the store keeps it.
@@ -76,6 +133,11 @@ impl Locks {
         Self(locks.into_iter().filter(|lock| lock.lifted_at.is_none()).collect())
     }
 
+    /// How many hold.
+    pub fn count(&self, now: WallTime) -> usize {
+        self.holding(now).count()
+    }
+
     /// The lock that stops this caller.
     pub fn on_caller(&self, token: TokenId, user: Option<UserId>, now: WallTime) -> Option<&Lock> {
         self.holding(now).find(|lock| match &lock.target {
@@ -83,6 +145,11 @@ impl Locks {
             Target::User(locked) => Some(*locked) == user,
             Target::Node(_) | Target::Label(..) => false,
         })
+    }
+
+    /// The lock that stops this person.
+    pub fn on_user(&self, user: UserId, now: WallTime) -> Option<&Lock> {
+        self.holding(now).find(|lock| lock.target == Target::User(user))
     }
 
     /// The lock that stops this node.
@@ -140,6 +207,26 @@ mod tests {
         let on = |target| Locks::new(vec![lock(target)]).on_node(node, &labels, now).is_some();
         let label = |value: &str| Target::Label("role".to_owned(), value.to_owned());
         assert!(on(Target::Node(node)) && on(label("ci")) && !on(label("db")) && !on(Target::Token(token)));
+    }
+
+    #[test]
+    fn what_is_to_be_locked_is_read_and_nothing_else_is() {
+        let read = |text: &str| Named::parse(text);
+        assert_eq!(read("user:ada"), Ok(Named::User("ada".to_owned())));
+        assert_eq!(read("token:ci"), Ok(Named::Token("ci".to_owned())));
+        assert_eq!(read("node:build-2"), Ok(Named::Node("build-2".to_owned())));
+        assert_eq!(read("label:role=ci"), Ok(Named::Label("role".to_owned(), "ci".to_owned())));
+        for wrong in ["", "ada", "user:", "group:x", "label:role", "label:=ci", "label:ro le=ci", ":"] {
+            assert_eq!(read(wrong).expect_err(wrong).code, Code::InvalidArgument, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_on_a_person_holds_on_what_it_shows() {
+        let (user, other) = (UserId::mint(1, &[4; 10]), UserId::mint(1, &[5; 10]));
+        let locks = Locks::new(vec![lock(Target::User(user))]);
+        assert!(locks.on_user(user, WallTime(1)).is_some() && locks.on_user(user, WallTime(100)).is_none());
+        assert!(locks.on_user(other, WallTime(1)).is_none());
     }
 
     #[test]

@@ -148,6 +148,12 @@ pub enum ToNode {
         /// Time between TERM and KILL, milliseconds.
         grace_ms: u64,
     },
+    /// End this run at once: KILL, and what of its output was not sent is given up, so that its end
+    /// is told at once. A lock waits for nothing.
+    Cut {
+        /// Which run.
+        run: RunId,
+    },
     /// Go on with the output of this run from here: the hub has all before it.
     Resume {
         /// Which run.
@@ -202,6 +208,7 @@ impl ToNode {
             | Self::HeartbeatAck { .. }
             | Self::Start(_)
             | Self::Cancel { .. }
+            | Self::Cut { .. }
             | Self::Resume { .. }
             | Self::Credit { .. }
             | Self::Settled { .. }
@@ -218,6 +225,7 @@ impl ToNode {
             Self::Start(start) => Some(start.run),
             Self::Input { run, .. }
             | Self::Cancel { run, .. }
+            | Self::Cut { run }
             | Self::Resume { run, .. }
             | Self::Credit { run, .. }
             | Self::Settled { run }

@@ -5,6 +5,9 @@ use crate::name::{Labels, Name};
 use crate::sandbox::Layer;
 use crate::time::WallTime;
 
+/// A node's certificate names it by this and its id.
+pub const NODE_URN: &str = "urn:cortex:node:";
+
 /// What a node says of itself at Hello. Shown, searched, never trusted for rights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {

@@ -210,6 +210,7 @@ impl NodeRuns {
             ToNode::Start(start) => self.handle_start(start, now, wall),
             ToNode::Input { run, offset, data, eof } => self.handle_input(run, offset, data, eof),
             ToNode::Cancel { run, grace_ms } => self.handle_cancel(run, grace_ms, now),
+            ToNode::Cut { run } => self.handle_cut(run, now),
             ToNode::Resume { run, from, granted } => self.handle_resume(run, from, granted),
             ToNode::Credit { run, granted, durable } => self.handle_credit(run, granted, durable),
             ToNode::Settled { run } => self.handle_settled(run, now),

@@ -239,6 +239,26 @@ fn a_wish_to_end_a_run_outlives_links_and_overtaken_commands() {
 }
 
 #[test]
+fn a_cut_outlives_links_and_comes_before_the_output_is_resumed() {
+    let mut runs = HubRuns::new();
+    runs.attached(LINK, vec![]);
+    runs.submit(start(), T0);
+    runs.cut(id());
+    runs.cancel(id(), 60_000);
+    let cut = Action::Send(ToNode::Cut { run: id() });
+    let sent = drain(&mut runs);
+    assert_eq!(sent.iter().filter(|action| **action == cut).count(), 2, "a later cancel does not soften it");
+    runs.detached(LINK, T0);
+    drain(&mut runs);
+    runs.attached(LinkId(2), vec![report(true)]);
+    let actions = drain(&mut runs);
+    let at = |wanted: &dyn Fn(&Action) -> bool| actions.iter().position(wanted).expect("it is sent");
+    assert!(
+        at(&|action| *action == cut) < at(&|action| matches!(action, Action::Send(ToNode::Resume { .. })))
+    );
+}
+
+#[test]
 fn input_is_bounded_by_what_the_process_has_taken() {
     let mut runs = running();
     let max = limits::INPUT_BYTES_MAX;

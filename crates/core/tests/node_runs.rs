@@ -204,6 +204,35 @@ fn a_cancel_asks_then_kills_and_may_be_hurried_but_not_put_off() {
 }
 
 #[test]
+fn a_cut_kills_at_once_and_its_end_waits_for_no_output() {
+    let mut runs = running();
+    runs.wrote(id(), Stream::Stdout, limits::SPOOL_BYTES_MAX);
+    assert!(!runs.may_read(id()), "the hub is far behind");
+    say(&mut runs, 1, ToNode::Cut { run: id() });
+    assert_eq!(drain(&mut runs), [Action::Signal(id(), Signal::Kill)]);
+    assert!(runs.may_read(id()), "what is left in the pipe is taken out, so that its end is seen");
+    assert_eq!(runs.poll_output(), None);
+    runs.ended(id(), ended(EndCause::Exited));
+    let Some(ToHub::Ended { ended: told, .. }) = runs.poll_end() else { panic!("its end is not told") };
+    assert_eq!((told.cause, told.output.stdout), (EndCause::Cancelled, limits::SPOOL_BYTES_MAX));
+}
+
+#[test]
+fn a_cut_of_a_run_that_has_ended_tells_its_end_and_one_that_has_not_begun_never_begins() {
+    let mut runs = running();
+    runs.wrote(id(), Stream::Stdout, limits::SPOOL_BYTES_MAX);
+    runs.ended(id(), ended(EndCause::Exited));
+    assert_eq!(runs.poll_end(), None, "its output is not sent");
+    say(&mut runs, 1, ToNode::Cut { run: id() });
+    assert!(matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::Exited));
+    let mut early = linked(vec![]);
+    say(&mut early, 1, start("echo"));
+    say(&mut early, 1, ToNode::Cut { run: id() });
+    early.journaled(id());
+    assert!(!drain(&mut early).iter().any(|action| matches!(action, Action::Spawn { .. })));
+}
+
+#[test]
 fn a_cancel_before_the_process_is_there_holds() {
     let cancel = ToNode::Cancel { run: id(), grace_ms: 1_000 };
     let mut early = linked(vec![]);

@@ -150,9 +150,14 @@ pub const ENTRIES: &[Entry] = &[
     http("GET", "/api/v1/nodes/{node}", Right::NodesRead).tool(Tool::NodeDescribe),
     http("PATCH", "/api/v1/nodes/{node}", Right::NodesWrite),
     http("DELETE", "/api/v1/nodes/{node}", Right::NodesWrite),
+    http("GET", "/api/v1/nodes/{node}/recoveries", Right::NodesRead),
+    http("PUT", "/api/v1/nodes/{node}/recoveries", Right::NodesWrite),
     http("GET", "/api/v1/invites", Right::InvitesRead),
     http("POST", "/api/v1/invites", Right::InvitesWrite),
     http("DELETE", "/api/v1/invites/{id}", Right::InvitesWrite),
+    http("GET", "/api/v1/locks", Right::LocksRead),
+    http("POST", "/api/v1/locks", Right::LocksWrite),
+    http("DELETE", "/api/v1/locks/{id}", Right::LocksWrite),
     http("GET", "/api/v1/tokens", Right::TokensRead),
     http("POST", "/api/v1/tokens", Right::TokensWrite),
     http("DELETE", "/api/v1/tokens/{token}", Right::TokensWrite),
@@ -192,6 +197,7 @@ pub const ENTRIES: &[Entry] = &[
     http("GET", "/api/v1/consent-rules", Right::ConsentsRead),
     http("DELETE", "/api/v1/consent-rules/{id}", Right::ConsentsAnswer),
     grpc("cortex.mesh.v1.EnrolmentService", "Enrol", Needs::Invite),
+    grpc("cortex.mesh.v1.EnrolmentService", "Recover", Needs::RecoveryKey),
     grpc("cortex.mesh.v1.MeshService", "Attach", Needs::NodeCertificate),
 ];
 

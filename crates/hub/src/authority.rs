@@ -15,11 +15,12 @@ use std::time::{Duration, SystemTime};
 
 use cortex_core::id::NodeId;
 use cortex_core::limits::CERTIFICATE_GRACE_MS;
+use cortex_core::node::NODE_URN;
 use cortex_core::{Code, Refusal};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SanType, SerialNumber,
-    SignatureAlgorithm,
+    SignatureAlgorithm, SigningKey as _,
 };
 use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
@@ -27,6 +28,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, alg_id};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::clock::{Clock, random};
 use lasting::Lasting;
@@ -35,13 +37,17 @@ use lasting::Lasting;
 pub const SERVER_NAME: &str = "hub.cortex.internal";
 /// Life of a node certificate.
 const NODE_LIFE: Duration = Duration::from_secs(24 * 3_600);
+/// Clocks of nodes may be behind the hub's own certificate by this much.
+const SERVER_BACKDATED: Duration = Duration::from_secs(90 * 24 * 3_600);
 /// Clocks of nodes may be behind by this much.
 const BACKDATED: Duration = Duration::from_secs(600);
 /// Life of the authority and of the server certificate, which is made anew at each start.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// How the authority calls itself. It is part of every chain, so it must not change.
 const AUTHORITY_NAME: &str = "Cortex Hub authority";
-const NODE_URN: &str = "urn:cortex:node:";
+/// The object identifiers of a key on an elliptic curve, and of P-256.
+const EC_KEY: &str = "1.2.840.10045.2.1";
+const P256: &str = "1.2.840.10045.3.1.7";
 /// No request for a P-256 or Ed25519 key comes near this.
 const CSR_BYTES_MAX: usize = 8 * 1_024;
 
@@ -70,6 +76,8 @@ pub struct Identity {
     pub node: NodeId,
     /// blake3 of its public key.
     pub key_hash: [u8; 32],
+    /// From when to when the certificate lasts, seconds since 1970.
+    pub lasts: (i64, i64),
 }
 
 impl Authority {
@@ -165,10 +173,34 @@ impl Authority {
         Ok(SignedNode { chain_der, key_hash: hash(&key.subject_public_key_info()) })
     }
 
+    /// Signs a statement with the authority's key: ECDSA P-256 with SHA-256, ASN.1.
+    ///
+    /// # Errors
+    /// `internal`.
+    pub fn sign(&self, statement: &[u8]) -> Result<Vec<u8>, Refusal> {
+        self.issuer.key().sign(statement).map_err(internal)
+    }
+
+    /// Whether the certificate that somebody showed lets its node attach: in its own time, and for
+    /// [`CERTIFICATE_GRACE_MS`] outside of it.
+    ///
+    /// # Errors
+    /// `unauthenticated`: the node has its recovery key for that.
+    pub fn lasts(&self, identity: &Identity) -> Result<(), Refusal> {
+        let now = self.clock.wall().0.div_euclid(1_000);
+        let grace = i64::try_from(CERTIFICATE_GRACE_MS / 1_000).unwrap_or(i64::MAX);
+        let (from, to) = identity.lasts;
+        if from.saturating_sub(grace) <= now && now <= to.saturating_add(grace) {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::Unauthenticated, "The node's certificate has ended, by the hub's clock.")
+            .hint("Wait: the node recovers by its second key. Look with `cortex node recoveries NODE`."))
+    }
+
     /// TLS of the node port: 1.3 only, HTTP/2 only; a client certificate is optional, since one
     /// who joins has none, and is checked against this authority when it is shown. It identifies its
-    /// node for [`CERTIFICATE_GRACE_MS`] outside its own time: whether that may attach is decided
-    /// then, by its record.
+    /// node outside its own time too: whether that may attach is decided then, by [`Self::lasts`] and
+    /// its record.
     ///
     /// # Errors
     /// `internal` when the parts do not fit together.
@@ -215,7 +247,38 @@ pub fn identity(certificate_der: &[u8]) -> Option<Identity> {
         let x509_parser::extensions::GeneralName::URI(uri) = name else { return None };
         uri.strip_prefix(NODE_URN)?.parse().ok()
     })?;
-    Some(Identity { node, key_hash: hash(certificate.public_key().raw) })
+    let validity = certificate.validity();
+    let lasts = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    Some(Identity { node, key_hash: hash(certificate.public_key().raw), lasts })
+}
+
+/// Checks an ECDSA P-256 signature with SHA-256 (ASN.1) over a statement, by a public key in
+/// SubjectPublicKeyInfo (DER).
+pub fn is_signed(key_der: &[u8], statement: &[u8], signature: &[u8]) -> bool {
+    let Some(key) = p256_key(key_der) else { return false };
+    verifier(alg_id::ECDSA_P256, alg_id::ECDSA_SHA256)
+        .is_some_and(|verifier| verifier.verify_signature(&key, statement, signature).is_ok())
+}
+
+/// The point of a P-256 key in SubjectPublicKeyInfo (DER); `None` for anything else.
+pub fn p256_key(key_der: &[u8]) -> Option<Vec<u8>> {
+    let (rest, key) = SubjectPublicKeyInfo::from_der(key_der).ok()?;
+    let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string();
+    let kind = key.algorithm.algorithm.to_id_string();
+    let point = key.subject_public_key.data.to_vec();
+    let good = rest.is_empty() && kind == EC_KEY && curve == P256 && point.len() == 65;
+    good.then_some(point)
+}
+
+fn verifier(
+    key: rustls_pki_types::AlgorithmIdentifier,
+    signature: rustls_pki_types::AlgorithmIdentifier,
+) -> Option<&'static dyn rustls_pki_types::SignatureVerificationAlgorithm> {
+    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    let fits = |one: &&&'static dyn rustls_pki_types::SignatureVerificationAlgorithm| {
+        one.public_key_alg_id() == key && one.signature_alg_id() == signature
+    };
+    algorithms.iter().find(fits).copied()
 }
 
 /// blake3 of the public key in a certificate request, without judging the request.
@@ -273,8 +336,7 @@ fn mint_server(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     // Made anew at each start: a hub whose clock is ahead then must not lock its nodes out.
-    let backdated = Duration::from_millis(CERTIFICATE_GRACE_MS);
-    live_for(&mut params, SystemTime::now(), backdated, AUTHORITY_LIFE);
+    live_for(&mut params, SystemTime::now(), SERVER_BACKDATED, AUTHORITY_LIFE);
     let certificate = params.signed_by(&key, issuer)?;
     Ok((PrivatePkcs8KeyDer::from(key.serialize_der()), certificate.der().clone()))
 }
@@ -331,7 +393,7 @@ fn read_request(csr_der: &[u8]) -> Result<RequestKey, Refusal> {
     let curve = key.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|o| o.to_id_string());
     let kind = (key.algorithm.algorithm.to_id_string(), csr.signature_algorithm.algorithm.to_id_string());
     let (algorithm, key_id, signature_id) = match (kind.0.as_str(), kind.1.as_str(), curve.as_deref()) {
-        ("1.2.840.10045.2.1", "1.2.840.10045.4.3.2", Some("1.2.840.10045.3.1.7")) => {
+        (EC_KEY, "1.2.840.10045.4.3.2", Some(P256)) => {
             (&PKCS_ECDSA_P256_SHA256, alg_id::ECDSA_P256, alg_id::ECDSA_SHA256)
         }
         ("1.3.101.112", "1.3.101.112", None) => (&PKCS_ED25519, alg_id::ED25519, alg_id::ED25519),
@@ -339,11 +401,7 @@ fn read_request(csr_der: &[u8]) -> Result<RequestKey, Refusal> {
     };
     let bytes = key.subject_public_key.data.to_vec();
     let signed = csr.certification_request_info.raw;
-    rustls::crypto::aws_lc_rs::default_provider()
-        .signature_verification_algorithms
-        .all
-        .iter()
-        .find(|one| one.public_key_alg_id() == key_id && one.signature_alg_id() == signature_id)
+    verifier(key_id, signature_id)
         .ok_or_else(|| invalid("has a kind of signature that cannot be checked"))?
         .verify_signature(&bytes, signed, &csr.signature_value.data)
         .map_err(|_| invalid("is not signed by its own key"))?;
@@ -438,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_identifies_its_node_outside_its_time_for_the_grace_and_no_other_ever() {
+    fn a_certificate_identifies_its_node_for_ever_and_lets_it_in_for_the_grace_outside_its_time() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (authority, other) = (dir.path().join("a"), dir.path().join("b"));
         let [authority, other] = [authority, other].map(|dir| {
@@ -461,14 +519,26 @@ mod tests {
             let now = Clock::default().ahead(day * days).current_time().expect("a time");
             verifier.verify_client_cert(&chain[0], &chain[1..], now)
         };
-        for days in [0, 2, 89] {
+        for days in [0, 2, 89, 2_000] {
             judge(&chain(&authority), days).unwrap_or_else(|error| panic!("{days} days: {error}"));
             judge(&chain(&other), days).expect_err("another authority");
         }
-        judge(&chain(&authority), 92).expect_err("the grace is over");
-        let early = Authority::open_or_create(&dir.path().join("a")).expect("opened");
-        let early = early.with_clock(Clock::default().ahead(day * 2));
-        judge(&chain(&early), 0).expect("signed while the clock was ahead");
+        let ahead = |days: u32| {
+            let authority = Authority::open_or_create(&dir.path().join("a")).expect("opened");
+            authority.with_clock(Clock::default().ahead(day * days))
+        };
+        let shown = identity(&chain(&authority)[0]).expect("an identity");
+        for (days, lets_in) in [(0, true), (1, true), (7, true), (9, false), (400, false)] {
+            let judged = ahead(days).lasts(&shown);
+            assert_eq!(judged.is_ok(), lets_in, "{days} days");
+            assert!(judged.err().is_none_or(|refusal| refusal.code == Code::Unauthenticated));
+        }
+        for (days, lets_in) in [(2, true), (6, true), (9, false)] {
+            let early = chain(&ahead(days));
+            judge(&early, 0).expect("signed while the clock was ahead");
+            let shown = identity(&early[0]).expect("an identity");
+            assert_eq!(authority.lasts(&shown).is_ok(), lets_in, "signed {days} days ahead");
+        }
     }
 
     #[test]
@@ -481,7 +551,7 @@ mod tests {
         let csr = wish.serialize_request(&key).expect("request");
         let signed = authority.sign_node(csr.der(), node()).expect("signed");
         let shown = identity(&signed.chain_der[0]).expect("identity");
-        assert_eq!(shown, Identity { node: node(), key_hash: signed.key_hash });
+        assert_eq!((shown.node, shown.key_hash), (node(), signed.key_hash));
         let (_, certificate) = x509_parser::parse_x509_certificate(&signed.chain_der[0]).expect("X.509");
         assert!(!certificate.is_ca());
         let usage = certificate.extended_key_usage().expect("readable").expect("present").value;
@@ -506,5 +576,17 @@ mod tests {
             }
         }
         assert!(refused + 4 > csr.der().len(), "{refused} of {} refused", csr.der().len());
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_key_and_statement_alone() {
+        let keys = [KeyPair::generate(), KeyPair::generate()].map(|key| key.expect("a key"));
+        let [key, other] = keys.each_ref().map(KeyPair::subject_public_key_info);
+        let signature = keys[0].sign(b"statement").expect("signed");
+        assert!(is_signed(&key, b"statement", &signature));
+        assert!(!is_signed(&other, b"statement", &signature) && !is_signed(&key, b"statemenu", &signature));
+        assert!(!is_signed(&key, b"statement", b"") && !is_signed(b"", b"statement", &signature));
+        let ed25519 = KeyPair::generate_for(&PKCS_ED25519).expect("a key").subject_public_key_info();
+        assert!(p256_key(&ed25519).is_none() && p256_key(&[&key[..], b"x"].concat()).is_none());
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use cortex_core::access::Who;
 use cortex_core::consent::{Consent, ConsentRule, Standing};
 use cortex_core::id::{ConsentId, GrantId, NodeId, TokenId, UserId};
+use cortex_core::lock::Locks;
 use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
@@ -25,7 +26,7 @@ pub struct Directory {
     audit: Arc<AuditWatch>,
     /// Questions that wait, and until when; told at each change of them and of lasting answers.
     questions: Arc<watch::Sender<BTreeMap<ConsentId, WallTime>>>,
-    /// Raised when a token, a user or a grant has changed.
+    /// Raised when a token, a user, a grant or a lock has changed.
     principals: Arc<watch::Sender<u64>>,
 }
 
@@ -40,9 +41,22 @@ struct Maps {
     grants: BTreeMap<Subject, BTreeMap<GrantId, RoleGrant>>,
     /// Lasting answers that nobody has ended.
     lasting: BTreeMap<ConsentId, Arc<ConsentRule>>,
+    /// Replaced whole.
+    locks: Arc<Locks>,
 }
 
 impl Directory {
+    /// The locks.
+    pub fn locks(&self) -> Arc<Locks> {
+        Arc::clone(&self.read().locks)
+    }
+
+    /// The locks as they stand after a commit.
+    pub fn put_locks(&self, locks: Locks) {
+        self.write().locks = Arc::new(locks);
+        self.principals_changed();
+    }
+
     /// The newest row of the audit log, and what does not fit it.
     pub fn audit(&self) -> &AuditWatch {
         &self.audit
@@ -117,7 +131,7 @@ impl Directory {
         Who { token, user: Some(user), grants }
     }
 
-    /// Tells when a token, a user or a grant has changed: who holds something open for a caller asks
+    /// Tells when a token, a user, a grant or a lock has changed: who holds something open for a caller asks
     /// anew whether it still may.
     pub fn principals(&self) -> watch::Receiver<u64> {
         self.principals.subscribe()

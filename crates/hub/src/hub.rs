@@ -30,6 +30,7 @@ use crate::service::consents::Consents;
 use crate::service::enrol::Enrol;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
+use crate::service::locks::{self, Locks};
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
@@ -139,6 +140,7 @@ impl Hub {
         let first_start = tokens.begin(&token_file).await?;
         let mesh = Mesh::new(context.clone(), logs.clone());
         mesh.restore().await?;
+        locks::enforce(&context, &mesh);
 
         let http = http::bind(config.http)?;
         let grpc = http::bind(config.grpc)?;
@@ -213,6 +215,7 @@ impl Hub {
             consents: Consents::new(context.clone(), mesh.clone(), runs.clone()),
             nodes: Nodes::new(context.clone(), mesh.clone()),
             invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
+            locks: Locks::new(context.clone(), mesh.clone()),
             tokens: parts.tokens.clone(),
             users: Users::new(context.clone(), passwords.clone()),
             sessions: Sessions::new(context.clone(), passwords),
@@ -348,8 +351,10 @@ fn open_refusal(config: &Config, error: StoreError) -> Refusal {
 }
 
 async fn load(context: &Context) -> Result<(), Refusal> {
-    let (nodes, policies, tokens, head) = context
-        .view(|view| Ok((view.nodes()?, view.policies()?, view.tokens()?, view.events_span()?.1)))
+    let (nodes, policies, tokens, locks, head) = context
+        .view(|view| {
+            Ok((view.nodes()?, view.policies()?, view.tokens()?, view.locks()?, view.events_span()?.1))
+        })
         .await?;
     let (users, grants) = context.view(|view| Ok((view.users()?, view.grants()?))).await?;
     let waiting = ConsentFilter { standing: Some(Standing::Pending), ..ConsentFilter::default() };
@@ -365,6 +370,7 @@ async fn load(context: &Context) -> Result<(), Refusal> {
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
     policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
+    context.directory.put_locks(cortex_core::lock::Locks::new(locks));
     users.into_iter().for_each(|user| context.directory.put_user(user));
     grants.into_iter().for_each(|grant| context.directory.put_grant(grant));
     Ok(())

@@ -301,7 +301,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         if self.stopping.is_some() {
             return;
         }
-        let wait_ms = self.backoff.next_ms(random(), asked_ms);
+        let wait_ms = self.backoff.next_ms(random(), asked_ms.or_else(|| asked_by(refusal.code)));
         self.dial_at = Some(self.clock.now().plus_ms(wait_ms));
         if was_linked {
             tracing::info!(code = %refusal.code, wait_ms, "link ended: {refusal}");
@@ -329,6 +329,12 @@ impl<F: Fn(Attached) + Send> Actor<F> {
 /// Refusals after which dialling again is of no use.
 fn is_final(code: Code) -> bool {
     code == Code::NodeRevoked || code == Code::ClonedIdentity
+}
+
+/// How long to wait at least after a refusal that only a person can change.
+fn asked_by(code: Code) -> Option<u64> {
+    let by_a_person = matches!(code, Code::Locked | Code::RecoveriesExhausted | Code::Unauthenticated);
+    by_a_person.then_some(limits::RECOVERY_RETRY_MS)
 }
 
 fn unstarted(cause: EndCause, diagnostic: String) -> Ended {

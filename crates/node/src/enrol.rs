@@ -8,13 +8,15 @@ use std::time::Duration;
 use cortex_core::id::{Epoch, Generation, NodeId};
 use cortex_core::invite::InviteText;
 use cortex_core::name::Name;
+use cortex_core::recovery::{JoinAnswer, join_statement};
 use cortex_core::{Code, Refusal, limits};
 use cortex_wire::mesh;
 use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
+use rcgen::PublicKeyData as _;
 use rustls_pki_types::CertificateDer;
 
 use crate::identity::{Credentials, DataDir, Identity};
-use crate::{channel, tls};
+use crate::{channel, proof, tls};
 
 /// Longest time that joining takes.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -65,29 +67,43 @@ async fn enrol_now(config: EnrolConfig) -> Result<Enrolled, Refusal> {
     if let Some(identity) = held {
         return joined_before(&config, identity);
     }
-    let (dir, key) = blocking(move || {
-        let key = joining_key(&dir)?;
-        Ok((dir, key))
+    let (dir, (key, recovery)) = blocking(move || {
+        let keys = joining_keys(&dir)?;
+        Ok((dir, keys))
     })
     .await?;
     let csr = request(&key)?;
-    let (answer, authority) = match redeem(&config, csr).await {
+    let (answer, authority) = match redeem(&config, csr, recovery.subject_public_key_info()).await {
         Ok(answer) => answer,
         Err(NotJoined { refusal, for_good }) => {
             if for_good {
-                blocking(move || dir.forget_joining_key()).await?;
+                blocking(move || dir.forget_joining_keys()).await?;
             }
             return Err(refusal);
         }
     };
-    let (identity, credentials) = outcome(&config, answer, authority, key.serialize_pem())?;
+    let (identity, credentials) = outcome(&config, answer, authority, &key)?;
     let enrolled = Enrolled { node_id: identity.node, name: identity.name.clone() };
     blocking(move || dir.write_all(&credentials, &identity)).await?;
     tracing::info!(node = %enrolled.name, node_id = %enrolled.node_id, "joined the hub");
     Ok(enrolled)
 }
 
-/// The key of a join that was not answered, or a fresh one, which is kept first.
+/// The keys of a join that was not answered, or fresh ones, which are kept first: that of the node, and
+/// the second one.
+fn joining_keys(dir: &DataDir) -> Result<(rcgen::KeyPair, rcgen::KeyPair), Refusal> {
+    let kept = dir.recovery_key()?.and_then(|pem| rcgen::KeyPair::from_pem(&pem).ok());
+    let recovery = match kept {
+        Some(key) => key,
+        None => {
+            let key = rcgen::KeyPair::generate().map_err(|error| key_failed(&error))?;
+            dir.write_recovery_key(&key.serialize_pem())?;
+            key
+        }
+    };
+    Ok((joining_key(dir)?, recovery))
+}
+
 fn joining_key(dir: &DataDir) -> Result<rcgen::KeyPair, Refusal> {
     if let Some(key) = dir.joining_key()?.and_then(|pem| rcgen::KeyPair::from_pem(&pem).ok()) {
         return Ok(key);
@@ -157,6 +173,7 @@ fn joined_before(config: &EnrolConfig, identity: Identity) -> Result<Enrolled, R
 async fn redeem(
     config: &EnrolConfig,
     csr_der: Vec<u8>,
+    recovery_key: Vec<u8>,
 ) -> Result<(mesh::EnrolResponse, CertificateDer<'static>), NotJoined> {
     let stream = tls::dial(&config.hub, tls::enrolment_config(config.invite.authority)?).await?;
     let authority = tls::authority_of(&stream, config.invite.authority).ok_or_else(|| {
@@ -169,23 +186,27 @@ async fn redeem(
         name: config.name.to_string(),
         csr_der: csr_der.into(),
         protocol: limits::PROTOCOL,
+        recovery_key_der: recovery_key.into(),
     };
     Ok((client.enrol(request).await?.into_inner(), authority))
 }
 
+/// What the answer gives, once all of it is checked: nothing is kept before.
 fn outcome(
     config: &EnrolConfig,
     answer: mesh::EnrolResponse,
     authority: CertificateDer<'static>,
-    key_pem: String,
+    key: &rcgen::KeyPair,
 ) -> Result<(Identity, Credentials), Refusal> {
     let node = cortex_wire::convert::node_from(&answer.node_id)?;
     let chain: Vec<_> =
         answer.certificate_chain_der.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-    if chain.is_empty() {
-        return Err(Refusal::new(Code::InvalidArgument, "The hub's answer holds no certificate."));
-    }
-    let credentials = Credentials { key_pem, chain, authority };
+    let generation = Generation(answer.generation);
+    let said = JoinAnswer { node, name: &answer.name, generation, recoveries_left: answer.recoveries_left };
+    let statement = join_statement(config.invite.id, &said, &proof::hash_of_chain(&chain));
+    proof::signed(&authority, &statement, &answer.proof)?;
+    proof::own_chain(&authority, &chain, node, &key.subject_public_key_info())?;
+    let credentials = Credentials { key_pem: key.serialize_pem(), chain, authority };
     // What TLS would refuse later is refused here, before anything is kept.
     tls::attach_config(&credentials)?;
     let identity = Identity {
@@ -193,13 +214,16 @@ fn outcome(
         name: answer.name,
         hub: config.hub.clone(),
         invite: config.invite.id,
-        generation: Generation(answer.generation),
+        generation,
         epoch: Epoch(0),
         audit_head: None,
     };
     Ok((identity, credentials))
 }
 
-fn key_failed(error: &rcgen::Error) -> Refusal {
+pub(crate) fn key_failed(error: &rcgen::Error) -> Refusal {
     Refusal::new(Code::Internal, format!("A key or certificate request could not be made: {error}."))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,12 @@ const CERTIFICATE: &str = "node.crt";
 const AUTHORITY: &str = "authority.crt";
 /// The key of a join that was not answered.
 const JOINING_KEY: &str = "joining.key";
+/// The second key: it asks for another certificate when the one of `node.key` has ended.
+const RECOVERY_KEY: &str = "recovery.key";
+/// How often it did; `0` when the file is missing.
+const RECOVERIES: &str = "recoveries";
+/// The key of a recovery that was not answered.
+const RECOVERING_KEY: &str = "recovering.key";
 /// The file that makes a directory enrolled.
 pub(crate) const IDENTITY: &str = "node.json";
 const LOCK: &str = "lock";
@@ -156,9 +162,7 @@ impl DataDir {
     /// Key, chain and authority.
     pub(crate) fn credentials(&self) -> Result<Credentials, Refusal> {
         let key_pem = std::fs::read_to_string(self.join(KEY)).map_err(|error| self.damaged(KEY, &error))?;
-        let authority = self.certificates(AUTHORITY)?.into_iter().next();
-        let authority = authority.ok_or_else(|| self.damaged(AUTHORITY, &"it is empty"))?;
-        Ok(Credentials { key_pem, chain: self.certificates(CERTIFICATE)?, authority })
+        Ok(Credentials { key_pem, chain: self.certificates(CERTIFICATE)?, authority: self.authority()? })
     }
 
     /// Keeps what joining gave, the identity last.
@@ -170,10 +174,55 @@ impl DataDir {
         self.forget_joining_key()
     }
 
+    /// The one authority that is trusted.
+    pub(crate) fn authority(&self) -> Result<CertificateDer<'static>, Refusal> {
+        let authority = self.certificates(AUTHORITY)?.into_iter().next();
+        authority.ok_or_else(|| self.damaged(AUTHORITY, &"it is empty"))
+    }
+
     /// The key of a join that was not answered, PEM.
     pub(crate) fn joining_key(&self) -> Result<Option<String>, Refusal> {
-        match std::fs::read_to_string(self.join(JOINING_KEY)) {
-            Ok(pem) => Ok(Some(pem)),
+        self.text(JOINING_KEY)
+    }
+
+    /// The recovery key, PEM.
+    pub(crate) fn recovery_key(&self) -> Result<Option<String>, Refusal> {
+        self.text(RECOVERY_KEY)
+    }
+
+    /// Keeps the recovery key before its public half is sent.
+    pub(crate) fn write_recovery_key(&self, pem: &str) -> Result<(), Refusal> {
+        self.replace(RECOVERY_KEY, pem.as_bytes())
+    }
+
+    /// How often the recovery key was used.
+    pub(crate) fn recoveries(&self) -> Result<u32, Refusal> {
+        let text = self.text(RECOVERIES)?;
+        text.map_or(Ok(0), |text| text.trim().parse().map_err(|error| self.damaged(RECOVERIES, &error)))
+    }
+
+    /// The key of a recovery that was not answered, PEM.
+    pub(crate) fn recovering_key(&self) -> Result<Option<String>, Refusal> {
+        self.text(RECOVERING_KEY)
+    }
+
+    /// Keeps the key of a recovery before it is sent.
+    pub(crate) fn write_recovering_key(&self, pem: &str) -> Result<(), Refusal> {
+        self.replace(RECOVERING_KEY, pem.as_bytes())
+    }
+
+    /// Keeps what a recovery gave. The key takes its place last: until then the recovery is asked for
+    /// again, and is the same one.
+    pub(crate) fn write_recovered(&self, credentials: &Credentials, count: u32) -> Result<(), Refusal> {
+        self.replace(CERTIFICATE, pem(&credentials.chain).as_bytes())?;
+        self.replace(RECOVERIES, count.to_string().as_bytes())?;
+        self.replace(KEY, credentials.key_pem.as_bytes())?;
+        self.forget(RECOVERING_KEY)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
+        match std::fs::read_to_string(self.join(name)) {
+            Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(unusable(&self.path, &error)),
         }
@@ -186,7 +235,17 @@ impl DataDir {
 
     /// The join was answered.
     pub(crate) fn forget_joining_key(&self) -> Result<(), Refusal> {
-        match std::fs::remove_file(self.join(JOINING_KEY)) {
+        self.forget(JOINING_KEY)
+    }
+
+    /// Nobody joined from here: the keys that were made for it go.
+    pub(crate) fn forget_joining_keys(&self) -> Result<(), Refusal> {
+        self.forget(RECOVERY_KEY)?;
+        self.forget(JOINING_KEY)
+    }
+
+    fn forget(&self, name: &str) -> Result<(), Refusal> {
+        match std::fs::remove_file(self.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(&self.path, &error)),
             Ok(()) | Err(_) => Ok(()),
         }

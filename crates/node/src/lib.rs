@@ -14,6 +14,8 @@ mod identity;
 mod journal;
 mod link;
 mod node;
+mod proof;
+mod recover;
 mod run;
 pub mod sandbox;
 mod tls;

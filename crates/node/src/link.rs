@@ -49,7 +49,7 @@ impl Link {
 }
 
 /// A status with a code of ours is the hub's word; any other is the network's.
-fn refused(hub: &str, status: &tonic::Status) -> Refusal {
+pub(crate) fn refused(hub: &str, status: &tonic::Status) -> Refusal {
     let refusal = cortex_wire::error::refusal_from_status(status);
     if refusal.code == Code::Internal || refusal.code == Code::HubUnreachable {
         return tls::unreachable(hub, &status.message());

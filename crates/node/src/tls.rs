@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cortex_core::{Code, Refusal, limits};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -37,20 +39,33 @@ pub(crate) fn enrolment_config(authority: [u8; 32]) -> Result<ClientConfig, Refu
     Ok(config)
 }
 
+/// For recovering: trusts the stored authority, and shows no certificate.
+pub(crate) fn stored_config(authority: &CertificateDer<'static>) -> Result<ClientConfig, Refusal> {
+    let mut config = trusting(authority)?.with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
 /// For attaching: trusts the stored authority, and shows the node's certificate.
 pub(crate) fn attach_config(credentials: &Credentials) -> Result<ClientConfig, Refusal> {
-    let mut roots = RootCertStore::empty();
-    roots.add(credentials.authority.clone()).map_err(|error| internal(&error))?;
     let key = PrivateKeyDer::from_pem_slice(credentials.key_pem.as_bytes())
         .map_err(|error| internal(&format!("{error:?}")))?;
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| internal(&error))?
-        .with_root_certificates(roots)
+    let mut config = trusting(&credentials.authority)?
         .with_client_auth_cert(credentials.chain.clone(), key)
         .map_err(|error| internal(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+fn trusting(
+    authority: &CertificateDer<'static>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Refusal> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone()).map_err(|error| internal(&error))?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| internal(&error))?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 /// The certificate of the invite's authority among those that the hub presented.

@@ -91,6 +91,10 @@ pub(crate) enum Happened {
         node: usize,
         run: RunId,
     },
+    /// A lock ended a run: what of its output had not come is given up.
+    Cut {
+        run: RunId,
+    },
     /// The end of a run was committed.
     Settled {
         node: usize,
@@ -223,6 +227,7 @@ fn output_is_honest(history: &[(u64, Happened)]) -> Vec<String> {
     let mut found = Vec::new();
     let mut crashed: BTreeMap<usize, usize> = BTreeMap::new();
     let mut spawned: BTreeMap<RunId, usize> = BTreeMap::new();
+    let cut = cut(history);
     for (index, (at, happened)) in history.iter().enumerate() {
         match happened {
             Happened::NodeCrashed { node } => drop(crashed.insert(*node, index)),
@@ -232,13 +237,21 @@ fn output_is_honest(history: &[(u64, Happened)]) -> Vec<String> {
                     "I5: wrong bytes, or at the wrong place, in the log of {run} (at {at} ms)"
                 ));
             }
-            Happened::Marked { node, run } if crashed.get(node) < spawned.get(run) => {
+            Happened::Marked { node, run } if crashed.get(node) < spawned.get(run) && !cut.contains(run) => {
                 found.push(format!("I5: output of {run} was marked lost without a cause (at {at} ms)"));
             }
             _ => {}
         }
     }
     found
+}
+
+fn cut(history: &[(u64, Happened)]) -> BTreeSet<RunId> {
+    let of = |(_, happened): &(u64, Happened)| match happened {
+        Happened::Cut { run } => Some(*run),
+        _ => None,
+    };
+    history.iter().filter_map(of).collect()
 }
 
 fn ends_once(history: &[(u64, Happened)], peace: &Peace) -> Vec<String> {
@@ -294,5 +307,6 @@ fn log_of(run: &Run, history: &[(u64, Happened)], peace: &Peace) -> Option<Strin
         return Some(format!("I5: the process of {id} wrote {exited:?}, the run says {:?}", run.output));
     }
     let node_crashed = last(&|h| matches!(h, Happened::NodeCrashed { .. })) > spawned;
-    (marked && !node_crashed).then(|| format!("I5: {id} has a mark and nothing was lost"))
+    (marked && !node_crashed && !cut(history).contains(&id))
+        .then(|| format!("I5: {id} has a mark and nothing was lost"))
 }

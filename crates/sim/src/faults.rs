@@ -14,6 +14,8 @@ pub(crate) enum Transition {
     Cancel { node: usize },
     /// An administrator changes a policy.
     SetPolicy { node: usize },
+    /// An administrator locks a token, or removes the lock.
+    Lock { lift: bool },
     /// An administrator changes a policy while the node attaches, and somebody runs something after.
     RacePolicy { node: usize, after: u64 },
     /// The hub process dies; with the power, what was not synced goes too.
@@ -53,6 +55,18 @@ pub(crate) fn plan(random: &mut Random, nodes: usize) -> Vec<(u64, Transition)> 
         plan.push((random.between(200, FAULTS_MS), fault(random, nodes)));
     }
     plan.sort_by_key(|(at, _)| *at);
+    plan
+}
+
+/// What an administrator does about a token that leaked: locks of some length, in a world that has
+/// them at all.
+pub(crate) fn locks(random: &mut Random) -> Vec<(u64, Transition)> {
+    let mut plan = Vec::new();
+    for _ in 0..random.between(1, 4) {
+        let from = random.between(500, FAULTS_MS - 20_000);
+        plan.push((from, Transition::Lock { lift: false }));
+        plan.push((from + random.between(10, 20_000), Transition::Lock { lift: true }));
+    }
     plan
 }
 

@@ -21,7 +21,7 @@ use cortex_store::memory::MemoryStore;
 use crate::check::Happened;
 use crate::log::{Log, printed};
 use crate::net::{Context, Wake};
-pub(crate) use store::Job;
+pub(crate) use store::{Job, LEAKED, token_of};
 
 pub(crate) struct Hub {
     pub(crate) up: bool,

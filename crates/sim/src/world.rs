@@ -10,9 +10,10 @@ use cortex_store::{AuditFilter, RunFilter};
 
 use crate::check::{self, Happened, Peace, Violation};
 use crate::faults::{self, FAULTS_MS, Transition};
-use crate::hub::{Hub, Job};
+use crate::hub::{Hub, Job, LEAKED, token_of};
 use crate::net::{Context, NodeWake, Wake};
 use crate::node::Node;
+use crate::random::Random;
 
 /// Time after the last fault in which all must be online and settled (I8).
 const DRAIN_MS: u64 = 60_000;
@@ -68,6 +69,12 @@ impl World {
         for (at, transition) in faults::plan(&mut cx.random, count) {
             cx.at(at, Wake::Transition(transition));
         }
+        // By a die of its own, and not in every world: fate does to the others what it did before.
+        if seed % 4 == 3 {
+            for (at, transition) in faults::locks(&mut Random::new(seed ^ 0x10c4)) {
+                cx.at(at, Wake::Transition(transition));
+            }
+        }
         let hub = Hub::new(ids, pattern);
         Self { cx, hub, nodes, seen: 0, hasher: DefaultHasher::new(), runs: 0, restless: Vec::new() }
     }
@@ -77,6 +84,7 @@ impl World {
         self.heal();
         self.until(FAULTS_MS + DRAIN_MS);
         self.expect_drained();
+        self.expect_locks_held();
         self.until(FAULTS_MS + DRAIN_MS + IDLE_MS);
         self.expect_idle();
         let kinds = self.events().iter().map(|(_, kind)| *kind).collect();
@@ -170,7 +178,10 @@ impl World {
         let cx = &mut self.cx;
         let now = cx.now;
         match transition {
-            Transition::Exec { .. } | Transition::Cancel { .. } | Transition::SetPolicy { .. } => {
+            Transition::Exec { .. }
+            | Transition::Cancel { .. }
+            | Transition::SetPolicy { .. }
+            | Transition::Lock { .. } => {
                 self.work(transition);
                 return;
             }
@@ -234,6 +245,7 @@ impl World {
             }
             Transition::Cancel { node } => Job::Cancel { node },
             Transition::SetPolicy { node } => Job::SetPolicy { node },
+            Transition::Lock { lift } => Job::Lock { lift },
             Transition::HubCrash { .. }
             | Transition::NodeCrash { .. }
             | Transition::Flap { .. }
@@ -286,6 +298,21 @@ impl World {
         let open = self.hub.store.read_now(|view| view.open_runs()).unwrap_or_default();
         for run in open {
             self.restless.push(format!("I8: {} is still {}", run.id, run.state.as_str()));
+        }
+    }
+
+    /// Nothing of a locked token is accepted after the lock's event.
+    fn expect_locks_held(&mut self) {
+        let mut locked = false;
+        for (run, kind) in self.events() {
+            match (kind, run) {
+                (EventKind::LockCreated, _) => locked = true,
+                (EventKind::LockRemoved, _) => locked = false,
+                (EventKind::RunAccepted, Some(run)) if locked && token_of(run) == LEAKED => {
+                    self.restless.push(format!("I3: {run} of a locked token was accepted after its lock"));
+                }
+                _ => {}
+            }
         }
     }
 

@@ -155,6 +155,8 @@ pub trait Read {
 
     /// An invite by id.
     fn invite(&self, id: InviteId) -> Result<Option<Invite>, StoreError>;
+    /// The invite by which a node joined.
+    fn invite_of(&self, node: NodeId) -> Result<Option<Invite>, StoreError>;
     /// All invites, newest first, at most `limit`.
     fn invites(&self, limit: usize) -> Result<Vec<Invite>, StoreError>;
 

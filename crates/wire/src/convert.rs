@@ -95,7 +95,10 @@ pub fn to_node_into_proto(envelope: Envelope<ToNode>) -> mesh::AttachResponse {
             Down::RunInput(mesh::RunInput { run_id: run_into(run), offset, data, eof })
         }
         ToNode::Cancel { run, grace_ms } => {
-            Down::RunCancel(mesh::RunCancel { run_id: run_into(run), grace_ms })
+            Down::RunCancel(mesh::RunCancel { run_id: run_into(run), grace_ms, cut: false })
+        }
+        ToNode::Cut { run } => {
+            Down::RunCancel(mesh::RunCancel { run_id: run_into(run), grace_ms: 0, cut: true })
         }
         ToNode::Resume { run, from, granted } => {
             Down::RunResume(mesh::RunResume { run_id: run_into(run), from, granted })
@@ -132,6 +135,7 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
             data: input.data,
             eof: input.eof,
         },
+        Down::RunCancel(cancel) if cancel.cut => ToNode::Cut { run: run_from(&cancel.run_id)? },
         Down::RunCancel(cancel) => {
             ToNode::Cancel { run: run_from(&cancel.run_id)?, grace_ms: cancel.grace_ms }
         }
@@ -554,6 +558,7 @@ mod tests {
             ToNode::Start(start),
             ToNode::Input { run: run(), offset: 1, data: Bytes::from_static(b"in"), eof: true },
             ToNode::Cancel { run: run(), grace_ms: 3 },
+            ToNode::Cut { run: run() },
             ToNode::Resume { run: run(), from: 1, granted: 2 },
             ToNode::Credit { run: run(), granted: 2, durable: 1 },
             ToNode::Settled { run: run() },

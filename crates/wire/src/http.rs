@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 mod consents;
+mod locks;
 mod people;
 
 pub use crate::error::{ErrorBody, Problem};
 pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
+pub use locks::{LockRequest, LockView, RecoveriesSet, RecoveriesView};
 pub use people::{
     GrantRequest, LoggedIn, Login, PasswordChange, PasswordText, RoleGrantView, TokenCreated, TokenRequest,
     TokenView, UserPatch, UserRequest, UserView, WhoAmI,
@@ -302,6 +304,10 @@ pub struct InviteRequest {
     pub labels: BTreeMap<String, String>,
     /// Policy profile for the joining node; `strict` when missing.
     pub profile: Option<String>,
+    /// The profile beyond which the node's policy may never be set.
+    pub max_profile: Option<String>,
+    /// Name or id of the user whose the node will be.
+    pub owner: Option<String>,
     /// Life; 15 minutes when missing.
     pub ttl_ms: Option<u64>,
 }
@@ -330,6 +336,12 @@ pub struct InviteView {
     pub labels: BTreeMap<String, String>,
     /// Profile for the joining node.
     pub profile: String,
+    /// The profile beyond which the node's policy may never be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_profile: Option<String>,
+    /// UUID of the user whose the node will be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Who made it.
     pub created_by: String,
     /// When.

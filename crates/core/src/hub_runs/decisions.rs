@@ -34,6 +34,8 @@ impl Decisions {
                     !matches!(queued, Decision::Run(of, Command::Disconnect | Command::Reattach) if of == run)
                 });
             }
+            // The first who asks for the end of a run is kept; more of them change nothing.
+            Decision::Run(run, Command::Cancel { .. }) if self.cancels(*run) => return,
             Decision::Run(
                 _,
                 Command::Start(_) | Command::Cancel { .. } | Command::End(_) | Command::Lose { .. },
@@ -41,6 +43,12 @@ impl Decisions {
             Decision::Event(_) => self.waiting.retain(|queued| !matches!(queued, Decision::Event(_))),
         }
         self.waiting.push_back(decision);
+    }
+
+    fn cancels(&self, run: RunId) -> bool {
+        let is_cancel =
+            |queued: &Decision| matches!(queued, Decision::Run(of, Command::Cancel { .. }) if *of == run);
+        self.waiting.iter().any(is_cancel)
     }
 
     /// All that waits.

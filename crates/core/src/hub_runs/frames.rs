@@ -35,9 +35,9 @@ impl HubRuns {
             open.started = true;
             self.actions.push_back(Action::Decide(run, Command::Start(level)));
         }
-        if let (Some(grace_ms), None) = (open.cancel, &open.ending) {
+        if let (Some(wish), None) = (open.wish(), &open.ending) {
             // Control goes before commands: the wish may have been there before the run.
-            self.actions.push_back(Action::Send(ToNode::Cancel { run, grace_ms }));
+            self.actions.push_back(Action::Send(wish));
         }
     }
 

@@ -85,10 +85,12 @@ impl HubRuns {
             open.started = true;
             self.actions.push_back(Action::Decide(run, Command::Start(level)));
         }
+        // A cut goes first, so that what is resumed is its end and not the output before it.
+        let wish = open.wish().filter(|_| report.ended.is_none() || open.cut);
+        let (cut, asked) = if open.cut { (wish, None) } else { (None, wish) };
+        self.actions.extend(cut.map(Action::Send));
         self.actions.push_back(Action::Send(ToNode::Resume { run, from, granted }));
-        if let (Some(grace_ms), None) = (open.cancel, &report.ended) {
-            self.actions.push_back(Action::Send(ToNode::Cancel { run, grace_ms }));
-        }
+        self.actions.extend(asked.map(Action::Send));
     }
 
     /// The node came back and does not hold this run. When it never said that it had started,
@@ -103,11 +105,9 @@ impl HubRuns {
             self.lose(run, "The node came back without this run; what became of the command is not known.");
             return;
         }
-        let (start, cancel) = (open.start.clone(), open.cancel);
+        let (start, wish) = (open.start.clone(), open.wish());
         self.actions.push_back(Action::Decide(run, Command::Reattach));
         self.actions.push_back(Action::Send(ToNode::Start(start)));
-        if let Some(grace_ms) = cancel {
-            self.actions.push_back(Action::Send(ToNode::Cancel { run, grace_ms }));
-        }
+        self.actions.extend(wish.map(Action::Send));
     }
 }

@@ -1,6 +1,6 @@
 //! One run as the hub holds it, from its acceptance until its end is durable.
 
-use crate::message::Start;
+use crate::message::{Start, ToNode};
 use crate::stream::{Positions, Receiver};
 
 #[derive(Clone, Debug)]
@@ -9,6 +9,8 @@ pub(super) struct Open {
     pub(super) started: bool,
     pub(super) receiver: Receiver,
     pub(super) cancel: Option<u64>,
+    /// Its end is to be waited for by nobody: a lock holds on it.
+    pub(super) cut: bool,
     /// The decision of its end was handed out, and the commit is awaited: how far its output had
     /// arrived then. The log must be durable up to there.
     pub(super) ending: Option<u64>,
@@ -21,12 +23,22 @@ pub(super) struct Open {
 }
 
 impl Open {
+    /// What the node is to be told, when the end of the run is wished.
+    pub(super) fn wish(&self) -> Option<ToNode> {
+        let run = self.start.run;
+        if self.cut {
+            return Some(ToNode::Cut { run });
+        }
+        self.cancel.map(|grace_ms| ToNode::Cancel { run, grace_ms })
+    }
+
     pub(super) const fn new(start: Start, kept: Positions) -> Self {
         Self {
             start,
             started: false,
             receiver: Receiver::new(kept),
             cancel: None,
+            cut: false,
             ending: None,
             input_taken: 0,
             committed: false,

@@ -44,6 +44,8 @@ pub(super) struct Local {
     pub(super) input_taken: u64,
     /// Input that came before the process was there.
     pub(super) input_early: Vec<(Bytes, bool)>,
+    /// A lock ended it: its end does not wait for its output to be sent.
+    pub(super) cut: bool,
     /// The hub gave the run up while its process lived: nothing of it is reported.
     pub(super) forgotten: bool,
     /// The hub sent it again after that: its end is reported, without output.
@@ -67,6 +69,7 @@ impl Local {
             input_upto: 0,
             input_taken: 0,
             input_early: Vec::new(),
+            cut: false,
             forgotten: false,
             recalled: false,
         }

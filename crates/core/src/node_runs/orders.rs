@@ -91,6 +91,19 @@ impl NodeRuns {
         self.end_process(run, EndCause::Cancelled, grace_ms.min(limits::KILL_GRACE_MS_MAX), now);
     }
 
+    /// A lock ends a run: by KILL, and without waiting for a hub that is behind with its output.
+    pub(super) fn handle_cut(&mut self, run: RunId, now: Timestamp) {
+        let Some(local) = self.runs.get_mut(&run) else { return };
+        local.cut = true;
+        if local.phase == Phase::Running {
+            local.cause.get_or_insert(EndCause::Cancelled);
+            local.kill_at = None;
+            self.actions.push_back(Action::Signal(run, Signal::Kill));
+        } else {
+            self.end_process(run, EndCause::Cancelled, 0, now);
+        }
+    }
+
     pub(super) fn handle_settled(&mut self, run: RunId, now: Timestamp) {
         let Some(local) = self.runs.get(&run) else { return };
         if local.is_live() {

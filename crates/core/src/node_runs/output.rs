@@ -1,7 +1,7 @@
 //! Output and ends on their way to the hub: runs take turns, within their credit, and an end goes
 //! after the last byte.
 
-use super::local::Phase;
+use super::local::{Local, Phase};
 use super::{Action, NodeRuns};
 use crate::id::RunId;
 use crate::limits;
@@ -23,9 +23,10 @@ impl NodeRuns {
     }
 
     /// Whether the driver may read more of the process's output: the answer to a full spool is
-    /// to let the process wait.
+    /// to let the process wait. What a process leaves behind that a lock ended is a pipe full.
     pub fn may_read(&self, run: RunId) -> bool {
-        self.runs.get(&run).is_some_and(|local| local.output.kept() < self.spool_bytes_max)
+        let has_room = |local: &Local| local.cut || local.output.kept() < self.spool_bytes_max;
+        self.runs.get(&run).is_some_and(has_room)
     }
 
     /// Where the output of a run stands.
@@ -42,8 +43,10 @@ impl NodeRuns {
         let turn = self.last_sent;
         let after = self.runs.iter().filter(|(id, _)| turn.is_none_or(|turn| **id > turn));
         let upto = self.runs.iter().filter(|(id, _)| turn.is_some_and(|turn| **id <= turn));
-        let (run, position, len) =
-            after.chain(upto).filter(|(_, local)| !local.forgotten).find_map(|(id, local)| {
+        let (run, position, len) = after
+            .chain(upto)
+            .filter(|(_, local)| !local.forgotten && !local.cut)
+            .find_map(|(id, local)| {
                 local.output.sendable(limits::FRAME_BYTES_MAX as u64).map(|(at, len)| (*id, at, len))
             })?;
         self.last_sent = Some(run);
@@ -57,7 +60,7 @@ impl NodeRuns {
         }
     }
 
-    /// The next end to tell: of a run whose output was sent to the last byte.
+    /// The next end to tell: of a run whose output was sent to the last byte, or was cut.
     pub fn poll_end(&mut self) -> Option<ToHub> {
         if !self.linked {
             return None;
@@ -67,7 +70,7 @@ impl NodeRuns {
                 && local.resumed
                 && !local.forgotten
                 && !local.is_live()
-                && local.output.sent() == local.output.end()
+                && (local.cut || local.output.sent() == local.output.end())
         })?;
         let Phase::Ended(ended) = &local.phase else { return None };
         local.end_told = true;

@@ -30,6 +30,12 @@ pub(crate) struct Invite {
     /// The joining node's policy: strict, ci, dev or permissive; strict when missing.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    /// The profile beyond which the node's policy may never be set.
+    #[arg(long, value_name = "NAME")]
+    max_profile: Option<String>,
+    /// The user whose the node will be.
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
     /// How long it can be used.
     #[arg(long, value_name = "SPAN", default_value = "15m", value_parser = args::span_ms)]
     ttl: u64,
@@ -79,7 +85,13 @@ impl Invite {
     async fn create(self, context: &Context, client: &mut Client) -> Result {
         let waits = self.wait || !(self.no_wait || context.output.json);
         let labels: BTreeMap<String, String> = self.labels.into_iter().collect();
-        let request = InviteRequest { labels, profile: self.profile, ttl_ms: Some(self.ttl) };
+        let request = InviteRequest {
+            labels,
+            profile: self.profile,
+            max_profile: self.max_profile,
+            owner: self.owner,
+            ttl_ms: Some(self.ttl),
+        };
         let created: InviteCreated = client.post("/invites", &request).await?;
         show(context, &created, self.ttl)?;
         if !waits {

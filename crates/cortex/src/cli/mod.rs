@@ -12,6 +12,7 @@ mod hub;
 mod interrupt;
 mod invite;
 mod join;
+mod lock;
 mod login;
 mod node;
 mod node_start;
@@ -87,6 +88,7 @@ enum Command {
     Run(run::Run),
     Policy(policy::Policy),
     Token(token::Token),
+    Lock(lock::Lock),
     User(user::User),
     Login(login::Login),
     Logout(login::Logout),
@@ -110,6 +112,7 @@ impl Command {
             | Self::Run(_)
             | Self::Policy(_)
             | Self::Token(_)
+            | Self::Lock(_)
             | Self::User(_)
             | Self::Login(_)
             | Self::Logout(_)
@@ -190,6 +193,7 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Run(run) => run.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::Token(token) => token.run(context).await,
+        Command::Lock(lock) => lock.run(context).await,
         Command::User(user) => user.run(context).await,
         Command::Login(login) => login.run(context).await,
         Command::Logout(logout) => logout.run(context).await,

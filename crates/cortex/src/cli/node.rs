@@ -1,14 +1,14 @@
-//! `cortex node start|ls|get|label|rename|rm`.
+//! `cortex node start|ls|get|label|rename|lock|unlock|recoveries|rm`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cortex_wire::http::{NodePatch, NodeView};
+use cortex_wire::http::{NodePatch, NodeView, RecoveriesSet, RecoveriesView};
 use http::Method;
 use serde_json::json;
 use tokio::time::{Duration, sleep, timeout};
 
 use super::node_start::NodeFlags;
-use super::{Context, LOOK_AGAIN, args, ask, node_start};
+use super::{Context, LOOK_AGAIN, args, ask, lock, node_start};
 use crate::client::{Call, Client, encode};
 use crate::error::Result;
 
@@ -58,6 +58,29 @@ enum Action {
         /// The new one.
         name: String,
     },
+    /// Lock a node: its commands end at once, and none starts. It stays connected.
+    #[command(before_help = "Example:\n  cortex node lock build-2 --ttl 1h --message 'disk check'")]
+    Lock {
+        /// Its name or id.
+        node: String,
+        #[command(flatten)]
+        how: lock::How,
+    },
+    /// Remove the locks on a node.
+    #[command(before_help = "Example:\n  cortex node unlock build-2")]
+    Unlock {
+        /// Its name or id.
+        node: String,
+    },
+    /// Show how often a node may recover its identity, or allow more.
+    #[command(before_help = "Example:\n  cortex node recoveries build-2 --set 5")]
+    Recoveries {
+        /// Its name or id.
+        node: String,
+        /// How often it may from here on.
+        #[arg(long, value_name = "N")]
+        set: Option<u32>,
+    },
     /// Remove a node and revoke its identity; its runs and audit rows are kept.
     #[command(before_help = "Example:\n  cortex node rm build-2 --yes")]
     Rm {
@@ -90,6 +113,18 @@ impl Node {
                     Err(failure) => Err(ask::with_nearest(failure, &client, &node).await),
                 }
             }
+            Action::Lock { node, how } => {
+                lock::put(context, &mut context.client()?, format!("node:{node}"), how).await
+            }
+            Action::Unlock { node } => {
+                let mut client = context.client()?;
+                let found = client.get::<NodeView>(&path(&node)).await;
+                match found {
+                    Ok(view) => lock::unlock_node(context, &mut client, &view.id).await,
+                    Err(failure) => Err(ask::with_nearest(failure, &client, &node).await),
+                }
+            }
+            Action::Recoveries { node, set } => recoveries(context, &node, set).await,
             Action::Label { node, labels } => {
                 patch(context, &node, NodePatch { name: None, labels: labels.into_iter().collect() }).await
             }
@@ -121,6 +156,26 @@ fn change(text: &str) -> std::result::Result<(String, Option<String>), String> {
         return Ok((key.to_owned(), None));
     }
     args::label(text).map(|(key, value)| (key, Some(value)))
+}
+
+async fn recoveries(context: &Context, node: &str, set: Option<u32>) -> Result {
+    let mut client = context.client()?;
+    let place = format!("{}/recoveries", path(node));
+    let answer = match set {
+        None => client.get::<RecoveriesView>(&place).await,
+        Some(left) => client.call(Method::PUT, &place, Call::json(&RecoveriesSet { left })?).await,
+    };
+    match answer {
+        Ok(view) => {
+            let facts = [
+                ("node", view.node.clone()),
+                ("used", view.used.to_string()),
+                ("left", view.left.to_string()),
+            ];
+            context.output.facts(&view, &facts)
+        }
+        Err(failure) => Err(ask::with_nearest(failure, &client, node).await),
+    }
 }
 
 async fn patch(context: &Context, node: &str, patch: NodePatch) -> Result {

@@ -178,7 +178,7 @@ fn local_target(context: &Context, hub: &Running) -> Result<Target> {
 
 async fn enrol(client: &mut Client, hub: &Running, name: Name, data_dir: &Path) -> Result {
     let labels = [("os".to_owned(), std::env::consts::OS.to_owned())].into();
-    let request = InviteRequest { labels, profile: None, ttl_ms: None };
+    let request = InviteRequest { labels, ..InviteRequest::default() };
     let created: InviteCreated = client.post("/invites", &request).await?;
     let invite = InviteText::parse(&created.invite)?;
     node::enrol(hub.grpc.to_string(), invite, name, data_dir.to_path_buf()).await?;

@@ -98,6 +98,7 @@ pub(crate) async fn tls_by(
 pub(crate) fn join_request(id: &[u8], secret: &[u8], name: &str, key: &rcgen::KeyPair) -> mesh::EnrolRequest {
     let csr = rcgen::CertificateParams::default().serialize_request(key).expect("a request");
     mesh::EnrolRequest {
+        recovery_key_der: Vec::new().into(),
         invite_id: Bytes::copy_from_slice(id),
         secret: Bytes::copy_from_slice(secret),
         name: name.to_owned(),

@@ -1,11 +1,10 @@
-//! Which client certificates hold in a handshake: those of this authority, also for a while outside
-//! their own time. A node that was away, or a hub whose clock jumped, must not lock a node out; who
-//! may attach is decided by the hub's record of the node at each attach, never by a date.
+//! Which client certificates hold in a handshake: those of this authority, outside their own time
+//! too. They say who is there; whether that one may attach is decided after it, with an answer that a
+//! node can read, by [`super::Authority::lasts`] and the hub's record of the node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cortex_core::limits::CERTIFICATE_GRACE_MS;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
@@ -13,8 +12,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-/// Judges a certificate outside its time, within the grace, as at its end: chain, signature and
-/// usage must hold as ever.
+/// Judges a certificate outside its time as at its end: chain, signature and usage must hold as ever.
 #[derive(Debug)]
 pub(super) struct Lasting(pub(super) Arc<dyn ClientCertVerifier>);
 
@@ -39,7 +37,7 @@ impl ClientCertVerifier for Lasting {
     ) -> Result<ClientCertVerified, TlsError> {
         match self.0.verify_client_cert(end_entity, intermediates, now) {
             Err(TlsError::InvalidCertificate(error)) if is_of_time(&error) => {
-                let at = end_within_grace(end_entity, now).ok_or(TlsError::InvalidCertificate(error))?;
+                let at = end_of(end_entity).ok_or(TlsError::InvalidCertificate(error))?;
                 self.0.verify_client_cert(end_entity, intermediates, at)
             }
             judged => judged,
@@ -79,13 +77,9 @@ fn is_of_time(error: &CertificateError) -> bool {
     )
 }
 
-/// The end of a certificate whose time is not further from `now` than the grace.
-fn end_within_grace(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<UnixTime> {
+/// The end of a certificate.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let validity = certificate.validity();
-    let from = u64::try_from(validity.not_before.timestamp()).ok()?;
-    let to = u64::try_from(validity.not_after.timestamp()).ok()?;
-    let grace = CERTIFICATE_GRACE_MS / 1_000;
-    let near = from <= now.as_secs().saturating_add(grace) && now.as_secs() <= to.saturating_add(grace);
-    near.then(|| UnixTime::since_unix_epoch(Duration::from_secs(to)))
+    let end = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(end)))
 }

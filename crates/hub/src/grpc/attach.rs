@@ -61,7 +61,8 @@ impl MeshService for Door {
                     .hint("Join the hub with an invite: `cortex join`.");
             refusal_into_status(&refusal)
         })?;
-        let node = self.mesh.admit(&identity).map_err(|refusal| {
+        let admitted = self.authority.lasts(&identity).and_then(|()| self.mesh.admit(&identity));
+        let node = admitted.map_err(|refusal| {
             self.mesh.audit_refusal(identity.node, &refusal);
             refusal_into_status(&refusal)
         })?;
@@ -239,7 +240,8 @@ impl Reader {
         }
         self.renewed = Some(now);
         // The record may have changed since the link began.
-        self.mesh.admit(&Identity { node: self.node.id, key_hash: self.node.key_hash })?;
+        let (node, key_hash) = (self.node.id, self.node.key_hash);
+        self.mesh.admit(&Identity { node, key_hash, lasts: (0, 0) })?;
         if authority::request_key_hash(csr) != Some(self.node.key_hash) {
             return Err(Refusal::new(
                 Code::InvalidArgument,

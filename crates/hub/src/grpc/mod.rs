@@ -25,6 +25,7 @@ use tonic::transport::Server;
 use crate::authority::Authority;
 use crate::mesh::Mesh;
 use crate::service::enrol::Enrol;
+use crate::service::enrol::recover::Recover;
 use connection::Connection;
 
 /// Handshakes at once. Far above what one machine can compute in a second, so that ten seconds of
@@ -63,9 +64,10 @@ pub async fn serve(
     let accepting = accept(listener, acceptor, connections, tasks.clone(), shutdown.clone());
     let attach = MeshServiceServer::new(attach::Door::new(mesh.clone(), authority, tasks.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let recover = Recover::new(enrol.clone(), mesh.clone());
     tasks.spawn(enrol.clone().run_tally(shutdown.clone()));
-    let join =
-        EnrolmentServiceServer::new(enrol::Door::new(enrol)).max_decoding_message_size(ENROL_BYTES_MAX);
+    let join = EnrolmentServiceServer::new(enrol::Door::new(enrol, recover))
+        .max_decoding_message_size(ENROL_BYTES_MAX);
     let over = shutdown.clone();
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))

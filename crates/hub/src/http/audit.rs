@@ -1,13 +1,14 @@
 //! `/api/v1/audit`.
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use cortex_core::id::Seq;
 use cortex_core::limits::PAGE_ITEMS_MAX;
 use cortex_core::rights::Right;
 use cortex_store::AuditFilter;
+use cortex_wire::error::{ErrorBody, Problem};
 use cortex_wire::http::{AuditVerdictView, AuditView, Page};
 use futures::stream;
 use http::header;
@@ -15,7 +16,9 @@ use serde::Deserialize;
 
 use crate::http::breaking::broken_off_by;
 use crate::http::extract::{Args, page_limit, parse};
+use crate::http::guard::RequestId;
 use crate::http::problem::Failure;
+use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
 use crate::service::{Caller, targets};
 
@@ -54,16 +57,18 @@ pub(super) async fn list(
 
 /// All rows as NDJSON, oldest first.
 ///
-/// A hub that stops breaks the answer off: an export that lacks its last rows looks whole.
+/// A hub that stops breaks the answer off: an export that lacks its last rows looks whole. So does a
+/// caller that is locked meanwhile, after a line with the error object.
 #[utoipa::path(get, path = "/api/v1/audit/export", tag = "audit", params(ListArgs),
     responses((status = 200, body = AuditView, content_type = "application/x-ndjson")))]
 pub(super) async fn export(
     State(api): State<Api>,
     caller: Caller,
+    Extension(id): Extension<RequestId>,
     Args(args): Args<ListArgs>,
 ) -> Result<Response, Failure> {
     let first = AuditFilter { newest: false, ..filter(&api, &caller, &args)? };
-    let over = api.over(&caller, Right::AuditRead, None);
+    let (shutdown, open) = (api.shutdown.clone(), api.standing(&caller, Right::AuditRead, None));
     let pages = stream::try_unfold(Some(first), move |filter| {
         let (api, caller) = (api.clone(), caller.clone());
         async move {
@@ -79,7 +84,12 @@ pub(super) async fn export(
             Ok(Some((Bytes::from(lines), next)))
         }
     });
-    let pages = broken_off_by(over, pages);
+    let pages = until_shut_out(open, pages, move |refusal| {
+        let body = ErrorBody { error: Problem::new(&refusal, id.0.as_str()) };
+        let line = serde_json::to_string(&body).unwrap_or_default() + "\n";
+        vec![Ok(Bytes::from(line)), Err(std::io::Error::other(refusal))]
+    });
+    let pages = broken_off_by(shutdown.cancelled_owned(), pages);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())
 }
 

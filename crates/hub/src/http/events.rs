@@ -23,6 +23,7 @@ use crate::http::extract::{Args, parse};
 use crate::http::guard::RequestId;
 use crate::http::problem::{Failure, invalid};
 use crate::http::server::Connection;
+use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
 use crate::service::events::{Feed, Followed};
 use crate::service::{Caller, targets};
@@ -64,8 +65,11 @@ pub(super) async fn follow(
     };
     let pruned = connection.map(|Extension(connection)| connection.0).unwrap_or_default();
     let feed = api.events.follow(&caller, after, filter(&api, &caller, &args)?, pruned)?;
-    let events = stream::unfold(Some(feed), move |feed| next(feed, id.clone()));
-    let events = events.take_until(Box::pin(api.over(&caller, Right::EventsRead, None)));
+    let of = id.clone();
+    let events = stream::unfold(Some(feed), move |feed| next(feed, of.clone()));
+    let open = api.standing(&caller, Right::EventsRead, None);
+    let events = until_shut_out(open, events, move |refusal| vec![Ok(failed(&refusal, &id))]);
+    let events = events.take_until(api.shutdown.cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     std::future::ready(Ok(sse.into_response())).await
 }

@@ -93,7 +93,7 @@ async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refus
             return Err(refusal);
         }
     };
-    if let Err(refusal) = entry.admit(&caller) {
+    if let Err(refusal) = api.context.refuse_locked(&caller).and_then(|()| entry.admit(&caller)) {
         if let Some((keeping, kept)) = api.audit.refused(&caller, &refusal, asked, api.shutdown.clone()) {
             drop(api.mesh.spawn(keeping));
             let _kept = kept.await;

@@ -43,7 +43,8 @@ pub(super) async fn create(
     caller: Caller,
     JsonBody(request): JsonBody<InviteRequest>,
 ) -> Result<Response, Failure> {
-    let new = NewInvite { labels: request.labels, profile: request.profile, ttl_ms: request.ttl_ms };
+    let InviteRequest { labels, profile, max_profile, owner, ttl_ms } = request;
+    let new = NewInvite { labels, profile, max_profile, owner, ttl_ms };
     let (invite, text) = api.invites.create(&caller, new).await?;
     let created = InviteCreated {
         invite: text.reveal(),

@@ -22,6 +22,7 @@ use crate::service::audit::Audit;
 use crate::service::consents::Consents;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
+use crate::service::locks::Locks;
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
@@ -41,6 +42,7 @@ mod extract;
 mod guard;
 mod health;
 mod invites;
+mod locks;
 mod login;
 mod nodes;
 mod output;
@@ -50,6 +52,7 @@ mod problem;
 mod run_stream;
 mod runs;
 mod server;
+mod shut_out;
 mod status;
 mod text;
 mod tokens;
@@ -71,6 +74,8 @@ pub struct Api {
     pub nodes: Nodes,
     /// Use cases of invites.
     pub invites: Invites,
+    /// Use cases of locks.
+    pub locks: Locks,
     /// Use cases of tokens.
     pub tokens: Tokens,
     /// Use cases of users.
@@ -100,21 +105,9 @@ pub struct Api {
 }
 
 impl Api {
-    /// When an answer that stays open is over: the hub stops, or the caller lost the right (on this node;
-    /// without one, everywhere).
-    fn over(
-        &self,
-        caller: &Caller,
-        right: Right,
-        node: Option<NodeId>,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let (shutdown, standing) = (self.shutdown.clone(), Standing::new(&self.context, caller, right, node));
-        async move {
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                refusal = standing.ended() => tracing::debug!(code = %refusal.code, "an open answer ends"),
-            }
-        }
+    /// The caller's right (on this node; without one, somewhere), for an answer that stays open.
+    fn standing(&self, caller: &Caller, right: Right, node: Option<NodeId>) -> Standing {
+        Standing::new(&self.context, caller, right, node)
     }
 }
 
@@ -160,8 +153,11 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(status::whoami))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get, nodes::change, nodes::remove))
+        .routes(routes!(nodes::recoveries, nodes::allow_recoveries))
         .routes(routes!(invites::list, invites::create))
         .routes(routes!(invites::revoke))
+        .routes(routes!(locks::list, locks::create))
+        .routes(routes!(locks::remove))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(login::login))

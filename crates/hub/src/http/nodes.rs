@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use cortex_core::name::{Name, Selector};
-use cortex_wire::http::{NodePatch, NodeView, Page};
+use cortex_wire::http::{NodePatch, NodeView, Page, RecoveriesSet, RecoveriesView};
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -92,4 +92,29 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Failure> {
     api.nodes.remove(&caller, &node).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// How often a node has recovered its identity, and may yet.
+#[utoipa::path(get, path = "/api/v1/nodes/{node}/recoveries", tag = "nodes", params(("node" = String, Path)),
+    responses((status = 200, body = RecoveriesView)))]
+pub(super) async fn recoveries(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Result<Json<RecoveriesView>, Failure> {
+    let (node, recovery) = api.nodes.recoveries(&caller, &node)?;
+    std::future::ready(Ok(Json(view::recoveries(&node, &recovery)))).await
+}
+
+/// Says how often a node may recover its identity from here on.
+#[utoipa::path(put, path = "/api/v1/nodes/{node}/recoveries", tag = "nodes", params(("node" = String, Path)),
+    request_body = RecoveriesSet, responses((status = 200, body = RecoveriesView)))]
+pub(super) async fn allow_recoveries(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+    JsonBody(set): JsonBody<RecoveriesSet>,
+) -> Result<Json<RecoveriesView>, Failure> {
+    let (node, recovery) = api.nodes.allow_recoveries(&caller, &node, set.left).await?;
+    Ok(Json(view::recoveries(&node, &recovery)))
 }

@@ -19,6 +19,7 @@ use crate::http::guard::RequestId;
 use crate::http::problem::{Failure, invalid};
 use crate::http::run_stream::{self, Wanted};
 use crate::http::runs::node_name;
+use crate::http::shut_out::until_shut_out;
 use crate::service::Caller;
 use crate::service::runs::{Follower, Update};
 
@@ -51,18 +52,22 @@ pub(super) async fn output(
 ) -> Result<Response, Failure> {
     let wanted = wanted(&args)?;
     let run = api.runs.get(&caller, path_id("run", &run)?).await?;
+    let open = api.standing(&caller, Right::RunsRead, Some(run.node));
     if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
         let name = node_name(&api, &run).await?;
-        let over = Box::pin(api.over(&caller, Right::RunsRead, Some(run.node)));
-        let lines = run_stream::follow(api.runs.clone(), caller, run.id, name, wanted, id.0);
-        return Ok(run_stream::answer(lines.take_until(over)));
+        let shown = name.clone();
+        let lines = run_stream::follow(api.runs.clone(), caller, run.id, name, wanted, id.0.clone());
+        let shut = move |refusal| vec![run_stream::refused(&shown, &refusal, &id.0)];
+        let lines = until_shut_out(open, lines, shut);
+        return Ok(run_stream::answer(lines.take_until(api.shutdown.cancelled_owned())));
     }
     if run_stream::wants_lines(&headers) {
         return Err(invalid("Lines of a run that has not ended need `follow=true`."));
     }
     let follower = api.runs.follow(&caller, run.id).await?.from(wanted.position);
     let bytes = Reader::new(follower, wanted, &run, args.follow).bytes();
-    let bytes = broken_off_by(api.over(&caller, Right::RunsRead, Some(run.node)), bytes);
+    let bytes = until_shut_out(open, bytes, |refusal| vec![Err(std::io::Error::other(refusal))]);
+    let bytes = broken_off_by(api.shutdown.clone().cancelled_owned(), bytes);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())
 }
 

@@ -25,6 +25,7 @@ use crate::http::extract::{Args, JsonBody, RawBody, page_limit, parse, path_id};
 use crate::http::guard::RequestId;
 use crate::http::problem::{Failure, invalid};
 use crate::http::run_stream::{self, Wanted};
+use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
 use crate::service::runs::{Begun, Leave, StartRuns};
 use crate::service::{Caller, targets};
@@ -180,8 +181,12 @@ pub(super) async fn input(
     Args(args): Args<InputArgs>,
     RawBody(data): RawBody,
 ) -> Result<Json<InputTaken>, Failure> {
-    let upto = api.runs.input(&caller, path_id("run", &id)?, args.offset, data, args.eof).await?;
-    Ok(Json(InputTaken { upto }))
+    let run = path_id("run", &id)?;
+    tokio::select! {
+        biased;
+        refusal = api.standing(&caller, Right::RunsControl, None).ended() => Err(refusal.into()),
+        upto = api.runs.input(&caller, run, args.offset, data, args.eof) => Ok(Json(InputTaken { upto: upto? })),
+    }
 }
 
 /// The name of a run's node; the id when nothing is known of it.
@@ -249,7 +254,8 @@ async fn accept_runs(api: &Api, targets: Vec<Target>, order: Order) -> Result<Re
 }
 
 async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Option<usize>) -> Response {
-    let over = Box::pin(api.over(&order.caller, Right::RunsStart, None));
+    let shutdown = api.shutdown.clone().cancelled_owned();
+    let (open, request_id) = (api.standing(&order.caller, Right::RunsStart, None), order.request_id.clone());
     let (nodes, missing) = split(targets);
     let refusals: Vec<_> =
         missing.iter().map(|(node, refusal)| run_stream::refused(node, refusal, &order.request_id)).collect();
@@ -271,7 +277,10 @@ async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Opt
             Either::Right(told(&api, &order.caller, started, &order.request_id))
         }
     };
-    run_stream::answer(refusals.chain(runs).take_until(over))
+    let lines = until_shut_out(open, refusals.chain(runs), move |refusal| {
+        vec![run_stream::refused("", &refusal, &request_id)]
+    });
+    run_stream::answer(lines.take_until(shutdown))
 }
 
 /// The lines of started runs: which were accepted, then all of them as they come.

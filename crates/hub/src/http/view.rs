@@ -8,7 +8,10 @@ use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
 use cortex_core::id::{NodeId, Seq};
 use cortex_core::invite::{Invite, to_hex};
-use cortex_core::node::Node;
+use cortex_core::limits::LOCK_MESSAGE_BYTES_MAX;
+use cortex_core::lock::Target;
+use cortex_core::name::printable;
+use cortex_core::node::{Node, Recovery};
 use cortex_core::policy::Policy;
 use cortex_core::rights::Rights;
 use cortex_core::run::Run;
@@ -17,13 +20,14 @@ use cortex_core::token::{NodeScope, Token};
 use cortex_core::user::{RoleGrant, Subject, User};
 use cortex_store::LoggedAudit;
 use cortex_wire::http::{
-    AuditVerdictView, AuditView, ConsentRuleView, ConsentView, EventView, GrantView, InviteView, NodeView,
-    PolicyView, RoleGrantView, RunView, TokenView, UserView,
+    AuditVerdictView, AuditView, ConsentRuleView, ConsentView, EventView, GrantView, InviteView, LockView,
+    NodeView, PolicyView, RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
 };
 
 use crate::directory::Directory;
 use crate::service::audit::verify::Verdict;
 use crate::service::consents;
+use crate::service::locks::Shown;
 use crate::service::nodes::NodeStatus;
 
 /// RFC 3339 in UTC with milliseconds.
@@ -158,10 +162,45 @@ pub(crate) fn invite(invite: &Invite, now: WallTime) -> InviteView {
         state: state.to_owned(),
         labels: invite.labels.clone(),
         profile: invite.profile.clone(),
+        max_profile: invite.max_profile.clone(),
+        owner: invite.owner.map(|owner| owner.to_string()),
         created_by: invite.created_by.clone(),
         created_at: time(invite.created_at),
         expires_at: time(invite.expires_at),
         used_by: invite.used_by.map(|node| node.to_string()),
+    }
+}
+
+/// How often a node may recover its identity.
+pub(crate) fn recoveries(node: &Node, recovery: &Recovery) -> RecoveriesView {
+    RecoveriesView { node: node.name.to_string(), used: recovery.count, left: recovery.left }
+}
+
+/// A lock.
+pub(crate) fn lock(shown: &Shown, now: WallTime) -> LockView {
+    let lock = &shown.lock;
+    let state = if lock.lifted_at.is_some() {
+        "removed"
+    } else if lock.holds(now) {
+        "holds"
+    } else {
+        "expired"
+    };
+    let target_id = match &lock.target {
+        Target::User(id) => Some(id.to_string()),
+        Target::Token(id) => Some(id.to_string()),
+        Target::Node(id) => Some(id.to_string()),
+        Target::Label(..) => None,
+    };
+    LockView {
+        id: lock.id.to_string(),
+        target: shown.target.clone(),
+        target_id,
+        state: state.to_owned(),
+        message: printable(&lock.message, LOCK_MESSAGE_BYTES_MAX),
+        created_by: lock.created_by.clone(),
+        created_at: time(lock.created_at),
+        expires_at: lock.expires_at.map(time),
     }
 }
 

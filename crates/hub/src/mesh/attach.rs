@@ -28,12 +28,12 @@ impl Mesh {
     /// Whether the one who showed this certificate may have a link.
     ///
     /// # Errors
-    /// `node_revoked`, `cloned_identity`.
+    /// `node_revoked`, `cloned_identity`, `unauthenticated` for a key that another has replaced.
     pub fn admit(&self, identity: &Identity) -> Result<Arc<Node>, Refusal> {
         let node = self.inner.context.directory.node(identity.node).ok_or_else(revoked)?;
         refuse_quarantined(&node)?;
         if node.key_hash != identity.key_hash {
-            return Err(revoked());
+            return Err(other_key(&node));
         }
         Ok(node)
     }
@@ -249,6 +249,16 @@ pub(crate) fn refuse_quarantined(node: &Node) -> Result<(), Refusal> {
 fn cloned(node: &Node) -> Refusal {
     let message = format!("Two machines use the identity of {}; it is shut out.", node.name);
     Refusal::new(Code::ClonedIdentity, message)
+}
+
+/// For a certificate of another key than the record's. After a recovery that is the key of before: its
+/// answer was lost, or it is shown by a copy. Asked to recover, the one is let in and the other found out.
+fn other_key(node: &Node) -> Refusal {
+    if node.recovery.as_ref().is_none_or(|recovery| recovery.last.is_none()) {
+        return revoked();
+    }
+    Refusal::new(Code::Unauthenticated, "The node recovered since, and has another key.")
+        .hint("Wait: the node recovers by its second key. Look with `cortex node recoveries NODE`.")
 }
 
 fn stale() -> Refusal {

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cortex_core::hub_runs::Decision;
 use cortex_core::id::{NodeId, RunId};
 use cortex_core::limits::RUNS_OPEN_PER_NODE_MAX;
 use cortex_core::message::Start;
-use cortex_core::run::Run;
+use cortex_core::run::{Command, Run};
 use cortex_core::{Code, Refusal};
 
+use super::slot::Wish;
 use super::{Inner, Live, Mesh, lock};
 
 /// Room for one run on a node, until it is used or dropped.
@@ -71,8 +73,10 @@ impl Mesh {
             let wish = lock(&live.wish).take();
             state.live.insert(run.id, live);
             state.runs.submit(start, now);
-            if let Some(grace_ms) = wish {
-                state.runs.cancel(run.id, grace_ms);
+            match wish {
+                Some(Wish::Cancel(grace_ms)) => state.runs.cancel(run.id, grace_ms),
+                Some(Wish::Cut) => state.runs.cut(run.id),
+                None => {}
             }
             self.inner.act(slot, state);
         });
@@ -85,8 +89,32 @@ impl Mesh {
             if state.live.contains_key(&run) {
                 state.runs.cancel(run, grace_ms);
             } else {
-                *lock(&live.wish) = Some(grace_ms);
+                let mut wish = lock(&live.wish);
+                if *wish != Some(Wish::Cut) {
+                    *wish = Some(Wish::Cancel(grace_ms));
+                }
             }
+            self.inner.act(slot, state);
+        });
+    }
+
+    /// Ends the open runs that `matches` holds for, at once and without a grace: those that are on
+    /// their way, and those of nodes that are away as soon as these are back. Who ended them is
+    /// stored with the runs. Returns how many there are.
+    pub(crate) fn end_runs(&self, matches: impl Fn(&Live) -> bool, by: &str) -> usize {
+        let open: Vec<_> = lock(&self.inner.runs).iter().map(|(id, live)| (*id, Arc::clone(live))).collect();
+        let ended = open.into_iter().filter(|(_, live)| matches(live));
+        ended.map(|(run, live)| self.end_run(&live, run, by)).count()
+    }
+
+    fn end_run(&self, live: &Live, run: RunId, by: &str) {
+        self.inner.with_slot(live.node, |slot, state| {
+            if state.live.contains_key(&run) {
+                state.runs.cut(run);
+            } else {
+                *lock(&live.wish) = Some(Wish::Cut);
+            }
+            state.decisions.push(Decision::Run(run, Command::Cancel { by: by.to_owned() }));
             self.inner.act(slot, state);
         });
     }

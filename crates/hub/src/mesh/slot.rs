@@ -19,8 +19,17 @@ pub(crate) struct Live {
     pub(crate) node: NodeId,
     pub(crate) log: Arc<RunLog>,
     pub(crate) progress: watch::Sender<Progress>,
-    /// Somebody asked for its end before it was handed to its node: with this grace.
-    pub(super) wish: Mutex<Option<u64>>,
+    /// Somebody asked for its end before it was handed to its node.
+    pub(super) wish: Mutex<Option<Wish>>,
+}
+
+/// How a run is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// TERM, this grace in milliseconds, KILL.
+    Cancel(u64),
+    /// At once.
+    Cut,
 }
 
 /// What those who follow a run look at.

@@ -3,6 +3,7 @@
 //! Never here: an answer that tells a wrong secret from an unknown invite, a secret in a log or an
 //! audit row, a certificate handed out for a join that is not committed.
 
+pub mod recover;
 mod tally;
 
 use std::net::IpAddr;
@@ -15,11 +16,13 @@ use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Revision};
 use cortex_core::invite::{self, Invite};
 use cortex_core::limits::{
-    ATTACH_STORE_MS_MAX, ATTACHES_AT_ONCE_MAX, JOIN_FAILURES_WINDOW_MS, PROTOCOL, PROTOCOL_MIN,
+    ATTACH_STORE_MS_MAX, ATTACHES_AT_ONCE_MAX, JOIN_FAILURES_WINDOW_MS, PROOF_BYTES_MAX, PROTOCOL,
+    PROTOCOL_MIN, RECOVERIES_MAX,
 };
 use cortex_core::name::Name;
-use cortex_core::node::{Facts, Node};
+use cortex_core::node::{Facts, Node, Recovery};
 use cortex_core::policy::Policy;
+use cortex_core::recovery::{JoinAnswer, join_statement};
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
@@ -28,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::network::Sources;
 use super::{Context, store_refusal, write_refusal};
-use crate::authority::{Authority, SignedNode};
+use crate::authority::{self, Authority, SignedNode};
 use crate::clock::new_node_id;
 use crate::secret;
 use tally::Tally;
@@ -58,6 +61,8 @@ pub struct Joining {
     pub csr_der: Bytes,
     /// The protocol version that the node speaks.
     pub protocol: u32,
+    /// The public half of its recovery key, as it came.
+    pub recovery_key: Option<Bytes>,
 }
 
 /// A node that joined.
@@ -71,6 +76,17 @@ pub struct Joined {
     pub chain_der: Vec<Vec<u8>>,
     /// The store's generation.
     pub generation: Generation,
+    /// How often it may recover.
+    pub recoveries_left: u32,
+    /// What the authority signed of all this.
+    pub proof: Vec<u8>,
+}
+
+/// What is kept of a join.
+struct Kept {
+    name: Name,
+    recoveries_left: u32,
+    generation: Generation,
 }
 
 /// A join whose parts could be read.
@@ -79,6 +95,7 @@ struct Request {
     invite: InviteId,
     secret_hash: [u8; 32],
     name: Name,
+    recovery_key: Option<Vec<u8>>,
 }
 
 /// What a transaction made of a join.
@@ -217,7 +234,7 @@ impl Enrol {
         let now = self.context.clock.wall();
         let SignedNode { chain_der, key_hash } = signed;
         fail::fail_point!("hub::enrol_before_commit");
-        let directory = self.context.directory.clone();
+        let (directory, invite) = (self.context.directory.clone(), request.invite);
         let written = self.context.store.write(DEADLINE, move |tx| {
             let invite = tx
                 .invite(request.invite)?
@@ -229,24 +246,29 @@ impl Enrol {
                 if node.id != id {
                     return Ok(Err(node.id));
                 }
-                return Ok(Ok((again(tx, &invite, node, now)?, tx.generation()?)));
+                let node = again(tx, &invite, node, &request, now)?;
+                let kept = kept(&node, tx.generation()?);
+                tx.after_commit(Box::new(move || directory.put_node(node)));
+                return Ok(Ok(kept));
             }
             let (node, policy) = redeem(tx, invite, &request, id, key_hash, now)?;
-            let name = node.name.clone();
+            let kept = kept(&node, tx.generation()?);
             // Also when the one who joins has gone away by then.
             tx.after_commit(Box::new(move || {
                 directory.put_node(node);
                 directory.put_policy(policy);
             }));
-            Ok(Ok((name, tx.generation()?)))
+            Ok(Ok(kept))
         });
-        let (name, generation) = match written.await.map_err(write_refusal)? {
+        let Kept { name, recoveries_left, generation } = match written.await.map_err(write_refusal)? {
             Ok(joined) => joined,
             Err(before) => return Ok(Committed::Before(before)),
         };
         fail::fail_point!("hub::enrol_after_commit");
         tracing::info!(node = %name, node_id = %id, "node joined");
-        Ok(Committed::Joined(Joined { node: id, name, chain_der, generation }))
+        let answer = JoinAnswer { node: id, name: name.as_str(), generation, recoveries_left };
+        let proof = self.authority.sign(&join_statement(invite, &answer, &hash_of_chain(&chain_der)))?;
+        Ok(Committed::Joined(Joined { node: id, name, chain_der, generation, recoveries_left, proof }))
     }
 
     async fn audit_refusal(&self, invite: Option<InviteId>, refusal: &Refusal) {
@@ -274,18 +296,44 @@ impl Enrol {
     }
 }
 
-fn parse(joining: &Joining) -> Result<Request, Refusal> {
-    if !(PROTOCOL_MIN..=PROTOCOL).contains(&joining.protocol) {
-        let message = format!(
-            "The node speaks protocol {}; this hub speaks {PROTOCOL_MIN} to {PROTOCOL}.",
-            joining.protocol
-        );
-        return Err(Refusal::new(Code::VersionUnsupported, message));
+fn check_protocol(protocol: u32) -> Result<(), Refusal> {
+    if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) {
+        return Ok(());
     }
+    let message =
+        format!("The node speaks protocol {protocol}; this hub speaks {PROTOCOL_MIN} to {PROTOCOL}.");
+    Err(Refusal::new(Code::VersionUnsupported, message))
+}
+
+/// blake3 of certificates, one after the other.
+fn hash_of_chain(chain_der: &[Vec<u8>]) -> [u8; 32] {
+    *blake3::hash(&chain_der.concat()).as_bytes()
+}
+
+fn kept(node: &Node, generation: Generation) -> Kept {
+    let recoveries_left = node.recovery.as_ref().map_or(0, |recovery| recovery.left);
+    Kept { name: node.name.clone(), recoveries_left, generation }
+}
+
+fn parse(joining: &Joining) -> Result<Request, Refusal> {
+    check_protocol(joining.protocol)?;
     let malformed = || Refusal::new(Code::InviteMalformed, "The invite's id or secret has the wrong length.");
     let invite = InviteId::from_slice(&joining.invite).ok_or_else(malformed)?;
     let secret: [u8; 32] = joining.secret.as_ref().try_into().map_err(|_| malformed())?;
-    Ok(Request { invite, secret_hash: secret::hash(&secret), name: Name::parse(&joining.name)? })
+    let recovery_key = joining.recovery_key.as_ref().map(|key| recovery_key(key)).transpose()?;
+    Ok(Request {
+        invite,
+        secret_hash: secret::hash(&secret),
+        name: Name::parse(&joining.name)?,
+        recovery_key,
+    })
+}
+
+fn recovery_key(key: &[u8]) -> Result<Vec<u8>, Refusal> {
+    if key.len() <= PROOF_BYTES_MAX && authority::p256_key(key).is_some() {
+        return Ok(key.to_vec());
+    }
+    Err(Refusal::new(Code::InvalidArgument, "The node's recovery key is no P-256 key."))
 }
 
 /// Whether the refusal tells that an invite is of no use: who shows such ones is slowed down.
@@ -293,13 +341,30 @@ const fn is_of_the_invite(code: Code) -> bool {
     matches!(code, Code::InviteUnknown | Code::InviteUsed | Code::InviteExpired)
 }
 
-/// The same join once more: its node is told what it was told before. Returns its name.
-fn again(tx: &mut dyn Tx, invite: &Invite, node: Node, now: WallTime) -> Result<Name, WriteError> {
+/// The same join once more: its node is told what it was told before. It has the recovery key that it
+/// shows now: the first one may have gone with its answer.
+fn again(
+    tx: &mut dyn Tx,
+    invite: &Invite,
+    mut node: Node,
+    request: &Request,
+    now: WallTime,
+) -> Result<Node, WriteError> {
+    let recovery = new_recovery(request);
+    if node.recovery != recovery {
+        node.recovery = recovery;
+        tx.put_node(&node)?;
+    }
     let mut row = AuditRow::new(now, format!("invite:{}", invite.id), "node.join", Outcome::Allowed);
     row.node = Some(node.id);
     row.detail = Some(format!("{} asked again for the answer to its join", node.name));
     tx.append_audit(&row)?;
-    Ok(node.name)
+    Ok(node)
+}
+
+fn new_recovery(request: &Request) -> Option<Recovery> {
+    let key = request.recovery_key.clone()?;
+    Some(Recovery { key, count: 0, left: RECOVERIES_MAX, last: None })
 }
 
 fn redeem(
@@ -346,8 +411,8 @@ fn new_node(invite: &Invite, request: &Request, id: NodeId, key_hash: [u8; 32], 
         last_seen_at: None,
         quarantined: false,
         removed_at: None,
-        owner: None,
-        recovery: None,
+        owner: invite.owner,
+        recovery: new_recovery(request),
         audit_seen: None,
         ceiling: None,
     }

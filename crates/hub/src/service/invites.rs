@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
-use cortex_core::id::InviteId;
-use cortex_core::invite::{Invite, InviteText};
+use cortex_core::id::{InviteId, UserId};
+use cortex_core::invite::{Invite, InviteText, within_bound};
 use cortex_core::name::{Labels, check_labels, printable};
 use cortex_core::policy::PROFILES;
 use cortex_core::rights::Right;
+use cortex_core::user::User;
 use cortex_core::{Code, Refusal, limits};
 use cortex_store::Tx;
 
@@ -32,6 +33,10 @@ pub struct NewInvite {
     pub labels: Labels,
     /// Profile for the joining node; STRICT when missing.
     pub profile: Option<String>,
+    /// The profile beyond which the node's policy may never be set.
+    pub max_profile: Option<String>,
+    /// Name or id of the user whose the node will be.
+    pub owner: Option<String>,
     /// Life, milliseconds; 15 minutes when missing.
     pub ttl_ms: Option<u64>,
 }
@@ -46,6 +51,7 @@ impl Invites {
     pub async fn create(&self, caller: &Caller, new: NewInvite) -> Result<(Invite, InviteText), Refusal> {
         caller.anywhere(Right::InvitesWrite)?;
         let profile = check(&new)?;
+        let owner = new.owner.as_deref().map(|text| self.owner(text)).transpose()?;
         let secret: [u8; 32] = clock::random();
         let now = self.context.clock.wall();
         let invite = Invite {
@@ -59,18 +65,29 @@ impl Invites {
             used_by: None,
             used_at: None,
             revoked_at: None,
-            owner: None,
-            max_profile: None,
+            owner,
+            max_profile: new.max_profile,
         };
         let text = InviteText { authority: self.authority.fingerprint(), id: invite.id, secret };
         let kept = invite.clone();
         let work = move |tx: &mut dyn Tx| {
             tx.put_invite(&kept)?;
-            let detail = format!("{} profile {}", kept.id, kept.profile);
+            let bound = kept.max_profile.as_deref().map(|bound| format!(" at most {bound}"));
+            let detail = format!("{} profile {}{}", kept.id, kept.profile, bound.unwrap_or_default());
             record(tx, &kept, EventKind::InviteCreated, "invite.create", &kept.created_by, detail)
         };
         self.context.commit(work, |()| ()).await?;
         Ok((invite, text))
+    }
+
+    fn owner(&self, text: &str) -> Result<UserId, Refusal> {
+        let users = self.context.directory.users();
+        let is_it = |user: &&Arc<User>| user.name.as_str() == text || user.id.to_string() == text;
+        let found = users.iter().find(is_it).map(|user| user.id);
+        found.ok_or_else(|| {
+            Refusal::new(Code::NotFound, format!("There is no user `{}`.", printable(text, 80)))
+                .hint("List the users with `cortex user ls`.")
+        })
     }
 
     /// The newest invites, at most `limit`.
@@ -110,6 +127,16 @@ fn check(new: &NewInvite) -> Result<String, Refusal> {
     let profile = new.profile.clone().unwrap_or_else(|| "strict".to_owned());
     if !PROFILES.contains(&profile.as_str()) {
         return Err(super::policies::unknown_profile(&profile));
+    }
+    if let Some(bound) = &new.max_profile {
+        if !PROFILES.contains(&bound.as_str()) {
+            return Err(super::policies::unknown_profile(bound));
+        }
+        within_bound(Some(bound), &profile).map_err(|_| {
+            let message = format!("The profile {profile} is beyond the bound {bound} of this invite.");
+            Refusal::new(Code::InvalidArgument, message)
+                .hint("Widen `max_profile`, or choose a narrower profile.")
+        })?;
     }
     let ttl_ms = new.ttl_ms.unwrap_or(limits::INVITE_TTL_MS);
     if ttl_ms == 0 || ttl_ms > limits::INVITE_TTL_MS_MAX {

@@ -20,6 +20,7 @@ pub mod consents;
 pub mod enrol;
 pub mod events;
 pub mod invites;
+pub mod locks;
 mod network;
 pub mod nodes;
 pub(crate) mod outcome;
@@ -74,6 +75,15 @@ impl Context {
         self.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
         let unexpected = || Refusal::new(Code::Internal, "A change ended unexpectedly.");
         lock(&kept).take().ok_or_else(unexpected)
+    }
+
+    /// `locked` when a lock holds on the caller.
+    pub fn refuse_locked(&self, caller: &Caller) -> Result<(), Refusal> {
+        let locks = self.directory.locks();
+        match locks.on_caller(caller.token.id, caller.token.user, self.clock.wall()) {
+            Some(lock) => Err(lock.refusal()),
+            None => Ok(()),
+        }
     }
 
     /// Reads from one consistent view.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::NodeId;
+use cortex_core::limits::RECOVERIES_SET_MAX;
 use cortex_core::name::{self, Name, Selector};
-use cortex_core::node::Node;
+use cortex_core::node::{Node, Recovery};
 use cortex_core::policy::Policy;
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
@@ -109,9 +110,59 @@ impl Nodes {
             record(tx, &after, EventKind::NodeChanged, "node.change", &actor, now, Some(detail))?;
             Ok(after)
         };
-        let directory = self.context.directory.clone();
-        let node = self.context.commit(work, move |node: &Node| directory.put_node(node.clone())).await?;
+        let (context, mesh) = (self.context.clone(), self.mesh.clone());
+        let after = move |node: &Node| {
+            context.directory.put_node(node.clone());
+            let locks = context.directory.locks();
+            // A label may have put the node under a lock.
+            if let Some(lock) = locks.on_node(node.id, &node.labels, context.clock.wall()) {
+                mesh.end_runs(|live| live.node == node.id, &format!("lock:{}", lock.id));
+            }
+        };
+        let node = self.context.commit(work, after).await?;
         Ok(self.status(Arc::new(node)))
+    }
+
+    /// How often a node has recovered its identity, and may yet.
+    ///
+    /// # Errors
+    /// `node_not_found`, `conflict` for a node without a recovery key.
+    pub fn recoveries(&self, caller: &Caller, text: &str) -> Result<(Arc<Node>, Recovery), Refusal> {
+        let node = targets::find_for(&self.context.directory, caller, Right::NodesRead, text)?;
+        let recovery = node.recovery.clone().ok_or_else(|| no_recovery(&node))?;
+        Ok((node, recovery))
+    }
+
+    /// Says how often a node may recover its identity from here on. Needs `nodes:write` there.
+    ///
+    /// # Errors
+    /// `node_not_found`, `forbidden`, `invalid_argument`, `conflict` for a node without a recovery
+    /// key.
+    pub async fn allow_recoveries(
+        &self,
+        caller: &Caller,
+        text: &str,
+        left: u32,
+    ) -> Result<(Arc<Node>, Recovery), Refusal> {
+        let id = targets::find_for(&self.context.directory, caller, Right::NodesWrite, text)?.id;
+        if left > RECOVERIES_SET_MAX {
+            let message = format!("`left` must be at most {RECOVERIES_SET_MAX}.");
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        }
+        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        let work = move |tx: &mut dyn Tx| {
+            let mut node = live(tx, id)?;
+            let mut recovery = node.recovery.take().ok_or_else(|| no_recovery(&node))?;
+            let detail = format!("recoveries left {} -> {left}", recovery.left);
+            recovery.left = left;
+            node.recovery = Some(recovery.clone());
+            tx.put_node(&node)?;
+            record(tx, &node, EventKind::NodeChanged, "node.recoveries", &actor, now, Some(detail))?;
+            Ok((Arc::new(node), recovery))
+        };
+        let directory = self.context.directory.clone();
+        let after = move |(node, _): &(Arc<Node>, Recovery)| directory.put_node(Node::clone(node));
+        self.context.commit(work, after).await
     }
 
     /// Removes a node: its record leaves the lists, its certificate is refused from here on, and
@@ -143,6 +194,11 @@ impl Nodes {
             node,
         }
     }
+}
+
+fn no_recovery(node: &Node) -> Refusal {
+    Refusal::new(Code::Conflict, format!("{} has no recovery key.", node.name))
+        .hint("Remove it with `cortex node rm`, and join it again with a new invite.")
 }
 
 /// The stored record of a node that is not removed.

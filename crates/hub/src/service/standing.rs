@@ -1,5 +1,5 @@
 //! Whether a caller still may do what it began: for what stays open longer than a request. A token
-//! that ends, a user that goes and a role that is taken back end it at once.
+//! that ends, a user that goes, a role that is taken back and a lock end it at once.
 
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ impl Standing {
         let token = directory.token(&self.caller.token.secret_hash).ok_or_else(gone)?;
         token.check(self.context.clock.wall())?;
         let again = Caller::new(directory.who(token));
+        self.context.refuse_locked(&again)?;
         match self.node {
             Some(node) if targets::has(directory, &again, self.right, node) => Ok(()),
             Some(_) => Err(Refusal::new(Code::Forbidden, "The right to go on with this was taken back.")),

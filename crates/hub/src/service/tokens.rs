@@ -11,6 +11,7 @@ use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{TokenId, UserId};
 use cortex_core::invite::to_hex;
 use cortex_core::limits::TOKEN_NODES_MAX;
+use cortex_core::lock::Locks;
 use cortex_core::name::{Name, Selector, printable};
 use cortex_core::rights::{CLIENT, Right, Rights};
 use cortex_core::time::WallTime;
@@ -235,13 +236,17 @@ pub(super) fn revoke_of(
     ending.into_iter().map(|token| revoke(tx, token, actor, now)).collect()
 }
 
-/// Refuses `conflict` what this transaction did when it leaves nobody who can let others in.
+/// Refuses `conflict` what this transaction did when it leaves nobody who can let others in. Who is
+/// locked cannot.
 pub(super) fn keep_an_administrator(
     tx: &dyn Tx,
     now: WallTime,
     message: impl FnOnce() -> String,
 ) -> Result<(), WriteError> {
-    if somebody_administers(&tx.tokens()?, &tx.users()?, &tx.grants()?, now) {
+    let (locks, mut tokens, mut users) = (Locks::new(tx.locks()?), tx.tokens()?, tx.users()?);
+    tokens.retain(|token| locks.on_caller(token.id, token.user, now).is_none());
+    users.retain(|user| locks.on_user(user.id, now).is_none());
+    if somebody_administers(&tokens, &users, &tx.grants()?, now) {
         return Ok(());
     }
     Err(Refusal::new(Code::Conflict, message())

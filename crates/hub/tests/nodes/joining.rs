@@ -90,6 +90,7 @@ async fn a_hundred_clients_with_one_invite_make_one_node() {
         let (enrol, request) = (hub.enrol.clone(), join_request(id, &secret, &format!("n{n}"), &key()));
         async move {
             let joining = cortex_hub::service::enrol::Joining {
+                recovery_key: None,
                 invite: request.invite_id,
                 secret: request.secret,
                 name: request.name,
@@ -200,6 +201,7 @@ async fn refused_joins_from_many_addresses_have_a_bounded_number_of_audit_rows()
     let request = join_request(InviteId::mint(1, &[9; 10]), &[1; 32], "n", &key());
     for n in 0..u32::try_from(rows_max).expect("small") + 40 {
         let joining = cortex_hub::service::enrol::Joining {
+            recovery_key: None,
             invite: request.invite_id.clone(),
             secret: request.secret.clone(),
             name: request.name.clone(),

@@ -3,5 +3,6 @@
 mod doors;
 mod joining;
 mod links;
+mod recovery;
 mod runs;
 mod support;

@@ -347,6 +347,7 @@ pub(crate) fn caller(role: Role) -> Caller {
 pub(crate) fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPair) -> EnrolRequest {
     let csr = rcgen::CertificateParams::default().serialize_request(key).expect("request");
     EnrolRequest {
+        recovery_key_der: bytes::Bytes::new(),
         invite_id: Bytes::copy_from_slice(id.as_bytes()),
         secret: Bytes::copy_from_slice(secret),
         name: name.to_owned(),

@@ -38,7 +38,11 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             Action::Journal(record) => self.backlog.push_back(record),
             Action::Spawn { start, walls } => self.spawn(start, walls),
             Action::Signal(run, Signal::Term) => self.order(run, Order::Term),
-            Action::Signal(run, Signal::Kill) => self.order(run, Order::Kill),
+            Action::Signal(run, Signal::Kill) => {
+                self.order(run, Order::Kill);
+                // One whose output is given up may be read to its end.
+                self.steer_reading(run);
+            }
             Action::Input { run, data, eof } => self.input(run, &data, eof),
             Action::Trim(run, position) => {
                 if let Some(held) = self.held.get(&run) {

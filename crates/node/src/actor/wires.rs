@@ -11,16 +11,18 @@ use cortex_core::node_runs::Record;
 use cortex_core::{Code, Refusal, limits};
 use cortex_wire::mesh;
 use futures::future::BoxFuture;
+use rcgen::PublicKeyData as _;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::enrol::{blocking, request};
+use crate::enrol::{blocking, key_failed, request};
 use crate::identity::{DataDir, Identity};
 use crate::journal::{Ack, Journal};
 use crate::link::{self, Link};
 use crate::run::worker::Event;
-use crate::tls;
+use crate::{proof, recover, tls};
 
 /// Time after which a renewal that was not answered is asked for again.
 pub(super) const RENEW_RETRY_MS: u64 = 10 * 60 * 1_000;
@@ -66,7 +68,7 @@ impl FileWork {
     /// Keeps a fresh certificate, and looks when it is to be renewed.
     pub(super) fn certificate(dir: &Arc<DataDir>, chain: Vec<Bytes>) -> Self {
         let dir = Arc::clone(dir);
-        let work = move || Happening::Renewable(dir.write_chain(&chain).and_then(|()| renewable_at(&dir)));
+        let work = move || Happening::Renewable(renew(&dir, &chain).and_then(|()| renewable_at(&dir)));
         Self { remembers: false, work: Box::new(work) }
     }
 
@@ -130,13 +132,13 @@ impl Wires {
     pub(super) fn dial(&mut self, dir: &Arc<DataDir>, hello: Envelope<ToHub>) {
         let (hub, dir) = (self.hub.clone(), Arc::clone(dir));
         self.dialling = Some(Box::pin(async move {
-            let attach = async {
-                let credentials = blocking(move || dir.credentials()).await?;
-                link::attach(&hub, &credentials, hello).await
-            };
-            let deadline = Duration::from_millis(limits::HELLO_MS_MAX);
-            let late = |_| Err(tls::unreachable(&hub, &"it did not answer in time"));
-            tokio::time::timeout(deadline, attach).await.unwrap_or_else(late)
+            match attach(&hub, &dir, hello.clone()).await {
+                Err(refusal) if needs_recovery(&refusal, &dir) => {
+                    recover::recover(&dir, &hub).await?;
+                    attach(&hub, &dir, hello).await
+                }
+                attached => attached,
+            }
         }));
     }
 
@@ -266,6 +268,35 @@ async fn sleep(deadline: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+async fn attach(hub: &str, dir: &Arc<DataDir>, hello: Envelope<ToHub>) -> Result<Link, Refusal> {
+    let dir = Arc::clone(dir);
+    let attach = async {
+        let credentials = blocking(move || dir.credentials()).await?;
+        link::attach(hub, &credentials, hello).await
+    };
+    let deadline = Duration::from_millis(limits::HELLO_MS_MAX);
+    let late = |_| Err(tls::unreachable(hub, &"it did not answer in time"));
+    tokio::time::timeout(deadline, attach).await.unwrap_or_else(late)
+}
+
+/// Whether the certificate is of no more use: the hub says so, or a recovery was cut off between the
+/// certificate and its key.
+fn needs_recovery(refusal: &Refusal, dir: &DataDir) -> bool {
+    let cut_off = || dir.recovering_key().is_ok_and(|key| key.is_some());
+    refusal.code == Code::Unauthenticated || (refusal.code == Code::Internal && cut_off())
+}
+
+/// Keeps a fresh certificate when it is this node's.
+fn renew(dir: &DataDir, chain: &[Bytes]) -> Result<(), Refusal> {
+    let credentials = dir.credentials()?;
+    let node = dir.identity()?.map(|identity| identity.node);
+    let key = rcgen::KeyPair::from_pem(&credentials.key_pem).map_err(|error| key_failed(&error))?;
+    let certificates: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let node = node.ok_or_else(|| Refusal::new(Code::BadConfig, "The node has no identity."))?;
+    proof::own_chain(&credentials.authority, &certificates, node, &key.subject_public_key_info())?;
+    dir.write_chain(chain)
 }
 
 /// Half of the certificate's life, in wall milliseconds.

@@ -18,7 +18,10 @@ use cortex_core::time::WallTime;
 use cortex_wire::mesh::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use cortex_wire::mesh::mesh_service_server::{MeshService, MeshServiceServer};
 use cortex_wire::{convert, mesh};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SigningKey as _,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
@@ -312,7 +315,9 @@ pub fn node_certificate(csr: &[u8], authority_key: &str, aged: bool) -> Vec<u8> 
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = rcgen::Issuer::new(params, KeyPair::from_pem(authority_key).expect("the key"));
-    let mut params = CertificateParams::new(vec!["build-2".to_owned()]).expect("parameters");
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    let urn = format!("{}{}", cortex_core::node::NODE_URN, node_id());
+    params.subject_alt_names = vec![rcgen::SanType::URI(urn.try_into().expect("a URN"))];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     if aged {
         params.not_before = rcgen::date_time_ymd(1975, 1, 1);
@@ -339,12 +344,30 @@ impl EnrolmentService for Enrolment {
         }
         let leaf = node_certificate(&request.csr_der, &self.key, self.aged.load(Ordering::Relaxed));
         let authority = pem_der(&self.authority);
+        let hash = *blake3::hash(&[leaf.clone(), authority.clone()].concat()).as_bytes();
+        let said = cortex_core::recovery::JoinAnswer {
+            node: node_id(),
+            name: &request.name,
+            generation: Generation(1),
+            recoveries_left: 5,
+        };
+        let statement = cortex_core::recovery::join_statement(invite_id(), &said, &hash);
+        let proof = KeyPair::from_pem(&self.key).expect("the key").sign(&statement).expect("signed");
         Ok(Response::new(mesh::EnrolResponse {
             node_id: node_id().as_bytes().to_vec().into(),
             name: request.name,
             certificate_chain_der: vec![leaf.into(), authority.into()],
             generation: 1,
+            recoveries_left: 5,
+            proof: proof.into(),
         }))
+    }
+
+    async fn recover(
+        &self,
+        _request: Request<mesh::RecoverRequest>,
+    ) -> Result<Response<mesh::RecoverResponse>, Status> {
+        Err(Status::unimplemented("no test of this hub recovers"))
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::hub_runs::{Decision, Decisions};
-use cortex_core::id::{Epoch, Generation, LinkId, NodeId, RunId};
+use cortex_core::id::{Epoch, Generation, LinkId, LockId, NodeId, RunId, TokenId};
 use cortex_core::limits;
+use cortex_core::lock::{Lock, Locks, Target};
 use cortex_core::message::{Start, ToNode};
 use cortex_core::name::{Labels, Name};
 use cortex_core::node::{Facts, Node};
@@ -37,6 +38,7 @@ pub(crate) enum Job {
     Decide { node: usize, batch: Arc<[Decision]> },
     Cancel { node: usize },
     SetPolicy { node: usize },
+    Lock { lift: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +73,16 @@ enum Done {
     Accepted(Box<Run>),
     Cancelled(Option<RunId>),
     Policy(Policy),
+    Locked(Vec<Run>),
+}
+
+/// The token that is locked now and then.
+pub(crate) const LEAKED: TokenId = TokenId::new(uuid::Uuid::from_u128(1));
+
+/// The token by which a run was asked for: every second one by the one that leaked.
+pub(crate) fn token_of(run: RunId) -> TokenId {
+    let odd = run.as_bytes().last().is_some_and(|byte| byte % 2 == 1);
+    if odd { LEAKED } else { TokenId::new(uuid::Uuid::from_u128(2)) }
 }
 
 impl Hub {
@@ -87,8 +99,28 @@ impl Hub {
             self.owner.insert(run.id, node);
             self.runs[node].restore(Start::of(&run), started, kept, cancelled);
         }
+        // A hub that ended between a lock and its effect.
+        self.cut_locked(cx);
         for runs in &mut self.runs {
             runs.await_node(cx.timestamp(), limits::RESTART_GRACE_MS);
+        }
+    }
+
+    fn cut_locked(&mut self, cx: &mut Context) {
+        let read = self.store.read_now(|view| Ok((view.locks()?, view.open_runs()?)));
+        let (locks, open) = read.unwrap_or_default();
+        let locks = Locks::new(locks);
+        let wall = cx.wall();
+        let held = |run: &Run| run.token.is_some_and(|token| locks.on_caller(token, None, wall).is_some());
+        self.cut(open.into_iter().filter(held).collect(), cx);
+    }
+
+    fn cut(&mut self, runs: Vec<Run>, cx: &mut Context) {
+        for run in runs {
+            let Some(node) = self.owner.get(&run.id).copied() else { continue };
+            cx.note(Happened::Cut { run: run.id });
+            self.runs[node].cut(run.id);
+            self.decide(node, Decision::Run(run.id, Command::Cancel { by: "lock:sim".to_owned() }), cx);
         }
     }
 
@@ -202,6 +234,7 @@ impl Hub {
             }
             Job::Cancel { node } => cancel(tx, self.ids[*node], wall),
             Job::SetPolicy { node } => set_policy(tx, self.ids[*node], wall),
+            Job::Lock { lift } => lock(tx, *lift, wall),
         })?;
         if let Job::Decide { node, batch } = job {
             for run in batch.iter().filter_map(Decision::ends) {
@@ -227,6 +260,7 @@ impl Hub {
             (Job::Cancel { node }, Done::Cancelled(Some(run))) => {
                 self.runs[*node].cancel(run, limits::KILL_GRACE_MS);
             }
+            (Job::Lock { .. }, Done::Locked(open)) => self.cut(open, cx),
             (Job::SetPolicy { node }, Done::Policy(policy)) => {
                 cx.note(Happened::PolicySet { node: *node, revision: policy.revision.0 });
                 if let Some(link) = self.runs[*node].link() {
@@ -296,7 +330,10 @@ fn accept(
     now: WallTime,
 ) -> Result<Done, WriteError> {
     let policy = tx.policy(node)?.unwrap_or_else(|| Policy::strict(node, now));
-    let verdict = spec.check().and_then(|()| policy.check(spec, "node", now));
+    let locks = Locks::new(tx.locks()?);
+    let locked = locks.on_caller(token_of(id), None, now).map(Lock::refusal);
+    let judged = spec.check().and_then(|()| policy.check(spec, "node", now));
+    let verdict = locked.map_or(judged, Err);
     let outcome = if verdict.is_ok() { Outcome::Allowed } else { Outcome::Denied };
     let mut row = AuditRow::new(now, "token:sim", "run.start", outcome);
     (row.node, row.run, row.policy_revision) = (Some(node), Some(id), Some(policy.revision));
@@ -306,6 +343,7 @@ fn accept(
         return Ok(Done::Nothing);
     }
     let run = Run::accepted(id, node, spec.clone(), "token:sim".to_owned(), policy.revision, now);
+    let run = Run { token: Some(token_of(id)), ..run };
     tx.put_run(&run)?;
     tx.append_event(&Event::new(EventKind::RunAccepted, now).node(node).run(id))?;
     Ok(Done::Accepted(Box::new(run)))
@@ -354,6 +392,25 @@ fn set_policy(tx: &mut dyn Tx, node: NodeId, now: WallTime) -> Result<Done, Writ
     tx.put_policy(&policy)?;
     tx.append_event(&Event::new(EventKind::PolicyChanged, now).node(node))?;
     Ok(Done::Policy(policy))
+}
+
+fn lock(tx: &mut dyn Tx, lift: bool, now: WallTime) -> Result<Done, WriteError> {
+    let id = LockId::new(uuid::Uuid::from_u128(1));
+    let lock = Lock {
+        id,
+        target: Target::Token(LEAKED),
+        message: String::new(),
+        created_by: "token:admin".to_owned(),
+        created_at: now,
+        expires_at: None,
+        lifted_at: lift.then_some(now),
+        lifted_by: None,
+    };
+    tx.put_lock(&lock)?;
+    let kind = if lift { EventKind::LockRemoved } else { EventKind::LockCreated };
+    tx.append_event(&Event::new(kind, now).subject("token:leaked"))?;
+    let open = if lift { Vec::new() } else { tx.open_runs()? };
+    Ok(Done::Locked(open.into_iter().filter(|run| run.token == Some(LEAKED)).collect()))
 }
 
 fn quarantine(tx: &mut dyn Tx, id: NodeId, now: WallTime) -> Result<Done, WriteError> {

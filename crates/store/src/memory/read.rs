@@ -56,6 +56,10 @@ impl<S: Deref<Target = State>, U> Read for Held<S, U> {
         Ok(self.state.invites.get(&id).cloned())
     }
 
+    fn invite_of(&self, node: NodeId) -> Result<Option<Invite>, StoreError> {
+        Ok(self.state.invites.values().find(|invite| invite.used_by == Some(node)).cloned())
+    }
+
     fn invites(&self, limit: usize) -> Result<Vec<Invite>, StoreError> {
         Ok(self.state.invites.values().rev().take(limit).cloned().collect())
     }

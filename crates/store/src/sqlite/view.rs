@@ -95,6 +95,10 @@ impl<L> Read for View<'_, L> {
         invites::get(self.conn, id)
     }
 
+    fn invite_of(&self, node: NodeId) -> Result<Option<Invite>, StoreError> {
+        invites::of(self.conn, node)
+    }
+
     fn invites(&self, limit: usize) -> Result<Vec<Invite>, StoreError> {
         invites::newest(self.conn, limit)
     }

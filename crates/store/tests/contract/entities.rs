@@ -326,6 +326,11 @@ pub(crate) async fn invites_and_tokens_are_listed_newest_first(subject: Subject)
         .await;
     assert_eq!(subject.get(|view| view.invites(2)).await, [invite(3), invite(2)]);
     assert_eq!(subject.get(|view| view.invites(0)).await, []);
+    let used = Invite { used_by: Some(node_id(7)), ..invite(2) };
+    let kept = used.clone();
+    subject.put(move |tx| Ok(tx.put_invite(&kept)?)).await;
+    assert_eq!(subject.get(|view| view.invite_of(node_id(7))).await, Some(used));
+    assert_eq!(subject.get(|view| view.invite_of(node_id(8))).await, None);
     assert_eq!(subject.get(|view| view.tokens()).await, [token(3, "t3"), token(2, "t2"), token(1, "t1")]);
 }
 

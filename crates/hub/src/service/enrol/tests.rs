@@ -67,6 +67,7 @@ impl World {
             name: name.to_owned(),
             csr_der: Bytes::from(csr.der().to_vec()),
             protocol: PROTOCOL,
+            recovery_key: None,
         }
     }
 

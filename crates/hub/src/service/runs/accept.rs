@@ -8,6 +8,8 @@ use cortex_core::consent::Consent;
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Revision, RunId};
 use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use cortex_core::lock::{Lock, Locks};
+use cortex_core::name::Labels;
 use cortex_core::node::Node;
 use cortex_core::rights::Right;
 use cortex_core::run::{self, Run};
@@ -29,6 +31,7 @@ use crate::service::outcome::{Stored, write_once, write_surely};
 pub(super) struct Judged {
     pub(super) run: Run,
     pub(super) name: String,
+    pub(super) labels: Labels,
     /// What is to be done, or why not.
     pub(super) verdict: Result<Verdict, Refusal>,
     /// The answer of a person that starts it, to be written with it.
@@ -107,13 +110,23 @@ impl Runs {
         if let Ok(Verdict::Start { lasting, .. }) = &verdict {
             run.consent = lasting.as_ref().map(|rule| rule.id).or_else(|| leave.consent());
         }
-        Judged { run, name: node.name.to_string(), verdict, approval: leave.approval() }
+        Judged {
+            run,
+            name: node.name.to_string(),
+            labels: node.labels.clone(),
+            verdict,
+            approval: leave.approval(),
+        }
     }
 
     async fn write(&self, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
         let accepted: Vec<RunId> = judged.iter().filter(|one| one.starts()).map(|one| one.run.id).collect();
         let context = self.context.clone();
-        let work = move |tx: &mut dyn Tx| judged.iter().map(|one| put(tx, one, &context)).collect();
+        let work = move |tx: &mut dyn Tx| {
+            // Of this very transaction: a lock that is committed before it holds on these runs.
+            let locks = Locks::new(tx.locks()?);
+            judged.iter().map(|one| put(tx, one, &locks, &context)).collect()
+        };
         match write_once(&self.context.store, STORE_DEADLINE, work).await {
             Stored::Done(written) => Ok(written),
             Stored::Refused(refusal) => Err(refusal),
@@ -195,11 +208,13 @@ impl Judged {
     }
 }
 
-fn put(tx: &mut dyn Tx, one: &Judged, context: &Context) -> Result<Written, WriteError> {
-    if let Some(approval) = &one.approval
-        && let Some(refusal) = asked::approve(tx, one, approval, context)?
-    {
-        return Ok(Written::Refused(refusal));
+fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks, context: &Context) -> Result<Written, WriteError> {
+    if let Some(approval) = &one.approval {
+        if let Some(refusal) = asked::approve(tx, one, approval, locks, context)? {
+            return Ok(Written::Refused(refusal));
+        }
+    } else if let Some(refusal) = locked(locks, one) {
+        return refuse(tx, one, refusal);
     }
     if let Some(known) = known(tx, &one.run)? {
         if known.spec == one.run.spec {
@@ -235,6 +250,13 @@ fn put(tx: &mut dyn Tx, one: &Judged, context: &Context) -> Result<Written, Writ
     let event = Event::new(EventKind::RunAccepted, run.accepted_at).node(run.node).run(run.id);
     tx.append_event(&event.actor(run.caller.clone()))?;
     Ok(Written::Accepted(run.clone()))
+}
+
+/// The lock that stops the caller, or else the node.
+fn locked(locks: &Locks, one: &Judged) -> Option<Refusal> {
+    let (run, now) = (&one.run, one.run.accepted_at);
+    let on_caller = run.token.and_then(|token| locks.on_caller(token, run.user, now));
+    on_caller.or_else(|| locks.on_node(run.node, &one.labels, now)).map(Lock::refusal)
 }
 
 fn known(tx: &dyn Tx, run: &Run) -> Result<Option<Run>, WriteError> {

@@ -12,6 +12,7 @@ use cortex_core::consent::{self, Consent, ConsentRule, Reply, Standing};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{ConsentId, RunId};
 use cortex_core::limits::{CONSENT_RULES_MAX, CONSENTS_OPEN_PER_TOKEN_MAX};
+use cortex_core::lock::{Lock, Locks};
 use cortex_core::name::printable;
 use cortex_core::policy::{Grant, Policy};
 use cortex_core::rights::Right;
@@ -244,14 +245,22 @@ pub(super) fn approve(
     tx: &mut dyn Tx,
     one: &Judged,
     approval: &Approval,
+    locks: &Locks,
     context: &Context,
 ) -> Result<Option<Refusal>, WriteError> {
     let now = one.run.accepted_at;
     still_good(tx, &approval.by, now)?;
+    let own = locks.on_caller(approval.by.token.id, approval.by.token.user, now);
+    if let Some(lock) = own.or_else(|| locks.on_node(one.run.node, &one.labels, now)) {
+        return Err(lock.refusal().into());
+    }
     let consent = tx.consent(approval.consent)?.ok_or_else(|| consents::unknown(approval.consent))?;
     let by = answerer(&approval.by);
     let answered = consent::answer(&consent, &approval.reply, &by, approval.lasting, now)?;
-    if let Err(refusal) = may_still_ask(tx, &consent, now)? {
+    let locked = locks.on_caller(consent.token, consent.user, now).map(Lock::refusal);
+    if let Err(refusal) =
+        locked.map_or_else(|| may_still_ask(tx, &consent, now), |refusal| Ok(Err(refusal)))?
+    {
         return give_up(tx, &consent, &refusal, context, now).map(Some);
     }
     if let Err(refusal) = &one.verdict {

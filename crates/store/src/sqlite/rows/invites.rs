@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use cortex_core::id::InviteId;
+use cortex_core::id::{InviteId, NodeId};
 use cortex_core::invite::Invite;
 use rusqlite::{Connection, params};
 
@@ -18,11 +18,16 @@ macro_rules! columns {
 }
 
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM invites WHERE id = ?1");
+const OF: &str = concat!("SELECT ", columns!(), " FROM invites WHERE used_by = ?1");
 const NEWEST: &str = concat!("SELECT ", columns!(), " FROM invites ORDER BY id DESC LIMIT ?1");
 static PUT: LazyLock<String> = LazyLock::new(|| upsert("invites", columns!()));
 
 pub(in super::super) fn get(conn: &Connection, id: InviteId) -> Result<Option<Invite>, StoreError> {
     one(conn, BY_ID, [id.key()], decode)
+}
+
+pub(in super::super) fn of(conn: &Connection, node: NodeId) -> Result<Option<Invite>, StoreError> {
+    one(conn, OF, [node.key()], decode)
 }
 
 pub(in super::super) fn newest(conn: &Connection, count: usize) -> Result<Vec<Invite>, StoreError> {
