@@ -49,7 +49,7 @@ codes! {
     /// The node cannot put up the walls that the policy asks for.
     SandboxUnavailable = "sandbox_unavailable", "Look at the node's layers with `cortex node get NODE` and mend the first that is missing; nothing is started with less.";
     /// A policy document that cannot be read, or that contradicts itself.
-    PolicyInvalid = "policy_invalid", "Correct the named field; `cortex policy get NODE --json` shows a valid document.";
+    PolicyInvalid = "policy_invalid", "Correct the named field; `cortex policy get NODE --document` shows a valid one.";
     /// A person has to answer first.
     ConsentRequired = "consent_required", "Wait for a person's answer, see `cortex consent show ID`; do not send it again.";
     /// A person said no.

@@ -183,7 +183,7 @@ pub enum ToNode {
         run: RunId,
     },
     /// The policy from here on.
-    Policy(Policy),
+    Policy(SignedPolicy),
     /// The fresh certificate that was asked for.
     Certificate {
         /// The chain (DER), the node's own first.
@@ -247,9 +247,27 @@ pub struct Welcome {
     /// The node's name in the hub's record.
     pub name: String,
     /// The policy that holds.
-    pub policy: Policy,
+    pub policy: SignedPolicy,
     /// The head of the audit log, to be kept and shown at the next attach.
     pub audit_head: Option<AuditHead>,
+}
+
+/// A policy as it travels and is kept: the bytes that the hub's authority signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignedPolicy {
+    /// What they say; only from somebody who has verified them. `None` allows nothing.
+    pub policy: Option<Box<Policy>>,
+    /// The bytes, verbatim (`cortex_wire::policy`).
+    pub document: Bytes,
+    /// The signature over them.
+    pub signature: Bytes,
+}
+
+impl From<Policy> for SignedPolicy {
+    /// A policy between machines that sign nothing: those of a simulation.
+    fn from(policy: Policy) -> Self {
+        Self { policy: Some(Box::new(policy)), ..Self::default() }
+    }
 }
 
 /// A command.

@@ -2,7 +2,7 @@
 
 use crate::id::{Epoch, NodeId, Seq, UserId};
 use crate::name::{Labels, Name};
-use crate::sandbox::Layer;
+use crate::sandbox::{Layer, Place};
 use crate::time::WallTime;
 
 /// A node's certificate names it by this and its id.
@@ -29,6 +29,8 @@ pub struct Facts {
     pub tools: Vec<String>,
     /// The layers of the sandbox, each as it was found.
     pub layers: Vec<Layer>,
+    /// Where it has what policies name by purpose.
+    pub place: Place,
 }
 
 /// How a node proves itself once its certificate ran out: a second key, good for a counted number

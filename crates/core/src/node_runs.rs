@@ -17,14 +17,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::error::{Code, Refusal};
-use crate::id::{Epoch, Generation, RunId};
+use crate::id::{Epoch, Generation, NodeId, Revision, RunId};
 use crate::limits;
-use crate::message::{Envelope, RunReport, Start, ToHub, ToNode, Welcome};
+use crate::message::{Envelope, RunReport, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use crate::node::AuditHead;
-use crate::policy::Policy;
+use crate::policy::{Ceiling, Document, Policy, Site};
 use crate::run::{EndCause, Ended};
-use crate::sandbox::{Ground, Level, Walls};
-use crate::time::{Timestamp, WallTime};
+use crate::sandbox::{Ground, Level, Place, Walls};
+use crate::time::Timestamp;
 use local::{Local, Phase};
 
 /// What the driver must do, in this order.
@@ -60,8 +60,8 @@ pub enum Action {
     /// Keep these numbers, and [`NodeRuns::audit_head`], on disk before anything else of this link
     /// is done.
     Remember(Generation, Epoch),
-    /// The policy changed; keep it for display.
-    PolicyChanged(Policy),
+    /// The policy changed: keep it on disk, and make its walls ready.
+    PolicyChanged(SignedPolicy),
     /// A fresh certificate arrived.
     Certificate(Vec<Bytes>),
     /// The link is over: close it and dial again as said (`None`: stop for good).
@@ -104,7 +104,7 @@ pub struct NodeRuns {
     name: String,
     /// The newest row of the hub's audit log that it was told of.
     audit_head: Option<AuditHead>,
-    ground: Ground,
+    site: Site,
     runs: BTreeMap<RunId, Local>,
     /// Output of one run that may be kept for the hub.
     spool_bytes_max: u64,
@@ -163,14 +163,37 @@ impl NodeRuns {
         self.audit_head
     }
 
-    /// What the node found of itself at its start.
+    /// What the node found of itself at its start. Before that no walls can be had.
     pub fn stand_on(&mut self, ground: Ground) {
-        self.ground = ground;
+        self.site.ground = ground;
+    }
+
+    /// What the owner of the machine allows at most: each of these, whatever the hub says.
+    pub fn stand_under(&mut self, ceilings: Vec<Ceiling>) {
+        self.site.ceilings = ceilings;
+    }
+
+    /// Begins with a policy that was kept from an earlier life of the node process, of that
+    /// generation. One that cannot be read is given as [`Policy::unreadable`].
+    pub fn hold(&mut self, policy: Policy) {
+        self.policy = Some(policy);
     }
 
     /// The level of the sandbox around runs that have walls.
     pub fn level(&self) -> Level {
-        self.ground.level.unwrap_or(Level::None)
+        self.site.ground.level.unwrap_or(Level::None)
+    }
+
+    /// Where the node has what policies name by purpose.
+    pub const fn place(&self) -> &Place {
+        &self.site.ground.place
+    }
+
+    /// The walls that a run gets that is taken on now; `None` when it gets none.
+    pub fn walls(&self) -> Option<Walls> {
+        let nothing = Document::nothing();
+        let document = self.policy.as_ref().map_or(&nothing, |policy| &policy.document);
+        document.walls(&self.site.ground.place, &self.site.ceilings)
     }
 
     /// Runs whose processes live.
@@ -183,8 +206,9 @@ impl NodeRuns {
         self.runs.len()
     }
 
-    /// A frame from the hub. `wall` is for grants that end by date.
-    pub fn handle(&mut self, envelope: Envelope<ToNode>, now: Timestamp, wall: WallTime) {
+    /// A frame from the hub. The node reads no clock of days: leave that has ended is taken away by
+    /// a later revision of the policy.
+    pub fn handle(&mut self, envelope: Envelope<ToNode>, now: Timestamp) {
         let Envelope { epoch, message } = envelope;
         // Before Welcome there is no epoch to compare, and a hub may well send a node away then.
         if let ToNode::Goodbye { refusal, retry_after_ms } = message.clone()
@@ -207,7 +231,7 @@ impl NodeRuns {
         }
         match message {
             ToNode::Welcome(_) | ToNode::Goodbye { .. } | ToNode::HeartbeatAck { .. } => {}
-            ToNode::Start(start) => self.handle_start(start, now, wall),
+            ToNode::Start(start) => self.handle_start(start, now),
             ToNode::Input { run, offset, data, eof } => self.handle_input(run, offset, data, eof),
             ToNode::Cancel { run, grace_ms } => self.handle_cancel(run, grace_ms, now),
             ToNode::Cut { run } => self.handle_cut(run, now),
@@ -368,7 +392,11 @@ impl NodeRuns {
         }
     }
 
-    fn handle_policy(&mut self, policy: Policy) {
+    fn handle_policy(&mut self, signed: SignedPolicy) {
+        let Some(policy) = &signed.policy else {
+            self.lose_policy();
+            return;
+        };
         if self.policy.as_ref().is_some_and(|held| policy.revision < held.revision) {
             let refusal = Refusal::new(
                 Code::StaleEpoch,
@@ -377,8 +405,23 @@ impl NodeRuns {
             self.send(ToHub::Refused { run: None, refusal });
             return;
         }
-        self.policy = Some(policy.clone());
-        self.actions.push_back(Action::PolicyChanged(policy));
+        self.policy = Some(Policy::clone(policy));
+        self.actions.push_back(Action::PolicyChanged(signed));
+    }
+
+    /// A policy came that is not what the authority signed for this node: nothing is allowed from
+    /// here on. What the node had seen is not forgotten by that, so that no older one follows.
+    fn lose_policy(&mut self) {
+        let (node, revision) = self
+            .policy
+            .as_ref()
+            .map_or((NodeId::new(uuid::Uuid::nil()), Revision(0)), |held| (held.node, held.revision));
+        self.policy = Some(Policy { revision, ..Policy::unreadable(node) });
+        let refusal = Refusal::new(
+            Code::PolicyInvalid,
+            "The policy cannot be verified: this node starts nothing until it has one that can.",
+        );
+        self.send(ToHub::Refused { run: None, refusal });
     }
 
     fn tell_started(&mut self, run: RunId) {

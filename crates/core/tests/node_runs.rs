@@ -4,11 +4,12 @@ use bytes::Bytes;
 use cortex_core::error::{Code, Refusal};
 use cortex_core::id::{Epoch, Generation, NodeId, Revision, RunId, Seq};
 use cortex_core::limits;
-use cortex_core::message::{Envelope, Start, ToHub, ToNode, Welcome};
+use cortex_core::message::{Envelope, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use cortex_core::node::AuditHead;
 use cortex_core::node_runs::{Action, NodeRuns, Record, Signal};
-use cortex_core::policy::Policy;
+use cortex_core::policy::{Bounds, Ceiling, Document, Policy};
 use cortex_core::run::{EndCause, Ended, RunSpec};
+use cortex_core::sandbox::{Access, Ground, Level, Network, Place};
 use cortex_core::stream::{Positions, Stream};
 use cortex_core::time::{Timestamp, WallTime};
 
@@ -35,12 +36,12 @@ fn start(program: &str) -> ToNode {
 }
 
 fn say(runs: &mut NodeRuns, epoch: u64, message: ToNode) {
-    runs.handle(Envelope { epoch: Epoch(epoch), message }, T0, WallTime(0));
+    runs.handle(Envelope { epoch: Epoch(epoch), message }, T0);
 }
 
 fn welcome(runs: &mut NodeRuns, epoch: u64) {
     let welcome =
-        Welcome { generation: Generation(1), name: "n1".into(), policy: policy(), audit_head: None };
+        Welcome { generation: Generation(1), name: "n1".into(), policy: policy().into(), audit_head: None };
     say(runs, epoch, ToNode::Welcome(welcome));
 }
 
@@ -53,8 +54,13 @@ fn ended(cause: EndCause) -> Ended {
     Ended { cause, code: Some(0), signal: None, duration_ms: 1, output, diagnostic: None }
 }
 
+fn ground(level: Option<Level>) -> Ground {
+    Ground { place: Place { home: "/home/u".into(), work: vec!["/w".into()] }, level }
+}
+
 fn linked(journal: Vec<Record>) -> NodeRuns {
     let mut runs = NodeRuns::restore(Generation(0), Epoch(0), journal);
+    runs.stand_on(ground(Some(Level::Full)));
     welcome(&mut runs, 1);
     drain(&mut runs);
     runs
@@ -112,7 +118,7 @@ fn frames_of_another_epoch_or_before_welcome_do_nothing() {
         ToNode::Settled { run: id() },
         ToNode::Resume { run: id(), from: 0, granted: u64::MAX },
         ToNode::Credit { run: id(), granted: u64::MAX, durable: u64::MAX },
-        ToNode::Policy(Policy { revision: Revision(9), ..policy() }),
+        ToNode::Policy(Policy { revision: Revision(9), ..policy() }.into()),
         ToNode::Goodbye { refusal: Refusal::new(Code::Internal, "x"), retry_after_ms: None },
     ];
     for message in messages {
@@ -136,7 +142,7 @@ fn a_welcome_with_an_old_epoch_or_generation_closes_the_link() {
         let welcome = Welcome {
             generation: Generation(generation),
             name: String::new(),
-            policy: policy(),
+            policy: policy().into(),
             audit_head: None,
         };
         say(&mut runs, epoch, ToNode::Welcome(welcome));
@@ -253,8 +259,9 @@ fn a_cancel_before_the_process_is_there_holds() {
 fn a_run_lasts_no_longer_than_it_or_the_policy_says() {
     for (asked, ends) in [(Some(50), 50), (None, 1_000)] {
         let mut runs = linked(vec![]);
-        let longest = Policy { revision: Revision(2), timeout_ms_max: 1_000, ..policy() };
-        say(&mut runs, 1, ToNode::Policy(longest));
+        let document = Document { timeout_ms_max: 1_000, ..Document::strict() };
+        let longest = Policy { revision: Revision(2), document, ..policy() };
+        say(&mut runs, 1, ToNode::Policy(longest.into()));
         let ToNode::Start(mut command) = start("echo") else { return };
         command.spec.timeout_ms = asked;
         say(&mut runs, 1, ToNode::Start(command));
@@ -275,12 +282,110 @@ fn what_the_policy_does_not_allow_is_denied_and_never_spawned() {
     assert!(matches!(runs.poll_end(), Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::Denied));
 }
 
+/// The end that a start of `echo` comes to, or the walls that it is spawned with.
+fn started(runs: &mut NodeRuns) -> Result<Option<cortex_core::sandbox::Walls>, String> {
+    say(runs, 1, start("echo"));
+    runs.journaled(id());
+    for action in drain(runs) {
+        if let Action::Spawn { walls, .. } = action {
+            return Ok(walls);
+        }
+    }
+    match runs.poll_end() {
+        Some(ToHub::Ended { ended, .. }) if ended.cause == EndCause::Denied => {
+            Err(ended.diagnostic.expect("a reason"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_run_gets_the_walls_that_the_policy_had_when_it_was_taken_on() {
+    let profile = |name: &str, revision| {
+        Policy::from_profile(policy().node, name, Revision(revision), WallTime(0)).expect("built in")
+    };
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, ToNode::Policy(profile("dev", 2).into()));
+    say(&mut runs, 1, start("echo"));
+    say(&mut runs, 1, ToNode::Policy(profile("strict", 3).into()));
+    drain(&mut runs);
+    runs.journaled(id());
+    let actions = drain(&mut runs);
+    let [Action::Spawn { walls: Some(walls), .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(walls.level, Level::Kernel);
+    assert_eq!(walls.allows("/w/x"), Some((Access::Write, true)));
+    assert_eq!(walls.allows("/home/u/.cargo/bin/cargo"), Some((Access::Read, true)));
+    assert_eq!(walls.allows("/home/u/.cargo/credentials.toml"), None);
+    assert!(matches!(walls.network, Network::Ports(_)));
+}
+
+#[test]
+fn a_node_that_has_not_tried_its_layers_or_lacks_them_starts_nothing_that_needs_walls() {
+    for level in [None, Some(Level::None), Some(Level::Partial)] {
+        let mut runs = linked(vec![]);
+        runs.stand_on(ground(level));
+        let why = started(&mut runs).expect_err("refused");
+        assert!(why.starts_with("sandbox_unavailable: ") && why.contains("(rule sandbox.level)"), "{why}");
+        let open = Policy::from_profile(policy().node, "permissive", Revision(2), WallTime(0));
+        let mut runs = linked(vec![]);
+        runs.stand_on(ground(level));
+        say(&mut runs, 1, ToNode::Policy(open.expect("built in").into()));
+        assert_eq!(started(&mut runs), Ok(None));
+    }
+}
+
+#[test]
+fn the_owners_ceiling_narrows_what_the_hub_allows_and_is_named() {
+    let bounds = |bounds: Bounds| vec![Ceiling::Bounds(Box::new(bounds))];
+    let mut runs = linked(vec![]);
+    runs.stand_under(bounds(Bounds { deny: vec!["echo".into()], ..Bounds::default() }));
+    assert!(started(&mut runs).expect_err("denied").contains("(rule local.exec.deny)"));
+    let mut runs = linked(vec![]);
+    runs.stand_under(vec![Ceiling::Unreadable]);
+    assert!(started(&mut runs).expect_err("denied").contains("(rule local.unreadable)"));
+    let mut runs = linked(vec![]);
+    runs.stand_under(bounds(Bounds { sandbox: Some(Level::Full), ..Bounds::default() }));
+    let walls = started(&mut runs).expect("full is there").expect("walls");
+    assert_eq!(walls.level, Level::Full);
+}
+
+#[test]
+fn a_policy_that_cannot_be_verified_allows_nothing_and_forgets_no_revision() {
+    let mut runs = linked(vec![]);
+    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(5), ..policy() }.into()));
+    say(&mut runs, 1, ToNode::Policy(SignedPolicy::default()));
+    let told = drain(&mut runs);
+    let Some(Action::Send(ToHub::Refused { refusal, .. })) = told.last() else { panic!("{told:?}") };
+    assert_eq!(refusal.code, Code::PolicyInvalid);
+    assert!(started(&mut runs).expect_err("denied").contains("(rule exec.allow)"));
+    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(4), ..policy() }.into()));
+    assert_eq!(runs.policy().map(|held| held.profile.as_str()), Some("unreadable"));
+    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(5), ..policy() }.into()));
+    assert_eq!(runs.policy().map(|held| held.profile.as_str()), Some("strict"));
+}
+
+#[test]
+fn a_policy_that_was_kept_is_not_replaced_by_an_older_one_of_the_same_generation() {
+    for (generation, held) in [(1, Revision(5)), (2, Revision(1))] {
+        let mut runs = NodeRuns::restore(Generation(1), Epoch(0), []);
+        runs.hold(Policy { revision: Revision(5), ..policy() });
+        let welcome = Welcome {
+            generation: Generation(generation),
+            name: "n1".into(),
+            policy: policy().into(),
+            audit_head: None,
+        };
+        say(&mut runs, 1, ToNode::Welcome(welcome));
+        assert_eq!(runs.policy().map(|policy| policy.revision), Some(held), "{generation}");
+    }
+}
+
 #[test]
 fn an_older_policy_does_not_replace_the_one_held() {
     let mut runs = linked(vec![]);
-    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(5), ..policy() }));
+    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(5), ..policy() }.into()));
     drain(&mut runs);
-    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(4), ..policy() }));
+    say(&mut runs, 1, ToNode::Policy(Policy { revision: Revision(4), ..policy() }.into()));
     assert!(matches!(drain(&mut runs)[..], [Action::Send(ToHub::Refused { run: None, .. })]));
     assert_eq!(runs.policy().map(|held| held.revision), Some(Revision(5)));
 }
@@ -351,7 +456,7 @@ fn take_on(runs: &mut NodeRuns, timeout_ms: u64, at: u64) {
     let ToNode::Start(mut command) = start("echo") else { unreachable!("it is a start") };
     command.spec.timeout_ms = Some(timeout_ms);
     let message = ToNode::Start(command);
-    runs.handle(Envelope { epoch: Epoch(1), message }, Timestamp(at), WallTime(0));
+    runs.handle(Envelope { epoch: Epoch(1), message }, Timestamp(at));
 }
 
 #[test]
@@ -451,7 +556,7 @@ fn a_node_keeps_the_newest_row_of_the_audit_log_that_it_was_told_of_within_one_g
     let mut welcome = |runs: &mut NodeRuns, generation, audit_head| {
         epoch += 1;
         let generation = Generation(generation);
-        let welcome = Welcome { generation, name: "n".into(), policy: policy(), audit_head };
+        let welcome = Welcome { generation, name: "n".into(), policy: policy().into(), audit_head };
         say(runs, epoch, ToNode::Welcome(welcome));
         runs.audit_head()
     };

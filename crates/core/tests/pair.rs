@@ -16,6 +16,7 @@ use cortex_core::message::{Envelope, Frame, Start, ToHub, ToNode, Welcome};
 use cortex_core::node_runs::{self, NodeRuns, Record};
 use cortex_core::policy::Policy;
 use cortex_core::run::{Command, EndCause, Ended, RunSpec};
+use cortex_core::sandbox::{Ground, Level};
 use cortex_core::stream::{Positions, Stream};
 use cortex_core::time::{Timestamp, WallTime};
 use proptest::prelude::*;
@@ -134,7 +135,7 @@ impl<K: Kind> StateMachineTest for Pair<K> {
     fn init_test(_: &BTreeSet<u8>) -> Self {
         let mut pair = Self {
             hub: HubRuns::new(),
-            node: NodeRuns::restore(Generation(0), Epoch(0), []),
+            node: node(),
             to_hub: VecDeque::new(),
             to_node: VecDeque::new(),
             links: 0,
@@ -217,7 +218,8 @@ impl<K> Pair<K> {
         self.links += 1;
         let reports = self.node.reports();
         let policy = Policy::strict(NodeId::mint(1, &[0; 10]), WallTime(0));
-        let welcome = Welcome { generation: Generation(1), name: "n".into(), policy, audit_head: None };
+        let welcome =
+            Welcome { generation: Generation(1), name: "n".into(), policy: policy.into(), audit_head: None };
         self.to_node.push_back(Envelope { epoch: Epoch(self.links), message: ToNode::Welcome(welcome) });
         self.hub.attached(LinkId(self.links), reports);
         self.carry_out();
@@ -242,7 +244,7 @@ impl<K> Pair<K> {
 
     fn one_to_node(&mut self) {
         if let Some(envelope) = self.to_node.pop_front() {
-            self.node.handle(envelope, T0, WallTime(0));
+            self.node.handle(envelope, T0);
         }
         self.carry_out();
     }
@@ -368,6 +370,12 @@ impl<K> Pair<K> {
 
 fn id(run: u8) -> RunId {
     RunId::mint(1, &[run; 10])
+}
+
+fn node() -> NodeRuns {
+    let mut node = NodeRuns::restore(Generation(0), Epoch(0), []);
+    node.stand_on(Ground { level: Some(Level::Full), ..Ground::default() });
+    node
 }
 
 fn start(run: u8) -> Start {

@@ -17,6 +17,7 @@ use cortex_core::id::NodeId;
 use cortex_core::limits::CERTIFICATE_GRACE_MS;
 use cortex_core::node::NODE_URN;
 use cortex_core::{Code, Refusal};
+use cortex_wire::policy::SIGNED;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SanType, SerialNumber,
@@ -195,6 +196,27 @@ impl Authority {
         }
         Err(Refusal::new(Code::Unauthenticated, "The node's certificate has ended, by the hub's clock.")
             .hint("Wait: the node recovers by its second key. Look with `cortex node recoveries NODE`."))
+    }
+
+    /// Signs the bytes of a policy (ECDSA P-256 with SHA-256, DER), under a prefix that says what the
+    /// signature means.
+    ///
+    /// # Errors
+    /// `internal`.
+    pub fn sign_policy(&self, document: &[u8]) -> Result<Vec<u8>, Refusal> {
+        self.issuer.key().sign(&[SIGNED, document].concat()).map_err(internal)
+    }
+
+    /// Whether the bytes of a policy are what this authority signed.
+    pub fn signed_policy(&self, document: &[u8], signature: &[u8]) -> bool {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let mut known = provider.signature_verification_algorithms.all.iter();
+        let ours = known.find(|one| {
+            one.public_key_alg_id() == alg_id::ECDSA_P256 && one.signature_alg_id() == alg_id::ECDSA_SHA256
+        });
+        let text = [SIGNED, document].concat();
+        let key = self.issuer.key().der_bytes();
+        ours.is_some_and(|algorithm| algorithm.verify_signature(key, &text, signature).is_ok())
     }
 
     /// TLS of the node port: 1.3 only, HTTP/2 only; a client certificate is optional, since one

@@ -8,13 +8,16 @@ use cortex_core::access::Who;
 use cortex_core::consent::{Consent, ConsentRule, Standing};
 use cortex_core::id::{ConsentId, GrantId, NodeId, TokenId, UserId};
 use cortex_core::lock::Locks;
+use cortex_core::message::SignedPolicy;
 use cortex_core::name::Name;
 use cortex_core::node::Node;
-use cortex_core::policy::Policy;
+use cortex_core::policy::{Ceiling, Policy, Site};
 use cortex_core::run::RunSpec;
+use cortex_core::sandbox::{Ground, Level};
 use cortex_core::time::WallTime;
 use cortex_core::token::{Token, TokenKind};
 use cortex_core::user::{RoleGrant, Subject, User};
+use cortex_wire::policy::read_ceilings;
 use tokio::sync::watch;
 
 use crate::audit_watch::AuditWatch;
@@ -34,7 +37,8 @@ pub struct Directory {
 struct Maps {
     nodes: BTreeMap<NodeId, Arc<Node>>,
     names: BTreeMap<Name, NodeId>,
-    policies: BTreeMap<NodeId, Arc<Policy>>,
+    policies: BTreeMap<NodeId, Held>,
+    sites: BTreeMap<NodeId, Arc<Site>>,
     tokens: BTreeMap<[u8; 32], Arc<Token>>,
     users: BTreeMap<UserId, Arc<User>>,
     /// Live ones, by who has them: a request looks at its caller's alone.
@@ -43,6 +47,13 @@ struct Maps {
     lasting: BTreeMap<ConsentId, Arc<ConsentRule>>,
     /// Replaced whole.
     locks: Arc<Locks>,
+}
+
+/// A policy with the bytes that its node gets.
+#[derive(Clone, Debug)]
+struct Held {
+    policy: Arc<Policy>,
+    signed: Arc<SignedPolicy>,
 }
 
 impl Directory {
@@ -81,12 +92,24 @@ impl Directory {
 
     /// The policy of a node: STRICT when none is set (ABUSE 37).
     pub fn policy(&self, node: NodeId, now: WallTime) -> Arc<Policy> {
-        self.read().policies.get(&node).cloned().unwrap_or_else(|| Arc::new(Policy::strict(node, now)))
+        let held = self.read().policies.get(&node).map(|held| Arc::clone(&held.policy));
+        held.unwrap_or_else(|| Arc::new(Policy::strict(node, now)))
+    }
+
+    /// The policy of a node as it is sent: without bytes, which allow nothing, when none is set.
+    pub fn signed_policy(&self, node: NodeId) -> SignedPolicy {
+        let held = self.read().policies.get(&node).map(|held| Arc::clone(&held.signed));
+        held.map(|signed| SignedPolicy::clone(&signed)).unwrap_or_default()
+    }
+
+    /// What a node said of the machine that it is on, for judgements.
+    pub fn site(&self, node: NodeId) -> Arc<Site> {
+        self.read().sites.get(&node).cloned().unwrap_or_default()
     }
 
     /// All policies that are set.
     pub fn policies(&self) -> Vec<Arc<Policy>> {
-        self.read().policies.values().cloned().collect()
+        self.read().policies.values().map(|held| Arc::clone(&held.policy)).collect()
     }
 
     /// A token by the hash of its secret.
@@ -194,8 +217,10 @@ impl Directory {
         if node.removed_at.is_some() {
             maps.nodes.remove(&node.id);
             maps.policies.remove(&node.id);
+            maps.sites.remove(&node.id);
             return;
         }
+        maps.sites.insert(node.id, Arc::new(site_of(&node)));
         maps.names.insert(node.name.clone(), node.id);
         maps.nodes.insert(node.id, Arc::new(node));
     }
@@ -209,8 +234,11 @@ impl Directory {
             let held = Arc::make_mut(held);
             held.epoch = attached.epoch;
             held.facts = attached.facts.clone();
+            held.ceiling.clone_from(&attached.ceiling);
             held.last_seen_at = attached.last_seen_at;
             held.audit_seen = attached.audit_seen;
+            let site = Arc::new(site_of(held));
+            maps.sites.insert(attached.id, site);
         }
     }
 
@@ -223,10 +251,12 @@ impl Directory {
     }
 
     /// A committed policy; an older revision than the held one is ignored.
-    pub fn put_policy(&self, policy: Policy) {
+    pub fn put_policy(&self, signed: SignedPolicy) {
+        let Some(policy) = signed.policy.clone() else { return };
         let mut maps = self.write();
-        if maps.policies.get(&policy.node).is_none_or(|held| held.revision < policy.revision) {
-            maps.policies.insert(policy.node, Arc::new(policy));
+        if maps.policies.get(&policy.node).is_none_or(|held| held.policy.revision < policy.revision) {
+            let node = policy.node;
+            maps.policies.insert(node, Held { policy: Arc::from(policy), signed: Arc::new(signed) });
         }
     }
 
@@ -286,6 +316,18 @@ impl Directory {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Maps> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A machine as its node told it. A ceiling that cannot be read allows nothing there, nor here.
+fn site_of(node: &Node) -> Site {
+    let ceilings = match node.ceiling.as_deref().map(|text| read_ceilings(text.as_bytes())) {
+        None => Vec::new(),
+        Some(Ok(all)) => all.into_iter().map(|bounds| Ceiling::Bounds(Box::new(bounds))).collect(),
+        Some(Err(_)) => vec![Ceiling::Unreadable],
+    };
+    let said = !node.facts.sandbox.is_empty();
+    let level = said.then(|| Level::parse(&node.facts.sandbox).unwrap_or(Level::None));
+    Site { ground: Ground { place: node.facts.place.clone(), level }, ceilings }
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use crate::service::events::Events;
 use crate::service::invites::Invites;
 use crate::service::locks::{self, Locks};
 use crate::service::nodes::Nodes;
-use crate::service::policies::Policies;
+use crate::service::policies::{self, Policies};
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
@@ -134,7 +134,8 @@ impl Hub {
         let context = Context { store: wrap(store), clock, directory, bus };
         load(&context).await?;
         let (dir, fleet) = (config.data_dir.clone(), !context.directory.nodes().is_empty());
-        let authority = blocking(move || open_authority(&dir, fleet)).await?;
+        let authority = Arc::new(blocking(move || open_authority(&dir, fleet)).await?);
+        policies::settle(&context, &authority).await?;
         let token_file = config.data_dir.join("admin.token");
         let tokens = Tokens::new(context.clone());
         let first_start = tokens.begin(&token_file).await?;
@@ -152,7 +153,7 @@ impl Hub {
             doors: Supervisor::default(),
             workers: Supervisor::default(),
         };
-        let parts = Parts { config, authority: Arc::new(authority), logs, tokens };
+        let parts = Parts { config, authority, logs, tokens };
         hub.context.commit(announce(&hub.context), |_| ()).await?;
         hub.serve(parts, http, grpc);
         tracing::info!(http = %hub.started.http, grpc = %hub.started.grpc, first_start, "the hub serves");
@@ -219,7 +220,7 @@ impl Hub {
             tokens: parts.tokens.clone(),
             users: Users::new(context.clone(), passwords.clone()),
             sessions: Sessions::new(context.clone(), passwords),
-            policies: Policies::new(context.clone(), mesh.clone()),
+            policies: Policies::new(context.clone(), mesh.clone(), Arc::clone(&parts.authority)),
             audit: self.audit(&parts.config),
             events: Events::new(context.clone()),
             runs,
@@ -351,10 +352,8 @@ fn open_refusal(config: &Config, error: StoreError) -> Refusal {
 }
 
 async fn load(context: &Context) -> Result<(), Refusal> {
-    let (nodes, policies, tokens, locks, head) = context
-        .view(|view| {
-            Ok((view.nodes()?, view.policies()?, view.tokens()?, view.locks()?, view.events_span()?.1))
-        })
+    let (nodes, tokens, locks, head) = context
+        .view(|view| Ok((view.nodes()?, view.tokens()?, view.locks()?, view.events_span()?.1)))
         .await?;
     let (users, grants) = context.view(|view| Ok((view.users()?, view.grants()?))).await?;
     let waiting = ConsentFilter { standing: Some(Standing::Pending), ..ConsentFilter::default() };
@@ -368,7 +367,6 @@ async fn load(context: &Context) -> Result<(), Refusal> {
         context.directory.audit().advance(audit);
     }
     nodes.into_iter().for_each(|node| context.directory.put_node(node));
-    policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
     context.directory.put_locks(cortex_core::lock::Locks::new(locks));
     users.into_iter().for_each(|user| context.directory.put_user(user));

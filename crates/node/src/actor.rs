@@ -22,6 +22,7 @@ use cortex_core::run::{EndCause, Ended};
 use cortex_core::time::Timestamp;
 use cortex_core::{Code, limits};
 use cortex_wire::{convert, mesh};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,7 @@ use crate::identity::{DataDir, Identity};
 use crate::journal::{Ack, Journal};
 use crate::link::Link;
 use crate::node::Attached;
+use crate::policy;
 use crate::run::guards::Guards;
 use crate::run::input::Input;
 use crate::run::program::Surroundings;
@@ -48,6 +50,8 @@ pub(crate) struct Parts {
     pub(crate) dir: Arc<DataDir>,
     pub(crate) identity: Identity,
     pub(crate) facts: Facts,
+    pub(crate) authority: CertificateDer<'static>,
+    pub(crate) ceiling: Option<String>,
     pub(crate) surroundings: Arc<Surroundings>,
     pub(crate) guards: Arc<Guards>,
     pub(crate) sandbox: Arc<Sandbox>,
@@ -69,6 +73,10 @@ struct Actor<F> {
     dir: Arc<DataDir>,
     identity: Identity,
     facts: Facts,
+    /// Whose word a policy is.
+    authority: CertificateDer<'static>,
+    /// What the owner of the machine allows at most, as the hub is told it.
+    ceiling: Option<String>,
     surroundings: Arc<Surroundings>,
     guards: Arc<Guards>,
     sandbox: Arc<Sandbox>,
@@ -109,6 +117,8 @@ pub(crate) async fn live(
         dir: parts.dir,
         identity: parts.identity,
         facts: parts.facts,
+        authority: parts.authority,
+        ceiling: parts.ceiling,
         surroundings: parts.surroundings,
         guards: parts.guards,
         sandbox: parts.sandbox,
@@ -179,7 +189,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 if let ToNode::HeartbeatAck { seq } = envelope.message {
                     watch.handle_ack(seq, now);
                 }
-                self.runs.handle(envelope, now, clock::wall());
+                let envelope = self.verified(envelope);
+                self.runs.handle(envelope, now);
             }
             Ok(None) => tracing::debug!("ignored a message of a later version"),
             Err(refusal) => {
@@ -187,6 +198,33 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 self.send(ToHub::Refused { run: None, refusal });
             }
         }
+    }
+
+    /// The same, with its policy read when that is what the authority signed for this node.
+    fn verified(&self, mut envelope: Envelope<ToNode>) -> Envelope<ToNode> {
+        let (generation, signed) = match &mut envelope.message {
+            ToNode::Welcome(welcome) => (welcome.generation, &mut welcome.policy),
+            ToNode::Policy(signed) => (self.runs.numbers().0, signed),
+            ToNode::HeartbeatAck { .. }
+            | ToNode::Start(_)
+            | ToNode::Input { .. }
+            | ToNode::Cancel { .. }
+            | ToNode::Cut { .. }
+            | ToNode::Resume { .. }
+            | ToNode::Credit { .. }
+            | ToNode::Settled { .. }
+            | ToNode::Forget { .. }
+            | ToNode::Certificate { .. }
+            | ToNode::Goodbye { .. } => return envelope,
+        };
+        match policy::verify(&self.authority, self.identity.node, generation, signed) {
+            Ok(policy) => signed.policy = Some(Box::new(policy)),
+            Err(refusal) => {
+                tracing::error!(code = %refusal.code, "the policy does not hold, so nothing is allowed: {refusal}");
+                signed.policy = None;
+            }
+        }
+        envelope
     }
 
     fn handle_event(&mut self, event: Event, now: Timestamp) {
@@ -271,8 +309,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             instance: self.instance,
             generation,
             epoch,
-            facts: self.facts.clone(),
-            ceiling: None,
+            facts: Facts { place: self.runs.place().clone(), ..self.facts.clone() },
+            ceiling: self.ceiling.clone(),
             audit_head: self.runs.audit_head(),
             runs: self.runs.reports(),
         };

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use cortex_core::node::Facts;
-use cortex_core::sandbox::Level;
+use cortex_core::sandbox::{Level, Place};
 
 use crate::run::program::find;
 use crate::sandbox::confine::Sandbox;
@@ -43,12 +43,18 @@ pub(crate) fn discover(path: &OsString, version: &str) -> Facts {
         memory_bytes: memory_bytes().unwrap_or(0),
         tools: tools.map(|tool| (*tool).to_owned()).collect(),
         layers: Vec::new(),
+        place: Place::default(),
     }
 }
 
 /// With what was found of the walls around runs.
 pub(crate) fn with_sandbox(facts: Facts, sandbox: &Sandbox) -> Facts {
-    Facts { sandbox: sandbox.level().as_str().to_owned(), layers: sandbox.layers.clone(), ..facts }
+    Facts {
+        sandbox: sandbox.level().as_str().to_owned(),
+        layers: sandbox.layers.clone(),
+        place: sandbox.host.place.clone(),
+        ..facts
+    }
 }
 
 fn memory_bytes() -> Option<u64> {

@@ -265,7 +265,7 @@ impl DataDir {
     }
 
     /// Temporary file, sync, rename, sync of the directory.
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
         let write = || {
             let fresh = self.join(&format!("{name}.new"));
             let mut file = open_private(&fresh)?;
@@ -305,7 +305,7 @@ fn pem(chain: &[CertificateDer<'_>]) -> String {
     text
 }
 
-fn unusable(path: &Path, error: &io::Error) -> Refusal {
+pub(crate) fn unusable(path: &Path, error: &io::Error) -> Refusal {
     Refusal::new(Code::BadConfig, format!("The data directory {} cannot be used: {error}.", path.display()))
         .hint("Give a directory that this user may write, with space left, as `--data-dir`.")
 }

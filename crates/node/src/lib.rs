@@ -6,6 +6,7 @@
 //! sockets, a shell around a command, rights that the hub's policy did not give.
 
 mod actor;
+mod ceiling;
 mod channel;
 mod clock;
 pub mod enrol;
@@ -14,6 +15,7 @@ mod identity;
 mod journal;
 mod link;
 mod node;
+mod policy;
 mod proof;
 mod recover;
 mod run;

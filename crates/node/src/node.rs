@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use cortex_core::id::{Epoch, NodeId};
 use cortex_core::node_runs::{NodeRuns, Record};
-use cortex_core::sandbox::{Ground, Level, Place};
+use cortex_core::policy::Policy;
+use cortex_core::sandbox::{Ground, LayerState, Level, Place};
 use cortex_core::{Code, Refusal};
+use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{self, Parts};
+use crate::ceiling::{self, Ceilings};
 use crate::enrol::blocking;
 use crate::facts;
 use crate::identity::{DataDir, Identity};
 use crate::journal::{Journal, JournalFile};
+use crate::policy;
 use crate::run::guards::Guards;
 use crate::run::program::Surroundings;
 use crate::sandbox::confine::Sandbox;
@@ -119,8 +123,19 @@ pub async fn run(
     let (user, place) = (prepared.run_user, prepared.surroundings.place(&config.work));
     let sandbox = try_walls(&config, &guards, user, place, prepared.identity.name.clone()).await?;
     runs.witness(prepared.identity.audit_head);
+    runs.stand_under(prepared.ceilings.judged);
+    if let Some(policy) = prepared.policy {
+        runs.hold(policy);
+    }
     let journal = Journal::start(prepared.journal).map_err(|error| failed(&config.data_dir, &error))?;
     tracing::info!(level = sandbox.level().as_str(), "sandbox tried");
+    for layer in &sandbox.layers {
+        match layer.state {
+            LayerState::Held => {}
+            LayerState::Part => tracing::info!(layer = layer.name, "a layer holds in part: {}", layer.note),
+            LayerState::Missing => tracing::warn!(layer = layer.name, "a layer is missing: {}", layer.note),
+        }
+    }
     let ground = Ground { place: sandbox.host.place.clone(), level: Some(sandbox.level()) };
     runs.stand_on(ground);
     let facts = facts::with_sandbox(prepared.facts, &sandbox);
@@ -129,6 +144,8 @@ pub async fn run(
         identity: prepared.identity,
         facts,
         sandbox,
+        authority: prepared.authority,
+        ceiling: prepared.ceilings.told,
         surroundings: Arc::new(prepared.surroundings),
         guards: Arc::clone(&guards),
         spool: config.data_dir.join(SPOOL),
@@ -159,6 +176,10 @@ struct Prepared {
     dir: DataDir,
     identity: Identity,
     facts: cortex_core::node::Facts,
+    authority: CertificateDer<'static>,
+    ceilings: Ceilings,
+    /// The one that was held before, when it still verifies.
+    policy: Option<Policy>,
     surroundings: Surroundings,
     journal: JournalFile,
     records: Vec<Record>,
@@ -179,7 +200,38 @@ fn prepare(config: &NodeConfig) -> Result<Prepared, Refusal> {
     let (journal, records) = opened.map_err(|error| failed(dir.path(), &error))?;
     let facts = facts::discover(&config.path, &config.version);
     let surroundings = Surroundings::new(config.path.clone(), |name| std::env::var_os(name));
-    Ok(Prepared { run_user, dir, identity, facts, surroundings, journal, records })
+    let authority = dir.credentials()?.authority;
+    let ceilings = ceiling::read(dir.path());
+    let policy = kept_policy(&dir, &identity, &authority)?;
+    Ok(Prepared {
+        run_user,
+        dir,
+        identity,
+        facts,
+        authority,
+        ceilings,
+        policy,
+        surroundings,
+        journal,
+        records,
+    })
+}
+
+/// What was kept from an earlier life, when it is still the authority's word for this node and the
+/// generation that it knows.
+fn kept_policy(
+    dir: &DataDir,
+    identity: &Identity,
+    authority: &CertificateDer<'_>,
+) -> Result<Option<Policy>, Refusal> {
+    let Some(kept) = dir.kept_policy()? else { return Ok(None) };
+    match policy::verify(authority, identity.node, identity.generation, &kept) {
+        Ok(policy) => Ok(Some(policy)),
+        Err(refusal) => {
+            tracing::warn!(code = %refusal.code, "the policy on disk does not hold: {refusal}");
+            Ok(None)
+        }
+    }
 }
 
 fn not_joined(path: &Path) -> Refusal {

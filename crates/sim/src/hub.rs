@@ -272,7 +272,8 @@ impl Hub {
             return;
         }
         cx.note(Happened::Online { node, epoch: epoch.0, life: self.life });
-        let welcome = Welcome { generation, name: format!("node-{node}"), policy, audit_head: None };
+        let welcome =
+            Welcome { generation, name: format!("node-{node}"), policy: policy.into(), audit_head: None };
         self.send(link, Lane::Control, ToNode::Welcome(welcome), cx);
         self.runs[node].attached(link, hello.runs);
         self.tell_presence(node, EventKind::NodeOnline, cx);

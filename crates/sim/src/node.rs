@@ -10,6 +10,7 @@ use cortex_core::message::{Envelope, Frame, Hello, Start, ToHub, ToNode};
 use cortex_core::node::Facts;
 use cortex_core::node_runs::{Action, NodeRuns, Record, Signal};
 use cortex_core::run::{EndCause, Ended};
+use cortex_core::sandbox::{Ground, Level};
 use cortex_core::stream::{Positions, Stream};
 use cortex_core::time::Timestamp;
 
@@ -67,6 +68,16 @@ struct Piece {
     len: u64,
 }
 
+/// What every simulated machine has: all walls, and nothing of its own to say.
+pub(crate) fn ground() -> Ground {
+    Ground { level: Some(Level::Full), ..Ground::default() }
+}
+
+fn standing(mut runs: NodeRuns) -> NodeRuns {
+    runs.stand_on(ground());
+    runs
+}
+
 impl Node {
     pub(crate) fn new(index: usize, id: NodeId, rate: u64, pattern: Bytes) -> Self {
         Self {
@@ -75,7 +86,7 @@ impl Node {
             up: false,
             frozen_until: 0,
             held: VecDeque::new(),
-            runs: NodeRuns::restore(Generation(0), Epoch(0), []),
+            runs: standing(NodeRuns::restore(Generation(0), Epoch(0), [])),
             rate,
             life: 0,
             instance: 0,
@@ -190,7 +201,7 @@ impl Node {
         self.timer_at = None;
         self.backoff = Backoff::new();
         let (generation, epoch) = self.disk.numbers;
-        self.runs = NodeRuns::restore(generation, epoch, self.disk.journal.iter().cloned());
+        self.runs = standing(NodeRuns::restore(generation, epoch, self.disk.journal.iter().cloned()));
         let life = self.life;
         let wait = cx.random.between(1, 100);
         cx.node_after(wait, self.index, NodeWake::Dial { life });
@@ -272,7 +283,7 @@ impl Node {
             let revision = self.runs.policy().map_or(0, |policy| policy.revision.0);
             cx.note(Happened::Judged { node: self.index, run: start.run, revision });
         }
-        self.runs.handle(envelope, now, cx.wall());
+        self.runs.handle(envelope, now);
         if welcome && self.runs.is_linked() && epoch > before {
             self.backoff.reset();
             cx.note(Happened::Welcomed { node: self.index, epoch: epoch.0 });

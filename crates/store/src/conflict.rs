@@ -2,13 +2,12 @@
 
 use cortex_core::id::Revision;
 use cortex_core::node::Node;
-use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::token::Token;
 use cortex_core::user::User;
 use cortex_core::{Code, Refusal};
 
-use crate::WriteError;
+use crate::{StoredPolicy, WriteError};
 
 pub(crate) fn node_name(node: &Node) -> WriteError {
     let name = &node.name;
@@ -31,7 +30,7 @@ pub(crate) fn user_name(user: &User) -> WriteError {
         .into()
 }
 
-pub(crate) fn policy_revision(policy: &Policy, stored: Revision) -> WriteError {
+pub(crate) fn policy_revision(policy: &StoredPolicy, stored: Revision) -> WriteError {
     Refusal::new(
         Code::Conflict,
         format!("The policy has revision {stored} by now; revision {} cannot follow it.", policy.revision),

@@ -27,12 +27,13 @@ use cortex_core::Refusal;
 use cortex_core::audit::AuditRow;
 use cortex_core::consent::{Consent, ConsentRule, Standing};
 use cortex_core::event::Event;
-use cortex_core::id::{ConsentId, Epoch, Generation, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
+use cortex_core::id::{
+    ConsentId, Epoch, Generation, InviteId, LockId, NodeId, Revision, RunId, Seq, TokenId, UserId,
+};
 use cortex_core::invite::Invite;
 use cortex_core::lock::Lock;
 use cortex_core::name::Name;
 use cortex_core::node::{AuditHead, Node};
-use cortex_core::policy::Policy;
 use cortex_core::run::{Run, RunState};
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
@@ -104,6 +105,36 @@ pub struct LoggedAudit {
     /// blake3 over the hash of the row before (zeros for the first), `seq`, and every field,
     /// each with its length in front.
     pub hash: [u8; 32],
+}
+
+/// One revision of a node's policy: bytes and their signature, which the store never reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPolicy {
+    /// Whose.
+    pub node: NodeId,
+    /// Raised by each change.
+    pub revision: Revision,
+    /// What the hub's authority signed.
+    pub document: Vec<u8>,
+    /// Its signature.
+    pub signature: Vec<u8>,
+    /// Who made it.
+    pub changed_by: String,
+    /// When.
+    pub changed_at: WallTime,
+}
+
+/// A profile that a hub keeps beside the built-in ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredProfile {
+    /// Its name.
+    pub name: Name,
+    /// The text of its document, which the store never reads.
+    pub document: String,
+    /// Who changed it last.
+    pub changed_by: String,
+    /// When.
+    pub changed_at: WallTime,
 }
 
 /// Which runs to list. All conditions must hold. Newest first.
@@ -193,10 +224,19 @@ pub trait Read {
     /// All lasting answers that were not ended, expired ones too, oldest first.
     fn consent_rules(&self) -> Result<Vec<ConsentRule>, StoreError>;
 
-    /// The policy of a node; `None` means that nobody has set one, which is STRICT.
-    fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError>;
-    /// All policies of nodes that are not removed.
-    fn policies(&self) -> Result<Vec<Policy>, StoreError>;
+    /// The newest policy of a node; `None` means that nobody has set one, which is STRICT.
+    fn policy(&self, node: NodeId) -> Result<Option<StoredPolicy>, StoreError>;
+    /// The newest policy of each node that is not removed, by node.
+    fn policies(&self) -> Result<Vec<StoredPolicy>, StoreError>;
+    /// Policies of a node below that revision, newest first, at most `limit`.
+    fn policy_history(
+        &self,
+        node: NodeId,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<StoredPolicy>, StoreError>;
+    /// All profiles that are kept, by name.
+    fn profiles(&self) -> Result<Vec<StoredProfile>, StoreError>;
 
     /// A run by id.
     fn run(&self, id: RunId) -> Result<Option<Run>, StoreError>;
@@ -250,8 +290,13 @@ pub trait Tx: Read {
     /// Writes what a node witnesses of the audit log, and nothing else of it. An older head than the
     /// one that is kept changes nothing.
     fn observe_audit(&mut self, node: NodeId, head: AuditHead) -> Result<(), StoreError>;
-    /// Inserts or replaces a policy. A revision not above the stored one is refused `Conflict`.
-    fn put_policy(&mut self, policy: &Policy) -> Result<(), WriteError>;
+    /// Appends a policy. A revision not above the newest is refused `Conflict`. The oldest beyond
+    /// `POLICY_REVISIONS_KEPT` of the node go.
+    fn put_policy(&mut self, policy: &StoredPolicy) -> Result<(), WriteError>;
+    /// Inserts or replaces a profile.
+    fn put_profile(&mut self, profile: &StoredProfile) -> Result<(), StoreError>;
+    /// Removes a profile; whether there was one.
+    fn remove_profile(&mut self, name: &Name) -> Result<bool, StoreError>;
     /// Inserts or replaces a run. A second run of the same caller, node and key is refused
     /// `Conflict`.
     fn put_run(&mut self, run: &Run) -> Result<(), WriteError>;

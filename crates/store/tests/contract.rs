@@ -38,6 +38,8 @@ contract! {
     entities::nodes_are_listed_by_name_and_without_the_removed,
     entities::two_live_tokens_cannot_share_a_name,
     entities::a_policy_only_moves_forward,
+    entities::the_history_of_a_policy_is_paged_newest_first_and_bounded,
+    entities::profiles_are_replaced_and_removed_by_name,
     entities::policies_of_removed_nodes_are_not_listed,
     entities::a_key_is_one_run_per_caller_and_node,
     entities::epochs_only_grow,

@@ -6,13 +6,11 @@
 use bytes::Bytes;
 use cortex_core::id::{ConsentId, Epoch, Generation, NodeId, Revision, RunId, Seq};
 use cortex_core::limits;
-use cortex_core::message::{Envelope, Frame, Hello, RunReport, Start, ToHub, ToNode, Welcome};
+use cortex_core::message::{Envelope, Frame, Hello, RunReport, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use cortex_core::node::{AuditHead, Facts};
-use cortex_core::policy::{Grant, Mode, Policy};
 use cortex_core::run::{EndCause, Ended, RunSpec};
-use cortex_core::sandbox::{Layer, LayerState, Level};
+use cortex_core::sandbox::{Layer, LayerState, Level, Place};
 use cortex_core::stream::{Positions, Stream};
-use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 
 use crate::mesh;
@@ -86,7 +84,7 @@ pub fn to_node_into_proto(envelope: Envelope<ToNode>) -> mesh::AttachResponse {
         ToNode::Welcome(welcome) => Down::Welcome(mesh::Welcome {
             generation: welcome.generation.0,
             name: welcome.name,
-            policy: Some(policy_into(&welcome.policy)),
+            policy: Some(policy_into(welcome.policy)),
             audit_head: welcome.audit_head.map(head_into),
         }),
         ToNode::HeartbeatAck { seq } => Down::HeartbeatAck(mesh::HeartbeatAck { seq }),
@@ -108,7 +106,7 @@ pub fn to_node_into_proto(envelope: Envelope<ToNode>) -> mesh::AttachResponse {
         }
         ToNode::Settled { run } => Down::RunSettled(mesh::RunSettled { run_id: run_into(run) }),
         ToNode::Forget { run } => Down::RunForget(mesh::RunForget { run_id: run_into(run) }),
-        ToNode::Policy(policy) => Down::Policy(policy_into(&policy)),
+        ToNode::Policy(policy) => Down::Policy(policy_into(policy)),
         ToNode::Certificate { chain } => Down::Certificate(mesh::Certificate { chain_der: chain }),
         ToNode::Goodbye { refusal, retry_after_ms } => {
             Down::Goodbye(mesh::Goodbye { refusal: Some(refusal_into(&refusal)), retry_after_ms })
@@ -124,7 +122,7 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
         Down::Welcome(welcome) => ToNode::Welcome(Welcome {
             generation: Generation(welcome.generation),
             name: welcome.name,
-            policy: policy_from(welcome.policy.ok_or_else(|| missing("welcome.policy"))?)?,
+            policy: policy_from(welcome.policy.ok_or_else(|| missing("welcome.policy"))?),
             audit_head: welcome.audit_head.map(head_from).transpose()?,
         }),
         Down::HeartbeatAck(ack) => ToNode::HeartbeatAck { seq: ack.seq },
@@ -149,7 +147,7 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
         },
         Down::RunSettled(settled) => ToNode::Settled { run: run_from(&settled.run_id)? },
         Down::RunForget(forget) => ToNode::Forget { run: run_from(&forget.run_id)? },
-        Down::Policy(policy) => ToNode::Policy(policy_from(policy)?),
+        Down::Policy(policy) => ToNode::Policy(policy_from(policy)),
         Down::Certificate(certificate) => ToNode::Certificate { chain: certificate.chain_der },
         Down::Goodbye(goodbye) => ToNode::Goodbye {
             refusal: refusal_from(goodbye.refusal.unwrap_or_default()),
@@ -209,15 +207,17 @@ fn hello_from(hello: mesh::Hello, epoch: Epoch) -> Result<Hello, Refusal> {
 }
 
 fn facts_into(facts: Facts) -> mesh::Facts {
-    let Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers } = facts;
+    let Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers, place } = facts;
+    let Place { home, work } = place;
     let layers = layers.into_iter().map(layer_into).collect();
-    mesh::Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers }
+    mesh::Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers, home, work }
 }
 
 /// A node may say what it likes of itself, but not without bounds, and nothing that hides in a
 /// terminal or a page (ABUSE 93).
 fn facts_from(facts: mesh::Facts) -> Facts {
     let clean = |text: String| cortex_core::name::printable(&text, limits::LABEL_BYTES_MAX);
+    let path = |text: &String| cortex_core::path::normal(text).ok();
     Facts {
         os: clean(facts.os),
         arch: clean(facts.arch),
@@ -228,6 +228,10 @@ fn facts_from(facts: mesh::Facts) -> Facts {
         memory_bytes: facts.memory_bytes,
         tools: facts.tools.into_iter().take(limits::LABELS_MAX).map(clean).collect(),
         layers: facts.layers.into_iter().take(limits::LAYERS_MAX).map(layer_from).collect(),
+        place: Place {
+            home: path(&facts.home).unwrap_or_default(),
+            work: facts.work.iter().take(limits::POLICY_ROOTS_MAX).filter_map(path).collect(),
+        },
     }
 }
 
@@ -391,46 +395,13 @@ fn consent_from(bytes: &[u8]) -> Result<Option<ConsentId>, Refusal> {
     ConsentId::from_slice(bytes).map(Some).ok_or_else(|| missing("consent_id (16 bytes)"))
 }
 
-fn policy_into(policy: &Policy) -> mesh::Policy {
-    let mode = match policy.mode {
-        Mode::Strict => mesh::PolicyMode::Strict,
-        Mode::Permissive => mesh::PolicyMode::Permissive,
-    };
-    let grant = |grant: &Grant| mesh::Grant {
-        program: grant.program.clone(),
-        until_ms: grant.until.map(|until| until.0),
-    };
-    mesh::Policy {
-        node_id: Bytes::copy_from_slice(policy.node.as_bytes()),
-        revision: policy.revision.0,
-        profile: policy.profile.clone(),
-        mode: mode.into(),
-        allow: policy.allow.iter().map(grant).collect(),
-        deny: policy.deny.clone(),
-        env: policy.env.clone(),
-        timeout_ms_max: policy.timeout_ms_max,
-        changed_at_ms: policy.changed_at.0,
-    }
+fn policy_into(signed: SignedPolicy) -> mesh::Policy {
+    mesh::Policy { document: signed.document, signature: signed.signature }
 }
 
-/// Whatever the mode says that is not PERMISSIVE is STRICT (ABUSE 37).
-fn policy_from(policy: mesh::Policy) -> Result<Policy, Refusal> {
-    let mode = match mesh::PolicyMode::try_from(policy.mode) {
-        Ok(mesh::PolicyMode::Permissive) => Mode::Permissive,
-        Ok(mesh::PolicyMode::Strict | mesh::PolicyMode::Unspecified) | Err(_) => Mode::Strict,
-    };
-    let grant = |grant: mesh::Grant| Grant { program: grant.program, until: grant.until_ms.map(WallTime) };
-    Ok(Policy {
-        node: node_from(&policy.node_id)?,
-        revision: Revision(policy.revision),
-        profile: policy.profile,
-        mode,
-        allow: policy.allow.into_iter().map(grant).collect(),
-        deny: policy.deny,
-        env: policy.env,
-        timeout_ms_max: policy.timeout_ms_max,
-        changed_at: WallTime(policy.changed_at_ms),
-    })
+/// What the bytes say is not read here: nobody has verified them.
+fn policy_from(policy: mesh::Policy) -> SignedPolicy {
+    SignedPolicy { policy: None, document: policy.document, signature: policy.signature }
 }
 
 fn refusal_into(refusal: &Refusal) -> mesh::Refusal {
@@ -458,12 +429,12 @@ mod tests {
         RunId::mint(1, &[7; 10])
     }
 
-    fn policy() -> Policy {
-        let node = NodeId::mint(1, &[1; 10]);
-        let mut policy = Policy::strict(node, WallTime(5));
-        policy.allow.push(Grant { program: "cargo".to_owned(), until: Some(WallTime(9)) });
-        policy.deny.push("rm".to_owned());
-        policy
+    fn policy() -> SignedPolicy {
+        SignedPolicy {
+            policy: None,
+            document: Bytes::from_static(b"{\"version\":9}"),
+            signature: Bytes::from_static(b"\x30\0"),
+        }
     }
 
     fn head() -> AuditHead {
@@ -489,6 +460,7 @@ mod tests {
             cpus: 2,
             tools: vec!["git".to_owned()],
             layers: vec![layer],
+            place: Place { home: "/home/u".to_owned(), work: vec!["/w".to_owned()] },
             ..Facts::default()
         };
         let report =
@@ -581,13 +553,6 @@ mod tests {
         let bytes = [0x08, 0x03, 0xc2, 0x0c, 0x02, 0x01, 0x02];
         let request = mesh::AttachRequest::decode(bytes.as_slice()).expect("unknown fields are skipped");
         assert_eq!(to_hub_from_proto(request), Ok(None));
-    }
-
-    #[test]
-    fn a_policy_of_an_unknown_mode_is_strict() {
-        let mut proto = policy_into(&Policy { mode: Mode::Permissive, ..policy() });
-        proto.mode = 77;
-        assert_eq!(policy_from(proto).expect("readable").mode, Mode::Strict);
     }
 
     #[test]

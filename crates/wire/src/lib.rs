@@ -6,6 +6,7 @@
 pub mod convert;
 pub mod error;
 pub mod http;
+pub mod policy;
 
 /// Types generated from `proto/`.
 #[expect(

@@ -7,8 +7,8 @@ use super::local::{Local, Phase, ended_before};
 use super::{Action, NodeRuns, Record};
 use crate::id::{Epoch, Generation, RunId};
 use crate::limits;
+use crate::policy::Site;
 use crate::run::{EndCause, Ended};
-use crate::sandbox::Ground;
 
 impl NodeRuns {
     /// Begins from what the disk remembers. Runs that were accepted and have no end are reported
@@ -21,7 +21,7 @@ impl NodeRuns {
             policy: None,
             name: String::new(),
             audit_head: None,
-            ground: Ground::default(),
+            site: Site::default(),
             runs: BTreeMap::new(),
             spool_bytes_max: limits::SPOOL_BYTES_MAX,
             settled: BTreeSet::new(),

@@ -8,12 +8,14 @@ use crate::error::{Code, Refusal};
 use crate::id::RunId;
 use crate::limits;
 use crate::message::{Start, ToHub};
+use crate::policy::{self, Question, Site};
 use crate::run::{EndCause, Ended};
+use crate::sandbox::{Ground, Level, Walls};
 use crate::stream::Sender;
-use crate::time::{Timestamp, WallTime};
+use crate::time::Timestamp;
 
 impl NodeRuns {
-    pub(super) fn handle_start(&mut self, start: Start, now: Timestamp, wall: WallTime) {
+    pub(super) fn handle_start(&mut self, start: Start, now: Timestamp) {
         let run = start.run;
         if let Some(local) = self.runs.get_mut(&run) {
             // Under way or ended: a repeat changes nothing. What the hub lacks it learns from the
@@ -38,25 +40,40 @@ impl NodeRuns {
             self.hold_ended(run, ended);
             return;
         }
-        let refusal = match &self.policy {
-            None => Some(Refusal::new(Code::PolicyDenied, "The node holds no policy, which allows nothing.")),
-            Some(policy) => {
-                start.spec.check().and_then(|()| policy.check(&start.spec, &self.name, wall)).err()
+        let judged = self.judge(&start);
+        let (timeout_ms, walls) = match judged {
+            Ok(judged) => judged,
+            Err(refusal) => {
+                self.runs.insert(run, Local::new(Phase::Starting));
+                self.ended(run, denied(refusal));
+                return;
             }
         };
-        // A run without a wish of its own lasts as long as the policy lets any.
-        let longest = self.policy.as_ref().map(|policy| policy.timeout_ms_max);
-        let timeout_ms = start.spec.timeout_ms.or(longest);
-        if let Some(refusal) = refusal {
-            self.runs.insert(run, Local::new(Phase::Starting));
-            let ended = Ended { diagnostic: Some(refusal.message), ..Ended::new(EndCause::Denied) };
-            self.ended(run, ended);
-            return;
-        }
-        let deadline = timeout_ms.map(|ms| now.plus_ms(ms));
-        let local = Local { output: Sender::new(), deadline, ..Local::new(Phase::Journaling(start)) };
-        self.runs.insert(run, local);
+        let level = if walls.is_some() { self.level() } else { Level::None };
+        let deadline = Some(now.plus_ms(timeout_ms));
+        let phase = Phase::Journaling(start);
+        self.runs.insert(run, Local { output: Sender::new(), deadline, walls, level, ..Local::new(phase) });
         self.actions.push_back(Action::Journal(Record::Accepted(run)));
+    }
+
+    /// How long it may last and behind which walls, as the policy is at this moment: what comes
+    /// later changes nothing of a run that was taken on.
+    fn judge(&self, start: &Start) -> Result<(u64, Option<Walls>), Refusal> {
+        let Some(policy) = &self.policy else {
+            let message = "The node holds no policy, which allows nothing (rule local.no_policy).";
+            return Err(Refusal::new(Code::PolicyDenied, message).detail("rule", "local.no_policy"));
+        };
+        let document = &policy.document;
+        // What was not tried is not there.
+        let ground = Ground { level: Some(self.level()), ..self.site.ground.clone() };
+        let site = Site { ground, ceilings: self.site.ceilings.clone() };
+        let consent = start.consent.is_some();
+        let question = Question { spec: &start.spec, node: &self.name, site: &site, now: None, consent };
+        policy::judge(document, &question)?.allowed(&self.name)?;
+        // A run without a wish of its own lasts as long as the policy lets any.
+        let longest = document.longest_ms(&site.ceilings);
+        let timeout_ms = start.spec.timeout_ms.unwrap_or(longest);
+        Ok((timeout_ms, document.walls(&site.ground.place, &site.ceilings)))
     }
 
     pub(super) fn handle_input(&mut self, run: RunId, offset: u64, data: Bytes, eof: bool) {
@@ -159,6 +176,17 @@ impl NodeRuns {
             self.actions.push_back(Action::Signal(run, Signal::Term));
         }
     }
+}
+
+/// The end of a run that was refused. Its diagnostic begins with the code, for which the frame has
+/// no place of its own.
+fn denied(refusal: Refusal) -> Ended {
+    let diagnostic = if refusal.code == Code::PolicyDenied {
+        refusal.message
+    } else {
+        format!("{}: {}", refusal.code, refusal.message)
+    };
+    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Denied) }
 }
 
 fn never_begun(cause: EndCause) -> Ended {

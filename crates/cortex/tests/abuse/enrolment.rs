@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cortex_core::Code;
+use cortex_core::limits::PROTOCOL;
 use cortex_hub::access::{self, Needs};
 use cortex_wire::mesh::attach_request::Message;
 use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
@@ -212,21 +213,21 @@ fn a12_no_plaintext_no_old_tls_and_no_old_protocol() {
     let invite = parse(&world.invite(&[]).0);
     let key = rcgen::KeyPair::generate().expect("a key");
     block_on(async {
-        for protocol in [0, 2, u32::MAX] {
+        for protocol in [0, 1, PROTOCOL + 1, u32::MAX] {
             let request = join_request(invite.id.as_bytes(), &invite.secret, "old", &key);
             let request = cortex_wire::mesh::EnrolRequest { protocol, ..request };
             let answer = enrol(&world, request).await.expect("refused");
             is(answer, Grpc::FailedPrecondition, Code::VersionUnsupported);
         }
         let node = FakeNode::join(&world, "b", "strict").await;
-        for protocol in [0, 2, u32::MAX] {
+        for protocol in [0, 1, PROTOCOL + 1, u32::MAX] {
             let mut link = node.dial(&world).await.expect("dialled");
             link.say(Message::Hello(hello(protocol))).await;
             is(link.ended().await, Grpc::FailedPrecondition, Code::VersionUnsupported);
         }
     });
     link_audited(&world, "b", "version_unsupported");
-    assert_eq!(audited(&world, "version_unsupported").len(), 3 + 1, "each join, and the node's links");
+    assert_eq!(audited(&world, "version_unsupported").len(), 4 + 1, "each join, and the node's links");
     others_go_on(&world);
 }
 

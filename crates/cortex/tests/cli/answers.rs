@@ -131,7 +131,12 @@ fn an_answer_of_something_else_is_no_panic() {
 #[test]
 fn setting_a_policy_shows_the_difference_and_guards_against_a_change_in_between() {
     let policy = r#"{"node":"a","revision":7,"profile":"strict","mode":"strict","allow":[{"program":"id"}],"deny":[],"env":[],"timeout_ms_max":1000,"changed_at":"2026-01-01T00:00:00Z"}"#;
-    let hub = Fake::start(move |_, _| Answer::Json(200, policy.to_owned()));
+    let unknown = r#"{"code":"invalid_argument","message":"There is no profile `devv`.","hint":"Use one of: dev.","retryable":false,"request_id":"","docs":"/docs/errors/invalid_argument","type":"/docs/errors/invalid_argument","title":"","status":400}"#;
+    let hub = Fake::start(move |asked, _| match asked.path.ends_with("/diff") {
+        true if asked.body.contains("devv") => Answer::Json(400, unknown.to_owned()),
+        true => Answer::Json(200, r#"{"lines":["! mode STRICT → PERMISSIVE: everything runs"]}"#.to_owned()),
+        false => Answer::Json(200, policy.to_owned()),
+    });
     let program = Program::new().with("CORTEX_HUB", hub.url());
     let ended = program.run(&["policy", "set", "a", "permissive"]);
     assert_eq!(ended.code, Some(2), "without --yes nothing is asked in a script");
@@ -140,7 +145,9 @@ fn setting_a_policy_shows_the_difference_and_guards_against_a_change_in_between(
         "{}",
         ended.stderr
     );
-    assert!(hub.asked().iter().all(|asked| asked.method == "GET"), "nothing was changed");
+    let asks = hub.asked();
+    let looks = asks.iter().all(|asked| asked.method == "GET" || asked.path.ends_with("/diff"));
+    assert!(looks, "nothing was changed: {asks:?}");
     let ended = program.run(&["policy", "set", "a", "dev", "--yes"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let put = hub.asked().into_iter().find(|asked| asked.method == "PUT").expect("a change");

@@ -101,10 +101,48 @@ fn changes(every: &mut Every) {
     every.ok("node label a role=ci");
     every.ok("node rename a c");
     every.ok("node rm c --yes");
+    policies(every);
+    people(every);
     let token = id(&every.ok("token create reader --role viewer")["record"]);
     every.ok(&format!("token revoke {token}"));
     let invite = id(&every.ok("invite"));
     every.ok(&format!("invite revoke {invite}"));
+}
+
+fn policies(every: &mut Every) {
+    every.ok("policy diff b strict");
+    every.ok("policy history b");
+    let before = every.ok("policy get b")["revision"].as_u64().expect("a revision");
+    every.ok("policy set b dev --yes");
+    every.ok(&format!("policy rollback b {before} --yes"));
+    let document = every.world.cortex(&["policy", "profile", "get", "dev"]).expect(0).stdout;
+    every.ok("policy profile get dev");
+    let file = every.world.path("web.json");
+    std::fs::write(&file, document).expect("a file");
+    every.ok(&format!("policy profile put web --file {}", file.display()));
+    every.ok("policy profile ls");
+    every.ok("policy profile rm web");
+}
+
+fn people(every: &mut Every) {
+    let (password, session) = (every.world.path("password"), every.world.path("session"));
+    std::fs::write(&password, "four words are enough").expect("a file");
+    let (password, session) = (password.display(), session.display());
+    every.ok(&format!("user add ada --group build --password-file {password}"));
+    every.ok("user ls");
+    every.ok("user groups ada build night");
+    let grant = id(&every.ok("user grant ada viewer"));
+    every.ok("user grants");
+    every.ok(&format!("user ungrant {grant}"));
+    every.ok(&format!("user passwd ada --password-file {password}"));
+    every.ok(&format!("login --user ada --password-file {password} --out {session}"));
+    every.refused(
+        &format!("login --user ada --password-file /dev/null --out {session}"),
+        2,
+        "invalid_argument",
+    );
+    every.ok("user rm ada --yes");
+    every.run("logout", 2);
 }
 
 fn refusals(every: &mut Every) {

@@ -47,8 +47,8 @@ impl Drop for Started {
 impl Follower {
     fn new() -> Self {
         let home = tempfile::tempdir().expect("a home");
-        let cargo = home.path().join("bin/cargo");
-        std::fs::create_dir(home.path().join("bin")).expect("make it");
+        let cargo = home.path().join(".cargo/bin/cargo");
+        std::fs::create_dir_all(home.path().join(".cargo/bin")).expect("make it");
         std::fs::write(&cargo, "#!/bin/sh\necho cargo \"$@\"\n").expect("write it");
         std::fs::set_permissions(&cargo, PermissionsExt::from_mode(0o755)).expect("make it a program");
         Self { started: Vec::new(), home }
@@ -87,7 +87,7 @@ impl Follower {
         let mut command = shell(self.home.path(), line);
         let path = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value);
         let path = path.and_then(|path| path.to_str()).expect("a path").to_owned();
-        command.env("PATH", format!("{}/bin:{path}", self.home.path().display()));
+        command.env("PATH", format!("{}/.cargo/bin:{path}", self.home.path().display()));
         command.stdin(Stdio::null());
         command
     }

@@ -49,6 +49,7 @@ mod output;
 mod pace;
 mod policies;
 mod problem;
+mod profiles;
 mod run_stream;
 mod runs;
 mod server;
@@ -172,6 +173,11 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(policies::allow))
         .routes(routes!(policies::deny))
         .routes(routes!(policies::test))
+        .routes(routes!(policies::rollback))
+        .routes(routes!(policies::diff))
+        .routes(routes!(policies::history))
+        .routes(routes!(profiles::list))
+        .routes(routes!(profiles::get, profiles::put, profiles::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))

@@ -5,10 +5,14 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::response::{IntoResponse, Response};
 use cortex_core::id::Revision;
 use cortex_core::node::Node;
-use cortex_core::policy::Policy;
+use cortex_core::policy::{Answer, Document, Policy, Rule};
 use cortex_core::run::RunSpec;
+use cortex_core::sandbox::{Level, Network, Root};
 use cortex_wire::error::Problem;
-use cortex_wire::http::{Page, PolicyGrant, PolicySet, PolicyTest, PolicyVerdict, PolicyView};
+use cortex_wire::http::{
+    Page, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback, PolicySet,
+    PolicyTest, PolicyVerdict, PolicyView,
+};
 use http::header;
 use http::request::Parts;
 
@@ -16,7 +20,7 @@ use crate::http::extract::{Args, JsonBody, PageArgs, if_match};
 use crate::http::problem::{Failure, invalid};
 use crate::http::{Api, view};
 use crate::service::Caller;
-use crate::service::policies::Change;
+use crate::service::policies::{Against, Change, Past, Terms, Verdict};
 
 /// Policies by the names of their nodes.
 #[utoipa::path(get, path = "/api/v1/policies", tag = "policies", params(PageArgs),
@@ -67,41 +71,137 @@ impl FromRequestParts<Api> for Changing {
 }
 
 impl Changing {
-    async fn to(self, change: Change) -> Result<Response, Failure> {
-        let (node, policy) =
-            self.api.policies.change(&self.caller, &self.node, change, self.revision).await?;
+    async fn to(self, change: Change, kill: bool) -> Result<Response, Failure> {
+        let terms = Terms { expected: self.revision, kill };
+        let (node, policy) = self.api.policies.change(&self.caller, &self.node, change, terms).await?;
         Ok(answer(&node, &policy))
     }
 }
 
-/// Sets a node's policy to a profile.
+/// Sets a node's policy to a profile or a document, or its network, or its least level.
 #[utoipa::path(put, path = "/api/v1/policies/{node}", tag = "policies", params(("node" = String, Path)),
     request_body = PolicySet, responses((status = 200, body = PolicyView)))]
 pub(super) async fn set(changing: Changing, JsonBody(set): JsonBody<PolicySet>) -> Result<Response, Failure> {
-    changing.to(Change::Profile(set.profile)).await
+    let kill = set.kill;
+    let change = match set {
+        PolicySet { profile: Some(name), document: None, network: None, sandbox: None, .. } => {
+            Change::Profile(name)
+        }
+        PolicySet { profile: None, document: Some(text), network: None, sandbox: None, .. } => {
+            Change::Document(Box::new(Document::try_from(text)?))
+        }
+        PolicySet { profile: None, document: None, network: Some(text), sandbox: None, .. } => {
+            Change::Network(Network::from(text))
+        }
+        PolicySet { profile: None, document: None, network: None, sandbox: Some(level), .. } => {
+            let parsed = Level::parse(&level);
+            Change::Sandbox(parsed.ok_or_else(|| invalid("`sandbox` must be partial, kernel or full."))?)
+        }
+        PolicySet { .. } => {
+            return Err(invalid("Give exactly one of `profile`, `document`, `network` and `sandbox`."));
+        }
+    };
+    changing.to(change, kill).await
 }
 
-/// Gives leave to start a program.
+/// Gives leave: to start a program, to use files, to connect to a port.
 #[utoipa::path(post, path = "/api/v1/policies/{node}/allow", tag = "policies", params(("node" = String, Path)),
     request_body = PolicyGrant, responses((status = 200, body = PolicyView)))]
 pub(super) async fn allow(
     changing: Changing,
     JsonBody(grant): JsonBody<PolicyGrant>,
 ) -> Result<Response, Failure> {
-    changing.to(Change::Allow(grant.program, grant.for_ms)).await
+    if grant.kill {
+        return Err(invalid("`kill` goes with `deny`: what is allowed ends no run."));
+    }
+    let PolicyGrant { program, for_ms, any_arguments, root, port, kill: _ } = grant;
+    let of_program = for_ms.is_some() || any_arguments;
+    let change = match (program, root, port) {
+        (Some(program), None, None) => Change::Allow { program, for_ms, any_arguments },
+        (None, Some(root), None) if !of_program => Change::AllowRoot(Root::from(root)),
+        (None, None, Some(port)) if !of_program => Change::AllowPort(port),
+        (_, _, _) => return Err(one_of()),
+    };
+    changing.to(change, false).await
 }
 
-/// Takes leave to start a program, whatever else is said.
+/// Takes leave, whatever else is said.
 #[utoipa::path(post, path = "/api/v1/policies/{node}/deny", tag = "policies", params(("node" = String, Path)),
     request_body = PolicyGrant, responses((status = 200, body = PolicyView)))]
 pub(super) async fn deny(
     changing: Changing,
     JsonBody(grant): JsonBody<PolicyGrant>,
 ) -> Result<Response, Failure> {
-    if grant.for_ms.is_some() {
-        return Err(invalid("`for_ms` goes with `allow` only: a denial has no end."));
+    if grant.for_ms.is_some() || grant.any_arguments {
+        return Err(invalid("`for_ms` and `any_arguments` go with `allow` only: a denial has no end."));
     }
-    changing.to(Change::Deny(grant.program)).await
+    let PolicyGrant { program, root, port, kill, .. } = grant;
+    let change = match (program, root, port) {
+        (Some(program), None, None) => Change::Deny(program),
+        (None, Some(root), None) => Change::DenyRoot(Root::from(root)),
+        (None, None, Some(port)) => Change::DenyPort(port),
+        (_, _, _) => return Err(one_of()),
+    };
+    changing.to(change, kill).await
+}
+
+fn one_of() -> Failure {
+    invalid("Give exactly one of `program`, `root` and `port`; a time and `any_arguments` go with a program.")
+}
+
+/// Makes what an earlier revision said hold again, as a new revision.
+#[utoipa::path(post, path = "/api/v1/policies/{node}/rollback", tag = "policies",
+    params(("node" = String, Path)), request_body = PolicyRollback,
+    responses((status = 200, body = PolicyView)))]
+pub(super) async fn rollback(
+    changing: Changing,
+    JsonBody(back): JsonBody<PolicyRollback>,
+) -> Result<Response, Failure> {
+    changing.to(Change::Rollback(Revision(back.revision)), back.kill).await
+}
+
+/// What setting a node to a profile, a document or an earlier revision would change.
+#[utoipa::path(post, path = "/api/v1/policies/{node}/diff", tag = "policies", params(("node" = String, Path)),
+    request_body = PolicyCompare, responses((status = 200, body = PolicyDifference)))]
+pub(super) async fn diff(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+    JsonBody(compare): JsonBody<PolicyCompare>,
+) -> Result<Json<PolicyDifference>, Failure> {
+    let against = match compare {
+        PolicyCompare { profile: Some(name), document: None, revision: None } => Against::Profile(name),
+        PolicyCompare { profile: None, document: Some(text), revision: None } => {
+            Against::Document(Box::new(Document::try_from(text)?))
+        }
+        PolicyCompare { profile: None, document: None, revision: Some(revision) } => {
+            Against::Revision(Revision(revision))
+        }
+        PolicyCompare { .. } => {
+            return Err(invalid("Give exactly one of `profile`, `document` and `revision`."));
+        }
+    };
+    Ok(Json(PolicyDifference { lines: api.policies.diff(&caller, &node, against).await? }))
+}
+
+/// The revisions of a policy, newest first. The cursor is a revision.
+#[utoipa::path(get, path = "/api/v1/policies/{node}/history", tag = "policies",
+    params(("node" = String, Path), PageArgs), responses((status = 200, body = Page<PolicyRevision>)))]
+pub(super) async fn history(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+    Args(page): Args<PageArgs>,
+) -> Result<Json<Page<PolicyRevision>>, Failure> {
+    let limit = page.limit()?;
+    let before = page.cursor.as_deref().map(str::parse).transpose();
+    let before = before.map_err(|_| invalid("The cursor is not a revision."))?.map(Revision);
+    let mut found = api.policies.history(&caller, &node, before, limit + 1).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next_cursor = found.last().filter(|_| more).map(|past| past.stored.revision.to_string());
+    let items = found.into_iter().map(past).collect();
+    Ok(Json(Page { items, next_cursor }))
 }
 
 /// What would be said to a command. Changes nothing.
@@ -113,16 +213,34 @@ pub(super) async fn test(
     Path(node): Path<String>,
     JsonBody(test): JsonBody<PolicyTest>,
 ) -> Result<Json<PolicyVerdict>, Failure> {
-    let spec = RunSpec { argv: test.argv, ..RunSpec::default() };
-    let verdict = match api.policies.test(&caller, &node, &spec)? {
-        Ok(rule) => PolicyVerdict { allowed: true, rule: rule.to_owned(), error: None },
-        Err(refusal) => {
-            let rule = refusal.details.iter().find(|(name, _)| *name == "rule").map(|(_, rule)| rule.clone());
-            let error = Some(Problem::new(&refusal, ""));
-            PolicyVerdict { allowed: false, rule: rule.unwrap_or_default(), error }
+    let PolicyTest { argv, cwd, env, timeout_ms } = test;
+    let spec = RunSpec { argv, cwd, env: env.into_iter().collect(), timeout_ms, stdin: false };
+    let Verdict { answer, level } = api.policies.test(&caller, &node, &spec)?;
+    let (allowed, ask, rule, error) = match answer {
+        Ok(Answer::Allowed { rule }) => (true, false, rule.to_string(), None),
+        Ok(Answer::Ask { rule }) => {
+            let refusal = Answer::Ask { rule: rule.clone() }.allowed(&node).err();
+            (false, true, rule.to_string(), refusal)
         }
+        Err(refusal) => (false, false, Rule::of(&refusal).unwrap_or_default().to_owned(), Some(refusal)),
     };
-    std::future::ready(Ok(Json(verdict))).await
+    let by = if rule.starts_with("local.") { "local" } else { "hub" }.to_owned();
+    let error = error.map(|refusal| Problem::new(&refusal, ""));
+    let level = level.map(|level| level.as_str().to_owned());
+    std::future::ready(Ok(Json(PolicyVerdict { allowed, ask, rule, by, level, error }))).await
+}
+
+fn past(past: Past) -> PolicyRevision {
+    let Past { stored, policy, words } = past;
+    PolicyRevision {
+        revision: stored.revision.0,
+        profile: policy.as_ref().map(|policy| policy.profile.clone()),
+        mode: policy.as_ref().map(|policy| policy.document.mode.as_str().to_owned()),
+        changed_by: stored.changed_by,
+        changed_at: view::time(stored.changed_at),
+        changes: words,
+        hash: blake3::hash(&stored.document).to_hex().to_string(),
+    }
 }
 
 fn answer(node: &Node, policy: &Policy) -> Response {

@@ -15,8 +15,9 @@ pub(super) async fn stats(State(api): State<Api>, caller: Caller) -> Json<StatsV
     let (store, directory) = (api.context.store.stats(), &api.context.directory);
     let mut nodes = directory.nodes();
     nodes.retain(|node| caller.has(Right::StatsRead, node));
-    let permissive =
-        nodes.iter().filter(|node| directory.policy(node.id, node.joined_at).mode == Mode::Permissive);
+    let permissive = nodes
+        .iter()
+        .filter(|node| directory.policy(node.id, node.joined_at).document.mode == Mode::Permissive);
     let permissive_nodes = permissive.map(|node| node.name.to_string()).collect();
     let online = nodes.iter().filter(|node| api.mesh.presence(node.id).is_some()).count();
     let runs_open = nodes.iter().map(|node| api.mesh.runs_open_on(node.id)).sum();

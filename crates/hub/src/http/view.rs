@@ -12,7 +12,7 @@ use cortex_core::limits::LOCK_MESSAGE_BYTES_MAX;
 use cortex_core::lock::Target;
 use cortex_core::name::printable;
 use cortex_core::node::{Node, Recovery};
-use cortex_core::policy::Policy;
+use cortex_core::policy::{Policy, Program};
 use cortex_core::rights::Rights;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
@@ -23,6 +23,7 @@ use cortex_wire::http::{
     AuditVerdictView, AuditView, ConsentRuleView, ConsentView, EventView, GrantView, InviteView, LockView,
     NodeView, PolicyView, RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
 };
+use cortex_wire::policy::DocumentText;
 
 use crate::directory::Directory;
 use crate::service::audit::verify::Verdict;
@@ -56,7 +57,7 @@ pub(crate) fn node(status: &NodeStatus, now: WallTime) -> NodeView {
         cpus: node.facts.cpus,
         memory_bytes: node.facts.memory_bytes,
         tools: node.facts.tools.clone(),
-        policy_mode: policy.mode.as_str().to_owned(),
+        policy_mode: policy.document.mode.as_str().to_owned(),
         policy_profile: policy.profile.clone(),
         policy_revision: policy.revision.0,
         sandbox: node.facts.sandbox.clone(),
@@ -287,20 +288,20 @@ fn role_grant(grant: &RoleGrant, subject: String) -> RoleGrantView {
 
 /// A policy.
 pub(crate) fn policy(node: &Node, policy: &Policy) -> PolicyView {
-    let grant = |grant: &cortex_core::policy::Grant| GrantView {
-        program: grant.program.clone(),
-        until: grant.until.map(time),
-    };
+    let document = &policy.document;
+    let grant =
+        |program: &Program| GrantView { program: program.name.clone(), until: program.until.map(time) };
     PolicyView {
         node: node.name.to_string(),
         revision: policy.revision.0,
         profile: policy.profile.clone(),
-        mode: policy.mode.as_str().to_owned(),
-        allow: policy.allow.iter().map(grant).collect(),
-        deny: policy.deny.clone(),
-        env: policy.env.clone(),
-        timeout_ms_max: policy.timeout_ms_max,
+        mode: document.mode.as_str().to_owned(),
+        allow: document.programs.iter().map(grant).collect(),
+        deny: document.deny.clone(),
+        env: document.env.clone(),
+        timeout_ms_max: document.timeout_ms_max,
         changed_at: time(policy.changed_at),
+        document: DocumentText::from(document),
     }
 }
 

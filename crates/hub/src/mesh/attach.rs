@@ -17,7 +17,7 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
 
 use super::slot::SlotState;
-use super::{Inner, Link, Mesh, live_policy, lock};
+use super::{Inner, Link, Mesh, lock};
 use crate::audit_watch::AuditWatch;
 use crate::authority::Identity;
 use crate::service::audit::{broken_event, has_row};
@@ -98,7 +98,7 @@ struct Record {
 impl Inner {
     async fn record_attach(&self, id: NodeId, hello: &Hello) -> Result<Record, Refusal> {
         let (now, directory) = (self.context.clock.wall(), self.context.directory.clone());
-        let (facts, seen) = (hello.facts.clone(), hello.audit_head);
+        let (facts, ceiling, seen) = (hello.facts.clone(), hello.ceiling.clone(), hello.audit_head);
         let of_this_log = hello.generation;
         let recorded = self.context.store.write(Duration::from_millis(ATTACH_STORE_MS_MAX), move |tx| {
             let epoch = tx.next_epoch(id)?.ok_or_else(revoked)?;
@@ -108,6 +108,7 @@ impl Inner {
             }
             refuse_quarantined(&node)?;
             node.facts = facts;
+            node.ceiling = ceiling;
             node.last_seen_at = Some(now);
             let generation = tx.generation()?;
             if let Some(head) = seen.filter(|_| of_this_log == generation) {
@@ -134,8 +135,7 @@ impl Inner {
             }
             let result = match attached {
                 Attached::Online { .. } => {
-                    let wall = self.context.clock.wall();
-                    let policy = live_policy(&self.context.directory.policy(node.id, node.joined_at), wall);
+                    let policy = self.context.directory.signed_policy(node.id);
                     link.set_epoch(epoch);
                     let (name, audit_head) = (node.name.to_string(), self.context.directory.audit().head());
                     link.send(ToNode::Welcome(Welcome { generation, name, policy, audit_head }));

@@ -20,8 +20,7 @@ use std::time::Duration;
 use cortex_core::hub_runs::{Action, Decision, HubRuns};
 use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
 use cortex_core::limits::{ATTACHES_AT_ONCE_MAX, BACKOFF_MS_MAX, RESTART_GRACE_MS};
-use cortex_core::message::{Start, ToHub, ToNode};
-use cortex_core::policy::Policy;
+use cortex_core::message::{SignedPolicy, Start, ToHub, ToNode};
 use cortex_core::registry::Registry;
 use cortex_core::run::Run;
 use cortex_core::time::Timestamp;
@@ -204,13 +203,13 @@ impl Mesh {
 
     /// Sends a committed policy to its node, when that is connected. One that is not gets it in
     /// its Welcome.
-    pub fn push_policy(&self, policy: Arc<Policy>) {
+    pub fn push_policy(&self, node: NodeId, signed: SignedPolicy) {
         // Through the slot, so that it cannot come before the Welcome of a link that begins.
-        let slot = lock(&self.inner.slots).get(&policy.node).cloned();
+        let slot = lock(&self.inner.slots).get(&node).cloned();
         let Some(slot) = slot else { return };
         let state = slot.lock();
         if let Some(link) = &state.link {
-            link.send(ToNode::Policy(live_policy(&policy, self.inner.context.clock.wall())));
+            link.send(ToNode::Policy(signed));
         }
     }
 
@@ -424,13 +423,6 @@ impl Mesh {
         self.inner.heartbeats.fetch_add(1, Ordering::Relaxed);
         link.send(ToNode::HeartbeatAck { seq });
     }
-}
-
-/// A policy without the grants that have ended: nodes read no clock for them.
-fn live_policy(policy: &Policy, now: cortex_core::time::WallTime) -> Policy {
-    let mut policy = policy.clone();
-    policy.allow.retain(|grant| grant.until.is_none_or(|end| now < end));
-    policy
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

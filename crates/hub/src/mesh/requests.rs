@@ -98,16 +98,38 @@ impl Mesh {
         });
     }
 
-    /// Ends the open runs that `matches` holds for, at once and without a grace: those that are on
-    /// their way, and those of nodes that are away as soon as these are back. Who ended them is
-    /// stored with the runs. Returns how many there are.
-    pub(crate) fn end_runs(&self, matches: impl Fn(&Live) -> bool, by: &str) -> usize {
-        let open: Vec<_> = lock(&self.inner.runs).iter().map(|(id, live)| (*id, Arc::clone(live))).collect();
-        let ended = open.into_iter().filter(|(_, live)| matches(live));
-        ended.map(|(run, live)| self.end_run(&live, run, by)).count()
+    /// Ends all open runs that `matches` holds for, without a grace, in the name of `by`: a
+    /// tightened policy. Their nodes are asked at once, and those that are away when they come back.
+    /// Returns how many there were. Does not block.
+    pub(crate) fn end_runs(&self, matches: impl Fn(&Run) -> bool, by: &str) -> usize {
+        let live: Vec<Arc<Live>> = lock(&self.inner.runs).values().cloned().collect();
+        let mut count = 0;
+        for live in live {
+            let run = Arc::clone(&live.progress.borrow().run);
+            if !matches(&run) {
+                continue;
+            }
+            count += 1;
+            self.cancel(&live, run.id, 0);
+            self.inner.with_slot(live.node, |slot, state| {
+                let cancel = Command::Cancel { by: by.to_owned() };
+                state.decisions.push(Decision::Run(run.id, cancel));
+                self.inner.act(slot, state);
+            });
+        }
+        count
     }
 
-    fn end_run(&self, live: &Live, run: RunId, by: &str) {
+    /// Ends all open runs that `matches` holds for as a lock does: by KILL, and without waiting for
+    /// output that has not arrived. Otherwise as [`Self::end_runs`].
+    pub(crate) fn cut_runs(&self, matches: impl Fn(&Run) -> bool, by: &str) -> usize {
+        let open: Vec<Arc<Live>> = lock(&self.inner.runs).values().cloned().collect();
+        let run_of = |live: &Arc<Live>| Arc::clone(&live.progress.borrow().run);
+        let held = open.into_iter().map(|live| (run_of(&live), live)).filter(|(run, _)| matches(run));
+        held.map(|(run, live)| self.cut_run(&live, run.id, by)).count()
+    }
+
+    fn cut_run(&self, live: &Live, run: RunId, by: &str) {
         self.inner.with_slot(live.node, |slot, state| {
             if state.live.contains_key(&run) {
                 state.runs.cut(run);

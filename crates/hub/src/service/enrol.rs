@@ -19,6 +19,7 @@ use cortex_core::limits::{
     ATTACH_STORE_MS_MAX, ATTACHES_AT_ONCE_MAX, JOIN_FAILURES_WINDOW_MS, PROOF_BYTES_MAX, PROTOCOL,
     PROTOCOL_MIN, RECOVERIES_MAX,
 };
+use cortex_core::message::SignedPolicy;
 use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node, Recovery};
 use cortex_core::policy::Policy;
@@ -34,6 +35,7 @@ use super::{Context, store_refusal, write_refusal};
 use crate::authority::{self, Authority, SignedNode};
 use crate::clock::new_node_id;
 use crate::secret;
+use crate::service::policies::signed;
 use tally::Tally;
 
 const DEADLINE: Duration = Duration::from_millis(ATTACH_STORE_MS_MAX);
@@ -235,6 +237,7 @@ impl Enrol {
         let SignedNode { chain_der, key_hash } = signed;
         fail::fail_point!("hub::enrol_before_commit");
         let (directory, invite) = (self.context.directory.clone(), request.invite);
+        let authority = Arc::clone(&self.authority);
         let written = self.context.store.write(DEADLINE, move |tx| {
             let invite = tx
                 .invite(request.invite)?
@@ -251,7 +254,7 @@ impl Enrol {
                 tx.after_commit(Box::new(move || directory.put_node(node)));
                 return Ok(Ok(kept));
             }
-            let (node, policy) = redeem(tx, invite, &request, id, key_hash, now)?;
+            let (node, policy) = redeem(tx, &authority, invite, &request, id, key_hash, now)?;
             let kept = kept(&node, tx.generation()?);
             // Also when the one who joins has gone away by then.
             tx.after_commit(Box::new(move || {
@@ -369,12 +372,13 @@ fn new_recovery(request: &Request) -> Option<Recovery> {
 
 fn redeem(
     tx: &mut dyn Tx,
+    authority: &Authority,
     invite: Invite,
     request: &Request,
     id: NodeId,
     key_hash: [u8; 32],
     now: WallTime,
-) -> Result<(Node, Policy), WriteError> {
+) -> Result<(Node, SignedPolicy), WriteError> {
     let invite = invite::redeem(invite, id, now)?;
     if tx.node_named(&request.name)?.is_some() {
         let message = format!("There is a node named `{}` already.", request.name);
@@ -387,16 +391,18 @@ fn redeem(
         .unwrap_or_else(|| Policy::strict(id, now));
     tx.put_invite(&invite)?;
     tx.put_node(&node)?;
-    tx.put_policy(&policy)?;
     let actor = format!("invite:{}", invite.id);
+    let stored = signed::sign(authority, tx.generation()?, &policy, &actor)?;
+    tx.put_policy(&stored)?;
     let mut row = AuditRow::new(now, actor.clone(), "node.join", Outcome::Allowed);
     row.node = Some(id);
     row.policy_revision = Some(policy.revision);
+    row.policy_hash = Some(*blake3::hash(&stored.document).as_bytes());
     row.detail = Some(format!("{} joined with the profile {}", node.name, policy.profile));
     tx.append_audit(&row)?;
     let event = Event::new(EventKind::NodeJoined, now).node(id).actor(actor);
     tx.append_event(&event.subject(node.name.as_str()))?;
-    Ok((node, policy))
+    Ok((node, signed::hold(authority, stored)))
 }
 
 fn new_node(invite: &Invite, request: &Request, id: NodeId, key_hash: [u8; 32], now: WallTime) -> Node {

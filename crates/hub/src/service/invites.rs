@@ -126,11 +126,11 @@ fn check(new: &NewInvite) -> Result<String, Refusal> {
     check_labels(&new.labels)?;
     let profile = new.profile.clone().unwrap_or_else(|| "strict".to_owned());
     if !PROFILES.contains(&profile.as_str()) {
-        return Err(super::policies::unknown_profile(&profile));
+        return Err(super::policies::unknown_profile(&profile, std::iter::empty()));
     }
     if let Some(bound) = &new.max_profile {
         if !PROFILES.contains(&bound.as_str()) {
-            return Err(super::policies::unknown_profile(bound));
+            return Err(super::policies::unknown_profile(bound, std::iter::empty()));
         }
         within_bound(Some(bound), &profile).map_err(|_| {
             let message = format!("The profile {profile} is beyond the bound {bound} of this invite.");

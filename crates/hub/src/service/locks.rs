@@ -12,6 +12,7 @@ use cortex_core::limits::LOCKS_MAX;
 use cortex_core::lock::{self, Lock, Locks as All, Named, Target};
 use cortex_core::name::{Name, printable};
 use cortex_core::rights::Right;
+use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 use cortex_core::{Code, Refusal};
@@ -21,7 +22,7 @@ use super::tokens::keep_an_administrator;
 use super::{Caller, Context, targets};
 use crate::clock::new_lock_id;
 use crate::directory::Directory;
-use crate::mesh::{Live, Mesh};
+use crate::mesh::Mesh;
 
 /// The use cases. Cheap to clone.
 #[derive(Clone)]
@@ -149,7 +150,7 @@ impl Locks {
     fn hold(&self, changed: &Changed) {
         self.context.directory.put_locks(changed.all.clone());
         let (lock, directory) = (&changed.shown.lock, &self.context.directory);
-        let ended = self.mesh.end_runs(|live| is_held(lock, live, directory), &format!("lock:{}", lock.id));
+        let ended = self.mesh.cut_runs(|run| is_held(lock, run, directory), &format!("lock:{}", lock.id));
         tracing::info!(target = %changed.shown.target, lock = %lock.id, ended, "a lock holds");
     }
 }
@@ -157,23 +158,21 @@ impl Locks {
 /// Ends the open runs that some lock holds on.
 pub(crate) fn enforce(context: &Context, mesh: &Mesh) {
     let (locks, now) = (context.directory.locks(), context.clock.wall());
-    let held = |live: &Live| {
-        let run = std::sync::Arc::clone(&live.progress.borrow().run);
+    let held = |run: &Run| {
         let by_caller = run.token.is_some_and(|token| locks.on_caller(token, run.user, now).is_some());
-        let node = context.directory.node(live.node);
+        let node = context.directory.node(run.node);
         by_caller || node.is_some_and(|node| locks.on_node(node.id, &node.labels, now).is_some())
     };
-    mesh.end_runs(held, "lock");
+    mesh.cut_runs(held, "lock");
 }
 
-fn is_held(lock: &Lock, live: &Live, directory: &Directory) -> bool {
-    let run = std::sync::Arc::clone(&live.progress.borrow().run);
+fn is_held(lock: &Lock, run: &Run, directory: &Directory) -> bool {
     match &lock.target {
         Target::User(user) => run.user == Some(*user),
         Target::Token(token) => run.token == Some(*token),
-        Target::Node(node) => live.node == *node,
+        Target::Node(node) => run.node == *node,
         Target::Label(key, value) => {
-            directory.node(live.node).is_some_and(|node| node.labels.get(key) == Some(value))
+            directory.node(run.node).is_some_and(|node| node.labels.get(key) == Some(value))
         }
     }
 }

@@ -116,7 +116,7 @@ impl Nodes {
             let locks = context.directory.locks();
             // A label may have put the node under a lock.
             if let Some(lock) = locks.on_node(node.id, &node.labels, context.clock.wall()) {
-                mesh.end_runs(|live| live.node == node.id, &format!("lock:{}", lock.id));
+                mesh.cut_runs(|run| run.node == node.id, &format!("lock:{}", lock.id));
             }
         };
         let node = self.context.commit(work, after).await?;

@@ -156,6 +156,9 @@ impl Sessions {
     }
 
     async fn begin(&self, user: &User, fresh: Option<PasswordHash>) -> Result<Begun, Refusal> {
+        if let Some(lock) = self.context.directory.locks().on_user(user.id, self.context.clock.wall()) {
+            return Err(lock.refusal());
+        }
         let placeholder = Name::parse("session")?;
         let (token, secret) = tokens::mint(&self.context.clock, "cxs_", placeholder, Role::Admin);
         let now = token.created_at;

@@ -15,7 +15,7 @@ use cortex_core::sandbox::Level;
 use cortex_core::token::Role;
 use cortex_core::{Code, Refusal};
 use cortex_hub::clock::Clock;
-use cortex_hub::service::policies::{Change, Policies};
+use cortex_hub::service::policies::{Change, Policies, Terms};
 use cortex_store::StoreExt;
 use cortex_wire::error::refusal_from_status;
 use cortex_wire::mesh::enrolment_service_client::EnrolmentServiceClient;
@@ -323,7 +323,7 @@ async fn a_policy_that_changes_while_a_node_attaches_is_the_one_in_its_welcome()
     let kept = Kept::new();
     let hub = TestHub::start(&kept).await;
     let node = hub.node("a").await;
-    let policies = Policies::new(hub.context.clone(), hub.mesh.clone());
+    let policies = Policies::new(hub.context.clone(), hub.mesh.clone(), Arc::clone(&hub.authority));
     let held = policies.get(&caller(Role::Viewer), "a").expect("it has one").1.revision;
     let mut link = node.dial(&hub).await.expect("dialled");
     let writes = hub.store.writes.load(Ordering::SeqCst);
@@ -333,11 +333,13 @@ async fn a_policy_that_changes_while_a_node_attaches_is_the_one_in_its_welcome()
     assert_eq!(hub.store.writes.load(Ordering::SeqCst), writes + 1, "it was the attach's write");
     let begun = Instant::now();
     let tighter = Change::Deny("echo".to_owned());
-    let (_, changed) = policies.change(&caller(Role::Admin), "a", tighter, None).await.expect("acknowledged");
+    let (_, changed) =
+        policies.change(&caller(Role::Admin), "a", tighter, Terms::default()).await.expect("acknowledged");
     assert!(begun.elapsed() < Duration::from_millis(900), "while the attach waits for its answer");
     assert!(changed.revision > held);
     let ToNode::Welcome(welcome) = link.hear().await.expect("welcome") else { panic!("no Welcome first") };
-    assert_eq!(welcome.policy.revision, changed.revision, "never older than what was acknowledged");
+    let (sent, _) = cortex_wire::policy::read(&welcome.policy.document).expect("a policy");
+    assert_eq!(sent, *changed, "never older than what was acknowledged");
 }
 
 #[tokio::test]

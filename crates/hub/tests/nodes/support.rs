@@ -118,6 +118,7 @@ pub(crate) struct TestHub {
     pub(crate) mesh: Mesh,
     pub(crate) runs: Runs,
     pub(crate) enrol: Enrol,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: tokio::task::JoinHandle<Result<(), Refusal>>,
@@ -142,10 +143,9 @@ impl TestHub {
         let context = Context { store: shared, clock, directory: Directory::default(), bus: Bus::new(clock) };
         let nodes = kept.store.read_now(|view| view.nodes()).expect("nodes");
         nodes.into_iter().for_each(|node| context.directory.put_node(node));
-        let policies = kept.store.read_now(|view| view.policies()).expect("policies");
-        policies.into_iter().for_each(|policy| context.directory.put_policy(policy));
         let authority = Authority::open_or_create(kept.dir.path()).expect("authority");
         let authority = Arc::new(authority.with_clock(clock));
+        cortex_hub::service::policies::settle(&context, &authority).await.expect("policies");
         let logs = RunLogs::open(&kept.dir.path().join("runs")).expect("logs");
         let mesh = Mesh::new(context.clone(), logs.clone());
         mesh.restore().await.expect("restored");
@@ -158,13 +158,13 @@ impl TestHub {
         drop(tokio::spawn(async move { timers.run_timers(over).await }));
         let serving = tokio::spawn(cortex_hub::grpc::serve(
             listener,
-            authority,
+            Arc::clone(&authority),
             mesh.clone(),
             enrol.clone(),
             shutdown.clone(),
         ));
         let authority_pem = read(kept.dir.path(), "authority.crt");
-        Self { context, store, mesh, runs, enrol, address, shutdown, serving, authority_pem }
+        Self { context, store, mesh, runs, enrol, authority, address, shutdown, serving, authority_pem }
     }
 
     pub(crate) fn stall(&self, ms: u64) {

@@ -56,10 +56,13 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 }
             }
             Action::Remember(generation, epoch) => self.remember(generation, epoch, wires),
-            Action::PolicyChanged(policy) => {
-                let (revision, mode) = (policy.revision, policy.mode.as_str());
-                tracing::info!(%revision, mode, profile = policy.profile, "policy holds");
-                self.prepare_rooms(None);
+            Action::PolicyChanged(signed) => {
+                if let Some(policy) = &signed.policy {
+                    let (revision, mode) = (policy.revision, policy.document.mode.as_str());
+                    tracing::info!(%revision, mode, profile = policy.profile, "policy holds");
+                }
+                wires.write(FileWork::policy(&self.dir, signed));
+                self.prepare_rooms(self.runs.walls());
             }
             Action::Certificate(chain) => wires.write(FileWork::certificate(&self.dir, chain)),
             Action::Close { refusal, retry_after_ms } => self.close(&refusal, retry_after_ms, wires),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cortex_core::message::{Envelope, ToHub};
+use cortex_core::message::{Envelope, SignedPolicy, ToHub};
 use cortex_core::node_runs::Record;
 use cortex_core::{Code, Refusal, limits};
 use cortex_wire::mesh;
@@ -63,6 +63,19 @@ impl FileWork {
         let dir = Arc::clone(dir);
         let work = Box::new(move || Happening::Remembered(dir.write_identity(&identity)));
         Self { remembers: true, work }
+    }
+
+    /// Keeps the policy that holds. Without it on disk the node goes on by what it holds in memory;
+    /// after a restart it would take an older revision for good.
+    pub(super) fn policy(dir: &Arc<DataDir>, signed: SignedPolicy) -> Self {
+        let dir = Arc::clone(dir);
+        let work = move || {
+            if let Err(refusal) = dir.write_policy(&signed) {
+                tracing::error!(code = %refusal.code, "the policy cannot be kept: {refusal}");
+            }
+            Happening::Progress
+        };
+        Self { remembers: false, work: Box::new(work) }
     }
 
     /// Keeps a fresh certificate, and looks when it is to be renewed.

@@ -12,11 +12,39 @@ pub(super) fn signal_all(signal: Signal) {
 
 /// The same without these children and what descends from them. How many there were.
 pub(super) fn signal_all_but(signal: Signal, spared: &BTreeSet<i32>) -> usize {
-    let found = descendants(std::process::id().cast_signed(), spared, processes());
+    let root = std::process::id().cast_signed();
+    let found = below(root, spared).unwrap_or_else(|| descendants(root, spared, processes()));
     for pid in &found {
         let _gone = kill(Pid::from_raw(*pid), signal);
     }
     found.len()
+}
+
+/// What descends from `root`, asked of the kernel parent by parent: a hundred guards that end their
+/// runs at once must not read every process of the machine a hundred times. One that is born or ends
+/// meanwhile may hide a sibling, so callers ask again until nothing is left. `None` when this kernel
+/// does not say.
+fn below(root: i32, spared: &BTreeSet<i32>) -> Option<Vec<i32>> {
+    let mut found = children(root)?;
+    found.retain(|pid| !spared.contains(pid));
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        let more = children(*pid).unwrap_or_default();
+        found.extend(more.into_iter().filter(|pid| !spared.contains(pid)));
+        next += 1;
+    }
+    Some(found)
+}
+
+/// The children of all threads of a process.
+fn children(pid: i32) -> Option<Vec<i32>> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let mut found = Vec::new();
+    for task in tasks.flatten() {
+        let text = std::fs::read_to_string(task.path().join("children")).ok()?;
+        found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    Some(found)
 }
 
 /// All of `processes` that descend from `root`, parents before children.
@@ -66,6 +94,20 @@ mod tests {
         let processes = vec![(1, 0), (7, 1), (8, 7), (9, 7), (10, 8), (11, 9), (12, 1)];
         assert_eq!(descendants(7, &BTreeSet::new(), processes.clone()), [8, 9, 10, 11]);
         assert_eq!(descendants(7, &BTreeSet::from([8]), processes), [9, 11]);
+    }
+
+    #[test]
+    fn the_kernel_tells_the_children_of_a_process() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
+        let pid = child.id().cast_signed();
+        // A kernel that does not say has the other way.
+        if let Some(found) = below(std::process::id().cast_signed(), &BTreeSet::new()) {
+            assert!(found.contains(&pid), "{found:?}");
+            let spared = below(std::process::id().cast_signed(), &BTreeSet::from([pid]));
+            assert!(!spared.expect("it says so").contains(&pid));
+        }
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Cgroups {
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy {
     folder: PathBuf,
+    /// Of version 2.
+    is_unified: bool,
     /// Files for a bound on memory, and on what goes to swap besides.
     memory: Option<(&'static str, &'static str)>,
     /// The file for a bound on processes.
@@ -78,7 +80,7 @@ impl Cgroups {
             }
             let found = seen.iter().find(|one| one.controllers.iter().any(|other| other == name));
             let made = found.and_then(|found| make(&found.folder).ok());
-            hierarchies.extend(made.map(|folder| Hierarchy { folder, memory, pids }));
+            hierarchies.extend(made.map(|folder| Hierarchy { folder, is_unified: false, memory, pids }));
         }
         Self { hierarchies, left: Mutex::default() }
     }
@@ -149,18 +151,20 @@ impl Hierarchy {
         leaf.folders.push(folder.clone());
         if let (Some((file, swap)), Some(bytes)) = (self.memory, memory) {
             fs::write(folder.join(file), bytes.to_string())?;
-            let is_unified = swap == "memory.swap.max";
-            let events = if is_unified { "memory.events" } else { "memory.oom_control" };
+            let events = if self.is_unified { "memory.events" } else { "memory.oom_control" };
             leaf.memory_events = Some(folder.join(events));
             // Of version 1: memory and swap together.
-            let swap_bytes = if is_unified { 0 } else { bytes };
+            let swap_bytes = if self.is_unified { 0 } else { bytes };
             // A kernel that does not count swap has no such file.
             let _counted = fs::write(folder.join(swap), swap_bytes.to_string());
         }
         if let (Some(file), Some(max)) = (self.pids, processes) {
             fs::write(folder.join(file), max.to_string())?;
         }
-        let entrance = fs::File::options().write(true).open(folder.join("cgroup.procs"))?;
+        // In version 1 a thread that moves itself takes no lock on all processes of the machine, as
+        // one that moves a process does. The child has one thread.
+        let entrance = folder.join(if self.is_unified { "cgroup.procs" } else { "tasks" });
+        let entrance = fs::File::options().write(true).open(entrance)?;
         leaf.entrances.push(entrance.into());
         Ok(())
     }
@@ -183,6 +187,7 @@ fn unified_at(seen: &Seen) -> Option<Hierarchy> {
     }
     Some(Hierarchy {
         folder,
+        is_unified: true,
         memory: memory.then_some(("memory.max", "memory.swap.max")),
         pids: pids.then_some("pids.max"),
     })
@@ -314,6 +319,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let unified = Hierarchy {
             folder: folder.path().to_owned(),
+            is_unified: true,
             memory: Some(("memory.max", "memory.swap.max")),
             pids: Some("pids.max"),
         };

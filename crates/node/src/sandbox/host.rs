@@ -97,7 +97,28 @@ impl Host {
     fn add(&self, room: &mut Room, walls: &Walls, tree: &Tree) -> Result<(), Refusal> {
         let path = Path::new(&tree.path);
         let Some(source) = self.look_up(tree)? else { return Ok(()) };
-        for one in [path, &source] {
+        self.refuse_reserved(path, &source)?;
+        self.cover(room, walls, path, &source)?;
+        let is_base = rules::is_base(&source);
+        let (access, exec) = walls.allows(&tree.path).unwrap_or((tree.access, tree.exec));
+        if is_base && access == Access::Read {
+            return Ok(());
+        }
+        let data = source.metadata().map_err(|error| missing(path, &error))?;
+        let bound = Bound {
+            path: path.to_owned(),
+            source,
+            access,
+            // The base set has to stay what it is.
+            exec: exec || is_base,
+            is_dir: data.is_dir(),
+            file: FileId::of(&data),
+        };
+        put(room, walls, bound)
+    }
+
+    fn refuse_reserved(&self, path: &Path, source: &Path) -> Result<(), Refusal> {
+        for one in [path, source] {
             let is_system = SYSTEM.iter().any(|folder| one.starts_with(folder));
             if is_system || one.parent().is_none() || one == Path::new("/tmp") {
                 return Err(reserved(path, "is the system's own; name what is needed of it"));
@@ -105,42 +126,6 @@ impl Host {
         }
         if self.reserved.iter().any(|folder| source.starts_with(folder)) {
             return Err(reserved(path, "holds what the node itself lives by"));
-        }
-        self.cover(room, walls, path, &source)?;
-        let (access, mut exec) = walls.allows(&tree.path).unwrap_or((tree.access, tree.exec));
-        if rules::is_base(&source) {
-            if access == Access::Read {
-                return Ok(());
-            }
-            // It has to stay what the base set is.
-            exec = true;
-        }
-        let data = source.metadata().map_err(|error| missing(path, &error))?;
-        let bound = Bound {
-            path: path.to_owned(),
-            source: source.clone(),
-            access,
-            exec,
-            is_dir: data.is_dir(),
-            file: FileId::of(&data),
-        };
-        let outer = outer_of(walls, path);
-        if let Some((Some((Access::Write, _)), seen)) = &outer
-            && *seen != source
-        {
-            // A run could have made it lead anywhere.
-            return Err(reserved(path, "is behind a link in a root that runs write to"));
-        }
-        if source != path {
-            // Programs that ask for the real name must find it.
-            room.trees.push(Bound { path: source.clone(), ..bound.clone() });
-        }
-        let is_there_already = outer.as_ref().is_some_and(|(rights, seen)| {
-            // A link inside of another root leads to the real name by itself.
-            *seen != source || (source == path && *rights == Some((access, exec)))
-        });
-        if !is_there_already {
-            room.trees.push(bound);
         }
         Ok(())
     }
@@ -203,6 +188,29 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Adds a tree at its name, and at its real one: programs that ask for that must find it.
+fn put(room: &mut Room, walls: &Walls, bound: Bound) -> Result<(), Refusal> {
+    let outer = outer_of(walls, &bound.path);
+    if let Some((Some((Access::Write, _)), seen)) = &outer
+        && *seen != bound.source
+    {
+        // A run could have made it lead anywhere.
+        return Err(reserved(&bound.path, "is behind a link in a root that runs write to"));
+    }
+    if bound.source != bound.path {
+        room.trees.push(Bound { path: bound.source.clone(), ..bound.clone() });
+    }
+    let is_there_already = outer.is_some_and(|(rights, seen)| {
+        // A link inside of another root leads to the real name by itself.
+        let has_same = bound.source == bound.path && rights == Some((bound.access, bound.exec));
+        seen != bound.source || has_same
+    });
+    if !is_there_already {
+        room.trees.push(bound);
+    }
+    Ok(())
 }
 
 /// The innermost other root around a path: what may be done there, and which file the path would be

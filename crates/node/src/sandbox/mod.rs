@@ -17,4 +17,5 @@ pub(crate) mod rules;
 mod scratch;
 pub(crate) mod step;
 mod syscalls;
+mod trees;
 pub(crate) mod walls;

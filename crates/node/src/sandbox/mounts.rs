@@ -5,11 +5,9 @@
 //! flags on it, and put below the new root after that: so no order of mounting can uncover or hide
 //! anything. Never here: which paths are granted.
 
-use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cortex_core::sandbox::{Access, Network};
@@ -21,27 +19,17 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::base;
 use super::identity::RunUser;
 use super::step::{Failed, Step};
+use super::trees;
 use super::walls::{Bound, FileId, Room};
 
 /// Where the new root is put together; covered by it until then.
 const SITE: &str = "/tmp";
-/// The machine's own `/proc`: a new one may be mounted only where one is in sight.
-const OLD_PROC: &str = "/.proc";
 /// Where roots below `/tmp` wait for a run to have its `/tmp`.
 const STAGE: &str = "/.stage";
 /// What covers folders and files that must not be seen.
 const EMPTY: (&str, &str) = ("/.empty", "/.nothing");
 /// Files in a run's `/tmp`, at most.
 const SCRATCH_FILES_MAX: u32 = 200_000;
-
-/// From `linux/mount.h`.
-const ATTR_RDONLY: u64 = 0x1;
-const ATTR_NOSUID: u64 = 0x2;
-const ATTR_NODEV: u64 = 0x4;
-const ATTR_NOEXEC: u64 = 0x8;
-const OPEN_TREE_CLONE: u32 = 1;
-const MOVE_BOTH_EMPTY: u32 = 0x4 | 0x40;
-const AT_RECURSIVE: u32 = 0x8000;
 
 /// Changes the root of this process, in a mount namespace of its own, to that of the room.
 pub(super) fn build(room: &Room) -> Result<(), Failed> {
@@ -54,15 +42,20 @@ pub(super) fn build(room: &Room) -> Result<(), Failed> {
         .map_err(Failed::at(Step::Root, Path::new(SITE)))?;
     let root = open_dir(Path::new(SITE)).map_err(Failed::by(Step::Root))?;
     let root = root.as_fd();
-    for folder in ["proc", "tmp", "dev", "etc", "var", ".proc", ".stage", ".empty"] {
+    for folder in ["proc", "tmp", "dev", "etc", "var", ".stage", ".empty"] {
         mkdirat(root, folder, mode(0o755)).map_err(Failed::by(Step::Root))?;
     }
     write_file(root, Path::new(EMPTY.1), b"").map_err(Failed::by(Step::Root))?;
     parts.place(root, room)?;
     enter(root).map_err(Failed::by(Step::Pivot))?;
     // Without the mounts below it, which have their own.
-    set_flags(AT_FDCWD, Path::new("/"), ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, 0)
-        .map_err(Failed::by(Step::Seal))
+    trees::set_flags(
+        AT_FDCWD,
+        Path::new("/"),
+        trees::RDONLY | trees::NOSUID | trees::NODEV | trees::NOEXEC,
+        0,
+    )
+    .map_err(Failed::by(Step::Seal))
 }
 
 /// In a run's own mount namespace: a `/proc` of its processes, a `/tmp` of its own, and the roots
@@ -72,7 +65,6 @@ pub(super) fn furnish(room: &Room, scratch_bytes: u64) -> Result<(), Failed> {
     let of_proc = closed | MsFlags::MS_NOEXEC;
     mount_plain(Some("proc"), Path::new("/proc"), Some("proc"), of_proc, None)
         .map_err(Failed::by(Step::Proc))?;
-    umount2(OLD_PROC, MntFlags::MNT_DETACH).map_err(Failed::by(Step::Proc))?;
     let of_tmp = if room.may_run_what_it_writes() { closed } else { of_proc };
     let options = format!("size={scratch_bytes},nr_inodes={SCRATCH_FILES_MAX},mode=1777");
     mount_plain(Some("tmpfs"), Path::new("/tmp"), Some("tmpfs"), of_tmp, Some(&options))
@@ -107,7 +99,8 @@ struct Parts {
 
 impl Parts {
     fn take(room: &Room) -> Result<Self, Failed> {
-        let proc = copy_of(Path::new("/proc"), 0).map_err(Failed::by(Step::Base))?;
+        let closed = trees::NOSUID | trees::NODEV | trees::NOEXEC;
+        let proc = trees::copy_of(Path::new("/proc"), closed).map_err(Failed::by(Step::Base))?;
         let mut parts = Self {
             proc,
             folders: Vec::new(),
@@ -124,7 +117,7 @@ impl Parts {
             parts.take_file(file, room).map_err(Failed::at(Step::Base, file))?;
         }
         for device in base::DEVICES.iter().map(Path::new) {
-            let copy = copy_of(device, ATTR_NOSUID | ATTR_NOEXEC);
+            let copy = trees::copy_of(device, trees::NOSUID | trees::NOEXEC);
             parts.devices.push((device.to_owned(), copy.map_err(Failed::at(Step::Devices, device))?));
         }
         for tree in &room.trees {
@@ -138,7 +131,7 @@ impl Parts {
         if data.is_symlink() {
             self.links.push((folder.to_owned(), fs::read_link(folder)?));
         } else if data.is_dir() {
-            let copy = copy_of(folder, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)?;
+            let copy = trees::copy_of(folder, trees::RDONLY | trees::NOSUID | trees::NODEV)?;
             self.folders.push((folder.to_owned(), copy));
         }
         Ok(())
@@ -176,7 +169,9 @@ impl Parts {
     }
 
     fn place(self, root: BorrowedFd<'_>, room: &Room) -> Result<(), Failed> {
-        put(root, Path::new(OLD_PROC), true, self.proc).map_err(Failed::by(Step::Base))?;
+        // That of the machine, for the nursery alone: a new one may be mounted only where one is in
+        // sight, and covers it for each run, which cannot uncover it.
+        put(root, Path::new("/proc"), true, self.proc).map_err(Failed::by(Step::Base))?;
         for (path, target) in self.links {
             link(root, &path, &target).map_err(Failed::at(Step::Base, &path))?;
         }
@@ -225,14 +220,14 @@ fn place_of(room: &Room, path: &Path) -> PathBuf {
 }
 
 fn tree_of(tree: &Bound) -> io::Result<OwnedFd> {
-    let mut flags = ATTR_NOSUID | ATTR_NODEV;
+    let mut flags = trees::NOSUID | trees::NODEV;
     if tree.access == Access::Read {
-        flags |= ATTR_RDONLY;
+        flags |= trees::RDONLY;
     }
     if !tree.exec {
-        flags |= ATTR_NOEXEC;
+        flags |= trees::NOEXEC;
     }
-    let copy = copy_of(&tree.source, flags)?;
+    let copy = trees::copy_of(&tree.source, flags)?;
     let found = fs::metadata(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
     if FileId::of(&found) != tree.file {
         // It was exchanged since the node looked; the next run gets another room.
@@ -257,27 +252,15 @@ fn add_line(file: &mut Vec<u8>, number: u32, line: &str) {
 /// Puts a copy at a path below the root, which is made when it is not there.
 fn put(root: BorrowedFd<'_>, path: &Path, is_dir: bool, copy: OwnedFd) -> io::Result<()> {
     let target = ensure(root, path, is_dir)?;
-    #[expect(unsafe_code, reason = "move_mount(2) has no safe form")]
-    // SAFETY: both descriptors are open, and the names are empty strings that outlive the call.
-    let moved = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            copy.as_raw_fd(),
-            c"".as_ptr(),
-            target.as_raw_fd(),
-            c"".as_ptr(),
-            MOVE_BOTH_EMPTY,
-        )
-    };
-    check(moved)
+    trees::attach(copy.as_fd(), target.as_fd())
 }
 
 fn cover(root: BorrowedFd<'_>, path: &Path, is_dir: bool) -> io::Result<()> {
     let empty = if is_dir { EMPTY.0 } else { EMPTY.1 };
     let source = open_in(root, Path::new(empty))?;
-    let flags = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
-    let copy = copy_at(source.as_fd(), Path::new(""), 0)?;
-    set_flags(copy.as_fd(), Path::new(""), flags, libc::AT_EMPTY_PATH.cast_unsigned())?;
+    let flags = trees::RDONLY | trees::NOSUID | trees::NODEV | trees::NOEXEC;
+    let copy = trees::copy_at(source.as_fd(), Path::new(""), 0)?;
+    trees::set_flags(copy.as_fd(), Path::new(""), flags, libc::AT_EMPTY_PATH.cast_unsigned())?;
     put(root, path, is_dir, copy)
 }
 
@@ -336,58 +319,6 @@ fn enter(root: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A detached copy of what is mounted at a path and below it, with these flags on all of it.
-fn copy_of(path: &Path, flags: u64) -> io::Result<OwnedFd> {
-    let copy = copy_at(AT_FDCWD, path, AT_RECURSIVE)?;
-    if flags != 0 {
-        let below = AT_RECURSIVE | libc::AT_EMPTY_PATH.cast_unsigned();
-        set_flags(copy.as_fd(), Path::new(""), flags, below)?;
-    }
-    Ok(copy)
-}
-
-fn copy_at(folder: BorrowedFd<'_>, path: &Path, how: u32) -> io::Result<OwnedFd> {
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let empty = if path.as_os_str().is_empty() { libc::AT_EMPTY_PATH.cast_unsigned() } else { 0 };
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | how | empty;
-    #[expect(unsafe_code, reason = "open_tree(2) has no safe form")]
-    // SAFETY: the name is a C string that outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_open_tree, folder.as_raw_fd(), name.as_ptr(), flags) };
-    check(fd)?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    #[expect(unsafe_code, reason = "the system gives the new descriptor as a number")]
-    // SAFETY: it was opened just now, so nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-#[repr(C)]
-struct Attributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
-/// Adds flags to mounts. Never takes one away.
-fn set_flags(folder: BorrowedFd<'_>, path: &Path, flags: u64, how: u32) -> io::Result<()> {
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = Attributes { set: flags, clear: 0, propagation: 0, user_namespace: 0 };
-    #[expect(unsafe_code, reason = "mount_setattr(2) has no safe form")]
-    // SAFETY: the name is a C string and the attributes have the layout that their size says; both
-    // outlive the call.
-    let set = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            folder.as_raw_fd(),
-            name.as_ptr(),
-            how,
-            &raw const attributes,
-            size_of::<Attributes>(),
-        )
-    };
-    check(set)
-}
-
 fn mount_plain(
     source: Option<&str>,
     target: &Path,
@@ -400,8 +331,4 @@ fn mount_plain(
 
 const fn mode(bits: u32) -> Mode {
     Mode::from_bits_truncate(bits)
-}
-
-fn check(returned: libc::c_long) -> io::Result<()> {
-    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Revision, RunId};
 use cortex_core::invite::InviteText;
 use cortex_core::limits;
-use cortex_core::message::{Envelope, Hello, Start, ToHub, ToNode, Welcome};
+use cortex_core::message::{Envelope, Hello, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use cortex_core::policy::Policy;
 use cortex_core::run::{Ended, RunSpec};
 use cortex_core::sandbox::Level;
@@ -50,6 +50,8 @@ pub struct Link {
     pub epoch: Epoch,
     from: mpsc::Receiver<Envelope<ToHub>>,
     to: mpsc::Sender<Result<mesh::AttachResponse, Status>>,
+    signer: Arc<KeyPair>,
+    generation: Generation,
 }
 
 pub fn node_id() -> NodeId {
@@ -97,6 +99,7 @@ impl Hub {
             .client_ca_root(Certificate::from_pem(authority.pem()))
             .client_auth_optional(true);
         let (links_in, links) = mpsc::channel(16);
+        let signer = Arc::new(KeyPair::from_pem(&authority.key().serialize_pem()).expect("its own key"));
         let aged = Arc::new(AtomicBool::new(false));
         let (no, requests) = (Arc::<Mutex<Option<Status>>>::default(), Arc::<Mutex<Vec<Vec<u8>>>>::default());
         let enrolment = Enrolment {
@@ -110,7 +113,7 @@ impl Hub {
             .tls_config(tls)
             .expect("TLS")
             .add_service(EnrolmentServiceServer::new(enrolment))
-            .add_service(MeshServiceServer::new(Mesh { links: links_in }));
+            .add_service(MeshServiceServer::new(Mesh { links: links_in, signer }));
         let server = tokio::spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("served");
         });
@@ -158,13 +161,22 @@ impl Link {
 
     pub async fn welcome_of(&mut self, generation: u64, epoch: u64, policy: Policy) {
         self.epoch = Epoch(epoch);
+        self.generation = Generation(generation);
         let welcome = Welcome {
-            generation: Generation(generation),
+            generation: self.generation,
             name: "build-2".to_owned(),
-            policy,
+            policy: self.signed(&policy),
             audit_head: None,
         };
         self.send(ToNode::Welcome(welcome)).await;
+    }
+
+    /// The policy as the hub's authority signs it.
+    pub fn signed(&self, policy: &Policy) -> SignedPolicy {
+        let document = cortex_wire::policy::write(policy, self.generation).expect("it may be set");
+        let text = [cortex_wire::policy::SIGNED, &document].concat();
+        let signature = self.signer.sign(&text).expect("signed").into();
+        SignedPolicy { policy: None, document, signature }
     }
 
     pub async fn send(&self, message: ToNode) {
@@ -385,6 +397,7 @@ fn pem_der(pem: &str) -> Vec<u8> {
 
 struct Mesh {
     links: mpsc::Sender<Link>,
+    signer: Arc<KeyPair>,
 }
 
 #[tonic::async_trait]
@@ -402,14 +415,16 @@ impl MeshService for Mesh {
         let links = self.links.clone();
         let mut frames = request.into_inner();
         let (to, to_node) = mpsc::channel(64);
+        let signer = Arc::clone(&self.signer);
         let (from_in, from) = mpsc::channel(1024);
         tokio::spawn(async move {
-            let mut opening = Some((links, to, from));
+            let mut opening = Some((links, to, from, signer));
             while let Ok(Some(frame)) = frames.message().await {
                 let envelope = convert::to_hub_from_proto(frame).expect("well-formed").expect("known");
                 match (opening.take(), envelope.message) {
-                    (Some((links, to, from)), ToHub::Hello(hello)) => {
-                        let link = Link { hello: *hello, epoch: Epoch(0), from, to };
+                    (Some((links, to, from, signer)), ToHub::Hello(hello)) => {
+                        let (epoch, generation) = (Epoch(0), Generation(1));
+                        let link = Link { hello: *hello, epoch, from, to, signer, generation };
                         // A test that has seen enough does not take further links.
                         let _taken = links.send(link).await;
                     }

@@ -1,7 +1,8 @@
 //! Links: attach, cut, come back, refuse what is stale.
 
-use cortex_core::id::{Epoch, Revision};
+use cortex_core::id::{Epoch, NodeId, Revision};
 use cortex_core::message::{ToHub, ToNode};
+use cortex_core::policy::Policy;
 use cortex_core::run::{EndCause, RunSpec};
 use cortex_core::sandbox::Level;
 use cortex_core::stream::Positions;
@@ -38,8 +39,67 @@ async fn the_node_itself_refuses_what_its_policy_does_not_allow() {
     assert!(got.ended().diagnostic.as_deref().expect("a reason").contains("STRICT"));
     let mut fresh = policy("permissive");
     fresh.revision = Revision(2);
-    link.send(ToNode::Policy(fresh)).await;
+    link.send(ToNode::Policy(link.signed(&fresh))).await;
     assert_eq!(link.execute(run_id(2), &["sh", "-c", "echo yes"]).await.text(), "yes\n");
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_policy_that_the_authority_did_not_sign_for_this_node_allows_nothing() {
+    let mut hub = Hub::start().await;
+    let node = Node::start(&hub).await;
+    let mut link = hub.welcomed(1, "permissive").await;
+    assert_eq!(link.execute(run_id(1), &["true"]).await.ended().code, Some(0));
+    let newer = |revision| Policy { revision: Revision(revision), ..policy("permissive") };
+    let others = Policy { node: NodeId::mint(9, &[9; 10]), ..newer(3) };
+    let mut unsigned = link.signed(&newer(2));
+    unsigned.signature = link.signed(&newer(3)).signature;
+    for (number, wrong) in [(2, unsigned), (3, link.signed(&others))] {
+        link.send(ToNode::Policy(wrong)).await;
+        let refusal = loop {
+            if let ToHub::Refused { refusal, .. } = link.next().await {
+                break refusal;
+            }
+        };
+        assert_eq!(refusal.code, Code::PolicyInvalid);
+        assert_eq!(link.execute(run_id(number), &["true"]).await.ended().cause, EndCause::Denied);
+    }
+    link.send(ToNode::Policy(link.signed(&newer(4)))).await;
+    assert_eq!(link.execute(run_id(4), &["true"]).await.ended().code, Some(0));
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_restarted_node_takes_no_older_policy_than_it_kept() {
+    let mut hub = Hub::start().await;
+    let node = Node::start(&hub).await;
+    let mut link = hub.link().await;
+    let mut denying = policy("permissive");
+    denying.revision = Revision(5);
+    denying.document.deny.push("true".to_owned());
+    link.welcome(1, denying).await;
+    assert_eq!(link.execute(run_id(1), &["true"]).await.ended().cause, EndCause::Denied);
+    let (stopped, folder) = node.stop().await;
+    stopped.expect("a good end");
+    let node = Node::start_in(folder);
+    let mut link = hub.link().await;
+    link.welcome(2, policy("permissive")).await;
+    let ToHub::Refused { refusal, .. } = link.next().await else { panic!("it must be refused") };
+    assert_eq!(refusal.code, Code::StaleEpoch);
+    assert_eq!(link.execute(run_id(2), &["true"]).await.ended().cause, EndCause::Denied);
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn the_owners_ceiling_holds_under_a_permissive_policy_and_is_told() {
+    let mut hub = Hub::start().await;
+    let node = Node::start_with_ceiling(&hub, "{\"deny\":[\"true\"]}").await;
+    let mut link = hub.link().await;
+    assert_eq!(link.hello.ceiling.as_deref(), Some("{\"deny\":[\"true\"]}"));
+    link.welcome(1, policy("permissive")).await;
+    let got = link.execute(run_id(1), &["true"]).await;
+    assert!(got.ended().diagnostic.as_deref().expect("a reason").contains("local.exec.deny"));
+    assert_eq!(link.execute(run_id(2), &["false"]).await.ended().code, Some(1));
     node.stop().await.0.expect("a good end");
 }
 
@@ -172,7 +232,7 @@ async fn a_hub_of_a_later_generation_may_give_an_older_policy_revision() {
 async fn a_message_of_a_later_version_is_ignored_and_a_malformed_one_refused() {
     let mut hub = Hub::start().await;
     let node = Node::start(&hub).await;
-    let mut link = hub.welcomed(1, "strict").await;
+    let mut link = hub.welcomed(1, "permissive").await;
     link.send_raw(mesh::AttachResponse { epoch: 1, message: None }).await;
     let settled = mesh::RunSettled { run_id: vec![1, 2, 3].into() };
     let message = Some(mesh::attach_response::Message::RunSettled(settled));

@@ -9,3 +9,4 @@ mod node;
 mod processes;
 mod spool;
 mod trees;
+mod walls;

@@ -42,6 +42,15 @@ impl Node {
         Self::start_by(folder, |config| config.spool_bytes_max = bytes)
     }
 
+    /// A node that joined `hub` and has a folder for work, which is not made so far.
+    pub async fn start_with_work(hub: &Hub) -> (Self, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        enrol(enrol_config(hub, folder.path().join("node"))).await.expect("joined");
+        let work = folder.path().join("work");
+        let given = vec![work.clone()];
+        (Self::start_by(folder, |config| config.work = given), work)
+    }
+
     /// A node that joined `hub` and whose guards come from this script.
     pub async fn start_with_guard(hub: &Hub, script: &str) -> Self {
         use std::os::unix::fs::PermissionsExt as _;
@@ -51,6 +60,17 @@ impl Node {
         std::fs::write(&guard, script).expect("written");
         std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o700)).expect("executable");
         Self::start_by(folder, |config| config.guard_exe = guard)
+    }
+
+    /// A node that joined `hub` on a machine whose owner allows at most this.
+    pub async fn start_with_ceiling(hub: &Hub, ceiling: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        enrol(enrol_config(hub, folder.path().join("node"))).await.expect("joined");
+        let file = folder.path().join("node").join("ceiling.json");
+        std::fs::write(&file, ceiling).expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("set");
+        Self::start_in(folder)
     }
 
     fn start_by(folder: tempfile::TempDir, change: impl FnOnce(&mut NodeConfig)) -> Self {

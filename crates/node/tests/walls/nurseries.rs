@@ -8,7 +8,9 @@ use cortex_core::sandbox::{Access, Level, Limits, Network, Walls};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::support::{LEVELS, World, as_each_user, processes, rooms, shell, status, until, walls};
+use super::support::{
+    LEVELS, World, as_each_user, open_to_all, processes, rooms, shell, status, until, walls,
+};
 
 /// Forks twice, each time into a session of its own, and ends on nothing but KILL.
 const STUBBORN: &str = "trap '' TERM HUP INT; setsid sh -c \"trap '' TERM HUP INT; (setsid sh -c 'trap \\\"\\\" TERM; echo > up; while :; do sleep 1; done' &); while :; do sleep 1; done\" & while :; do sleep 1; done";
@@ -52,6 +54,52 @@ fn a_nursery_that_is_killed_takes_its_runs_with_it_and_the_next_run_works() {
             }
         },
     );
+}
+
+/// Set in the process that is to be killed: where its run says that it is up.
+const VICTIM: &str = "CORTEX_TEST_VICTIM";
+
+#[test]
+fn nothing_of_a_run_is_left_when_the_node_process_is_killed() {
+    let name = "nurseries::nothing_of_a_run_is_left_when_the_node_process_is_killed";
+    if let Some(folder) = std::env::var_os(VICTIM) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(live_until_killed(Path::new(&folder)));
+        return;
+    }
+    as_each_user(name, async {
+        for level in LEVELS {
+            let folder = tempfile::tempdir().expect("a folder");
+            open_to_all(folder.path());
+            std::fs::write(folder.path().join("level"), level.as_str()).expect("written");
+            let mut victim = std::process::Command::new(std::env::current_exe().expect("it has one"));
+            victim.args([name, "--exact", "--nocapture"]).env(VICTIM, folder.path());
+            let mut victim = victim.stdout(std::process::Stdio::null()).spawn().expect("started");
+            let up = folder.path().join("up");
+            until("the tree is up", || up.exists()).await;
+            let word = folder.path().display().to_string();
+            assert!(marked(&word) >= 3, "{level:?}");
+            victim.kill().expect("it lives");
+            victim.wait().expect("reaped");
+            until("nothing is left", || marked(&word) == 0).await;
+            // The next node removes its folders and groups.
+            World::new(level).await.finish().await;
+            let left = format!("cortex-runs-{}-", victim.id());
+            let entries = std::env::temp_dir().read_dir().expect("listed").flatten();
+            let names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+            assert!(!names.iter().any(|name| name.to_string_lossy().starts_with(&left)), "{names:?}");
+        }
+    });
+}
+
+/// A node's part of it: a run that does not end, in a folder that names it.
+async fn live_until_killed(folder: &Path) {
+    let level = std::fs::read_to_string(folder.join("level")).expect("written");
+    let world = World::new(Level::parse(&level).expect("a level")).await;
+    let walls = walls(&[(folder, Access::Write, true)]);
+    let script = format!("cd {}; {STUBBORN}", folder.display());
+    let outcome = world.shell(&walls, &script).await;
+    panic!("it was to be killed: {outcome:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use cortex_core::run::{EndCause, RunSpec};
 use cortex_core::sandbox::{Access, Level, Limits, Network, Walls};
+use cortex_node::NodeConfig;
 
 use super::support::{LEVELS, World, as_each_user, denied, is_root, open_to_all, shell, spec, until, walls};
 
@@ -40,7 +41,7 @@ fn a_run_at_level_full_sees_its_own_processes_and_a_bare_root() {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.len() <= 5 && lines[0] == "/proc/1" && lines.last() == Some(&"trial"), "{text}");
         let hidden = "for f in /root /home /run /sys /boot /etc/shadow /etc/cortex /dev/tty /dev/vda; do \
-            test -e $f && echo $f; done; cat /.proc/1/environ 2>/dev/null; test -e /.proc/1 && echo proc; true";
+            test -e $f && echo $f; done; ls -A /.stage /.empty 2>/dev/null; umount /proc 2>/dev/null && echo uncovered; true";
         assert_eq!(world.text(&Walls::default(), hidden).await, "");
         let mounts = world.text(&Walls::default(), "cut -d' ' -f2,4 /proc/mounts").await;
         for line in mounts.lines() {
@@ -167,6 +168,20 @@ fn keys_in_a_granted_folder_are_covered_or_the_folder_is_refused() {
         let folder = prepare(&world);
         let outcome = world.shell(&walls(&[(&folder, Access::Write, false)]), "true").await;
         assert!(denied(&outcome).contains("roots.reserved"), "{outcome:?}");
+        world.finish().await;
+    });
+}
+
+#[test]
+fn what_the_node_lives_by_is_covered_in_the_base_set_too_or_nothing_runs() {
+    as_each_user("rooms::what_the_node_lives_by_is_covered_in_the_base_set_too_or_nothing_runs", async {
+        let reserve = |config: &mut NodeConfig| config.reserved = vec!["/usr/share".into()];
+        let world = World::with(Level::Full, reserve).await;
+        assert_eq!(world.text(&Walls::default(), "ls -A /usr/share; ls /usr | grep share").await, "share\n");
+        world.finish().await;
+        let world = World::with(Level::Kernel, reserve).await;
+        let outcome = world.shell(&Walls::default(), "true").await;
+        assert!(denied(&outcome).contains("`/usr/share` is where every run may read"), "{outcome:?}");
         world.finish().await;
     });
 }

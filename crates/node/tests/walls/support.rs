@@ -95,6 +95,10 @@ pub const LEVELS: [Level; 2] = [Level::Full, Level::Kernel];
 
 impl World {
     pub async fn new(level: Level) -> Self {
+        Self::with(level, |_| {}).await
+    }
+
+    pub async fn with(level: Level, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         // Below level full the mode of what lies above a root counts.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
@@ -104,13 +108,14 @@ impl World {
         let data = folder.path().join("data");
         std::fs::create_dir(&data).expect("made");
         std::fs::write(data.join("node.key"), "SECRET").expect("written");
-        let config = NodeConfig {
+        let mut config = NodeConfig {
             guard_exe: guard_exe(),
             path: "/usr/local/bin:/usr/bin:/bin".into(),
             work: vec![work],
             level_max: level,
             ..NodeConfig::new(data)
         };
+        change(&mut config);
         let trial = Trial::new(config).await.expect("tried");
         assert_eq!(trial.level(), level, "{:#?}", trial.layers());
         Self { trial, folder }

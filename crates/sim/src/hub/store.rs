@@ -13,17 +13,18 @@ use cortex_core::message::{Start, ToNode};
 use cortex_core::name::{Labels, Name};
 use cortex_core::node::{Facts, Node};
 use cortex_core::outbox::Lane;
-use cortex_core::policy::Policy;
+use cortex_core::policy::{Policy, Question, Site, judge};
 use cortex_core::run::{Command, Run, RunSpec, RunState, decide};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
 use cortex_store::memory::MemoryStore;
-use cortex_store::{RunFilter, StoreError, Tx, WriteError};
+use cortex_store::{RunFilter, StoreError, StoredPolicy, Tx, WriteError};
 
 use super::Hub;
 use crate::check::Happened;
 use crate::faults::FAULTS_MS;
 use crate::net::{Context, Wake};
+use crate::node::ground;
 
 /// Waits before a batch is tried again, as in `cortex_hub`.
 const RETRY_MS_MIN: u64 = 100;
@@ -72,7 +73,7 @@ enum Done {
     Epoch(Option<Epoch>),
     Accepted(Box<Run>),
     Cancelled(Option<RunId>),
-    Policy(Policy),
+    Policy(Box<Policy>),
     Locked(Vec<Run>),
 }
 
@@ -264,7 +265,7 @@ impl Hub {
             (Job::SetPolicy { node }, Done::Policy(policy)) => {
                 cx.note(Happened::PolicySet { node: *node, revision: policy.revision.0 });
                 if let Some(link) = self.runs[*node].link() {
-                    self.send(link, Lane::Control, ToNode::Policy(policy), cx);
+                    self.send(link, Lane::Control, ToNode::Policy((*policy).into()), cx);
                 }
             }
             (Job::Decide { node, batch }, Done::Nothing) => {
@@ -316,10 +317,30 @@ pub(super) fn enrol(store: &MemoryStore, ids: &[NodeId], now: WallTime) {
 
 pub(super) fn welcome(store: &MemoryStore, id: NodeId) -> (Generation, Policy, bool) {
     let read = store.read_now(|view| {
-        let policy = view.policy(id)?.unwrap_or_else(|| Policy::strict(id, WallTime(0)));
+        let policy = held(view.policy(id)?, id);
         Ok((view.generation()?, policy, view.node(id)?.is_some_and(|node| node.quarantined)))
     });
     read.unwrap_or_else(|_| (Generation(1), Policy::strict(id, WallTime(0)), false))
+}
+
+/// The bytes of a simulated policy are its profile's name: the store reads none of them.
+fn stored(policy: &Policy) -> StoredPolicy {
+    StoredPolicy {
+        node: policy.node,
+        revision: policy.revision,
+        document: policy.profile.clone().into_bytes(),
+        signature: Vec::new(),
+        changed_by: "token:sim".to_owned(),
+        changed_at: policy.changed_at,
+    }
+}
+
+fn held(stored: Option<StoredPolicy>, node: NodeId) -> Policy {
+    let read = stored.and_then(|stored| {
+        let profile = String::from_utf8(stored.document).ok()?;
+        Policy::from_profile(node, &profile, stored.revision, stored.changed_at)
+    });
+    read.unwrap_or_else(|| Policy::strict(node, WallTime(0)))
 }
 
 fn accept(
@@ -329,11 +350,12 @@ fn accept(
     spec: &RunSpec,
     now: WallTime,
 ) -> Result<Done, WriteError> {
-    let policy = tx.policy(node)?.unwrap_or_else(|| Policy::strict(node, now));
+    let policy = held(tx.policy(node)?, node);
     let locks = Locks::new(tx.locks()?);
     let locked = locks.on_caller(token_of(id), None, now).map(Lock::refusal);
-    let judged = spec.check().and_then(|()| policy.check(spec, "node", now));
-    let verdict = locked.map_or(judged, Err);
+    let site = Site { ground: ground(), ceilings: Vec::new() };
+    let question = Question { spec, node: "node", site: &site, now: Some(now), consent: false };
+    let verdict = locked.map_or_else(|| judge(&policy.document, &question), Err);
     let outcome = if verdict.is_ok() { Outcome::Allowed } else { Outcome::Denied };
     let mut row = AuditRow::new(now, "token:sim", "run.start", outcome);
     (row.node, row.run, row.policy_revision) = (Some(node), Some(id), Some(policy.revision));
@@ -386,12 +408,12 @@ fn cancel(tx: &mut dyn Tx, node: NodeId, now: WallTime) -> Result<Done, WriteErr
 }
 
 fn set_policy(tx: &mut dyn Tx, node: NodeId, now: WallTime) -> Result<Done, WriteError> {
-    let held = tx.policy(node)?.unwrap_or_else(|| Policy::strict(node, now));
+    let held = held(tx.policy(node)?, node);
     let profile = if held.profile == "dev" { "strict" } else { "dev" };
     let policy = Policy::from_profile(node, profile, held.revision.next(), now).unwrap_or(held);
-    tx.put_policy(&policy)?;
+    tx.put_policy(&stored(&policy))?;
     tx.append_event(&Event::new(EventKind::PolicyChanged, now).node(node))?;
-    Ok(Done::Policy(policy))
+    Ok(Done::Policy(Box::new(policy)))
 }
 
 fn lock(tx: &mut dyn Tx, lift: bool, now: WallTime) -> Result<Done, WriteError> {

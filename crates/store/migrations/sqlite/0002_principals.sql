@@ -1,5 +1,5 @@
--- People, what they may do where, locks, questions to people, and what nodes, runs and audit rows
--- have to do with them. A subject, target or scope is one text: its kind, a colon, and what it names.
+-- People, what they may do where, locks, questions to people, policies as signed bytes, and what
+-- nodes, runs and audit rows have to do with them. A subject, target or scope is one text: its kind, a colon, and what it names.
 
 CREATE TABLE users (
     id         BLOB PRIMARY KEY NOT NULL,
@@ -85,6 +85,26 @@ CREATE TABLE consent_rules (
 
 CREATE INDEX consent_rules_live ON consent_rules (id) WHERE ended_at IS NULL;
 
+-- What was there was never signed: a node without a policy is STRICT.
+DROP TABLE policies;
+
+CREATE TABLE policy_revisions (
+    node       BLOB NOT NULL,
+    revision   INTEGER NOT NULL,
+    document   BLOB NOT NULL,
+    signature  BLOB NOT NULL,
+    changed_by TEXT NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (node, revision)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE profiles (
+    name       TEXT PRIMARY KEY NOT NULL,
+    document   TEXT NOT NULL,
+    changed_by TEXT NOT NULL,
+    changed_at INTEGER NOT NULL
+) STRICT;
+
 ALTER TABLE tokens ADD COLUMN kind TEXT NOT NULL DEFAULT 'api';
 ALTER TABLE tokens ADD COLUMN user BLOB;
 ALTER TABLE tokens ADD COLUMN rights TEXT;
@@ -92,6 +112,8 @@ ALTER TABLE tokens ADD COLUMN nodes TEXT;
 ALTER TABLE tokens ADD COLUMN tools TEXT;
 
 ALTER TABLE nodes ADD COLUMN layers TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE nodes ADD COLUMN home TEXT NOT NULL DEFAULT '';
+ALTER TABLE nodes ADD COLUMN work TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE nodes ADD COLUMN owner BLOB;
 ALTER TABLE nodes ADD COLUMN recovery_key BLOB;
 ALTER TABLE nodes ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 0;

@@ -3,12 +3,13 @@
 use std::ops::{Bound, Deref};
 
 use cortex_core::consent::{Consent, ConsentRule, Standing};
-use cortex_core::id::{ConsentId, Generation, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
+use cortex_core::id::{
+    ConsentId, Generation, InviteId, LockId, NodeId, Revision, RunId, Seq, TokenId, UserId,
+};
 use cortex_core::invite::Invite;
 use cortex_core::lock::Lock;
 use cortex_core::name::Name;
 use cortex_core::node::{AuditHead, Node};
-use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
@@ -16,7 +17,10 @@ use cortex_core::user::{RoleGrant, User};
 
 use super::state::State;
 use crate::chain::CHAIN_START;
-use crate::{AuditFilter, ConsentFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError};
+use crate::{
+    AuditFilter, ConsentFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError, StoredPolicy,
+    StoredProfile,
+};
 
 /// Below and above every id, for ranges over one node.
 const FIRST_RUN: RunId = RunId::new(uuid::Uuid::nil());
@@ -132,13 +136,29 @@ impl<S: Deref<Target = State>, U> Read for Held<S, U> {
         Ok(self.state.consent_rules.values().filter(|rule| rule.ended_at.is_none()).cloned().collect())
     }
 
-    fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError> {
-        Ok(self.state.policies.get(&node).cloned())
+    fn policy(&self, node: NodeId) -> Result<Option<StoredPolicy>, StoreError> {
+        Ok(self.state.policies.get(&node).and_then(|revisions| revisions.last()).cloned())
     }
 
-    fn policies(&self) -> Result<Vec<Policy>, StoreError> {
+    fn policies(&self) -> Result<Vec<StoredPolicy>, StoreError> {
         let live = |id: &NodeId| self.state.nodes.get(id).is_some_and(|node| node.removed_at.is_none());
-        Ok(self.state.policies.iter().filter(|(id, _)| live(id)).map(|(_, policy)| policy.clone()).collect())
+        let all = self.state.policies.iter().filter(|(id, _)| live(id));
+        Ok(all.filter_map(|(_, revisions)| revisions.last()).cloned().collect())
+    }
+
+    fn policy_history(
+        &self,
+        node: NodeId,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<StoredPolicy>, StoreError> {
+        let revisions = self.state.policies.get(&node).into_iter().flatten().rev();
+        let older = revisions.filter(|one| before.is_none_or(|before| one.revision < before));
+        Ok(older.take(limit).cloned().collect())
+    }
+
+    fn profiles(&self) -> Result<Vec<StoredProfile>, StoreError> {
+        Ok(self.state.profiles.values().cloned().collect())
     }
 
     fn run(&self, id: RunId) -> Result<Option<Run>, StoreError> {

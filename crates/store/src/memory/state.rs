@@ -12,13 +12,12 @@ use cortex_core::invite::Invite;
 use cortex_core::lock::Lock;
 use cortex_core::name::Name;
 use cortex_core::node::Node;
-use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 use cortex_core::user::{RoleGrant, User};
 
-use crate::{LoggedAudit, LoggedEvent};
+use crate::{LoggedAudit, LoggedEvent, StoredPolicy, StoredProfile};
 
 /// Caller, node and idempotency key.
 pub(super) type RunKey = (String, NodeId, String);
@@ -36,7 +35,9 @@ pub(super) struct State {
     pub(super) locks: BTreeMap<LockId, Lock>,
     pub(super) consents: BTreeMap<ConsentId, Consent>,
     pub(super) consent_rules: BTreeMap<ConsentId, ConsentRule>,
-    pub(super) policies: BTreeMap<NodeId, Policy>,
+    /// Each with its newest revision last.
+    pub(super) policies: BTreeMap<NodeId, Vec<StoredPolicy>>,
+    pub(super) profiles: BTreeMap<Name, StoredProfile>,
     pub(super) runs: BTreeMap<RunId, Run>,
     pub(super) run_keys: BTreeMap<RunKey, RunId>,
     pub(super) runs_of_nodes: BTreeSet<(NodeId, RunId)>,
@@ -64,6 +65,7 @@ impl Default for State {
             consents: BTreeMap::new(),
             consent_rules: BTreeMap::new(),
             policies: BTreeMap::new(),
+            profiles: BTreeMap::new(),
             runs: BTreeMap::new(),
             run_keys: BTreeMap::new(),
             runs_of_nodes: BTreeSet::new(),

@@ -7,9 +7,10 @@ use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
 use cortex_core::id::{ConsentId, Epoch, GrantId, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
 use cortex_core::invite::Invite;
+use cortex_core::limits::POLICY_REVISIONS_KEPT;
 use cortex_core::lock::Lock;
+use cortex_core::name::Name;
 use cortex_core::node::{AuditHead, Node};
-use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
@@ -18,7 +19,9 @@ use cortex_core::user::{RoleGrant, User};
 use super::read::Held;
 use super::state::{State, run_key, set};
 use crate::chain::{CHAIN_START, chain_hash};
-use crate::{AfterFn, LoggedAudit, LoggedEvent, StoreError, Tx, WriteError, conflict};
+use crate::{
+    AfterFn, LoggedAudit, LoggedEvent, StoreError, StoredPolicy, StoredProfile, Tx, WriteError, conflict,
+};
 
 /// What a transaction has done so far.
 #[derive(Default)]
@@ -40,7 +43,8 @@ enum Change {
     Lock(LockId, Option<Lock>),
     Consent(ConsentId, Option<Consent>),
     ConsentRule(ConsentId, Option<ConsentRule>),
-    Policy(NodeId, Option<Policy>),
+    Policies(NodeId, Option<Vec<StoredPolicy>>),
+    Profile(Name, Option<StoredProfile>),
     Run(RunId, Option<Run>),
     EventAppended,
     EventsTrimmed(VecDeque<Event>),
@@ -72,7 +76,8 @@ fn revert(state: &mut State, change: Change) {
         Change::Lock(id, old) => drop(set(&mut state.locks, id, old)),
         Change::Consent(id, old) => drop(set(&mut state.consents, id, old)),
         Change::ConsentRule(id, old) => drop(set(&mut state.consent_rules, id, old)),
-        Change::Policy(id, old) => drop(set(&mut state.policies, id, old)),
+        Change::Policies(id, old) => drop(set(&mut state.policies, id, old)),
+        Change::Profile(name, old) => drop(set(&mut state.profiles, name, old)),
         Change::Run(id, old) => drop(state.set_run(id, old)),
         Change::EventAppended => drop(state.events.pop_back()),
         Change::EventsTrimmed(mut old) => {
@@ -187,15 +192,33 @@ impl Tx for Writing<'_> {
         Ok(())
     }
 
-    fn put_policy(&mut self, policy: &Policy) -> Result<(), WriteError> {
-        if let Some(stored) = self.state.policies.get(&policy.node)
-            && stored.revision >= policy.revision
+    fn put_policy(&mut self, policy: &StoredPolicy) -> Result<(), WriteError> {
+        let old = self.state.policies.get(&policy.node).cloned();
+        let mut revisions = old.clone().unwrap_or_default();
+        if let Some(newest) = revisions.last()
+            && newest.revision >= policy.revision
         {
-            return Err(conflict::policy_revision(policy, stored.revision));
+            return Err(conflict::policy_revision(policy, newest.revision));
         }
-        let old = self.state.policies.insert(policy.node, policy.clone());
-        self.note(Change::Policy(policy.node, old));
+        revisions.push(policy.clone());
+        let beyond = revisions.len().saturating_sub(POLICY_REVISIONS_KEPT);
+        revisions.drain(..beyond);
+        self.state.policies.insert(policy.node, revisions);
+        self.note(Change::Policies(policy.node, old));
         Ok(())
+    }
+
+    fn put_profile(&mut self, profile: &StoredProfile) -> Result<(), StoreError> {
+        let old = self.state.profiles.insert(profile.name.clone(), profile.clone());
+        self.note(Change::Profile(profile.name.clone(), old));
+        Ok(())
+    }
+
+    fn remove_profile(&mut self, name: &Name) -> Result<bool, StoreError> {
+        let old = set(&mut self.state.profiles, name.clone(), None);
+        let was_there = old.is_some();
+        self.note(Change::Profile(name.clone(), old));
+        Ok(was_there)
     }
 
     fn put_run(&mut self, run: &Run) -> Result<(), WriteError> {

@@ -9,6 +9,7 @@ pub(super) mod invites;
 pub(super) mod locks;
 pub(super) mod nodes;
 pub(super) mod policies;
+pub(super) mod profiles;
 pub(super) mod runs;
 pub(super) mod tokens;
 pub(super) mod users;
@@ -32,7 +33,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::super::migrate;
-    use super::{audit, consents, events, nodes, runs};
+    use super::{audit, consents, events, nodes, policies, runs};
     use crate::RunFilter;
 
     fn database() -> Connection {
@@ -78,6 +79,15 @@ mod tests {
         }
         let plan = plan(&conn, consents::PENDING);
         assert!(plan.contains("COVERING INDEX consents_standing"), "{plan}");
+    }
+
+    #[test]
+    fn revisions_of_a_policy_come_in_order_out_of_the_table_itself() {
+        let conn = database();
+        for sql in [policies::NEWEST, policies::HISTORY, policies::TRIM] {
+            let plan = plan(&conn, sql);
+            assert!(plan.contains("SEARCH") && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
+        }
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use cortex_core::audit::AuditRow;
 use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
-use cortex_core::id::{ConsentId, Epoch, Generation, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
+use cortex_core::id::{
+    ConsentId, Epoch, Generation, InviteId, LockId, NodeId, Revision, RunId, Seq, TokenId, UserId,
+};
 use cortex_core::invite::Invite;
 use cortex_core::lock::Lock;
 use cortex_core::name::Name;
 use cortex_core::node::{AuditHead, Node};
-use cortex_core::policy::Policy;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::token::Token;
@@ -16,11 +17,13 @@ use cortex_core::user::{RoleGrant, User};
 use rusqlite::Connection;
 
 use super::codec::one;
-use super::rows::{audit, consents, events, grants, invites, locks, nodes, policies, runs, tokens, users};
+use super::rows::{
+    audit, consents, events, grants, invites, locks, nodes, policies, profiles, runs, tokens, users,
+};
 use crate::chain::chain_hash;
 use crate::{
-    AfterFn, AuditFilter, ConsentFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError, Tx,
-    WriteError,
+    AfterFn, AuditFilter, ConsentFilter, LoggedAudit, LoggedEvent, Read, RunFilter, StoreError, StoredPolicy,
+    StoredProfile, Tx, WriteError,
 };
 
 const GENERATION: &str = "SELECT value FROM numbers WHERE name = 'generation'";
@@ -159,12 +162,25 @@ impl<L> Read for View<'_, L> {
         consents::rules(self.conn)
     }
 
-    fn policy(&self, node: NodeId) -> Result<Option<Policy>, StoreError> {
+    fn policy(&self, node: NodeId) -> Result<Option<StoredPolicy>, StoreError> {
         policies::get(self.conn, node)
     }
 
-    fn policies(&self) -> Result<Vec<Policy>, StoreError> {
+    fn policies(&self) -> Result<Vec<StoredPolicy>, StoreError> {
         policies::live(self.conn)
+    }
+
+    fn policy_history(
+        &self,
+        node: NodeId,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<StoredPolicy>, StoreError> {
+        policies::history(self.conn, node, before, limit)
+    }
+
+    fn profiles(&self) -> Result<Vec<StoredProfile>, StoreError> {
+        profiles::all(self.conn)
     }
 
     fn run(&self, id: RunId) -> Result<Option<Run>, StoreError> {
@@ -258,8 +274,16 @@ impl Tx for View<'_, Logs> {
         nodes::observe_audit(self.conn, node, head)
     }
 
-    fn put_policy(&mut self, policy: &Policy) -> Result<(), WriteError> {
+    fn put_policy(&mut self, policy: &StoredPolicy) -> Result<(), WriteError> {
         policies::put(self.conn, policy)
+    }
+
+    fn put_profile(&mut self, profile: &StoredProfile) -> Result<(), StoreError> {
+        profiles::put(self.conn, profile)
+    }
+
+    fn remove_profile(&mut self, name: &Name) -> Result<bool, StoreError> {
+        profiles::remove(self.conn, name)
     }
 
     fn put_run(&mut self, run: &Run) -> Result<(), WriteError> {

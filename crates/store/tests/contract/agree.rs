@@ -3,7 +3,7 @@
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::consent::{Consent, ConsentRule, Standing};
-use cortex_core::id::{NodeId, Seq};
+use cortex_core::id::{NodeId, Revision, Seq};
 use cortex_core::lock::{Lock, Target};
 use cortex_core::node::{AuditHead, Node};
 use cortex_core::run::{Run, RunState};
@@ -13,7 +13,7 @@ use cortex_core::user::{RoleGrant, User};
 use cortex_store::{AuditFilter, ConsentFilter, Read, RunFilter, StoreError, Tx, WriteError};
 use proptest::prelude::*;
 
-use crate::entities::{invite, node, policy, token};
+use crate::entities::{invite, name, node, policy, profile, token};
 use crate::people::{consent, grant, lock, rule, user};
 use crate::subject::{Subject, no};
 use crate::support::{event, node_id, run, run_id};
@@ -34,6 +34,9 @@ enum Op {
     ListConsents { standing: Option<usize>, before: Option<u8>, limit: usize },
     ObserveAudit { node: u8, seq: u64 },
     PutPolicy { node: u8, revision: u64 },
+    PolicyHistory { node: u8, before: Option<u64>, limit: usize },
+    PutProfile(u8),
+    RemoveProfile(u8),
     PutRun { run: u64, node: u8, state: usize, key: Option<u8>, ended: Option<i64> },
     AppendEvent(u8),
     AppendAudit(u8),
@@ -76,6 +79,10 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(standing, before, limit)| Op::ListConsents { standing, before, limit }),
         (0..4_u8, 0..6_u64).prop_map(|(node, seq)| Op::ObserveAudit { node, seq }),
         (0..4_u8, 0..6_u64).prop_map(|(node, revision)| Op::PutPolicy { node, revision }),
+        (0..4_u8, prop::option::of(0..6_u64), 0..6_usize)
+            .prop_map(|(node, before, limit)| Op::PolicyHistory { node, before, limit }),
+        (0..4_u8).prop_map(Op::PutProfile),
+        (0..4_u8).prop_map(Op::RemoveProfile),
         (0..12_u64, 0..4_u8, 0..9_usize, prop::option::of(0..3_u8), prop::option::of(0..9_i64))
             .prop_map(|(run, node, state, key, ended)| Op::PutRun { run, node, state, key, ended }),
         (0..12_u64, 0..4_u8, 0..9_usize, prop::option::of(0..3_u8), prop::option::of(0..9_i64))
@@ -165,6 +172,13 @@ fn apply(tx: &mut dyn Tx, op: &Op) -> Result<String, WriteError> {
         Op::PutPolicy { node, revision } => {
             tx.put_policy(&policy(node_id(*node), *revision)).map(|()| String::new())
         }
+        Op::PolicyHistory { node, before, limit } => {
+            Ok(format!("{:?}", tx.policy_history(node_id(*node), before.map(Revision), *limit)?))
+        }
+        Op::PutProfile(number) => {
+            Ok(tx.put_profile(&profile(&format!("p{number}"), "{}")).map(|()| String::new())?)
+        }
+        Op::RemoveProfile(number) => Ok(format!("{:?}", tx.remove_profile(&name(&format!("p{number}")))?)),
         Op::PutRun { run: id, node, state, key, ended } => {
             let run = Run {
                 state: RunState::ALL[*state],
@@ -234,7 +248,7 @@ fn dump(view: &dyn Read) -> Result<String, StoreError> {
         view.nodes()?,
         view.invites(99)?,
         view.tokens()?,
-        view.policies()?,
+        (view.policies()?, view.profiles()?),
         view.runs(&RunFilter::default(), 99)?,
         view.open_runs()?,
         view.events(Seq(0), 999)?,

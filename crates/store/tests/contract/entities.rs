@@ -3,16 +3,16 @@
 
 use cortex_core::id::{Epoch, InviteId, NodeId, Revision, Seq, TokenId};
 use cortex_core::invite::Invite;
+use cortex_core::limits::POLICY_REVISIONS_KEPT;
 use cortex_core::name::Name;
 use cortex_core::node::{AuditHead, Facts, Node, Recovery};
-use cortex_core::policy::{Grant, Mode, Policy};
 use cortex_core::rights::{Right, Rights};
 use cortex_core::run::{Run, RunSpec, RunState};
-use cortex_core::sandbox::{Layer, LayerState};
+use cortex_core::sandbox::{Layer, LayerState, Place};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
 use cortex_core::token::{NodeScope, Role, Token, TokenKind, Tool};
-use cortex_store::{AuditFilter, RunFilter};
+use cortex_store::{AuditFilter, RunFilter, StoreError, StoredPolicy, StoredProfile};
 
 use crate::people::{consent, user};
 use crate::subject::Subject;
@@ -37,6 +37,7 @@ pub(crate) fn node(number: u8, called: &str) -> Node {
             memory_bytes: u64::MAX,
             tools: vec!["cargo".to_owned(), "git".to_owned()],
             layers: vec![Layer { name: "seccomp".to_owned(), state: LayerState::Held, note: String::new() }],
+            place: Place { home: "/home/u".to_owned(), work: vec!["/w".to_owned(), "/srv/x".to_owned()] },
         },
         key_hash: [number; 32],
         epoch: Epoch(3),
@@ -85,20 +86,23 @@ pub(crate) fn token(number: u8, called: &str) -> Token {
     }
 }
 
-pub(crate) fn policy(node: NodeId, revision: u64) -> Policy {
-    Policy {
+pub(crate) fn policy(node: NodeId, revision: u64) -> StoredPolicy {
+    StoredPolicy {
         node,
         revision: Revision(revision),
-        profile: "ci".to_owned(),
-        mode: Mode::Permissive,
-        allow: vec![
-            Grant { program: "cargo".to_owned(), until: None },
-            Grant { program: "/opt/\"x\"".to_owned(), until: Some(WallTime(8)) },
-        ],
-        deny: vec!["rm".to_owned()],
-        env: vec!["CI".to_owned()],
-        timeout_ms_max: u64::MAX,
+        document: vec![0, 0xff, b'{', u8::try_from(revision % 256).unwrap_or(0)],
+        signature: vec![1, 2, 0],
+        changed_by: "token:admin".to_owned(),
         changed_at: WallTime(5),
+    }
+}
+
+pub(crate) fn profile(text: &str, document: &str) -> StoredProfile {
+    StoredProfile {
+        name: name(text),
+        document: document.to_owned(),
+        changed_by: "token:admin".to_owned(),
+        changed_at: WallTime(6),
     }
 }
 
@@ -257,6 +261,49 @@ pub(crate) async fn a_policy_only_moves_forward(subject: Subject) {
     subject.put(|tx| tx.put_policy(&policy(node_id(1), 7))).await;
     let revision = subject.get(|view| Ok(view.policy(node_id(1))?.map(|policy| policy.revision))).await;
     assert_eq!(revision, Some(Revision(7)));
+}
+
+pub(crate) async fn the_history_of_a_policy_is_paged_newest_first_and_bounded(subject: Subject) {
+    let kept = u64::try_from(POLICY_REVISIONS_KEPT).unwrap_or(u64::MAX);
+    subject
+        .put(move |tx| {
+            tx.put_policy(&policy(node_id(2), 1))?;
+            (1..=kept + 3).try_for_each(|revision| tx.put_policy(&policy(node_id(1), revision * 2)))
+        })
+        .await;
+    subject
+        .get(move |view| {
+            let page = |before, limit| -> Result<Vec<u64>, StoreError> {
+                let page = view.policy_history(node_id(1), before, limit)?;
+                Ok(page.iter().map(|policy| policy.revision.0).collect())
+            };
+            assert_eq!(page(None, 2)?, [2 * kept + 6, 2 * kept + 4]);
+            assert_eq!(page(Some(Revision(12)), 9)?, [10, 8], "the first three are gone");
+            assert_eq!(page(Some(Revision(0)), 9)?, Vec::<u64>::new());
+            assert_eq!(view.policy_history(node_id(2), None, 9)?, [policy(node_id(2), 1)]);
+            assert_eq!(view.policy_history(node_id(1), None, usize::MAX)?.len(), POLICY_REVISIONS_KEPT);
+            Ok(())
+        })
+        .await;
+}
+
+pub(crate) async fn profiles_are_replaced_and_removed_by_name(subject: Subject) {
+    subject
+        .put(|tx| {
+            tx.put_profile(&profile("b", "{}"))?;
+            tx.put_profile(&profile("a", "{\"x\":\"\u{1F980}\"}"))?;
+            Ok(tx.put_profile(&profile("b", "{ }"))?)
+        })
+        .await;
+    let all = subject.get(|view| view.profiles()).await;
+    assert_eq!(all, [profile("a", "{\"x\":\"\u{1F980}\"}"), profile("b", "{ }")]);
+    subject
+        .put(|tx| {
+            assert!(tx.remove_profile(&name("a"))? && !tx.remove_profile(&name("a"))?);
+            Ok(())
+        })
+        .await;
+    assert_eq!(subject.get(|view| view.profiles()).await.len(), 1);
 }
 
 pub(crate) async fn policies_of_removed_nodes_are_not_listed(subject: Subject) {

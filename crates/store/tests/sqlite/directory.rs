@@ -3,9 +3,7 @@
 
 use std::path::Path;
 
-use cortex_core::id::{NodeId, Revision, Seq};
-use cortex_core::policy::{Mode, Policy};
-use cortex_core::time::WallTime;
+use cortex_core::id::Seq;
 use cortex_store::sqlite::{SqliteOptions, SqliteStore};
 use cortex_store::{AuditFilter, Store, StoreError, StoreExt};
 use rusqlite::Connection;
@@ -110,35 +108,6 @@ async fn a_row_that_cannot_be_read_is_damaged_and_names_its_column() {
     let error = store.read(SOON, |view| view.run(run_id(1))).await.expect_err("no such state");
     assert!(matches!(&error, StoreError::Damaged(why) if why.contains("column state")), "{error}");
     store.close().await;
-}
-
-/// ABUSE 37: what is not understood allows nothing.
-#[tokio::test]
-async fn a_policy_of_an_unknown_mode_is_strict_and_one_that_cannot_be_read_is_none() {
-    let dir = directory();
-    let node = NodeId::mint(1, &[1; 10]);
-    let policy = Policy::from_profile(node, "permissive", Revision(3), WallTime(0)).expect("a profile");
-    let store = open(dir.path()).expect("opens");
-    store.write(SOON, move |tx| tx.put_policy(&policy)).await.expect("written");
-    store.close().await;
-    let read = |what: &'static str| {
-        raw(dir.path()).execute(&format!("UPDATE policies SET {what}"), []).expect("changed");
-        let store = open(dir.path()).expect("opens");
-        async move {
-            let read = store.read(SOON, move |view| view.policy(node)).await;
-            store.close().await;
-            read
-        }
-    };
-    let later = read("mode = 'permissive-2'").await.expect("read").expect("it is there");
-    assert_eq!(later.mode, Mode::Strict);
-    for unreadable in ["allow = '{'", "deny = 'x'", "env = '[1]'"] {
-        let error = read(unreadable).await.expect_err(unreadable);
-        assert!(matches!(error, StoreError::Damaged(_)), "{unreadable}: {error}");
-        raw(dir.path())
-            .execute("UPDATE policies SET allow = '[]', deny = '[]', env = '[]', revision = 3", [])
-            .expect("mended");
-    }
 }
 
 #[tokio::test]

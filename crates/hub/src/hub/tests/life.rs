@@ -301,7 +301,7 @@ async fn a_change_that_its_caller_stopped_waiting_for_takes_its_whole_effect_whe
         }
     };
     let policy = tokio::time::timeout(SOON, policy).await.expect("the policy is pushed");
-    assert_eq!(policy.profile, "permissive");
+    assert_eq!(policy.policy.expect("its own").profile, "permissive");
     let hash = secret::hash(operator.as_bytes());
     let revoked = async {
         while world.hub.context.directory.token(&hash).is_some_and(|token| token.revoked_at.is_none()) {

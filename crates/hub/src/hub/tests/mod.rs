@@ -32,6 +32,7 @@ mod followers;
 mod life;
 mod matrix;
 mod people;
+mod policies;
 mod presence;
 mod resources;
 mod retention;
@@ -172,6 +173,12 @@ impl World {
         let directory = &self.hub.context.directory;
         let token = directory.token(&secret::hash(self.admin.as_bytes())).expect("it is known");
         Caller::new(directory.who(token))
+    }
+
+    /// The use cases of policies, as the doors have them.
+    pub(super) fn policies(&self) -> Policies {
+        let authority = Arc::new(Authority::open(self.dir.path()).expect("the hub's authority"));
+        Policies::new(self.hub.context.clone(), self.hub.mesh.clone(), authority)
     }
 
     /// The session of a new person with these roles, each with its selector.

@@ -1,6 +1,6 @@
 //! Nodes, invites, tokens, policies, audit: each with what is right and what is refused.
 
-use cortex_core::policy::{Grant, Policy};
+use cortex_core::policy::{Document, Policy, Program};
 use serde_json::json;
 
 use super::*;
@@ -240,12 +240,13 @@ async fn a_policy_that_cannot_be_expired_keeps_no_other_from_it() {
         name: Name::parse("ghost").expect("a name"),
         ..Node::clone(&record)
     });
-    let grant = Grant { program: "ls".to_owned(), until: Some(WallTime(1)) };
-    directory.put_policy(Policy { allow: vec![grant], ..Policy::strict(ghost, WallTime(0)) });
+    let program = Program::granted("ls".to_owned(), Some(WallTime(1)));
+    let document = Document { programs: vec![program], ..Document::strict() };
+    directory.put_policy(Policy { document, ..Policy::strict(ghost, WallTime(0)) }.into());
     let body = json!({"program": "cargo", "for_ms": 50});
     world.admin(Method::POST, "/api/v1/policies/good/allow", body).await.ok(200);
     let expired = async {
-        while directory.policy(good, WallTime(0)).allow.iter().any(|grant| grant.program == "cargo") {
+        while directory.policy(good, WallTime(0)).document.allowed(None).contains("cargo") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -11,6 +11,7 @@ use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use cortex_core::lock::{Lock, Locks};
 use cortex_core::name::Labels;
 use cortex_core::node::Node;
+use cortex_core::policy::Rule;
 use cortex_core::rights::Right;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
@@ -96,7 +97,9 @@ impl Runs {
         let mut run = new_run(caller, request, node, policy.revision, id, now);
         let verdict = caller
             .on(Right::RunsStart, node)
-            .and_then(|()| asked::judge(&self.context.directory, &policy, leave, &run, node.name.as_str()))
+            .and_then(|()| {
+                asked::judge(&self.context.directory, &policy.document, leave, &run, node.name.as_str())
+            })
             .and_then(|verdict| {
                 if self.mesh.presence(node.id).is_none() {
                     return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
@@ -267,9 +270,9 @@ fn known(tx: &dyn Tx, run: &Run) -> Result<Option<Run>, WriteError> {
 }
 
 pub(super) fn refuse(tx: &mut dyn Tx, one: &Judged, refusal: Refusal) -> Result<Written, WriteError> {
-    let reason = asked::rule_of(&refusal).unwrap_or(refusal.code.as_str()).to_owned();
+    let reason = Rule::of(&refusal).unwrap_or(refusal.code.as_str()).to_owned();
     tx.append_audit(&AuditRow { run: None, ..audit(one, Outcome::Denied, &reason) })?;
-    if refusal.code == Code::PolicyDenied {
+    if matches!(refusal.code, Code::PolicyDenied | Code::SandboxUnavailable | Code::ConsentRequired) {
         let event = Event::new(EventKind::RunDenied, one.run.accepted_at).node(one.run.node);
         tx.append_event(&event.actor(one.run.caller.clone()).detail(reason))?;
     }

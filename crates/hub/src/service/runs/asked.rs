@@ -14,9 +14,9 @@ use cortex_core::id::{ConsentId, RunId};
 use cortex_core::limits::{CONSENT_RULES_MAX, CONSENTS_OPEN_PER_TOKEN_MAX};
 use cortex_core::lock::{Lock, Locks};
 use cortex_core::name::printable;
-use cortex_core::policy::{Grant, Policy};
+use cortex_core::policy::{self, Answer, Document, Question, Rule};
 use cortex_core::rights::Right;
-use cortex_core::run::{Run, RunSpec};
+use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{ConsentFilter, Read, StoreError, Tx, WriteError};
@@ -97,60 +97,43 @@ impl Leave {
     }
 }
 
-/// Judges the command of a run by the policy of its node, and by what people said before.
+/// Judges the command of a run by the policy of its node, and by what people said before. A person
+/// lifts what the policy asks one for, and `exec.allow` when the caller wants one to be asked.
 pub(super) fn judge(
     directory: &Directory,
-    policy: &Policy,
+    policy: &Document,
     leave: &Leave,
     run: &Run,
     node: &str,
 ) -> Result<Verdict, Refusal> {
-    let now = run.accepted_at;
-    let policy = |consent| by_policy(policy, &run.spec, node, now, consent);
+    let (now, site) = (run.accepted_at, directory.site(run.node));
+    let answer = |consent| {
+        let question = Question { spec: &run.spec, node, site: &site, now: Some(now), consent };
+        policy::judge(policy, &question)
+    };
+    let start = |lasting| Ok(Verdict::Start { rule: answer(true)?.allowed(node)?.to_string(), lasting });
     let reason = match leave {
-        Leave::Answered(_) => return policy(true).map(|rule| Verdict::Start { rule, lasting: None }),
+        Leave::Answered(_) => return start(None),
         Leave::Policy => None,
         Leave::Ask(reason) => Some(reason.trim()),
     };
-    let asks = match (policy(false), reason) {
-        (Ok(rule), None) => return Ok(Verdict::Start { rule, lasting: None }),
-        (Ok(_), Some(_)) => "asked",
-        (Err(refusal), Some(_)) if rule_of(&refusal) == Some("exec.allow") => {
-            policy(true)?;
-            "exec.allow"
+    let asks = match (answer(false), reason) {
+        (Ok(Answer::Allowed { rule }), None) => {
+            return Ok(Verdict::Start { rule: rule.to_string(), lasting: None });
+        }
+        (Ok(Answer::Allowed { .. }), Some(_)) => "asked".to_owned(),
+        (Ok(Answer::Ask { rule }), _) => rule.to_string(),
+        (Err(refusal), Some(_)) if Rule::of(&refusal) == Some("exec.allow") => {
+            // What no person may lift is said at once.
+            answer(true)?;
+            "exec.allow".to_owned()
         }
         (Err(refusal), _) => return Err(refusal),
     };
-    let lasting = run.token.and_then(|token| directory.lasting(run.node, token, &run.spec, now));
-    match lasting {
-        Some(lasting) => Ok(Verdict::Start { rule: policy(true)?, lasting: Some(lasting) }),
-        None => Ok(Verdict::Ask { rule: asks.to_owned(), reason: reason.unwrap_or_default().to_owned() }),
+    match run.token.and_then(|token| directory.lasting(run.node, token, &run.spec, now)) {
+        Some(lasting) => start(Some(lasting)),
+        None => Ok(Verdict::Ask { rule: asks, reason: reason.unwrap_or_default().to_owned() }),
     }
-}
-
-/// The rule of the policy that allows a command, with or without the yes of a person. That lifts
-/// `exec.allow` and nothing else.
-fn by_policy(
-    policy: &Policy,
-    spec: &RunSpec,
-    node: &str,
-    now: WallTime,
-    consent: bool,
-) -> Result<String, Refusal> {
-    let judged = policy.check(spec, node, now);
-    let program = spec.argv.first().map_or("", String::as_str);
-    let lifted = consent && (!program.contains('/') || program.starts_with('/'));
-    if lifted && judged.as_ref().is_err_and(|refusal| rule_of(refusal) == Some("exec.allow")) {
-        let mut with = policy.clone();
-        with.allow.push(Grant { program: program.to_owned(), until: None });
-        return with.check(spec, node, now).map(|_| "consent".to_owned());
-    }
-    judged.map(str::to_owned)
-}
-
-/// The rule of a policy behind a refusal.
-pub(super) fn rule_of(refusal: &Refusal) -> Option<&str> {
-    refusal.details.iter().find(|(name, _)| *name == "rule").map(|(_, rule)| rule.as_str())
 }
 
 /// What an earlier request with this key has come to, when a person was asked for it.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use cortex_core::id::{Epoch, NodeId, Seq};
 use cortex_core::name::Name;
 use cortex_core::node::{AuditHead, Facts, Node, Recovery};
-use cortex_core::sandbox::{Layer, LayerState};
+use cortex_core::sandbox::{Layer, LayerState, Place};
 use cortex_core::time::WallTime;
 use rusqlite::{Connection, params};
 
@@ -17,7 +17,7 @@ macro_rules! columns {
     () => {
         "id, name, labels, os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, key_hash, \
          epoch, joined_at, last_seen_at, quarantined, removed_at, owner, recovery_key, recoveries, \
-         recoveries_left, recovered_key, audit_seq, audit_hash, ceiling, layers"
+         recoveries_left, recovered_key, audit_seq, audit_hash, ceiling, layers, home, work"
     };
 }
 
@@ -72,6 +72,8 @@ pub(in super::super) fn put(conn: &Connection, node: &Node) -> Result<(), WriteE
         node.audit_seen.as_ref().map(|head| head.hash.as_slice()),
         node.ceiling,
         layers_text(&facts.layers)?,
+        facts.place.home,
+        json(&facts.place.work)?,
     ];
     match execute(conn, &PUT, params) {
         Ok(_) => Ok(()),
@@ -116,6 +118,7 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
             memory_bytes: row.number()?,
             tools: row.json()?,
             layers: Vec::new(),
+            place: Place::default(),
         },
         key_hash: row.hash()?,
         epoch: row.number().map(Epoch)?,
@@ -129,6 +132,7 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
         ceiling: row.take()?,
     };
     node.facts.layers = layers(row)?;
+    node.facts.place = Place { home: row.take()?, work: row.json()? };
     Ok(node)
 }
 

@@ -1,0 +1,278 @@
+//! Rules on the arguments of a program, and how one is matched.
+//!
+//! Shapes and no regular expressions: a shape can be compared, printed and proven total. Every
+//! shape errs on the side of denial: abbreviations of long options, letters in clusters, and what
+//! follows `--` are matched too. The built-in table is [`known`].
+
+mod known;
+
+use std::borrow::Cow;
+
+use crate::limits;
+
+pub use known::{is_interpreter, is_launcher};
+
+/// Text that is built in, or came with a document.
+type Text = Cow<'static, str>;
+
+/// What a matching argument means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// The command is refused.
+    Deny,
+    /// A person is asked.
+    Ask,
+}
+
+impl Effect {
+    /// The stable text form.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Ask => "ask",
+        }
+    }
+}
+
+/// One rule: what an argument looks like, and what that means.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArgRule {
+    /// What it means.
+    pub effect: Effect,
+    /// What it looks like.
+    pub shape: Shape,
+    /// Only when this word is among the arguments too.
+    pub with: Option<Text>,
+}
+
+/// What an argument looks like.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shape {
+    /// `--NAME`, `--NAME=…`, and every abbreviation of it down to one letter. Without the dashes.
+    Long(Text),
+    /// This letter in any cluster after one dash: `-c`, `-xc`, `-cVALUE`.
+    Short(char),
+    /// The same, and in a first argument without a dash: `tar xIf`.
+    Old(char),
+    /// Exactly this.
+    Exact(Text),
+    /// Whatever begins so. The empty prefix is every argument.
+    Prefix(Text),
+    /// Exactly this, up to and including the first word. A word is an argument that is no option
+    /// and does not follow one, since it could be the option's value.
+    Lead(Text),
+    /// The first word, when it is none of these.
+    First(Cow<'static, [Text]>),
+}
+
+impl Shape {
+    /// How a rule with it is shown: `--exec-path`, `-c`, `daemon`, `ext::*`.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Long(name) => format!("--{name}"),
+            Self::Short(letter) | Self::Old(letter) => format!("-{letter}"),
+            Self::Exact(text) | Self::Lead(text) => text.clone().into_owned(),
+            Self::Prefix(text) => format!("{text}*"),
+            Self::First(_) => "first word".to_owned(),
+        }
+    }
+
+    /// Whether one of the arguments, the program not counted, looks like this.
+    fn is_among(&self, args: &[String]) -> bool {
+        let any = |looks: &dyn Fn(&str) -> bool| args.iter().any(|arg| looks(arg));
+        match self {
+            Self::Long(name) => any(&|arg| is_long(arg, name)),
+            Self::Short(letter) => any(&|arg| has_letter(arg, *letter)),
+            Self::Old(letter) => {
+                any(&|arg| has_letter(arg, *letter))
+                    || args.first().is_some_and(|arg| !arg.starts_with('-') && arg.contains(*letter))
+            }
+            Self::Exact(text) => any(&|arg| arg == text),
+            Self::Prefix(text) => any(&|arg| arg.starts_with(text.as_ref())),
+            Self::Lead(text) => lead(args).iter().any(|arg| arg == text),
+            Self::First(words) => {
+                lead(args).last().is_some_and(|arg| is_word(arg) && !words.iter().any(|word| word == arg))
+            }
+        }
+    }
+}
+
+impl ArgRule {
+    /// Whether it may stand in a document: its texts say something and are bounded.
+    pub(super) fn is_sound(&self) -> bool {
+        let sound = |text: &Text| !text.is_empty() && text.len() <= limits::PATH_BYTES_MAX;
+        let shape = match &self.shape {
+            Shape::Long(text) => sound(text) && !text.starts_with('-') && !text.contains('='),
+            Shape::Exact(text) | Shape::Prefix(text) | Shape::Lead(text) => sound(text),
+            Shape::Short(letter) | Shape::Old(letter) => *letter != '-' && !letter.is_control(),
+            Shape::First(words) => words.len() <= limits::ARG_RULES_MAX && words.iter().all(sound),
+        };
+        shape && self.with.as_ref().is_none_or(sound)
+    }
+
+    fn matches(&self, args: &[String]) -> bool {
+        let with = self.with.as_ref().is_none_or(|word| args.iter().any(|arg| arg == word));
+        with && self.shape.is_among(args)
+    }
+}
+
+/// What a rule says of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hit {
+    /// What it means.
+    pub(super) effect: Effect,
+    /// The shape that matched, for people.
+    pub(super) shape: String,
+    /// Why the rule is there, when it is a built-in one.
+    pub(super) why: Option<&'static str>,
+}
+
+/// The first rule that denies, or else the first that asks: the program's built-in ones, then its
+/// own. Total over any arguments.
+pub(super) fn check(program: &str, args: &[String], own: &[ArgRule]) -> Option<Hit> {
+    let known = known::rules(program).map(|known| (Cow::Owned(known.rule()), Some(known.why)));
+    let own = own.iter().map(|rule| (Cow::Borrowed(rule), None));
+    let mut asked = None;
+    for (rule, why) in known.chain(own).filter(|(rule, _)| rule.matches(args)) {
+        let hit = Hit { effect: rule.effect, shape: rule.shape.shown(), why };
+        match hit.effect {
+            Effect::Deny => return Some(hit),
+            Effect::Ask => asked = asked.or(Some(hit)),
+        }
+    }
+    asked
+}
+
+/// The last part of a program's path.
+pub(super) fn base_name(program: &str) -> &str {
+    program.rsplit('/').find(|part| !part.is_empty()).unwrap_or(program)
+}
+
+/// `--exec-p` and `--exec-path=/x` are `exec-path`; `--exec-paths` is not.
+fn is_long(arg: &str, name: &str) -> bool {
+    let Some(given) = arg.strip_prefix("--") else { return false };
+    let given = given.split_once('=').map_or(given, |(given, _)| given);
+    !given.is_empty() && name.starts_with(given)
+}
+
+fn has_letter(arg: &str, letter: char) -> bool {
+    arg.strip_prefix('-').is_some_and(|cluster| !cluster.starts_with('-') && cluster.contains(letter))
+}
+
+fn is_word(arg: &str) -> bool {
+    !arg.starts_with('-')
+}
+
+/// The arguments up to and including the first word.
+fn lead(args: &[String]) -> &[String] {
+    let after_option = |at: usize| at > 0 && args.get(at - 1).is_some_and(|before| !is_word(before));
+    let end = args.iter().enumerate().position(|(at, arg)| is_word(arg) && !after_option(at));
+    end.and_then(|end| args.get(..=end)).unwrap_or(args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    fn verdict(argv: &[&str]) -> String {
+        let argv = words(argv);
+        match check(&argv[0], &argv[1..], &[]) {
+            Some(hit) => format!("{} {}", hit.effect.as_str(), hit.shape),
+            None => "ok".to_owned(),
+        }
+    }
+
+    #[test]
+    fn arguments_that_run_code_are_caught_in_every_spelling() {
+        for (argv, answer) in [
+            (&["git", "status"][..], "ok"),
+            (&["git", "-C", "/w", "log", "--oneline"], "ok"),
+            (&["git", "switch", "-c", "release-1.2"], "ok"),
+            (&["git", "-C", "/w", "switch", "-c", "x"], "ok"),
+            (&["git", "-c", "core.pager=id", "log"], "deny -c"),
+            (&["git", "-C", "/w", "-c", "core.pager=id", "log"], "deny -c"),
+            (&["git", "--exec-path=/tmp", "log"], "deny --exec-path"),
+            (&["git", "--exec-p", "/tmp", "log"], "deny --exec-path"),
+            (&["git", "fetch", "--upload-pa", "id"], "deny --upload-pack"),
+            (&["git", "fetch", "--", "--upload-pack=id"], "deny --upload-pack"),
+            (&["git", "clone", "-u", "id", "."], "deny -u"),
+            (&["git", "push", "-u", "origin", "main"], "ok"),
+            (&["git", "clone", "ext::sh -c id"], "deny ext::*"),
+            (&["git", "rebase", "-x", "id", "main"], "deny -x"),
+            (&["git", "rebase", "--ex=id"], "deny --exec"),
+            (&["git", "submodule", "foreach", "id"], "deny foreach"),
+            (&["git", "bisect", "run", "id"], "deny run"),
+            (&["git", "grep", "-Oid", "x"], "deny -O"),
+            (&["find", ".", "-name", "x"], "ok"),
+            (&["find", ".", "-exec", "id", ";"], "deny -exec"),
+            (&["find", ".", "-delete"], "ask -delete"),
+            (&["find", ".", "-delete", "-exec", "id", ";"], "deny -exec"),
+            (&["tar", "-cf", "x.tar", "a"], "ok"),
+            (&["tar", "--to-command=id", "-xf", "x"], "deny --to-command"),
+            (&["tar", "-xIid", "-f", "x"], "deny -I"),
+            (&["tar", "xIf", "id", "x"], "deny -I"),
+            (&["tar", "--checkpoint-act=exec=id"], "deny --checkpoint-action"),
+            (&["rsync", "-avze", "sh -c id", "a", "b"], "deny -e"),
+            (&["sort", "--compress-prog=id"], "deny --compress-program"),
+            (&["rg", "--pre", "id", "x"], "deny --pre"),
+            (&["rg", "--pretty", "x"], "ok"),
+            (&["cargo", "build", "--release"], "ok"),
+            (&["cargo", "--config", "x", "build"], "deny --config"),
+            (&["cargo", "--offline", "publish"], "deny publish"),
+            (&["cargo", "test", "publish"], "ok"),
+            (&["cargo", "install", "x"], "ask install"),
+            (&["make", "SHELL=/bin/sh"], "deny SHELL*"),
+            (&["gcc", "-wrapper", "id", "x.c"], "deny -wrapper"),
+            (&["gcc", "@args"], "deny @*"),
+            (&["go", "build", "-toolexec", "id"], "deny -toolexec*"),
+            (&["ssh", "-oProxyCommand=id", "h"], "deny -o"),
+            (&["/usr/bin/find", ".", "-exec", "id"], "deny -exec"),
+            (&["env"], "ok"),
+            (&["env", "-Ssh"], "deny *"),
+            (&["timeout", "5", "sh"], "deny *"),
+            (&["ls", "--exec", "-c"], "ok"),
+        ] {
+            assert_eq!(verdict(argv), answer, "{argv:?}");
+        }
+    }
+
+    #[test]
+    fn own_rules_come_beside_the_built_in_ones_and_denial_before_asking() {
+        let rule = |effect, shape, with: Option<&'static str>| ArgRule {
+            effect,
+            shape,
+            with: with.map(Cow::Borrowed),
+        };
+        let own = [
+            rule(Effect::Ask, Shape::First(Cow::Owned(vec!["status".into(), "log".into()])), None),
+            rule(Effect::Deny, Shape::Exact("--force".into()), Some("push")),
+        ];
+        let verdict = |argv: &[&str]| check("git", &words(argv), &own).map(|hit| (hit.effect, hit.shape));
+        assert_eq!(verdict(&["status"]), None);
+        assert_eq!(verdict(&["fetch"]), Some((Effect::Ask, "first word".to_owned())));
+        assert_eq!(verdict(&["push", "--force"]), Some((Effect::Deny, "--force".to_owned())));
+        assert_eq!(verdict(&["log", "--force"]), None);
+        assert_eq!(verdict(&["-c", "x=y", "status"]), Some((Effect::Deny, "-c".to_owned())));
+    }
+
+    #[test]
+    fn a_rule_without_a_meaning_may_not_be_set() {
+        let sound = |shape| ArgRule { effect: Effect::Deny, shape, with: None }.is_sound();
+        for shape in [
+            Shape::Long("".into()),
+            Shape::Long("--x".into()),
+            Shape::Long("x=y".into()),
+            Shape::Exact("".into()),
+            Shape::Prefix("".into()),
+            Shape::Short('-'),
+            Shape::First(Cow::Owned(vec!["".into()])),
+        ] {
+            assert!(!sound(shape.clone()), "{shape:?}");
+        }
+        assert!(sound(Shape::Short('c')) && sound(Shape::First(Cow::Owned(vec![]))));
+    }
+}

@@ -1,0 +1,363 @@
+//! The built-in rules: arguments by which a program of another purpose starts code of the
+//! caller's choosing, each with the reason. Tools whose purpose is to run code (`cargo`, `make`,
+//! `npm`, `pytest`) are held by the sandbox and not by a table; their rows close what would choose
+//! another tool, or publish.
+
+use std::borrow::Cow;
+
+use super::{ArgRule, Effect, Shape, base_name};
+
+/// A built-in rule.
+#[derive(Debug)]
+pub(super) struct Known {
+    effect: Effect,
+    shape: Like,
+    with: Option<&'static str>,
+    /// Why, in the words of the program's manual where it has some. It is part of the refusal.
+    pub(super) why: &'static str,
+}
+
+/// [`Shape`] as it stands in the table.
+#[derive(Clone, Copy, Debug)]
+enum Like {
+    Long(&'static str),
+    Short(char),
+    Old(char),
+    Exact(&'static str),
+    Prefix(&'static str),
+    Lead(&'static str),
+}
+
+/// The rules of one or more programs.
+struct Schema {
+    programs: &'static [&'static str],
+    rules: &'static [Known],
+}
+
+impl Known {
+    pub(super) fn rule(&self) -> ArgRule {
+        let shape = match self.shape {
+            Like::Long(text) => Shape::Long(Cow::Borrowed(text)),
+            Like::Short(letter) => Shape::Short(letter),
+            Like::Old(letter) => Shape::Old(letter),
+            Like::Exact(text) => Shape::Exact(Cow::Borrowed(text)),
+            Like::Prefix(text) => Shape::Prefix(Cow::Borrowed(text)),
+            Like::Lead(text) => Shape::Lead(Cow::Borrowed(text)),
+        };
+        ArgRule { effect: self.effect, shape, with: self.with.map(Cow::Borrowed) }
+    }
+
+    const fn asking(self) -> Self {
+        Self { effect: Effect::Ask, ..self }
+    }
+
+    const fn with(self, word: &'static str) -> Self {
+        Self { with: Some(word), ..self }
+    }
+}
+
+const fn deny(shape: Like, why: &'static str) -> Known {
+    Known { effect: Effect::Deny, shape, with: None, why }
+}
+
+const fn long(name: &'static str, why: &'static str) -> Known {
+    deny(Like::Long(name), why)
+}
+
+const fn short(letter: char, why: &'static str) -> Known {
+    deny(Like::Short(letter), why)
+}
+
+const fn exact(text: &'static str, why: &'static str) -> Known {
+    deny(Like::Exact(text), why)
+}
+
+const fn prefix(text: &'static str, why: &'static str) -> Known {
+    deny(Like::Prefix(text), why)
+}
+
+const fn lead(text: &'static str, why: &'static str) -> Known {
+    deny(Like::Lead(text), why)
+}
+
+static SCHEMAS: &[Schema] = &[
+    Schema {
+        programs: &["git"],
+        rules: &[
+            lead("-c", "sets any configuration, and with it programs such as core.pager"),
+            long("config-env", "sets any configuration from the environment"),
+            long("exec", "names a program: of the other side, or of each step of a rebase"),
+            long("exec-path", "names the folder where git's own programs are"),
+            long("upload-pack", "names the program that is started for the other side"),
+            long("receive-pack", "names the program that is started for the other side"),
+            long("extcmd", "names the program that shows differences"),
+            long("open-files-in-pager", "names the program that opens what was found"),
+            long("template", "names a folder with hooks"),
+            long("config", "sets any configuration of the new repository").with("clone"),
+            short('c', "sets any configuration of the new repository").with("clone"),
+            short('u', "names the program that is started for the other side").with("clone"),
+            short('x', "names a program for each step").with("rebase"),
+            short('O', "names the program that opens what was found").with("grep"),
+            exact("run", "starts a program at each step").with("bisect"),
+            exact("foreach", "starts a shell command in each submodule").with("submodule"),
+            prefix("ext::", "a transport that is any command"),
+            prefix("fd::", "a transport over descriptors of somebody else"),
+            lead("daemon", "serves the network"),
+            lead("difftool", "starts a program of the configuration"),
+            lead("filter-branch", "starts shell commands"),
+            lead("instaweb", "starts a web server and a browser"),
+            lead("mergetool", "starts a program of the configuration"),
+            lead("send-email", "starts a mail program"),
+            lead("shell", "starts what it is sent"),
+        ],
+    },
+    Schema {
+        programs: &["find"],
+        rules: &[
+            exact("-exec", "starts a program"),
+            exact("-execdir", "starts a program"),
+            exact("-ok", "starts a program"),
+            exact("-okdir", "starts a program"),
+            exact("-fls", "writes any file"),
+            exact("-fprint", "writes any file"),
+            exact("-fprint0", "writes any file"),
+            exact("-fprintf", "writes any file"),
+            exact("-delete", "removes what it finds").asking(),
+        ],
+    },
+    Schema {
+        programs: &["tar", "bsdtar", "gtar"],
+        rules: &[
+            long("to-command", "pipes each file to a program"),
+            long("use-compress-program", "starts a program"),
+            long("checkpoint-action", "may start a program"),
+            long("rsh-command", "starts a program"),
+            long("rmt-command", "starts a program"),
+            long("new-volume-script", "starts a program"),
+            long("info-script", "starts a program"),
+            deny(Like::Old('I'), "starts a program to compress"),
+            deny(Like::Old('F'), "starts a program at the end of a tape"),
+        ],
+    },
+    Schema {
+        programs: &["rsync"],
+        rules: &[
+            long("rsh", "names the remote shell"),
+            long("rsync-path", "names the program at the other side"),
+            long("config", "names a file that may start programs"),
+            short('e', "names the remote shell"),
+        ],
+    },
+    Schema { programs: &["sort"], rules: &[long("compress-program", "starts a program")] },
+    Schema {
+        programs: &["rg"],
+        rules: &[long("pre", "starts a program for each file"), long("hostname-bin", "starts a program")],
+    },
+    Schema {
+        programs: &["ssh", "scp", "sftp"],
+        rules: &[
+            short('o', "sets any option, and with it ProxyCommand"),
+            short('F', "names a file that may set ProxyCommand"),
+            short('S', "names the program that connects, or a socket of somebody else"),
+            short('J', "starts ssh with another host"),
+        ],
+    },
+    Schema {
+        programs: &["make", "gmake"],
+        rules: &[
+            prefix("SHELL", "names the shell of every recipe"),
+            prefix(".SHELL", "names the options of that shell"),
+            long("eval", "is text of a makefile"),
+            short('E', "is text of a makefile"),
+        ],
+    },
+    Schema {
+        programs: &["cargo"],
+        rules: &[
+            long("config", "names compilers, linkers and runners"),
+            prefix("+/", "names a toolchain by its folder"),
+            prefix("+.", "names a toolchain by its folder"),
+            lead("login", "keeps a credential"),
+            lead("logout", "removes a credential"),
+            lead("owner", "changes who may publish"),
+            lead("publish", "publishes"),
+            lead("yank", "publishes"),
+            lead("install", "installs programs for every later command").asking(),
+        ],
+    },
+    Schema {
+        programs: &["npm", "pnpm", "yarn"],
+        rules: &[
+            long("node-options", "loads code into every script"),
+            long("script-shell", "names the shell of every script"),
+            lead("adduser", "keeps a credential"),
+            lead("login", "keeps a credential"),
+            lead("publish", "publishes"),
+            lead("unpublish", "publishes"),
+        ],
+    },
+    Schema {
+        programs: &["pip", "pip3"],
+        rules: &[lead("config", "changes where packages come from"), long("python", "names an interpreter")],
+    },
+    Schema {
+        programs: &["go"],
+        rules: &[
+            prefix("-toolexec", "starts a program for each tool"),
+            prefix("-exec", "starts a program for each test"),
+            prefix("-vettool", "starts a program"),
+            long("toolexec", "starts a program for each tool"),
+            long("exec", "starts a program for each test"),
+            long("vettool", "starts a program"),
+        ],
+    },
+    Schema {
+        programs: &["cc", "c++", "gcc", "g++", "clang", "clang++"],
+        rules: &[
+            exact("-wrapper", "starts a program for each step"),
+            prefix("-fplugin", "loads code into the compiler"),
+            prefix("-specs", "names a file that says which programs are started"),
+            long("specs", "names a file that says which programs are started"),
+            prefix("-B", "names the folder where the compiler's programs are"),
+            prefix("@", "names a file with further arguments, which nobody has judged"),
+        ],
+    },
+    Schema {
+        programs: &["rustc", "rustdoc"],
+        rules: &[
+            prefix("@", "names a file with further arguments, which nobody has judged"),
+            long("test-runtool", "starts a program for each test"),
+        ],
+    },
+    Schema {
+        programs: &["rustup"],
+        rules: &[
+            lead("run", "starts a program"),
+            lead("self", "changes the program itself"),
+            exact("link", "names a toolchain by its folder").with("toolchain"),
+        ],
+    },
+    Schema { programs: LAUNCHERS, rules: &[prefix("", "it starts whatever it is given")] },
+];
+
+/// Programs whose purpose is to start another one.
+const LAUNCHERS: &[&str] = &[
+    "at",
+    "batch",
+    "busybox",
+    "chroot",
+    "chrt",
+    "crontab",
+    "env",
+    "flock",
+    "gdb",
+    "ionice",
+    "ltrace",
+    "nice",
+    "nohup",
+    "nsenter",
+    "parallel",
+    "script",
+    "setarch",
+    "setsid",
+    "start-stop-daemon",
+    "stdbuf",
+    "strace",
+    "systemd-run",
+    "taskset",
+    "time",
+    "timeout",
+    "toybox",
+    "unshare",
+    "watch",
+    "xargs",
+];
+
+/// Programs that run the text that they are given. A trailing version (`python3.11`) is ignored.
+const INTERPRETERS: &[&str] = &[
+    "R",
+    "Rscript",
+    "ash",
+    "awk",
+    "bash",
+    "bun",
+    "csh",
+    "dash",
+    "deno",
+    "elixir",
+    "erl",
+    "fish",
+    "gawk",
+    "ghci",
+    "irb",
+    "java",
+    "jshell",
+    "julia",
+    "ksh",
+    "lua",
+    "luajit",
+    "mawk",
+    "mksh",
+    "node",
+    "nodejs",
+    "npx",
+    "osascript",
+    "perl",
+    "php",
+    "pwsh",
+    "pypy",
+    "python",
+    "rbash",
+    "ruby",
+    "scala",
+    "sed",
+    "sh",
+    "tclsh",
+    "tcsh",
+    "zsh",
+];
+
+/// The built-in rules of a program, by name or path.
+pub(super) fn rules(program: &str) -> impl Iterator<Item = &'static Known> {
+    let name = base_name(program);
+    SCHEMAS.iter().filter(move |schema| schema.programs.contains(&name)).flat_map(|schema| schema.rules)
+}
+
+/// Whether a program, by name or path, runs the text that it is given.
+pub fn is_interpreter(program: &str) -> bool {
+    let name = base_name(program);
+    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
+    INTERPRETERS.contains(&name) || INTERPRETERS.contains(&plain)
+}
+
+/// Whether a program, by name or path, has the purpose of starting another one.
+pub fn is_launcher(program: &str) -> bool {
+    LAUNCHERS.contains(&base_name(program))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_reason_and_every_program_one_schema() {
+        let mut seen = BTreeSet::new();
+        for schema in SCHEMAS {
+            assert!(schema.programs.iter().all(|program| seen.insert(*program)), "{:?}", schema.programs);
+            assert!(schema.rules.iter().all(|rule| rule.why.len() > 8));
+        }
+        assert!(LAUNCHERS.is_sorted() && INTERPRETERS.is_sorted());
+    }
+
+    #[test]
+    fn interpreters_are_known_by_name_path_and_version() {
+        for program in ["sh", "/bin/sh", "python3", "python3.11", "/usr/bin/perl5.36", "lua5.4"] {
+            assert!(is_interpreter(program), "{program}");
+        }
+        for program in ["cargo", "git", "shasum", "pythonic", ""] {
+            assert!(!is_interpreter(program), "{program}");
+        }
+    }
+}
