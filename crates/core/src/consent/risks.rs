@@ -2,6 +2,7 @@
 //! look of it alone: they decide nothing, and a command without notes is not a harmless one.
 
 use crate::path;
+use crate::policy::{is_interpreter, is_launcher};
 use crate::run::RunSpec;
 
 /// One note, and how it is seen.
@@ -20,74 +21,6 @@ const RISKS: &[Risk] = &[
     ("sets variables", |spec| !spec.env.is_empty()),
 ];
 
-const INTERPRETERS: &[&str] = &[
-    "R",
-    "Rscript",
-    "ash",
-    "awk",
-    "bash",
-    "bun",
-    "csh",
-    "dash",
-    "deno",
-    "elixir",
-    "erl",
-    "fish",
-    "gawk",
-    "gdb",
-    "ipython",
-    "jshell",
-    "julia",
-    "ksh",
-    "lua",
-    "mawk",
-    "node",
-    "nodejs",
-    "osascript",
-    "perl",
-    "php",
-    "psql",
-    "pwsh",
-    "pypy",
-    "python",
-    "ruby",
-    "sh",
-    "sqlite",
-    "tclsh",
-    "tcsh",
-    "zsh",
-];
-const LAUNCHERS: &[&str] = &[
-    "at",
-    "batch",
-    "busybox",
-    "chroot",
-    "doas",
-    "env",
-    "flock",
-    "ionice",
-    "nice",
-    "nohup",
-    "nsenter",
-    "parallel",
-    "pkexec",
-    "runuser",
-    "script",
-    "setpriv",
-    "setsid",
-    "ssh",
-    "stdbuf",
-    "strace",
-    "su",
-    "sudo",
-    "systemd-run",
-    "taskset",
-    "time",
-    "timeout",
-    "unshare",
-    "watch",
-    "xargs",
-];
 const DELETERS: &[&str] = &[
     "blkdiscard",
     "dd",
@@ -123,7 +56,7 @@ const DELETING: &[&str] = &[
     "uninstall",
 ];
 const SENDERS: &[&str] =
-    &["ftp", "mail", "nc", "ncat", "rclone", "rsync", "scp", "sendmail", "sftp", "twine"];
+    &["ftp", "mail", "nc", "ncat", "rclone", "rsync", "scp", "sendmail", "sftp", "ssh", "twine"];
 /// Arguments by which others send.
 const SENDING: &[&str] =
     &["--upload-file", "-T", "deploy", "publish", "push", "release", "send-email", "sync", "upload"];
@@ -167,14 +100,11 @@ fn arguments(spec: &RunSpec) -> impl Iterator<Item = &str> {
 }
 
 fn interprets(spec: &RunSpec) -> bool {
-    // `python3.11` is python.
-    let name = program(spec);
-    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-    INTERPRETERS.contains(&name) || INTERPRETERS.contains(&plain)
+    spec.argv.first().is_some_and(|program| is_interpreter(program))
 }
 
 fn launches(spec: &RunSpec) -> bool {
-    LAUNCHERS.contains(&program(spec))
+    spec.argv.first().is_some_and(|program| is_launcher(program))
 }
 
 fn deletes(spec: &RunSpec) -> bool {
@@ -260,7 +190,7 @@ mod tests {
             (&["bash", "build.sh"], &["runs"]),
             (&["/usr/bin/python3.11", "-c", "print(1)"], &["runs"]),
             (&["pythonic"], &[]),
-            (&["sudo", "ls"], &["starts"]),
+            (&["xargs", "ls"], &["starts"]),
             (&["env", "ls"], &["starts"]),
             (&["rm", "-r", "build"], &["deletes"]),
             (&["mkfs.ext4", "disk"], &["deletes"]),
@@ -317,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_lists_are_in_order_so_that_a_double_is_seen() {
-        for list in [INTERPRETERS, LAUNCHERS, DELETERS, DELETING, SENDERS, SENDING] {
+        for list in [DELETERS, DELETING, SENDERS, SENDING] {
             assert!(list.is_sorted(), "{list:?}");
         }
     }

@@ -99,6 +99,21 @@ fn an_approved_command_prints_where_it_was_asked_and_a_denied_one_says_why() {
 }
 
 #[test]
+fn a_program_that_the_policy_does_not_allow_runs_once_when_a_person_says_so() {
+    let world = hub().node("a").start();
+    let agent = agent(&world);
+    let refused = ended(as_agent(&world, &agent, &["exec", "a", "--", "seq", "3"])).expect(5);
+    assert!(refused.stderr.contains("cortex exec a --ask WHY -- seq 3"), "{}", refused.stderr);
+    let waiting = Waiting::begin(&world, &agent, &["seq", "3"]);
+    world.cortex(&["consent", "approve", &waiting.id]).expect(0);
+    let (lines, code) = waiting.end();
+    assert_eq!((printed(&lines).as_str(), code), ("1\n2\n3\n", Some(0)), "{lines:?}");
+    ended(as_agent(&world, &agent, &["exec", "a", "--", "seq", "3"])).expect(5);
+    world.cortex(&["policy", "deny", "a", "seq"]).expect(0);
+    ended(as_agent(&world, &agent, &["exec", "a", "--ask", "please", "--", "seq", "3"])).expect(5);
+}
+
+#[test]
 fn an_answer_for_a_time_or_for_a_pattern_is_not_asked_twice_and_ends_when_it_is_forgotten() {
     let world = hub().node("a").start();
     let agent = agent(&world);

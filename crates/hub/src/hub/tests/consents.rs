@@ -283,6 +283,43 @@ async fn a_person_lifts_what_is_not_allowed_and_nothing_that_is_denied() {
 }
 
 #[tokio::test]
+async fn what_the_policy_lists_as_sensitive_is_asked_without_a_wish_and_denied_all_the_same_where_it_is_denied()
+ {
+    let scene = Scene::new(StoreKind::Memory).await;
+    let put = async |document: Value| {
+        let body = json!({"document": document});
+        scene.world.admin(Method::PUT, "/api/v1/policies/n1", body).await.ok(200);
+    };
+    let sensitive = json!([{"program": "git", "words": ["push"]}, {"program": "*", "words": ["prod*"]}]);
+    let programs = json!([{"name": "git"}, {"name": "make"}]);
+    put(json!({"programs": programs, "sensitive": sensitive})).await;
+    let run = async |argv: &[&str], ask: Option<&str>| {
+        let body = json!({"nodes": ["n1"], "argv": argv, "ask": ask});
+        scene.as_agent(Method::POST, "/api/v1/runs", body).await
+    };
+    run(&["git", "pull"], None).await.ok(202);
+    let problem = run(&["git", "push"], None).await.refused(403, "consent_required");
+    assert_eq!(problem["details"]["rule"], "sensitive git push", "{problem}");
+    let id = problem["details"]["consent_id"].as_str().expect("an id").to_owned();
+    assert_eq!(scene.shown(&id).await["reason"], "");
+    let again = run(&["git", "push"], Some("to ship")).await.refused(403, "consent_required");
+    assert_eq!(again["details"]["consent_id"], json!(id), "it is one question");
+    let other = run(&["make", "production"], None).await.refused(403, "consent_required");
+    assert_eq!(other["details"]["rule"], "sensitive * prod*");
+    // No person is asked for what none may allow.
+    run(&["git", "-c", "core.pager=x", "push"], Some("why")).await.refused(403, "policy_denied");
+    run(&["sudo", "git", "push"], Some("why")).await.refused(403, "policy_denied");
+
+    scene.answer(&id, "approve", json!({"words": 2})).await.ok(200);
+    let started = run(&["git", "push", "-v"], None).await.ok(202);
+    assert!(started["runs"][0]["consent"].is_string(), "the lasting answer: {started}");
+    // A lasting answer covers no more than the policy leaves to people.
+    put(json!({"programs": programs, "sensitive": sensitive, "deny": ["git"]})).await;
+    run(&["git", "push", "-v"], Some("why")).await.refused(403, "policy_denied");
+    scene.world.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_answers_its_own_question_and_what_one_does_not_see_is_not_there() {
     let scene = Scene::new(StoreKind::Memory).await;
     let world = &scene.world;
