@@ -110,20 +110,38 @@ pub fn answer(
         let message = format!("Question {} has waited too long; it was not answered in time.", consent.id);
         return Err(Refusal::new(Code::Conflict, message).hint("Let the caller ask again."));
     }
-    let (words, exact, for_ms) = match reply {
+    let by = by.actor.as_str();
+    let yes = |lasting| Answered {
+        consent: settled(consent, Standing::Approved, by.to_owned(), None, now),
+        lasting,
+    };
+    match reply {
+        Reply::Once => Ok(yes(None)),
+        Reply::For(ms) => {
+            let whole = (consent.spec.argv.len(), true);
+            Ok(yes(Some(rule(consent, whole, Some(*ms), by, (lasting, now))?)))
+        }
+        Reply::Pattern { words, for_ms } => {
+            Ok(yes(Some(rule(consent, (*words, false), *for_ms, by, (lasting, now))?)))
+        }
         Reply::Deny { note } => {
             check_text("note", "Give a few words for whoever asked with `--note`.", note)?;
             let note = Some(note.trim().to_owned());
-            let consent = settled(consent, Standing::Denied, by.actor.clone(), note, now);
-            return Ok(Answered { consent, lasting: None });
+            let consent = settled(consent, Standing::Denied, by.to_owned(), note, now);
+            Ok(Answered { consent, lasting: None })
         }
-        Reply::Once => {
-            let consent = settled(consent, Standing::Approved, by.actor.clone(), None, now);
-            return Ok(Answered { consent, lasting: None });
-        }
-        Reply::For(ms) => (consent.spec.argv.len(), true, Some(*ms)),
-        Reply::Pattern { words, for_ms } => (*words, false, *for_ms),
-    };
+    }
+}
+
+/// The answer for questions to come: to commands that begin with so many words of this one, and to
+/// nothing longer when it is `exact`.
+fn rule(
+    consent: &Consent,
+    (words, exact): (usize, bool),
+    for_ms: Option<u64>,
+    by: &str,
+    (id, now): (ConsentId, WallTime),
+) -> Result<ConsentRule, Refusal> {
     check_span(for_ms)?;
     if words == 0 || words > consent.spec.argv.len() {
         let message =
@@ -131,8 +149,8 @@ pub fn answer(
         return Err(Refusal::new(Code::InvalidArgument, message)
             .hint("Choose how many of its first words must stay the same, the program among them."));
     }
-    let rule = ConsentRule {
-        id: lasting,
+    Ok(ConsentRule {
+        id,
         node: consent.node,
         token: consent.token,
         pattern: Pattern(consent.spec.argv[..words].to_vec()),
@@ -141,12 +159,10 @@ pub fn answer(
         env: consent.spec.env.clone(),
         stdin: consent.spec.stdin,
         until: for_ms.map(|ms| now.plus_ms(ms)),
-        made_by: by.actor.clone(),
+        made_by: by.to_owned(),
         made_at: now,
         ended_at: None,
-    };
-    let consent = settled(consent, Standing::Approved, by.actor.clone(), None, now);
-    Ok(Answered { consent, lasting: Some(rule) })
+    })
 }
 
 /// Ends a question whose time is over; `None` when it is not, or was answered.

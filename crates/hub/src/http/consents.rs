@@ -78,6 +78,7 @@ pub(super) async fn approve(
         (None, None) => Reply::Once,
     };
     let approved = api.consents.approve(&caller, path_id("question", &id)?, reply).await?;
+    api.metrics.run_start(true);
     Ok(Json(one(&api, &approved).await?))
 }
 

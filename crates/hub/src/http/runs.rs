@@ -214,7 +214,14 @@ impl Order {
         let (spec, key, traceparent) = (self.spec.clone(), self.key.clone(), self.traceparent.clone());
         let request = StartRuns { nodes, spec, key, traceparent };
         let started = api.runs.begin(&self.caller, request, self.leave.clone()).await;
-        started.iter().for_each(|(_, result)| api.metrics.run_start(result.is_ok()));
+        for (_, result) in &started {
+            match result {
+                Ok(Begun::Run(_)) => api.metrics.run_start(true),
+                // It is counted with its answer.
+                Ok(Begun::Asked(_)) => {}
+                Err(_) => api.metrics.run_start(false),
+            }
+        }
         started
     }
 }
