@@ -330,7 +330,7 @@ mod tests {
     fn what_reads_has_a_reading_right_and_what_writes_has_another() {
         for (method, path, entry) in routes() {
             let (Needs::Right(right) | Needs::Everywhere(right)) = entry.needs else { continue };
-            let reads = method == "GET" || path.ends_with("/test");
+            let reads = method == "GET" || path.ends_with("/test") || path.ends_with("/diff");
             assert_eq!(right.as_str().ends_with(":read"), reads, "{method} {path}");
         }
     }

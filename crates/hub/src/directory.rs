@@ -54,6 +54,8 @@ struct Maps {
 struct Held {
     policy: Arc<Policy>,
     signed: Arc<SignedPolicy>,
+    /// blake3 of the bytes, for audit rows.
+    hash: [u8; 32],
 }
 
 impl Directory {
@@ -100,6 +102,11 @@ impl Directory {
     pub fn signed_policy(&self, node: NodeId) -> SignedPolicy {
         let held = self.read().policies.get(&node).map(|held| Arc::clone(&held.signed));
         held.map(|signed| SignedPolicy::clone(&signed)).unwrap_or_default()
+    }
+
+    /// blake3 of the bytes of a node's policy: what audit rows say of it.
+    pub fn policy_hash(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.read().policies.get(&node).map(|held| held.hash)
     }
 
     /// What a node said of the machine that it is on, for judgements.
@@ -256,7 +263,9 @@ impl Directory {
         let mut maps = self.write();
         if maps.policies.get(&policy.node).is_none_or(|held| held.policy.revision < policy.revision) {
             let node = policy.node;
-            maps.policies.insert(node, Held { policy: Arc::from(policy), signed: Arc::new(signed) });
+            let hash = *blake3::hash(&signed.document).as_bytes();
+            let held = Held { policy: Arc::from(policy), signed: Arc::new(signed), hash };
+            maps.policies.insert(node, held);
         }
     }
 

@@ -441,6 +441,23 @@ async fn an_approval_asks_anew_what_the_asker_and_the_policy_are() {
         assert_eq!((&shown["standing"], &shown["answered_by"]), (&json!("withdrawn"), &json!("hub")));
         assert!(shown["note"].as_str().is_some_and(|note| note.contains("exec.deny")), "{shown}");
 
+        // A lock on the node leaves the question, one on whoever asked does not.
+        let lock = async |target: &str| {
+            let made = world
+                .admin(Method::POST, "/api/v1/locks", json!({"target": target, "message": "look"}))
+                .await;
+            made.ok(201)["id"].as_str().expect("an id").to_owned()
+        };
+        let on_node = lock("node:n1").await;
+        scene.answer(&waits, "approve", json!({})).await.refused(403, "locked");
+        assert_eq!(scene.shown(&waits).await["standing"], "pending");
+        world.admin(Method::DELETE, &format!("/api/v1/locks/{on_node}"), json!({})).await;
+        let locked = scene.ask(&["curl", "3"]).await;
+        let on_token = lock("token:agent").await;
+        scene.answer(&locked, "approve", json!({})).await.refused(409, "conflict");
+        assert_eq!(scene.shown(&locked).await["standing"], "withdrawn");
+        world.admin(Method::DELETE, &format!("/api/v1/locks/{on_token}"), json!({})).await;
+
         // The token that asked was revoked.
         let orphan = scene.ask(&["curl", "2"]).await;
         world.admin(Method::DELETE, "/api/v1/tokens/agent", json!({})).await.ok(200);

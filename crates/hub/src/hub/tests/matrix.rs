@@ -304,7 +304,10 @@ fn body(path: &str) -> &'static [u8] {
         "deny" if path.contains("/consents/") => br#"{"note":"no"}"#,
         "allow" | "deny" => br#"{"program":"harmless"}"#,
         "test" => br#"{"argv":["true"]}"#,
+        "diff" => br#"{"profile":"dev"}"#,
         "recoveries" => br#"{"left":5}"#,
+        // The first that is kept: what changed it was asked before.
+        "rollback" => br#"{"revision":2}"#,
         _ if path.starts_with("/api/v1/policies/") => br#"{"profile":"permissive"}"#,
         _ => b"{}",
     }

@@ -33,6 +33,8 @@ pub(super) struct Judged {
     pub(super) run: Run,
     pub(super) name: String,
     pub(super) labels: Labels,
+    /// blake3 of the policy that judged it.
+    policy_hash: Option<[u8; 32]>,
     /// What is to be done, or why not.
     pub(super) verdict: Result<Verdict, Refusal>,
     /// The answer of a person that starts it, to be written with it.
@@ -113,13 +115,9 @@ impl Runs {
         if let Ok(Verdict::Start { lasting, .. }) = &verdict {
             run.consent = lasting.as_ref().map(|rule| rule.id).or_else(|| leave.consent());
         }
-        Judged {
-            run,
-            name: node.name.to_string(),
-            labels: node.labels.clone(),
-            verdict,
-            approval: leave.approval(),
-        }
+        let (name, labels) = (node.name.to_string(), node.labels.clone());
+        let policy_hash = self.context.directory.policy_hash(node.id);
+        Judged { run, name, labels, policy_hash, verdict, approval: leave.approval() }
     }
 
     async fn write(&self, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
@@ -286,6 +284,7 @@ pub(super) fn audit(one: &Judged, outcome: Outcome, reason: &str) -> AuditRow {
         node: Some(run.node),
         run: Some(run.id),
         policy_revision: Some(run.policy_revision),
+        policy_hash: one.policy_hash,
         argv: run.spec.argv.clone(),
         token: run.token,
         consent: run.consent,
