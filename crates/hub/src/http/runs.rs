@@ -238,7 +238,7 @@ async fn accept_runs(api: &Api, targets: Vec<Target>, order: Order) -> Result<Re
     }
     for (node, result) in order.start(api, nodes).await {
         let run = result.and_then(|begun| match begun {
-            Begun::Run(run) => Ok(run),
+            Begun::Run(run) => Ok(*run),
             Begun::Asked(consent) => Err(view::consent_required(&consent, node.name.as_str())),
         });
         match run {

@@ -70,7 +70,7 @@ pub struct StartRuns {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
     /// It is a run.
-    Run(Run),
+    Run(Box<Run>),
     /// A person is asked first; the run begins with the answer.
     Asked(Box<Consent>),
 }
@@ -98,7 +98,7 @@ impl Runs {
     pub async fn start(&self, caller: &Caller, request: StartRuns) -> Vec<(Arc<Node>, Result<Run, Refusal>)> {
         let begun = self.begin(caller, request, Leave::Policy).await;
         let told = |node: &Arc<Node>, begun| match begun {
-            Begun::Run(run) => Ok(run),
+            Begun::Run(run) => Ok(*run),
             Begun::Asked(consent) => Err(consents::required(&consent, node.name.as_str())),
         };
         begun

@@ -148,11 +148,12 @@ impl Runs {
         match (written, rooms.remove(&id)) {
             (Written::Accepted(run), Some(room)) => {
                 self.mesh.submit(&run, room);
-                Ok(Begun::Run(run))
+                Ok(Begun::Run(Box::new(run)))
             }
             (Written::Accepted(run) | Written::Known(run), _) => {
                 self.mesh.withdraw(id);
-                Ok(Begun::Run(self.mesh.live(run.id).map_or(run, |live| super::snapshot(&live))))
+                let now = self.mesh.live(run.id).map_or(run, |live| super::snapshot(&live));
+                Ok(Begun::Run(Box::new(now)))
             }
             (Written::Asked(consent), _) => {
                 self.mesh.withdraw(id);
