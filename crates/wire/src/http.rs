@@ -62,6 +62,12 @@ pub struct NodeView {
     pub policy_revision: u64,
     /// Level of its sandbox.
     pub sandbox: String,
+    /// The layers of its sandbox, as it found them at its start.
+    #[serde(default)]
+    pub layers: Vec<LayerView>,
+    /// Folders that its owner gives for work.
+    #[serde(default)]
+    pub work: Vec<String>,
     /// Epoch of its last link.
     pub epoch: u64,
     /// Open runs.
@@ -70,6 +76,18 @@ pub struct NodeView {
     pub last_seen_at: Option<String>,
     /// When it joined.
     pub joined_at: String,
+}
+
+/// A layer of a node's sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LayerView {
+    /// Its name: `landlock`, `seccomp`, `pid`, …
+    pub name: String,
+    /// `held`, `part` or `missing`.
+    pub state: String,
+    /// What is open, and what would mend it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// Changes to a node's record. What is missing stays.

@@ -130,7 +130,7 @@ fn consents(every: &mut Every) {
     let asker = every.world.path("asker.token").display().to_string();
     every.ok(&format!("token create asker --role operator --out {asker}"));
     let asks = format!("exec b --token-file {asker} --detach --ask why");
-    let mut ask = |every: &mut Every, word: &str| {
+    let ask = |every: &mut Every, word: &str| {
         every.refused(&format!("{asks} -- echo {word}"), 6, "consent_required");
         id(&every.ok("consent ls")[0])
     };

@@ -15,13 +15,14 @@ use cortex_core::node::{Node, Recovery};
 use cortex_core::policy::{Policy, Program};
 use cortex_core::rights::Rights;
 use cortex_core::run::Run;
+use cortex_core::sandbox::Layer;
 use cortex_core::time::WallTime;
 use cortex_core::token::{NodeScope, Token};
 use cortex_core::user::{RoleGrant, Subject, User};
 use cortex_store::LoggedAudit;
 use cortex_wire::http::{
-    AuditVerdictView, AuditView, ConsentRuleView, ConsentView, EventView, GrantView, InviteView, LockView,
-    NodeView, PolicyView, RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
+    AuditVerdictView, AuditView, ConsentRuleView, ConsentView, EventView, GrantView, InviteView, LayerView,
+    LockView, NodeView, PolicyView, RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
 };
 use cortex_wire::policy::DocumentText;
 
@@ -61,11 +62,18 @@ pub(crate) fn node(status: &NodeStatus, now: WallTime) -> NodeView {
         policy_profile: policy.profile.clone(),
         policy_revision: policy.revision.0,
         sandbox: node.facts.sandbox.clone(),
+        layers: node.facts.layers.iter().map(layer).collect(),
+        work: node.facts.place.work.clone(),
         epoch: presence.map_or(node.epoch, |presence| presence.epoch).0,
         runs_open: *runs_open,
         last_seen_at: seen.map(time),
         joined_at: time(node.joined_at),
     }
+}
+
+fn layer(layer: &Layer) -> LayerView {
+    let (name, note) = (layer.name.clone(), layer.note.clone());
+    LayerView { name, state: layer.state.as_str().to_owned(), note }
 }
 
 /// A run on the node of that name.
