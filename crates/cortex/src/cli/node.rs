@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cortex_wire::http::{NodePatch, NodeView, RecoveriesSet, RecoveriesView};
+use cortex_wire::http::{LayerView, NodePatch, NodeView, RecoveriesSet, RecoveriesView};
 use http::Method;
 use serde_json::json;
 use tokio::time::{Duration, sleep, timeout};
@@ -219,7 +219,7 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
         node.policy_profile,
         node.policy_revision
     );
-    vec![
+    let mut facts = vec![
         ("name", node.name.clone()),
         ("id", node.id.clone()),
         ("state", node.state.clone()),
@@ -227,6 +227,7 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
         ("labels", args::show_labels(&node.labels)),
         ("policy", policy),
         ("sandbox", node.sandbox.clone()),
+        ("work", if node.work.is_empty() { "-".to_owned() } else { shown(&node.work.join(" ")) }),
         ("open runs", node.runs_open.to_string()),
         ("host", shown(&node.hostname)),
         ("system", format!("{}/{}", shown(&node.os), shown(&node.arch))),
@@ -236,7 +237,15 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
         ("version", shown(&node.version)),
         ("epoch", node.epoch.to_string()),
         ("joined", node.joined_at.clone()),
-    ]
+    ];
+    facts.extend(node.layers.iter().map(|layer| ("layer", shown_layer(layer))));
+    facts
+}
+
+/// `landlock: held`, or with what is open there and what would mend it.
+fn shown_layer(layer: &LayerView) -> String {
+    let LayerView { name, state, note } = layer;
+    if note.is_empty() { format!("{name}: {state}") } else { format!("{name}: {state}. {note}") }
 }
 
 async fn all(client: &mut Client, selector: Option<&str>) -> Result<Vec<NodeView>> {

@@ -102,6 +102,7 @@ fn changes(every: &mut Every) {
     every.ok("node rename a c");
     every.ok("node rm c --yes");
     policies(every);
+    consents(every);
     people(every);
     let token = id(&every.ok("token create reader --role viewer")["record"]);
     every.ok(&format!("token revoke {token}"));
@@ -122,6 +123,27 @@ fn policies(every: &mut Every) {
     every.ok(&format!("policy profile put web --file {}", file.display()));
     every.ok("policy profile ls");
     every.ok("policy profile rm web");
+}
+
+/// Asked by another token, since nobody answers its own question.
+fn consents(every: &mut Every) {
+    let asker = every.world.path("asker.token").display().to_string();
+    every.ok(&format!("token create asker --role operator --out {asker}"));
+    let asks = format!("exec b --token-file {asker} --detach --ask why");
+    let ask = |every: &mut Every, word: &str| {
+        every.refused(&format!("{asks} -- echo {word}"), 6, "consent_required");
+        id(&every.ok("consent ls")[0])
+    };
+    let (first, second, third) = (ask(every, "one"), ask(every, "two"), ask(every, "three"));
+    every.ok(&format!("consent show {first}"));
+    every.ok(&format!("consent approve {first} --pattern 1"));
+    every.refused(&format!("consent approve {first}"), 8, "conflict");
+    every.ok(&format!("consent deny {second} --note no"));
+    every.refused(&format!("consent withdraw {third}"), 4, "forbidden");
+    every.ok(&format!("consent withdraw {third} --token-file {asker}"));
+    let rule = id(&every.ok("consent rules")[0]);
+    every.ok(&format!("consent forget {rule}"));
+    every.refused(&format!("consent forget {rule}"), 3, "not_found");
 }
 
 fn people(every: &mut Every) {
