@@ -88,7 +88,7 @@ const DENIED: &[(&[&str], &str)] = &[
     (&["ssh", "-4vo", "ProxyCommand=touch @", "h"], "exec.args ssh -o"),
     (&["ssh", "h", "-oProxyCommand=touch @"], "exec.args ssh -o"),
     (&["ssh", "--", "-oProxyCommand=touch @"], "exec.args ssh -o"),
-    (&["ssh", "-F@", "h"], "exec.args ssh -F"),
+    (&["ssh", "-F", "@", "h"], "exec.args ssh -F"),
     (&["gcc-12", "-wrapper", "touch,@", "x.c"], "exec.args gcc-12 -wrapper"),
 ];
 
@@ -127,6 +127,11 @@ fn a32_an_argument_that_runs_code_is_denied_in_every_spelling() {
         let typed = format!(":!touch {canary}\ntouch {canary}\n").into_bytes();
         let ended = world.cortex_with_input(&["exec", "a", "-i", "--json", "--", program], typed).expect(5);
         assert_eq!(rule_of(&ended), format!("exec.args {program} standard input"));
+    }
+    // Nor is a person asked for them.
+    for argv in [&["vi", "-c", "!id"][..], &["git", "-c", "core.pager=id", "log"], &["python3", "-c", "1"]] {
+        let asked = [&["exec", "a", "--json", "--ask", "please", "--"], argv].concat();
+        assert_eq!(code_of(&world.cortex(&asked).expect(5)), "policy_denied", "{argv:?}");
     }
     assert!(!world.path("canary").exists(), "code was run");
     assert_eq!(world.cortex(&["run", "ls", "--json"]).expect(0).value(), json!([]), "nothing was begun");
