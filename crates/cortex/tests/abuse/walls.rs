@@ -168,7 +168,9 @@ fn a41_what_takes_all_it_can_get_is_bounded_and_the_node_goes_on() {
     let of_run: i32 = sh("cat /proc/self/oom_score_adj").text().trim().parse().expect("a number");
     assert!(of_run > node, "a run goes before its node: {of_run} {node}");
 
-    world.cortex(&["run", "cancel", &bomb, "--grace", "100ms"]).expect(0);
+    // Its shell may have ended before, for it could not fork either.
+    let cancelled = world.cortex(&["run", "cancel", &bomb, "--grace", "100ms"]);
+    assert!([Some(0), Some(8)].contains(&cancelled.code), "{cancelled:?}");
     world.eventually("the end of the bomb", SOON, |world| {
         (!["queued", "running"].iter().any(|state| world.run_view(&bomb)["state"] == *state)).then_some(())
     });
