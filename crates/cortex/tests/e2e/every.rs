@@ -104,6 +104,7 @@ fn changes(every: &mut Every) {
     policies(every);
     consents(every);
     people(every);
+    locks(every);
     let token = id(&every.ok("token create reader --role viewer")["record"]);
     every.ok(&format!("token revoke {token}"));
     let invite = id(&every.ok("invite"));
@@ -160,11 +161,21 @@ fn people(every: &mut Every) {
     every.ok(&format!("login --user ada --password-file {password} --out {session}"));
     every.refused(
         &format!("login --user ada --password-file /dev/null --out {session}"),
-        2,
-        "invalid_argument",
+        4,
+        "unauthenticated",
     );
     every.ok("user rm ada --yes");
     every.run("logout", 2);
+}
+
+fn locks(every: &mut Every) {
+    let lock = id(&every.ok("lock label:role=nothing --ttl 1h --message quiet"));
+    every.ok("lock ls");
+    every.ok(&format!("lock rm {lock}"));
+    every.ok("node lock b --ttl 1h");
+    every.refused("exec b -- echo locked", 4, "locked");
+    every.ok("node unlock b");
+    every.ok("node recoveries b --set 4");
 }
 
 fn refusals(every: &mut Every) {
