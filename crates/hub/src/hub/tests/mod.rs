@@ -29,6 +29,7 @@ mod door;
 mod events;
 mod followers;
 mod life;
+mod locks;
 mod matrix;
 mod people;
 mod policies;
