@@ -3,9 +3,16 @@
 //! A question holds the whole command and the id of the run that it would become, so that an
 //! answer starts exactly what was shown.
 
+mod decide;
+mod risks;
+
+use crate::event::{Event, EventKind};
 use crate::id::{ConsentId, NodeId, RunId, TokenId, UserId};
 use crate::run::RunSpec;
 use crate::time::WallTime;
+
+pub use decide::{Answered, Answerer, Reply, answer, ask, check_reason, expire, withdraw};
+pub use risks::risks;
 
 /// Where a question stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +68,11 @@ pub struct Consent {
     pub user: Option<UserId>,
     /// What.
     pub spec: RunSpec,
-    /// The asker's words.
+    /// The asker's key: the same request again is the same question, and the same run after it.
+    pub key: Option<String>,
+    /// W3C traceparent of the request.
+    pub traceparent: Option<String>,
+    /// The asker's words; empty when the policy asks and the caller gave none.
     pub reason: String,
     /// The rule of the policy that asks: `sensitive rm`, `exec.allow`, `asked`.
     pub rule: String,
@@ -81,6 +92,25 @@ pub struct Consent {
     pub answered_at: Option<WallTime>,
 }
 
+impl Consent {
+    /// What is told of it where it stands. Never the command, nor what people wrote.
+    pub fn told(&self, now: WallTime) -> Event {
+        let (kind, actor) = match self.standing {
+            Standing::Pending => (EventKind::ConsentAsked, Some(&self.caller)),
+            Standing::Approved | Standing::Denied => (EventKind::ConsentAnswered, self.answered_by.as_ref()),
+            Standing::Expired | Standing::Withdrawn => (EventKind::ConsentEnded, self.answered_by.as_ref()),
+        };
+        let event = Event::new(kind, now).node(self.node).run(self.run).subject(self.id.to_string());
+        let detail = match self.standing {
+            Standing::Pending => self.rule.as_str(),
+            Standing::Approved | Standing::Denied | Standing::Expired | Standing::Withdrawn => {
+                self.standing.as_str()
+            }
+        };
+        Event { actor: actor.cloned(), ..event.detail(detail) }
+    }
+}
+
 /// Which commands a lasting answer covers: the program and its first arguments, word by word.
 /// What follows them is free.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +123,8 @@ impl Pattern {
     }
 }
 
-/// An answer that holds for questions to come: of this token, on this node.
+/// An answer that holds for questions to come: of this token, on this node, in the same folder, with
+/// the same variables and with or without standard input as the command that it was given for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsentRule {
     /// Its id.
@@ -106,6 +137,12 @@ pub struct ConsentRule {
     pub pattern: Pattern,
     /// Whether what follows the pattern must be nothing: the answer was for this command alone.
     pub exact: bool,
+    /// In which folder.
+    pub cwd: Option<String>,
+    /// With which variables.
+    pub env: Vec<(String, String)>,
+    /// Whether with standard input.
+    pub stdin: bool,
     /// Until when; `None` until it is ended.
     pub until: Option<WallTime>,
     /// Who gave it.
@@ -114,6 +151,20 @@ pub struct ConsentRule {
     pub made_at: WallTime,
     /// When it was ended.
     pub ended_at: Option<WallTime>,
+}
+
+impl ConsentRule {
+    /// Whether it answers a question of this token about this command on this node.
+    pub fn covers(&self, node: NodeId, token: TokenId, spec: &RunSpec, now: WallTime) -> bool {
+        let words = if self.exact { self.pattern.0 == spec.argv } else { self.pattern.covers(&spec.argv) };
+        let same = self.cwd == spec.cwd && self.env == spec.env && self.stdin == spec.stdin;
+        self.node == node && self.token == token && words && same && self.holds(now)
+    }
+
+    /// Whether it was not ended, by anybody or by its time.
+    pub fn holds(&self, now: WallTime) -> bool {
+        self.ended_at.is_none() && self.until.is_none_or(|end| now < end)
+    }
 }
 
 #[cfg(test)]

@@ -63,6 +63,16 @@ kinds! {
     TokenCreated = "token.created";
     /// A token was revoked.
     TokenRevoked = "token.revoked";
+    /// A person is asked about a command.
+    ConsentAsked = "consent.asked";
+    /// Somebody, or a lasting answer, answered; `detail` is `approved` or `denied`.
+    ConsentAnswered = "consent.answered";
+    /// A question ended without an answer; `detail` is `expired` or `withdrawn`.
+    ConsentEnded = "consent.ended";
+    /// A lasting answer was given.
+    ConsentRuleMade = "consent.rule_made";
+    /// A lasting answer was ended.
+    ConsentRuleEnded = "consent.rule_ended";
     /// A lock was made; `subject` is what it holds on.
     LockCreated = "lock.created";
     /// A lock was removed before its end.

@@ -183,6 +183,10 @@ pub const CONSENTS_OPEN_MAX: usize = 1_000;
 pub const CONSENTS_OPEN_PER_TOKEN_MAX: usize = 20;
 /// Lasting answers that hold at once.
 pub const CONSENT_RULES_MAX: usize = 1_000;
+/// Longest time for which an answer lasts that has an end: thirty days.
+pub const CONSENT_RULE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
+/// Past answers that are shown beside a question.
+pub const CONSENTS_SIMILAR_MAX: usize = 5;
 /// Answered questions kept: thirty days.
 pub const CONSENTS_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Bytes of a reason, or of a note.

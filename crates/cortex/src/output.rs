@@ -144,7 +144,8 @@ impl Output {
             return ignore(self.json(&ErrorBody { error: refused.problem.clone() }));
         }
         let problem = &refused.problem;
-        let label = if problem.code() == cortex_core::Code::PolicyDenied { "DENIED " } else { "error:" };
+        let denied = [cortex_core::Code::PolicyDenied, cortex_core::Code::ConsentDenied];
+        let label = if denied.contains(&problem.code()) { "DENIED " } else { "error:" };
         self.say(&format!("{} {}", self.red(label), problem.message));
         let width = refused.ways.iter().map(|(what, _)| what.len() + 1).chain([5]).max().unwrap_or(5);
         let hint = shown_hint(refused);

@@ -56,6 +56,10 @@ pub enum Names {
     Node,
     /// A run: it is seen by who sees its node.
     Run,
+    /// A question to a person, likewise.
+    Consent,
+    /// An answer that lasts, likewise.
+    ConsentRule,
 }
 
 /// One row.
@@ -192,6 +196,13 @@ pub const ENTRIES: &[Entry] = &[
     http("POST", "/api/v1/runs/{id}/cancel", Right::RunsControl).tool(Tool::RunCancel),
     http("POST", "/api/v1/runs/{id}/rerun", Right::RunsStart).tool(Tool::Exec),
     http("POST", "/api/v1/runs/{id}/stdin", Right::RunsControl).tool(Tool::Exec),
+    http("GET", "/api/v1/consents", Right::ConsentsRead).tool(Tool::RunGet),
+    http("GET", "/api/v1/consents/{id}", Right::ConsentsRead).tool(Tool::RunGet),
+    http("POST", "/api/v1/consents/{id}/approve", Right::ConsentsAnswer),
+    http("POST", "/api/v1/consents/{id}/deny", Right::ConsentsAnswer),
+    http("DELETE", "/api/v1/consents/{id}", Right::RunsStart).tool(Tool::Exec),
+    http("GET", "/api/v1/consent-rules", Right::ConsentsRead),
+    http("DELETE", "/api/v1/consent-rules/{id}", Right::ConsentsAnswer),
     grpc("cortex.mesh.v1.EnrolmentService", "Enrol", Needs::Invite),
     grpc("cortex.mesh.v1.EnrolmentService", "Recover", Needs::RecoveryKey),
     grpc("cortex.mesh.v1.MeshService", "Attach", Needs::NodeCertificate),
@@ -228,6 +239,10 @@ const fn names(path: &str) -> Names {
         Names::Node
     } else if contains(path, "/runs/{id}") {
         Names::Run
+    } else if contains(path, "/consents/{id}") {
+        Names::Consent
+    } else if contains(path, "/consent-rules/{id}") {
+        Names::ConsentRule
     } else {
         Names::Nothing
     }
@@ -332,6 +347,8 @@ mod tests {
     fn a_path_says_what_it_names() {
         assert_eq!(names("/api/v1/policies/{node}/test"), Names::Node);
         assert_eq!(names("/api/v1/runs/{id}/output"), Names::Run);
+        assert_eq!(names("/api/v1/consents/{id}/deny"), Names::Consent);
+        assert_eq!(names("/api/v1/consent-rules/{id}"), Names::ConsentRule);
         assert_eq!(names("/api/v1/invites/{id}"), Names::Nothing);
     }
 }

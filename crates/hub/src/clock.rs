@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cortex_core::id::{GrantId, InviteId, LockId, NodeId, RunId, TokenId, UserId};
+use cortex_core::id::{ConsentId, GrantId, InviteId, LockId, NodeId, RunId, TokenId, UserId};
 use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
 
@@ -88,4 +88,5 @@ mint! {
     new_lock_id -> LockId;
     new_user_id -> UserId;
     new_grant_id -> GrantId;
+    new_consent_id -> ConsentId;
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cortex_core::access::Who;
-use cortex_core::id::{GrantId, NodeId, UserId};
+use cortex_core::consent::{Consent, ConsentRule, Standing};
+use cortex_core::id::{ConsentId, GrantId, NodeId, TokenId, UserId};
 use cortex_core::lock::Locks;
 use cortex_core::message::SignedPolicy;
 use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::policy::{Ceiling, Policy, Site};
+use cortex_core::run::RunSpec;
 use cortex_core::sandbox::{Ground, Level};
 use cortex_core::time::WallTime;
 use cortex_core::token::{Token, TokenKind};
@@ -25,6 +27,8 @@ use crate::audit_watch::AuditWatch;
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
     audit: Arc<AuditWatch>,
+    /// Questions that wait, and until when; told at each change of them and of lasting answers.
+    questions: Arc<watch::Sender<BTreeMap<ConsentId, WallTime>>>,
     /// Raised when a token, a user, a grant or a lock has changed.
     principals: Arc<watch::Sender<u64>>,
 }
@@ -39,6 +43,8 @@ struct Maps {
     users: BTreeMap<UserId, Arc<User>>,
     /// Live ones, by who has them: a request looks at its caller's alone.
     grants: BTreeMap<Subject, BTreeMap<GrantId, RoleGrant>>,
+    /// Lasting answers that nobody has ended.
+    lasting: BTreeMap<ConsentId, Arc<ConsentRule>>,
     /// Replaced whole.
     locks: Arc<Locks>,
 }
@@ -159,6 +165,51 @@ impl Directory {
     /// anew whether it still may.
     pub fn principals(&self) -> watch::Receiver<u64> {
         self.principals.subscribe()
+    }
+
+    /// The questions that wait, and until when. Changes when one is asked, answered or ends, and when
+    /// a lasting answer is given or ends.
+    pub fn questions(&self) -> watch::Receiver<BTreeMap<ConsentId, WallTime>> {
+        self.questions.subscribe()
+    }
+
+    /// The lasting answer to this command of this token on this node.
+    pub fn lasting(
+        &self,
+        node: NodeId,
+        token: TokenId,
+        spec: &RunSpec,
+        now: WallTime,
+    ) -> Option<Arc<ConsentRule>> {
+        self.read().lasting.values().find(|rule| rule.covers(node, token, spec, now)).cloned()
+    }
+
+    /// All lasting answers that nobody has ended, oldest first.
+    pub fn consent_rules(&self) -> Vec<Arc<ConsentRule>> {
+        self.read().lasting.values().cloned().collect()
+    }
+
+    /// A committed question; it leaves the map with its answer.
+    pub fn put_consent(&self, consent: &Consent) {
+        self.questions.send_modify(|waiting| {
+            if consent.standing == Standing::Pending {
+                waiting.insert(consent.id, consent.expires_at);
+            } else {
+                waiting.remove(&consent.id);
+            }
+        });
+    }
+
+    /// A committed lasting answer; one that was ended leaves the map.
+    pub fn put_consent_rule(&self, rule: ConsentRule) {
+        let mut maps = self.write();
+        if rule.ended_at.is_some() {
+            maps.lasting.remove(&rule.id);
+        } else {
+            maps.lasting.insert(rule.id, Arc::new(rule));
+        }
+        drop(maps);
+        self.questions.send_modify(|_| ());
     }
 
     /// A committed node; a removed one leaves the maps.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cortex_core::consent::Standing;
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::Seq;
 use cortex_core::{Code, Refusal};
 use cortex_store::memory::MemoryStore;
 use cortex_store::sqlite::{SqliteOptions, SqliteStore};
-use cortex_store::{CommitHook, Store, StoreError, Tx};
+use cortex_store::{CommitHook, ConsentFilter, Store, StoreError, Tx};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,7 @@ use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::runlog::RunLogs;
 use crate::service::audit::Audit;
+use crate::service::consents::Consents;
 use crate::service::enrol::Enrol;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
@@ -209,7 +211,9 @@ impl Hub {
     fn api(&self, parts: &Parts) -> Api {
         let context = self.context.clone();
         let (mesh, passwords) = (self.mesh.clone(), Passwords::default());
+        let runs = Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir);
         Api {
+            consents: Consents::new(context.clone(), mesh.clone(), runs.clone()),
             nodes: Nodes::new(context.clone(), mesh.clone()),
             invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
             locks: Locks::new(context.clone(), mesh.clone()),
@@ -219,7 +223,7 @@ impl Hub {
             policies: Policies::new(context.clone(), mesh.clone(), Arc::clone(&parts.authority)),
             audit: self.audit(&parts.config),
             events: Events::new(context.clone()),
-            runs: Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir),
+            runs,
             metrics: Metrics::default(),
             workers: self.workers.clone(),
             door: Door::new(parts.config.public_url.as_deref()),
@@ -352,6 +356,11 @@ async fn load(context: &Context) -> Result<(), Refusal> {
         .view(|view| Ok((view.nodes()?, view.tokens()?, view.locks()?, view.events_span()?.1)))
         .await?;
     let (users, grants) = context.view(|view| Ok((view.users()?, view.grants()?))).await?;
+    let waiting = ConsentFilter { standing: Some(Standing::Pending), ..ConsentFilter::default() };
+    let (questions, lasting) =
+        context.view(move |view| Ok((view.consents(&waiting, usize::MAX)?, view.consent_rules()?))).await?;
+    questions.iter().for_each(|question| context.directory.put_consent(question));
+    lasting.into_iter().for_each(|rule| context.directory.put_consent_rule(rule));
     context.bus.begin(Seq(head.0));
     let audit = context.view(|view| view.audit_head()).await?;
     if audit.seq > Seq(0) {

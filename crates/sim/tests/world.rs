@@ -18,6 +18,11 @@ const ELSEWHERE: &[EventKind] = &[
     EventKind::InviteRevoked,
     EventKind::TokenCreated,
     EventKind::TokenRevoked,
+    EventKind::ConsentAsked,
+    EventKind::ConsentAnswered,
+    EventKind::ConsentEnded,
+    EventKind::ConsentRuleMade,
+    EventKind::ConsentRuleEnded,
     EventKind::AuditBroken,
 ];
 

@@ -153,6 +153,8 @@ pub struct RunFilter {
 pub struct ConsentFilter {
     /// Only those that stand there.
     pub standing: Option<Standing>,
+    /// Only those of this token.
+    pub token: Option<TokenId>,
     /// Only older than this one: the cursor.
     pub before: Option<ConsentId>,
 }
@@ -212,6 +214,13 @@ pub trait Read {
     fn consent(&self, id: ConsentId) -> Result<Option<Consent>, StoreError>;
     /// Questions, newest first, at most `limit`.
     fn consents(&self, filter: &ConsentFilter, limit: usize) -> Result<Vec<Consent>, StoreError>;
+    /// The newest question that was asked with this key by this caller on this node.
+    fn consent_by_key(&self, caller: &str, node: NodeId, key: &str) -> Result<Option<Consent>, StoreError>;
+    /// How many questions wait.
+    fn consents_pending(&self) -> Result<usize, StoreError>;
+    /// Questions about the same program on this node that somebody answered, newest first, at most
+    /// `limit`.
+    fn consents_alike(&self, node: NodeId, program: &str, limit: usize) -> Result<Vec<Consent>, StoreError>;
     /// All lasting answers that were not ended, expired ones too, oldest first.
     fn consent_rules(&self) -> Result<Vec<ConsentRule>, StoreError>;
 

@@ -54,6 +54,7 @@ contract! {
     people::two_live_users_cannot_share_a_name,
     people::what_was_ended_is_not_listed,
     people::questions_are_paged_newest_first_and_trimmed_by_their_answer,
+    people::questions_are_found_by_their_token_key_and_program,
     people::a_witness_of_the_audit_log_only_moves_forward,
     transactions::a_transaction_sees_its_own_writes,
     transactions::a_refusal_leaves_nothing,

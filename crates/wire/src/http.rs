@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod consents;
 mod locks;
-
-pub use locks::{LockRequest, LockView, RecoveriesSet, RecoveriesView};
 mod people;
 
 pub use crate::error::{ErrorBody, Problem};
 use crate::policy::{DocumentText, NetworkText, RootText};
+pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
+pub use locks::{LockRequest, LockView, RecoveriesSet, RecoveriesView};
 pub use people::{
     GrantRequest, LoggedIn, Login, PasswordChange, PasswordText, RoleGrantView, TokenCreated, TokenRequest,
     TokenView, UserPatch, UserRequest, UserView, WhoAmI,
@@ -64,6 +65,9 @@ pub struct NodeView {
     /// The layers of its sandbox, as it found them at its start.
     #[serde(default)]
     pub layers: Vec<LayerView>,
+    /// Folders that its owner gives for work.
+    #[serde(default)]
+    pub work: Vec<String>,
     /// Epoch of its last link.
     pub epoch: u64,
     /// Open runs.
@@ -77,17 +81,6 @@ pub struct NodeView {
     pub joined_at: String,
 }
 
-/// One layer of a node's sandbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LayerView {
-    /// `landlock`, `seccomp`, `pid`, `mount`, …
-    pub name: String,
-    /// `held`, `part` or `missing`.
-    pub state: String,
-    /// A sentence on it, such as what would mend it; may be empty.
-    pub note: String,
-}
-
 /// A lock that holds on a node, by its name or by one of its labels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeLock {
@@ -97,6 +90,18 @@ pub struct NodeLock {
     pub message: String,
     /// When it stops holding by itself.
     pub expires_at: Option<String>,
+}
+
+/// A layer of a node's sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LayerView {
+    /// Its name: `landlock`, `seccomp`, `pid`, …
+    pub name: String,
+    /// `held`, `part` or `missing`.
+    pub state: String,
+    /// What is open, and what would mend it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// Changes to a node's record. What is missing stays.
@@ -139,9 +144,14 @@ pub struct RunRequest {
     /// Standard input will follow by `POST /runs/{id}/stdin`.
     #[serde(default)]
     pub stdin: bool,
-    /// How many of the nodes may run at once; all when missing.
+    /// How many of the nodes may run at once; all when missing. One that waits for a person counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<usize>,
+    /// Asks a person first, with these words: what the command is for. A person may allow what
+    /// `exec.allow` does not, and nothing else that the policy denies. The answer is 403
+    /// `consent_required` with `details.consent_id`; a stream waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<String>,
 }
 
 /// The answer to `POST /runs` without streaming.
@@ -172,6 +182,20 @@ pub enum RunEvent {
         run_id: String,
         /// The node's name.
         node: String,
+    },
+    /// A person is asked first; what follows is `accepted`, or `refused`. Leaving the stream leaves the
+    /// question.
+    Asked {
+        /// UUID of the question.
+        consent_id: String,
+        /// UUID of the run that it becomes.
+        run_id: String,
+        /// The node's name.
+        node: String,
+        /// The rule that asks.
+        rule: String,
+        /// When the question ends without an answer.
+        expires_at: String,
     },
     /// A piece of output.
     Output {
@@ -287,6 +311,9 @@ pub struct RunView {
     pub cancelled_by: Option<String>,
     /// A sentence when the state needs one.
     pub diagnostic: Option<String>,
+    /// UUID of the question, or of the lasting answer, by which it was allowed.
+    #[serde(default)]
+    pub consent: Option<String>,
 }
 
 /// `POST /runs/{id}/cancel`.

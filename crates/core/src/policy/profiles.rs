@@ -41,8 +41,9 @@ const BUILD_ENV_NAMES: &[&str] =
 const TOOL_ROOTS: &[&str] = &[".cargo/bin", ".nvm/versions", ".rustup"];
 /// What git reads of its user.
 const GIT_ROOTS: &[&str] = &[".config/git", ".gitconfig"];
-/// DNS over TCP, HTTP and HTTPS: what fetching dependencies needs.
-const FETCH_PORTS: &[u16] = &[53, 80, 443];
+/// DNS over TCP and HTTPS: what fetching dependencies needs. Not plain HTTP: the kernel's walls see
+/// ports and no addresses, and on a rented machine 169.254.169.254:80 gives out its credentials.
+const FETCH_PORTS: &[u16] = &[53, 443];
 
 const GIB: u64 = 1024 * 1024 * 1024;
 
@@ -149,6 +150,19 @@ mod tests {
             assert_eq!((policy.profile.as_str(), policy.document.check()), (*name, Ok(())));
         }
         assert_eq!(Document::profile("STRICT"), None);
+    }
+
+    #[test]
+    fn no_strict_profile_reaches_the_port_of_the_clouds_metadata() {
+        for name in ["strict", "ci", "dev"] {
+            let network = Document::profile(name).expect("built in").network;
+            let reached = match &network {
+                Network::None => false,
+                Network::Ports(ports) => ports.contains(&80),
+                Network::All => true,
+            };
+            assert!(!reached, "{name}: {network:?}");
+        }
     }
 
     #[test]

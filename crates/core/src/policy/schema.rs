@@ -5,12 +5,13 @@
 //! follows `--` are matched too. The built-in table is [`known`].
 
 mod known;
+mod programs;
 
 use std::borrow::Cow;
 
 use crate::limits;
 
-pub use known::{is_interpreter, is_launcher};
+pub use programs::{is_interpreter, is_launcher};
 
 /// Text that is built in, or came with a document.
 type Text = Cow<'static, str>;
@@ -140,6 +141,10 @@ pub(super) fn check(program: &str, args: &[String], own: &[ArgRule]) -> Option<H
             Effect::Ask => asked = asked.or(Some(hit)),
         }
     }
+    if programs::runs_its_input(program) && !args.iter().any(|arg| is_word(arg)) {
+        let why = Some("without a file it runs whatever comes there");
+        return Some(Hit { effect: Effect::Deny, shape: "standard input".to_owned(), why });
+    }
     asked
 }
 
@@ -240,6 +245,24 @@ mod tests {
             (&["env", "-Ssh"], "deny *"),
             (&["timeout", "5", "sh"], "deny *"),
             (&["ls", "--exec", "-c"], "ok"),
+            (&["python3", "manage.py", "test"], "ok"),
+            (&["python3.11", "-Bc", "id"], "deny -c"),
+            (&["python3"], "deny standard input"),
+            (&["python3", "-u"], "deny standard input"),
+            (&["python3", "-", "x"], "deny -"),
+            (&["sh", "build.sh"], "ok"),
+            (&["bash", "-xec", "id"], "deny -c"),
+            (&["bash", "/dev/stdin"], "deny /dev/*"),
+            (&["perl", "-ne", "id"], "deny -e"),
+            (&["node", "--ev", "id"], "deny --eval"),
+            (&["awk", "BEGIN{system(\"id\")}"], "deny *"),
+            (&["sed", "1e id", "x"], "deny *"),
+            (&["vi", "-c", "!id"], "deny *"),
+            (&["vim"], "deny standard input"),
+            (&["less", "+!id", "x"], "deny +*"),
+            (&["unshare"], "deny standard input"),
+            (&["gcc-12", "-wrapper", "id", "x.c"], "deny -wrapper"),
+            (&["scp", "-D", "id", "a", "b"], "deny -D"),
         ] {
             assert_eq!(verdict(argv), answer, "{argv:?}");
         }

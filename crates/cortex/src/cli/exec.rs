@@ -1,12 +1,14 @@
 //! `cortex exec`: a command on one or many nodes, with its output and exit code here.
 
 pub(super) mod input;
+mod patience;
 
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{RunEvent, RunRequest, RunsAccepted};
 use http::Method;
 use tokio::time::{Duration, Instant, sleep};
 
+use self::patience::Patience;
 use super::interrupt::Interrupt;
 use super::watch::{Outcome, Show, TRANSPORT, Watch, follow_all, transport_or};
 use super::{Context, args, ask};
@@ -19,11 +21,11 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Run a command on nodes; output and exit code are the remote ones.
 ///
 /// With one node the exit code is that of the remote program (128 + N when signal N ended it).
-/// With several it is 0 when all ended with 0, and 1 otherwise. 5 is denied by policy, 7 node
-/// offline, 124 timeout, 255 a lost run or a hub that cannot be reached.
+/// With several it is 0 when all ended with 0, and 1 otherwise. 5 is denied by policy
+/// or by a person, 6 a person who has not answered, 7 node offline, 124 timeout, 255 a lost run or a hub that cannot be reached.
 #[derive(clap::Args, Debug)]
 #[command(
-    before_help = "Examples:\n  cortex exec build-2 -- cargo test\n  cortex exec -l role=ci --parallel 4 --timeout 10m -- git fetch\n  tar c src | cortex exec build-2 -i -- tar xv"
+    before_help = "Examples:\n  cortex exec build-2 -- cargo test\n  cortex exec -l role=ci --parallel 4 --timeout 10m -- git fetch\n  tar c src | cortex exec build-2 -i -- tar xv\n  cortex exec build-2 --ask \"run the tests\" -- cargo test"
 )]
 pub(crate) struct Exec {
     /// Names or ids of nodes, with commas between them.
@@ -50,6 +52,12 @@ pub(crate) struct Exec {
     /// Send standard input to the command (one node only).
     #[arg(short = 'i', long = "stdin", conflicts_with_all = ["detach", "selector"])]
     stdin: bool,
+    /// Ask a person first, and say what the command is for. Waits for the answer.
+    #[arg(long, value_name = "WHY")]
+    ask: Option<String>,
+    /// Wait at most so long for a person's answer; the question waits on.
+    #[arg(long, value_name = "SPAN", value_parser = args::span_ms, conflicts_with = "detach")]
+    wait: Option<u64>,
     /// The program and its arguments, after `--`. No shell sees them.
     #[arg(last = true, required = true, value_name = "ARGV")]
     argv: Vec<String>,
@@ -72,7 +80,7 @@ impl Exec {
         let result = if self.detach {
             detached(&mut client, context, &request).await
         } else {
-            attached(&mut client, context, &request, several).await
+            attached(&mut client, context, &request, several, Patience::new(self.wait)).await
         };
         match result {
             Ok(()) => Ok(()),
@@ -92,6 +100,7 @@ impl Exec {
             timeout_ms: self.timeout,
             stdin: self.stdin,
             parallel: self.parallel.and_then(|n| usize::try_from(n).ok()),
+            ask: self.ask.clone(),
         }
     }
 }
@@ -110,10 +119,14 @@ impl Ways {
         }
         let program = self.argv.first().map(String::as_str).unwrap_or_default();
         let shown = args::show_argv(&[program.to_owned()]);
-        failure.way("allow it", format!("cortex policy allow {} {shown} --for 1h", self.node)).way(
-            "a profile",
-            format!("cortex policy set {} dev          (shows the difference first)", self.node),
-        )
+        let whole = args::show_argv(&self.argv);
+        failure
+            .way("allow it", format!("cortex policy allow {} {shown} --for 1h", self.node))
+            .way(
+                "a profile",
+                format!("cortex policy set {} dev          (shows the difference first)", self.node),
+            )
+            .way("ask a person", format!("cortex exec {} --ask WHY -- {whole}", self.node))
     }
 }
 
@@ -164,20 +177,27 @@ async fn detached(client: &mut Client, context: &Context, request: &RunRequest) 
     if accepted.refused.is_empty() { Ok(()) } else { Err(Failure::Exit(1)) }
 }
 
-async fn attached(client: &mut Client, context: &Context, request: &RunRequest, several: bool) -> Result {
+async fn attached(
+    client: &mut Client,
+    context: &Context,
+    request: &RunRequest,
+    several: bool,
+    patience: Patience,
+) -> Result {
     let mut interrupt = Interrupt::new()?;
     let mut watch = Watch::new(Show::new(context.output, several, None), !several);
     let key = idempotency_key()?;
     let lines = tokio::select! {
-        lines = ask_for_lines(client, context, request, &key) => lines?,
+        lines = ask_for_lines(client, context, request, &key, false) => lines?,
         status = interrupt.wait() => {
             context.output.say("Left before the hub had answered; look with `cortex run ls`.");
             return Err(Failure::Exit(status));
         }
     };
     let stdin = request.stdin.then(std::io::stdin);
+    let command = Command { context, request, key: &key };
     let left = tokio::select! {
-        ended = to_the_end(client, context, lines, &mut watch, stdin) => ended.map(|()| None)?,
+        ended = to_the_end(client, &command, lines, &mut watch, stdin, patience) => ended.map(|()| None)?,
         status = interrupt.wait() => Some(status),
     };
     if let Some(status) = left {
@@ -195,9 +215,9 @@ async fn ask_for_lines(
     context: &Context,
     request: &RunRequest,
     key: &str,
+    mut sent: bool,
 ) -> Result<Lines> {
     let until = Instant::now() + client.target().reconnect_max;
-    let mut sent = false;
     loop {
         let call = call(request, key)?.accept(NDJSON);
         let failure = match client.lines(Method::POST, "/runs", call).await {
@@ -215,17 +235,47 @@ async fn ask_for_lines(
     }
 }
 
-/// Reads the stream; when it breaks, goes on with each run's kept output.
+/// What was asked for, so that it can be asked for once more.
+struct Command<'a> {
+    context: &'a Context,
+    request: &'a RunRequest,
+    key: &'a str,
+}
+
+/// Reads the stream; when it breaks, goes on with each run's kept output. While a person is waited for
+/// the command is sent again instead: by its key the hub knows the question.
 async fn to_the_end(
-    client: &Client,
-    context: &Context,
+    client: &mut Client,
+    command: &Command<'_>,
     mut lines: Lines,
     watch: &mut Watch,
     mut stdin: Option<std::io::Stdin>,
+    mut patience: Patience,
 ) -> Result {
+    let context = command.context;
     let mut sending = None;
     let broke = loop {
-        match lines.json::<RunEvent>().await {
+        let heard = tokio::select! {
+            heard = lines.json::<RunEvent>() => heard,
+            () = patience.over(!watch.waiting().is_empty()) => {
+                watch.give_up()?;
+                if watch.open().is_empty() {
+                    return Ok(());
+                }
+                continue;
+            }
+        };
+        match heard {
+            Ok(None) | Err(_)
+                if !watch.waiting().is_empty()
+                    && heard.as_ref().map_or_else(Failure::is_transport, |_| true) =>
+            {
+                context
+                    .output
+                    .say("The connection to the hub broke; the question waits on. Connecting again …");
+                sleep(AGAIN).await;
+                lines = ask_for_lines(client, context, command.request, command.key, true).await?;
+            }
             Ok(Some(event)) => {
                 if let (RunEvent::Accepted { run_id, .. }, Some(source)) = (&event, stdin.take()) {
                     sending = Some(input::send(client.another(), run_id.clone(), source));
@@ -257,6 +307,7 @@ fn single_refusal(event: &RunEvent, watch: &Watch) -> Result {
         RunEvent::Refused { error, .. } if watch.is_single() => Err(error.clone().into()),
         RunEvent::Refused { .. }
         | RunEvent::Accepted { .. }
+        | RunEvent::Asked { .. }
         | RunEvent::Output { .. }
         | RunEvent::Lost { .. }
         | RunEvent::State { .. }
@@ -271,6 +322,9 @@ fn nothing_said() -> Failure {
 fn detach(context: &Context, watch: &Watch) {
     let open = watch.open();
     let output = context.output;
+    for (node, consent_id) in watch.waiting() {
+        output.say(&format!("{node}: the question waits on, and the command starts with the answer. Take it back with `cortex consent withdraw {consent_id}`."));
+    }
     if open.is_empty() {
         return output.say("Left.");
     }

@@ -6,6 +6,7 @@ mod ask;
 mod audit;
 mod completions;
 mod config;
+mod consent;
 mod exec;
 mod hub;
 mod interrupt;
@@ -49,7 +50,7 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
     version,
     max_term_width = 110,
     before_help = "Example:\n  cortex up                          # a hub and a node on this machine, to try things out\n  cortex exec build-2 -- cargo test  # exit code and output are the remote ones",
-    after_help = "Results go to standard output, talk to standard error. Every command takes --json.\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 authentication, 5 denied by policy, 7 node offline,\n8 conflict, 64 configuration, 124 timeout; `exec` passes the remote code, 255 is the transport."
+    after_help = "Results go to standard output, talk to standard error. Every command takes --json.\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 authentication, 5 denied by policy, 6 consent pending,\n7 node offline, 8 conflict, 64 configuration, 124 timeout; `exec` passes the remote code, 255 is the transport."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -83,6 +84,7 @@ enum Command {
     Join(join::Join),
     Invite(invite::Invite),
     Exec(exec::Exec),
+    Consent(consent::Consent),
     Run(run::Run),
     Policy(policy::Policy),
     Token(token::Token),
@@ -106,6 +108,7 @@ impl Command {
             Self::Node(_)
             | Self::Invite(_)
             | Self::Exec(_)
+            | Self::Consent(_)
             | Self::Run(_)
             | Self::Policy(_)
             | Self::Token(_)
@@ -186,6 +189,7 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Join(join) => join.run(context).await,
         Command::Invite(invite) => invite.run(context).await,
         Command::Exec(exec) => exec.run(context).await,
+        Command::Consent(consent) => consent.run(context).await,
         Command::Run(run) => run.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::Token(token) => token.run(context).await,

@@ -219,7 +219,7 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
         node.policy_profile,
         node.policy_revision
     );
-    vec![
+    let mut facts = vec![
         ("name", node.name.clone()),
         ("id", node.id.clone()),
         ("state", node.state.clone()),
@@ -228,7 +228,7 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
         ("labels", args::show_labels(&node.labels)),
         ("policy", policy),
         ("sandbox", node.sandbox.clone()),
-        ("layers", node.layers.iter().map(layer).collect::<Vec<_>>().join("; ")),
+        ("work", if node.work.is_empty() { "-".to_owned() } else { shown(&node.work.join(" ")) }),
         ("open runs", node.runs_open.to_string()),
         ("host", shown(&node.hostname)),
         ("system", format!("{}/{}", shown(&node.os), shown(&node.arch))),
@@ -238,14 +238,15 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
         ("version", shown(&node.version)),
         ("epoch", node.epoch.to_string()),
         ("joined", node.joined_at.clone()),
-    ]
+    ];
+    facts.extend(node.layers.iter().map(|layer| ("layer", shown_layer(layer))));
+    facts
 }
 
-/// As the node says: `landlock held`, `mount missing: …`.
-fn layer(layer: &LayerView) -> String {
-    let shown = |text: &str| cortex_core::name::printable(text, 300);
-    let (name, state, note) = (shown(&layer.name), shown(&layer.state), shown(&layer.note));
-    if note.is_empty() { format!("{name} {state}") } else { format!("{name} {state}: {note}") }
+/// `landlock: held`, or with what is open there and what would mend it.
+fn shown_layer(layer: &LayerView) -> String {
+    let LayerView { name, state, note } = layer;
+    if note.is_empty() { format!("{name}: {state}") } else { format!("{name}: {state}. {note}") }
 }
 
 /// The text was made safe by the hub that made it, which is not this one's to trust.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Instant;
 
+use cortex_core::Code;
 use cortex_core::invite::InviteText;
 use cortex_core::name::Name;
 use cortex_wire::http::{InviteCreated, InviteRequest, RunEvent, RunRequest};
@@ -137,6 +138,12 @@ async fn first_command(client: &mut Client, node: &str) -> Result<First> {
             RunEvent::Refused { error, .. } => {
                 status = transport_or(error.code());
                 printed = format!("{} {}\n", error.message, error.hint);
+            }
+            // Nobody waits here: the hub serves all the same.
+            RunEvent::Asked { consent_id, .. } => {
+                status = transport_or(Code::ConsentRequired);
+                printed = format!("A person is asked first: cortex consent show {consent_id}\n");
+                break;
             }
             RunEvent::Accepted { .. } | RunEvent::Lost { .. } | RunEvent::State { .. } => {}
         }

@@ -184,10 +184,21 @@ fn a87_no_secret_is_in_any_output() {
     let sleeping = world.cortex(&["exec", "b", "--detach", "--json", "--", "sleep", "20"]).expect(0).value();
     let id = sleeping["run_id"].as_str().expect("an id").to_owned();
     world.run_reaches(&id, "running", Duration::from_secs(10));
-    let processes = processes();
-    assert!(processes.len() >= 8, "hub, two nodes, and a run with its guard: {}", processes.len());
-    outputs.extend(processes);
-    world.cortex(&["run", "cancel", &id]).expect(0);
+    // Behind walls too: a room's nursery, and a guard in it.
+    let walled = ["exec", "a", "--detach", "--json", "--env", "TERM=plain", "--", "sleep", "20"];
+    let walled = world.cortex(&walled).expect(0).value()["run_id"].as_str().expect("an id").to_owned();
+    world.run_reaches(&walled, "running", Duration::from_secs(10));
+    let running = processes();
+    let rooms = running.iter().filter(|(_, text)| text.contains("__guard\0room")).count();
+    assert!(rooms >= 1, "a room is there: {running:?}");
+    let of_guards =
+        running.iter().filter(|(path, text)| path.ends_with("cmdline") && text.contains("__guard"));
+    assert!(of_guards.count() >= 3, "nurseries of both nodes, and guards: {running:?}");
+    assert!(running.len() >= 12, "hub, two nodes, and two runs with their guards: {}", running.len());
+    outputs.extend(running);
+    for id in [&id, &walled] {
+        world.cortex(&["run", "cancel", id]).expect(0);
+    }
     let environment = world.cortex(&["exec", "b", "--", "env"]).expect(0).text();
     outputs.push(("the environment of a run".to_owned(), environment));
     for path in [
@@ -218,6 +229,23 @@ fn a87_no_secret_is_in_any_output() {
     }
     outputs.push(("the audit log".to_owned(), world.cortex(&["audit", "export"]).expect(0).text()));
     world.stop_node("a");
+    // What the sandbox is tried with at the start of a node lives for moments.
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut seen = std::collections::BTreeSet::new();
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                seen.extend(
+                    processes().into_iter().map(|(_, text)| ("a process at a node's start".to_owned(), text)),
+                );
+            }
+            seen
+        });
+        world.start_node("a");
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        watch.join().expect("no panic")
+    });
+    outputs.extend(seen);
     outputs.push(("the logs".to_owned(), world.logs()));
     for secret in &secrets {
         assert!(secret.len() >= 32);

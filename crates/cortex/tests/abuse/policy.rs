@@ -125,9 +125,10 @@ fn a36_no_shell_is_there_to_know_a_builtin() {
     assert_eq!(audited(&world, "env.allow").len(), 1);
 }
 
-/// The neighbours of the row are held where they can be made: a policy of an unknown version or
-/// that cannot be read in `crates/wire/src/policy.rs` and `crates/hub/src/service/policies/signed.rs`, a database that is down in
-/// `crates/hub/tests/nodes/links.rs`, a node that holds none in `crates/core/tests/node_runs.rs`.
+/// The neighbours of the row are held where they can be made: a file on the node's disk in
+/// `changes.rs`, a row of the hub's store in `crates/hub/src/hub/tests/policies.rs`, a text of an unknown
+/// version in `crates/wire/src/policy.rs`, a database that is down in `crates/hub/tests/nodes/links.rs`, a
+/// node that holds none in `crates/core/tests/node_runs.rs`.
 #[test]
 fn a37_a_node_that_nobody_configured_is_strict() {
     let mut world = hub().start();

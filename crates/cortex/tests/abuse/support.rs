@@ -358,3 +358,49 @@ pub(crate) fn is(refusal: (tonic::Code, Code), grpc: tonic::Code, code: Code) {
     assert_eq!(refusal, (grpc, code));
     assert_eq!(cortex_wire::error::surface(Refusal::new(code, "").code).grpc, grpc, "the table agrees");
 }
+
+/// The rule behind such a refusal.
+pub(crate) fn rule_of(ended: &crate::world::Ended) -> String {
+    ended.value()["error"]["details"]["rule"].as_str().unwrap_or("none").to_owned()
+}
+
+/// Sets a node to its own policy with a change.
+pub(crate) fn set_document(world: &World, node: &str, change: impl FnOnce(&mut Value)) {
+    let mut document = world.cortex(&["policy", "get", node, "--json"]).expect(0).value()["document"].clone();
+    change(&mut document);
+    let file = world.path(&format!("{node}.document"));
+    std::fs::write(&file, document.to_string()).expect("a file");
+    world.cortex(&["policy", "set", node, "--file", &file.display().to_string(), "--yes"]).expect(0);
+}
+
+/// Sets a node to `dev` with a shell, and lets everybody pass through the world's folder, as they
+/// pass through a home directory below which there is a root.
+pub(crate) fn develop(world: &World, node: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(world.path(""), std::fs::Permissions::from_mode(0o755)).expect("opened");
+    world.cortex(&["policy", "set", node, "dev", "--yes"]).expect(0);
+    world.cortex(&["policy", "allow", node, "sh", "--yes"]).expect(0);
+}
+
+/// A folder with these programs, from which a node may start them.
+pub(crate) fn tools(world: &World, node: &str, programs: &[&str]) -> std::path::PathBuf {
+    let folder = world.path("tools");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    world
+        .cortex(&["policy", "allow", node, "--root", &format!("{}:rx", folder.display()), "--yes"])
+        .expect(0);
+    for program in programs {
+        let path = folder.join(program).display().to_string();
+        world.cortex(&["policy", "allow", node, &path, "--yes"]).expect(0);
+    }
+    folder
+}
+
+/// The program that attempts what it is told (`attempt.c`), as an allowed tool; its path.
+pub(crate) fn attempt(world: &World, node: &str) -> String {
+    let program = tools(world, node, &["attempt"]).join("attempt");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/abuse/attempt.c");
+    let compiled = std::process::Command::new("cc").args(["-O1", source, "-o"]).arg(&program).status();
+    assert!(compiled.expect("a C compiler").success());
+    program.display().to_string()
+}

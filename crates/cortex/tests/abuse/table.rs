@@ -60,11 +60,40 @@ const HELD: &[(u8, &str, &str)] = &[
         "a30_every_metacharacter_in_every_position_is_passed_as_it_is",
     ),
     (31, "crates/cortex/tests/abuse/policy.rs", "a31_joined_commands_are_one_argument_or_too_large"),
+    (
+        32,
+        "crates/cortex/tests/abuse/arguments.rs",
+        "a32_an_argument_that_runs_code_is_denied_in_every_spelling",
+    ),
+    (35, "crates/cortex/tests/abuse/walls.rs", "a35_the_program_that_was_judged_is_the_one_that_runs"),
     (36, "crates/cortex/tests/abuse/policy.rs", "a36_no_shell_is_there_to_know_a_builtin"),
     (37, "crates/cortex/tests/abuse/policy.rs", "a37_a_node_that_nobody_configured_is_strict"),
     (38, "crates/cortex/tests/abuse/policy.rs", "a38_a_policy_is_loosened_by_an_administrator_only"),
-    (40, "crates/node/tests/it/links.rs", "the_node_itself_refuses_what_its_policy_does_not_allow"),
-    (42, "crates/node/tests/it/processes.rs", "a_stubborn_grandchild_is_ended_with_its_run"),
+    (
+        39,
+        "crates/cortex/tests/abuse/changes.rs",
+        "a39_a_run_keeps_its_policy_until_a_tightening_is_to_end_it",
+    ),
+    // A hub that sends what it was told not to: `crates/node/tests/it/links.rs`.
+    (40, "crates/cortex/tests/abuse/changes.rs", "a40_the_owners_ceiling_holds_whatever_the_hub_says"),
+    // Level by level, and as an ordinary user: `crates/node/tests/walls/bounds.rs`.
+    (
+        41,
+        "crates/cortex/tests/abuse/walls.rs",
+        "a41_what_takes_all_it_can_get_is_bounded_and_the_node_goes_on",
+    ),
+    (
+        42,
+        "crates/cortex/tests/abuse/walls.rs",
+        "a42_what_leaves_its_session_and_hears_no_signal_ends_with_its_run",
+    ),
+    // With 150 further attempts, level by level: `crates/node/tests/walls/escape.rs`.
+    (
+        43,
+        "crates/cortex/tests/abuse/walls.rs",
+        "a43_keys_processes_sockets_and_the_clouds_credentials_are_out_of_reach",
+    ),
+    (44, "crates/cortex/tests/abuse/walls.rs", "a44_a_command_that_reaches_the_hubs_ports_has_no_token"),
     (71, "crates/cortex/tests/kill/exec.rs", "a_power_cut_at_any_point_of_an_exec_loses_and_doubles_nothing"),
     (72, "crates/store/tests/sqlite/faults.rs", "a_full_disk_loses_nothing_acknowledged"),
     (73, "crates/cortex/tests/abuse/disk.rs", "a73_a_full_disk_stops_writes_and_neither_reads_nor_kills"),
@@ -81,26 +110,29 @@ const HELD: &[(u8, &str, &str)] = &[
     (87, "crates/cortex/tests/abuse/doors.rs", "a87_no_secret_is_in_any_output"),
     (88, "crates/cortex/tests/abuse/doors.rs", "a88_a_secret_as_an_argument_is_refused_and_not_repeated"),
     (93, "crates/cortex/tests/abuse/doors.rs", "a93_names_and_labels_carry_nothing_hidden"),
+    // Of an export: `crates/cortex/tests/abuse/changes.rs`.
+    (
+        99,
+        "crates/hub/src/hub/tests/audit.rs",
+        "a99_a_log_that_lost_its_end_together_with_its_anchor_is_found_by_a_node",
+    ),
+    (
+        100,
+        "crates/cortex/tests/abuse/changes.rs",
+        "a100_a_node_that_one_removes_while_others_keep_it_is_gone",
+    ),
 ];
 
 /// Rows that wait, and what for.
 const PENDING: &[(&[u8], &str)] = &[
-    (&[32], "argument schemas of programs: policy, version 2"),
-    (&[35], "the program's file is opened once and executed by its descriptor: kernel sandbox"),
-    (&[39, 96], "policies with consent: a tightening that ends what runs; rules for reading and sending"),
-    (&[41, 43, 44], "kernel sandbox: cgroup, Landlock, a user of its own"),
     (&[45, 47, 48, 51, 53, 54, 56, 57, 59, 60, 74], "files and workspaces"),
     (&[61, 62, 63, 64, 65, 67, 68, 70], "work pool"),
     (&[76], "restore of a backup; nodes refuse a lower generation already (core/tests/node_runs.rs)"),
     (&[77, 78, 80], "clusters"),
     (&[89], "web page"),
     (&[92, 94], "MCP"),
+    (&[96], "rules for reading and sending: files, workspaces and consent"),
     (&[98], "updates of nodes"),
-    (
-        &[99],
-        "a check of the audit chain with its anchor: so far only the chain itself is tested in the store",
-    ),
-    (&[100], "approval of nodes by several administrators"),
 ];
 
 #[test]

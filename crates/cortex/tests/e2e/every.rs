@@ -102,7 +102,9 @@ fn changes(every: &mut Every) {
     every.ok("node rename a c");
     every.ok("node rm c --yes");
     policies(every);
+    consents(every);
     people(every);
+    locks(every);
     let token = id(&every.ok("token create reader --role viewer")["record"]);
     every.ok(&format!("token revoke {token}"));
     let invite = id(&every.ok("invite"));
@@ -124,6 +126,27 @@ fn policies(every: &mut Every) {
     every.ok("policy profile rm web");
 }
 
+/// Asked by another token, since nobody answers its own question.
+fn consents(every: &mut Every) {
+    let asker = every.world.path("asker.token").display().to_string();
+    every.ok(&format!("token create asker --role operator --out {asker}"));
+    let asks = format!("exec b --token-file {asker} --detach --ask why");
+    let ask = |every: &mut Every, word: &str| {
+        every.refused(&format!("{asks} -- echo {word}"), 6, "consent_required");
+        id(&every.ok("consent ls")[0])
+    };
+    let (first, second, third) = (ask(every, "one"), ask(every, "two"), ask(every, "three"));
+    every.ok(&format!("consent show {first}"));
+    every.ok(&format!("consent approve {first} --pattern 1"));
+    every.refused(&format!("consent approve {first}"), 8, "conflict");
+    every.ok(&format!("consent deny {second} --note no"));
+    every.refused(&format!("consent withdraw {third}"), 4, "forbidden");
+    every.ok(&format!("consent withdraw {third} --token-file {asker}"));
+    let rule = id(&every.ok("consent rules")[0]);
+    every.ok(&format!("consent forget {rule}"));
+    every.refused(&format!("consent forget {rule}"), 3, "not_found");
+}
+
 fn people(every: &mut Every) {
     let (password, session) = (every.world.path("password"), every.world.path("session"));
     std::fs::write(&password, "four words are enough").expect("a file");
@@ -138,11 +161,21 @@ fn people(every: &mut Every) {
     every.ok(&format!("login --user ada --password-file {password} --out {session}"));
     every.refused(
         &format!("login --user ada --password-file /dev/null --out {session}"),
-        2,
-        "invalid_argument",
+        4,
+        "unauthenticated",
     );
     every.ok("user rm ada --yes");
     every.run("logout", 2);
+}
+
+fn locks(every: &mut Every) {
+    let lock = id(&every.ok("lock label:role=nothing --ttl 1h --message quiet"));
+    every.ok("lock ls");
+    every.ok(&format!("lock rm {lock}"));
+    every.ok("node lock b --ttl 1h");
+    every.refused("exec b -- echo locked", 4, "locked");
+    every.ok("node unlock b");
+    every.ok("node recoveries b --set 4");
 }
 
 fn refusals(every: &mut Every) {

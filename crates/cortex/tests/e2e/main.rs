@@ -2,6 +2,7 @@
 //! data directories of its own; a WARN or ERROR in their logs that a test did not list fails it.
 
 mod cable;
+mod consents;
 mod doors;
 mod every;
 mod exec;

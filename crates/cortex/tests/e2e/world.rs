@@ -437,10 +437,17 @@ impl Drop for Process {
     }
 }
 
+/// Where runs of the nodes in this folder may work. The default is one folder of the machine, which
+/// tests beside each other would share.
+fn work(home: &Path) -> PathBuf {
+    home.join("work")
+}
+
 /// The program with nothing of the caller's environment.
 pub(crate) fn program(home: &Path) -> Command {
     let mut command = Command::new(cortex());
     command.env_clear().env("HOME", home).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command.env("CORTEX_NODE__WORK", work(home));
     // Only looked at by a program with crash points, and only files there make one of them real.
     command.env("FAILPOINT_KILLS", home);
     command
@@ -456,6 +463,7 @@ pub(crate) fn shell(home: &Path, line: &str) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_cortex")).parent().expect("it lies in a folder");
     let mut command = Command::new("sh");
     command.env_clear().env("HOME", home).env("PATH", format!("{}:/usr/bin:/bin", program.display()));
+    command.env("CORTEX_NODE__WORK", work(home));
     command.args(["-euc", line]);
     command
 }

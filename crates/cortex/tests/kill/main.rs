@@ -5,6 +5,7 @@
 //! `CORTEX_ROUNDS` says how often everything is done; once when it is not set.
 
 mod cancel;
+mod consents;
 mod exec;
 mod history;
 mod join;

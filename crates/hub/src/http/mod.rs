@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::service::audit::Audit;
+use crate::service::consents::Consents;
 use crate::service::events::Events;
 use crate::service::invites::Invites;
 use crate::service::locks::Locks;
@@ -34,6 +35,7 @@ use crate::workers::supervisor::Supervisor;
 
 mod audit;
 mod breaking;
+mod consents;
 mod events;
 pub mod export;
 mod extract;
@@ -89,6 +91,8 @@ pub struct Api {
     pub events: Events,
     /// Use cases of runs.
     pub runs: Runs,
+    /// Use cases of questions to people.
+    pub consents: Consents,
     /// Counters.
     pub metrics: Metrics,
     /// Workers, for their figures.
@@ -178,6 +182,12 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))
         .routes(routes!(events::follow))
+        .routes(routes!(consents::list))
+        .routes(routes!(consents::get, consents::withdraw))
+        .routes(routes!(consents::approve))
+        .routes(routes!(consents::deny))
+        .routes(routes!(consents::rules))
+        .routes(routes!(consents::forget))
         .routes(routes!(runs::list, runs::start))
         .routes(routes!(runs::get))
         .routes(routes!(runs::cancel))

@@ -7,7 +7,8 @@ use std::convert::Infallible;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use cortex_core::Refusal;
-use cortex_core::id::RunId;
+use cortex_core::consent::{Consent, Standing};
+use cortex_core::id::{ConsentId, RunId};
 use cortex_core::run::Run;
 use cortex_core::stream::Stream;
 use cortex_wire::error::Problem;
@@ -16,7 +17,9 @@ use futures::{Stream as Lines, StreamExt as _, stream};
 use http::{HeaderMap, header};
 
 use crate::http::text::{Cutter, Piece};
+use crate::http::view;
 use crate::service::Caller;
+use crate::service::consents::{Consents, ended};
 use crate::service::runs::{Follower, Runs, Update};
 
 /// The content type of one JSON object a line.
@@ -77,6 +80,41 @@ pub(super) fn follow(
         }
     };
     stream::once(begin).flatten()
+}
+
+/// The lines of a question until it is answered, then those of its run.
+pub(super) fn wait(
+    runs: Runs,
+    consents: Consents,
+    caller: Caller,
+    consent: ConsentId,
+    node: String,
+    request_id: String,
+) -> impl Lines<Item = RunEvent> + Send {
+    let begin = async move {
+        match consents.settled(consent).await {
+            Ok(consent) if consent.standing == Standing::Approved => {
+                let run_id = consent.run.to_string();
+                let head = stream::iter([RunEvent::Accepted { run_id, node: node.clone() }]);
+                let body = follow(runs, caller, consent.run, node, Wanted::default(), request_id);
+                head.chain(body).left_stream()
+            }
+            Ok(consent) => stream::iter([refused(&node, &ended(&consent), &request_id)]).right_stream(),
+            Err(refusal) => stream::iter([refused(&node, &refusal, &request_id)]).right_stream(),
+        }
+    };
+    stream::once(begin).flatten()
+}
+
+/// The first line of a command for which a person is asked.
+pub(super) fn asked(consent: &Consent, node: &str) -> RunEvent {
+    RunEvent::Asked {
+        consent_id: consent.id.to_string(),
+        run_id: consent.run.to_string(),
+        node: node.to_owned(),
+        rule: consent.rule.clone(),
+        expires_at: view::time(consent.expires_at),
+    }
 }
 
 /// The first line of an accepted run.

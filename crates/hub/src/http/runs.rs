@@ -27,7 +27,7 @@ use crate::http::problem::{Failure, invalid};
 use crate::http::run_stream::{self, Wanted};
 use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
-use crate::service::runs::StartRuns;
+use crate::service::runs::{Begun, Leave, StartRuns};
 use crate::service::{Caller, targets};
 
 /// Which runs to list.
@@ -70,7 +70,7 @@ pub(super) async fn list(
     let limit = page_limit(args.limit)?;
     let (runs, next) = api.runs.list(&caller, filter(&api, &caller, &args)?, limit).await?;
     let next_cursor = next.map(|next| next.to_string());
-    let names = names(&api, &runs).await?;
+    let names = names(&api, runs.iter().map(|run| run.node)).await?;
     let items = runs.iter().map(|run| view::run(run, &names[&run.node])).collect();
     Ok(Json(Page { items, next_cursor }))
 }
@@ -99,7 +99,9 @@ pub(super) async fn start(
     }
     let targets = targets_of(&api, &caller, &request)?;
     let parallel = request.parallel;
+    let leave = request.ask.clone().map_or(Leave::Policy, Leave::Ask);
     let order = Order {
+        leave,
         spec: spec(request)?,
         key: idempotency_key(&headers)?,
         traceparent: traceparent(&headers),
@@ -158,6 +160,7 @@ pub(super) async fn rerun(
     let run = api.runs.get(&caller, path_id("run", &run)?).await?;
     let node = targets::find(&api.context.directory, &caller, &run.node.to_string())?;
     let order = Order {
+        leave: Leave::Policy,
         spec: run.spec,
         key: idempotency_key(&headers)?,
         traceparent: traceparent(&headers),
@@ -188,13 +191,14 @@ pub(super) async fn input(
 
 /// The name of a run's node; the id when nothing is known of it.
 pub(super) async fn node_name(api: &Api, run: &Run) -> Result<String, Failure> {
-    let mut names = names(api, std::slice::from_ref(run)).await?;
+    let mut names = names(api, [run.node]).await?;
     Ok(names.remove(&run.node).unwrap_or_default())
 }
 
 /// A request to start runs, without its targets.
 #[derive(Clone)]
 struct Order {
+    leave: Leave,
     spec: RunSpec,
     key: Option<String>,
     traceparent: Option<String>,
@@ -203,13 +207,21 @@ struct Order {
 }
 
 impl Order {
-    async fn start(&self, api: &Api, nodes: Vec<Arc<Node>>) -> Vec<(Arc<Node>, Result<Run, Refusal>)> {
+    async fn start(&self, api: &Api, nodes: Vec<Arc<Node>>) -> Vec<(Arc<Node>, Result<Begun, Refusal>)> {
         if nodes.is_empty() {
             return Vec::new();
         }
         let (spec, key, traceparent) = (self.spec.clone(), self.key.clone(), self.traceparent.clone());
-        let started = api.runs.start(&self.caller, StartRuns { nodes, spec, key, traceparent }).await;
-        started.iter().for_each(|(_, result)| api.metrics.run_start(result.is_ok()));
+        let request = StartRuns { nodes, spec, key, traceparent };
+        let started = api.runs.begin(&self.caller, request, self.leave.clone()).await;
+        for (_, result) in &started {
+            match result {
+                Ok(Begun::Run(_)) => api.metrics.run_start(true),
+                // It is counted with its answer.
+                Ok(Begun::Asked(_)) => {}
+                Err(_) => api.metrics.run_start(false),
+            }
+        }
         started
     }
 }
@@ -225,7 +237,11 @@ async fn accept_runs(api: &Api, targets: Vec<Target>, order: Order) -> Result<Re
         first.get_or_insert(refusal);
     }
     for (node, result) in order.start(api, nodes).await {
-        match result {
+        let run = result.and_then(|begun| match begun {
+            Begun::Run(run) => Ok(*run),
+            Begun::Asked(consent) => Err(view::consent_required(&consent, node.name.as_str())),
+        });
+        match run {
             Ok(run) => answer.runs.push(view::run(&run, node.name.as_str())),
             Err(refusal) => {
                 answer.refused.push(refuse(node.name.to_string(), &refusal));
@@ -278,14 +294,20 @@ async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Opt
 fn told(
     api: &Api,
     caller: &Caller,
-    started: Vec<(Arc<Node>, Result<Run, Refusal>)>,
+    started: Vec<(Arc<Node>, Result<Begun, Refusal>)>,
     request_id: &str,
 ) -> impl futures::Stream<Item = cortex_wire::http::RunEvent> + Send + use<> {
     let mut heads = Vec::new();
     let mut bodies = Vec::new();
     for (node, result) in started {
         match result {
-            Ok(run) => {
+            Ok(Begun::Asked(consent)) => {
+                heads.push(run_stream::asked(&consent, node.name.as_str()));
+                let (name, id) = (node.name.to_string(), request_id.to_owned());
+                let (runs, consents, caller) = (api.runs.clone(), api.consents.clone(), caller.clone());
+                bodies.push(run_stream::wait(runs, consents, caller, consent.id, name, id).boxed());
+            }
+            Ok(Begun::Run(run)) => {
                 heads.push(run_stream::accepted(&run, node.name.as_str()));
                 let (name, id) = (node.name.to_string(), request_id.to_owned());
                 let (runs, caller) = (api.runs.clone(), caller.clone());
@@ -373,14 +395,17 @@ async fn shown(api: &Api, run: &Run) -> Result<RunView, Failure> {
     Ok(view::run(run, &node_name(api, run).await?))
 }
 
-/// The names of the nodes of these runs: from memory, and of removed ones by one look into the store.
-async fn names(api: &Api, runs: &[Run]) -> Result<BTreeMap<NodeId, String>, Failure> {
+/// The names of these nodes: from memory, and of removed ones by one look into the store.
+pub(super) async fn names(
+    api: &Api,
+    nodes: impl IntoIterator<Item = NodeId>,
+) -> Result<BTreeMap<NodeId, String>, Failure> {
     let mut names = BTreeMap::new();
     let mut removed = Vec::new();
-    for run in runs {
-        match api.context.directory.node(run.node) {
-            Some(node) => drop(names.insert(run.node, node.name.to_string())),
-            None => removed.push(run.node),
+    for id in nodes {
+        match api.context.directory.node(id) {
+            Some(node) => drop(names.insert(id, node.name.to_string())),
+            None => removed.push(id),
         }
     }
     removed.sort();

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use cortex_core::Refusal;
 use cortex_core::audit::Outcome;
+use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
 use cortex_core::id::{NodeId, Seq};
 use cortex_core::invite::{Invite, to_hex};
@@ -19,13 +21,14 @@ use cortex_core::token::{NodeScope, Token};
 use cortex_core::user::{RoleGrant, Subject, User};
 use cortex_store::LoggedAudit;
 use cortex_wire::http::{
-    AuditVerdictView, AuditView, EventView, GrantView, InviteView, LayerView, LockView, NodeLock, NodeView,
-    PolicyView, RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
+    AuditVerdictView, AuditView, ConsentRuleView, ConsentView, EventView, GrantView, InviteView, LayerView,
+    LockView, NodeLock, NodeView, PolicyView, RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
 };
 use cortex_wire::policy::DocumentText;
 
 use crate::directory::Directory;
 use crate::service::audit::verify::Verdict;
+use crate::service::consents;
 use crate::service::locks::Shown;
 use crate::service::nodes::NodeStatus;
 
@@ -60,6 +63,7 @@ pub(crate) fn node(status: &NodeStatus, now: WallTime) -> NodeView {
         policy_revision: policy.revision.0,
         sandbox: node.facts.sandbox.clone(),
         layers: node.facts.layers.iter().map(layer).collect(),
+        work: node.facts.place.work.clone(),
         epoch: presence.map_or(node.epoch, |presence| presence.epoch).0,
         runs_open: *runs_open,
         lock: lock.as_ref().map(node_lock),
@@ -69,7 +73,8 @@ pub(crate) fn node(status: &NodeStatus, now: WallTime) -> NodeView {
 }
 
 fn layer(layer: &Layer) -> LayerView {
-    LayerView { name: layer.name.clone(), state: layer.state.as_str().to_owned(), note: layer.note.clone() }
+    let (name, note) = (layer.name.clone(), layer.note.clone());
+    LayerView { name, state: layer.state.as_str().to_owned(), note }
 }
 
 fn node_lock(lock: &Lock) -> NodeLock {
@@ -105,7 +110,59 @@ pub(crate) fn run(run: &Run, node: &str) -> RunView {
         stderr_bytes: run.output.stderr,
         cancelled_by: run.cancelled_by.clone(),
         diagnostic: run.diagnostic.clone(),
+        consent: run.consent.map(|id| id.to_string()),
     }
+}
+
+/// A question on the node of that name.
+pub(crate) fn consent(consent: &Consent, node: &str) -> ConsentView {
+    let Consent { spec, .. } = consent;
+    ConsentView {
+        id: consent.id.to_string(),
+        standing: consent.standing.as_str().to_owned(),
+        run_id: consent.run.to_string(),
+        node: node.to_owned(),
+        node_id: consent.node.to_string(),
+        caller: consent.caller.clone(),
+        argv: spec.argv.clone(),
+        cwd: spec.cwd.clone(),
+        env_names: spec.env.iter().map(|(name, _)| name.clone()).collect(),
+        stdin: spec.stdin,
+        timeout_ms: spec.timeout_ms,
+        reason: consent.reason.clone(),
+        rule: consent.rule.clone(),
+        notes: consent.notes.clone(),
+        answered_by: consent.answered_by.clone(),
+        note: consent.note.clone(),
+        created_at: time(consent.created_at),
+        expires_at: time(consent.expires_at),
+        answered_at: consent.answered_at.map(time),
+    }
+}
+
+/// An answer that lasts, on the node of that name.
+pub(crate) fn consent_rule(rule: &ConsentRule, node: &str, directory: &Directory) -> ConsentRuleView {
+    let tokens = directory.tokens();
+    let token = tokens.iter().find(|token| token.id == rule.token);
+    ConsentRuleView {
+        id: rule.id.to_string(),
+        node: node.to_owned(),
+        node_id: rule.node.to_string(),
+        token_id: rule.token.to_string(),
+        token: token.map_or_else(|| rule.token.to_string(), |token| token.name.to_string()),
+        pattern: rule.pattern.0.clone(),
+        exact: rule.exact,
+        cwd: rule.cwd.clone(),
+        env_names: rule.env.iter().map(|(name, _)| name.clone()).collect(),
+        until: rule.until.map(time),
+        made_by: rule.made_by.clone(),
+        made_at: time(rule.made_at),
+    }
+}
+
+/// What whoever asked is told while the question waits.
+pub(crate) fn consent_required(consent: &Consent, node: &str) -> Refusal {
+    consents::required(consent, node).detail("expires_at", time(consent.expires_at))
 }
 
 /// An invite, without its secret.

@@ -206,7 +206,9 @@ fn found(
             Ok((Target::Token(token.id), format!("token:{}", token.name)))
         }
         Named::Node(text) => {
-            let node = targets::find(directory, caller, text)?;
+            let seen = targets::find(directory, caller, text)?;
+            // One that is being removed may still be seen there.
+            let node = super::nodes::live(tx, seen.id)?;
             Ok((Target::Node(node.id), format!("node:{}", node.name)))
         }
         Named::Label(key, value) => {

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 
 pub mod audit;
+pub mod consents;
 pub mod enrol;
 pub mod events;
 pub mod invites;

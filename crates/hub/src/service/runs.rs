@@ -4,6 +4,7 @@
 //! the request, and only then sent: what a node executes was on disk before.
 
 mod accept;
+mod asked;
 mod follow;
 mod retention;
 mod spool;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::consent::Consent;
 use cortex_core::id::RunId;
 use cortex_core::limits::{
     FRAME_BYTES_MAX, INPUT_BYTES_MAX, KILL_GRACE_MS_MAX, PAGE_ITEMS_MAX, STORE_MS_MAX,
@@ -25,9 +27,11 @@ use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 use cortex_store::{RunFilter, StoreExt, Tx, WriteError};
 
-use super::{Caller, Context, store_refusal, targets};
+use super::{Caller, Context, consents, store_refusal, targets};
 use crate::mesh::{Live, Mesh, Progress};
 use crate::runlog::{RunLogs, Space};
+pub use asked::{Approval, Leave};
+pub(crate) use asked::{asker, give_up, put_consent};
 pub use follow::{Follower, Update};
 pub use retention::Looked;
 use spool::Spool;
@@ -62,6 +66,15 @@ pub struct StartRuns {
     pub traceparent: Option<String>,
 }
 
+/// What became of a command on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It is a run.
+    Run(Box<Run>),
+    /// A person is asked first; the run begins with the answer.
+    Asked(Box<Consent>),
+}
+
 impl Runs {
     /// The use cases over `mesh`. Audit rows that a stalled store left in the spool below `data`
     /// are imported when a runtime is there.
@@ -81,10 +94,32 @@ impl Runs {
 
     /// Starts a command on nodes, each judged by its own policy. One commit for all of them.
     /// Answers in the order of the request.
+    /// Where a person is asked first, that is told as a refusal.
     pub async fn start(&self, caller: &Caller, request: StartRuns) -> Vec<(Arc<Node>, Result<Run, Refusal>)> {
+        let begun = self.begin(caller, request, Leave::Policy).await;
+        let told = |node: &Arc<Node>, begun| match begun {
+            Begun::Run(run) => Ok(*run),
+            Begun::Asked(consent) => Err(consents::required(&consent, node.name.as_str())),
+        };
+        begun
+            .into_iter()
+            .map(|(node, begun)| {
+                let told = begun.and_then(|begun| told(&node, begun));
+                (node, told)
+            })
+            .collect()
+    }
+
+    /// The same with what may allow it beside the policy.
+    pub async fn begin(
+        &self,
+        caller: &Caller,
+        request: StartRuns,
+        leave: Leave,
+    ) -> Vec<(Arc<Node>, Result<Begun, Refusal>)> {
         let (runs, caller, nodes) = (self.clone(), caller.clone(), request.nodes.clone());
         // A task of its own: a caller who goes away leaves no run that was accepted and not sent.
-        match self.mesh.spawn(async move { runs.accept(&caller, request).await }).await {
+        match self.mesh.spawn(async move { runs.accept(&caller, request, &leave).await }).await {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::error!(%error, "starting runs failed");

@@ -49,6 +49,11 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
         let audit = audit.clone();
         async move { audit.run_anchor(shutdown).await }
     });
+    let consents = api.consents.clone();
+    workers.spawn(restart("consent-expiry", OnCancel::Wait), move |shutdown| {
+        let consents = consents.clone();
+        async move { consents.run_expiry(shutdown).await }
+    });
     let policies = api.policies.clone();
     workers.spawn(restart("policy-expiry", OnCancel::Wait), move |shutdown| {
         let policies = policies.clone();

@@ -49,6 +49,8 @@ CREATE TABLE consents (
     env         TEXT NOT NULL,
     timeout_ms  INTEGER,
     stdin       INTEGER NOT NULL,
+    key         TEXT,
+    traceparent TEXT,
     reason      TEXT NOT NULL,
     rule        TEXT NOT NULL,
     notes       TEXT NOT NULL,
@@ -61,6 +63,9 @@ CREATE TABLE consents (
 ) STRICT;
 
 CREATE INDEX consents_standing ON consents (standing, id);
+CREATE INDEX consents_token ON consents (token, id);
+CREATE INDEX consents_node ON consents (node, id);
+CREATE INDEX consents_key ON consents (caller, node, key, id) WHERE key IS NOT NULL;
 CREATE INDEX consents_answered ON consents (answered_at, id) WHERE answered_at IS NOT NULL;
 
 CREATE TABLE consent_rules (
@@ -69,6 +74,9 @@ CREATE TABLE consent_rules (
     token    BLOB NOT NULL,
     pattern  TEXT NOT NULL,
     exact    INTEGER NOT NULL,
+    cwd      TEXT,
+    env      TEXT NOT NULL,
+    stdin    INTEGER NOT NULL,
     until    INTEGER,
     made_by  TEXT NOT NULL,
     made_at  INTEGER NOT NULL,

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, Deref};
 
-use cortex_core::consent::{Consent, ConsentRule};
+use cortex_core::consent::{Consent, ConsentRule, Standing};
 use cortex_core::id::{
     ConsentId, Generation, InviteId, LockId, NodeId, Revision, RunId, Seq, TokenId, UserId,
 };
@@ -107,9 +107,29 @@ impl<S: Deref<Target = State>, U> Read for Held<S, U> {
     fn consents(&self, filter: &ConsentFilter, limit: usize) -> Result<Vec<Consent>, StoreError> {
         let upto = filter.before.map_or(Bound::Unbounded, Bound::Excluded);
         let all = self.state.consents.range((Bound::Unbounded, upto)).rev().map(|(_, consent)| consent);
-        let wanted =
-            all.filter(|consent| filter.standing.is_none_or(|standing| consent.standing == standing));
+        let standing = |one: &Consent| filter.standing.is_none_or(|standing| one.standing == standing);
+        let of_token = |one: &Consent| filter.token.is_none_or(|token| one.token == token);
+        let wanted = all.filter(|consent| standing(consent) && of_token(consent));
         Ok(wanted.take(limit).cloned().collect())
+    }
+
+    fn consent_by_key(&self, caller: &str, node: NodeId, key: &str) -> Result<Option<Consent>, StoreError> {
+        let is_it =
+            |one: &&Consent| one.caller == caller && one.node == node && one.key.as_deref() == Some(key);
+        Ok(self.state.consents.values().rev().find(is_it).cloned())
+    }
+
+    fn consents_pending(&self) -> Result<usize, StoreError> {
+        let pending = |one: &&Consent| one.standing == Standing::Pending;
+        Ok(self.state.consents.values().filter(pending).count())
+    }
+
+    fn consents_alike(&self, node: NodeId, program: &str, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        let answered = |one: &&Consent| matches!(one.standing, Standing::Approved | Standing::Denied);
+        let alike =
+            |one: &&Consent| one.node == node && one.spec.argv.first().is_some_and(|first| first == program);
+        let all = self.state.consents.values().rev();
+        Ok(all.filter(answered).filter(alike).take(limit).cloned().collect())
     }
 
     fn consent_rules(&self) -> Result<Vec<ConsentRule>, StoreError> {

@@ -33,7 +33,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::super::migrate;
-    use super::{audit, events, nodes, policies, runs};
+    use super::{audit, consents, events, nodes, policies, runs};
     use crate::RunFilter;
 
     fn database() -> Connection {
@@ -62,9 +62,23 @@ mod tests {
     #[test]
     fn single_rows_are_looked_up() {
         let conn = database();
-        for sql in [nodes::BY_ID, nodes::BY_NAME, runs::BY_ID, runs::BY_KEY, events::AFTER] {
+        let questions = [consents::BY_KEY, consents::ALIKE];
+        for sql in [nodes::BY_ID, nodes::BY_NAME, runs::BY_ID, runs::BY_KEY, events::AFTER]
+            .into_iter()
+            .chain(questions)
+        {
             assert_looked_up(&conn, sql);
         }
+    }
+
+    #[test]
+    fn every_list_of_questions_comes_in_order_out_of_an_index() {
+        let conn = database();
+        for (standing, token) in [(false, false), (true, false), (false, true), (true, true)] {
+            assert_looked_up(&conn, consents::list_sql(standing, token));
+        }
+        let plan = plan(&conn, consents::PENDING);
+        assert!(plan.contains("COVERING INDEX consents_standing"), "{plan}");
     }
 
     #[test]

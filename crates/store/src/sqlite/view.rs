@@ -146,6 +146,18 @@ impl<L> Read for View<'_, L> {
         consents::list(self.conn, filter, limit)
     }
 
+    fn consent_by_key(&self, caller: &str, node: NodeId, key: &str) -> Result<Option<Consent>, StoreError> {
+        consents::by_key(self.conn, caller, node, key)
+    }
+
+    fn consents_pending(&self) -> Result<usize, StoreError> {
+        consents::pending(self.conn)
+    }
+
+    fn consents_alike(&self, node: NodeId, program: &str, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        consents::alike(self.conn, node, program, limit)
+    }
+
     fn consent_rules(&self) -> Result<Vec<ConsentRule>, StoreError> {
         consents::rules(self.conn)
     }

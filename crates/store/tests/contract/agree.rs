@@ -157,8 +157,13 @@ fn apply(tx: &mut dyn Tx, op: &Op) -> Result<String, WriteError> {
         }
         Op::ListConsents { standing, before, limit } => {
             let standing = standing.map(|at| Standing::ALL[at]);
-            let filter = ConsentFilter { standing, before: before.map(|number| consent(number).id) };
-            Ok(format!("{:?}", tx.consents(&filter, *limit)?))
+            let filter =
+                ConsentFilter { standing, token: None, before: before.map(|number| consent(number).id) };
+            let own = ConsentFilter { token: Some(consent(1).token), ..filter.clone() };
+            let alike = tx.consents_alike(node_id(1), "rm", *limit)?;
+            let keyed = tx.consent_by_key("user:ada", node_id(1), "key-3")?;
+            let (all, own) = (tx.consents(&filter, *limit)?, tx.consents(&own, *limit)?);
+            Ok(format!("{all:?} {own:?} {alike:?} {keyed:?} {}", tx.consents_pending()?))
         }
         Op::ObserveAudit { node, seq } => {
             tx.observe_audit(node_id(*node), AuditHead { seq: Seq(*seq), hash: [1; 32] })?;

@@ -71,6 +71,8 @@ pub(crate) fn consent(number: u8) -> Consent {
             timeout_ms: Some(u64::MAX),
             stdin: true,
         },
+        key: Some(format!("key-{number}")),
+        traceparent: Some("00-aa-bb-01".to_owned()),
         reason: "to see \u{1F980}".to_owned(),
         rule: "sensitive rm".to_owned(),
         notes: vec!["removes files".to_owned()],
@@ -90,6 +92,9 @@ pub(crate) fn rule(number: u8) -> ConsentRule {
         token: token(1, "t").id,
         pattern: Pattern(vec!["git".to_owned(), "push".to_owned()]),
         exact: true,
+        cwd: Some("/srv".to_owned()),
+        env: vec![("B".to_owned(), "2".to_owned())],
+        stdin: true,
         until: Some(WallTime(7)),
         made_by: "user:ada".to_owned(),
         made_at: WallTime(3),
@@ -209,7 +214,7 @@ pub(crate) async fn questions_are_paged_newest_first_and_trimmed_by_their_answer
         .get(move |view| {
             let list = |standing, before: Option<u8>, limit| {
                 let before = before.map(|number| consent(number).id);
-                view.consents(&ConsentFilter { standing, before }, limit).map(ids)
+                view.consents(&ConsentFilter { standing, before, token: None }, limit).map(ids)
             };
             assert_eq!(list(None, None, 9)?, [5, 4, 3, 2, 1]);
             assert_eq!(list(None, Some(4), 2)?, [3, 2]);
@@ -222,6 +227,49 @@ pub(crate) async fn questions_are_paged_newest_first_and_trimmed_by_their_answer
     let left = subject.get(move |view| view.consents(&ConsentFilter::default(), 9).map(ids)).await;
     assert_eq!(left, [5, 4, 2, 1], "the oldest answer went first");
     assert_eq!(subject.put(|tx| Ok(tx.trim_consents(WallTime(60), 9)?)).await, 1, "what waits stays");
+}
+
+pub(crate) async fn questions_are_found_by_their_token_key_and_program(subject: Subject) {
+    let other =
+        |number| Consent { token: token(2, "o").id, key: Some("key-1".to_owned()), ..consent(number) };
+    let ls = |number, standing| Consent {
+        spec: RunSpec { argv: vec!["ls".to_owned(), "rm".to_owned()], ..RunSpec::default() },
+        node: node_id(if number == 7 { 2 } else { 1 }),
+        ..answered(number, standing, 5)
+    };
+    subject
+        .put(move |tx| {
+            tx.put_consent(&consent(1))?;
+            tx.put_consent(&other(2))?;
+            tx.put_consent(&Consent { key: None, ..consent(3) })?;
+            tx.put_consent(&ls(4, Standing::Approved))?;
+            tx.put_consent(&ls(5, Standing::Denied))?;
+            tx.put_consent(&ls(6, Standing::Expired))?;
+            Ok(tx.put_consent(&ls(7, Standing::Denied))?)
+        })
+        .await;
+    subject
+        .get(move |view| {
+            let own = |standing, number| {
+                let filter = ConsentFilter { standing, token: Some(token(number, "x").id), before: None };
+                Ok(view.consents(&filter, 9)?.iter().map(|one| one.id).collect::<Vec<_>>())
+            };
+            let ids = |numbers: &[u8]| numbers.iter().map(|number| consent(*number).id).collect::<Vec<_>>();
+            assert_eq!(own(Some(Standing::Pending), 1)?, ids(&[3, 1]));
+            assert_eq!(own(None, 1)?, ids(&[7, 6, 5, 4, 3, 1]));
+            assert_eq!(own(None, 2)?, ids(&[2]));
+            assert_eq!(view.consents_pending()?, 3);
+            let keyed = |caller: &str, number, key: &str| view.consent_by_key(caller, node_id(number), key);
+            assert_eq!(keyed("user:ada", 1, "key-1")?, Some(other(2)), "the newest of that key");
+            assert_eq!((keyed("user:ada", 1, "key-3")?, keyed("user:ada", 2, "key-1")?), (None, None));
+            assert_eq!(keyed("user:bob", 1, "key-1")?, None);
+            let alike = |program: &str, limit| view.consents_alike(node_id(1), program, limit);
+            assert_eq!(alike("ls", 9)?, [ls(5, Standing::Denied), ls(4, Standing::Approved)]);
+            assert_eq!(alike("ls", 1)?, [ls(5, Standing::Denied)]);
+            assert_eq!((alike("rm", 9)?, alike("l", 9)?), (Vec::new(), Vec::new()));
+            Ok(())
+        })
+        .await;
 }
 
 pub(crate) async fn a_witness_of_the_audit_log_only_moves_forward(subject: Subject) {

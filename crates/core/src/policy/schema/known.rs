@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::{ArgRule, Effect, Shape, base_name};
+use super::programs::{EDITORS, LAUNCHERS, TEXTS, names};
+use super::{ArgRule, Effect, Shape};
 
 /// A built-in rule.
 #[derive(Debug)]
@@ -160,6 +161,8 @@ static SCHEMAS: &[Schema] = &[
             short('F', "names a file that may set ProxyCommand"),
             short('S', "names the program that connects, or a socket of somebody else"),
             short('J', "starts ssh with another host"),
+            short('D', "names the program that serves (scp, sftp), or opens a port"),
+            short('I', "loads a library"),
         ],
     },
     Schema {
@@ -237,108 +240,106 @@ static SCHEMAS: &[Schema] = &[
             exact("link", "names a toolchain by its folder").with("toolchain"),
         ],
     },
+    Schema {
+        programs: &["ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "sh", "tcsh", "zsh"],
+        rules: &[
+            short('c', "is text that it runs"),
+            short('s', "makes it run its standard input"),
+            short('C', "is text that it runs first (fish)"),
+            long("command", "is text that it runs (fish)"),
+            long("init-command", "is text that it runs first (fish)"),
+            long("init-file", "names a file that it runs first"),
+            long("rcfile", "names a file that it runs first"),
+            exact("-", STDIN),
+            prefix("/dev/", STDIN),
+            prefix("/proc/", STDIN),
+        ],
+    },
+    Schema {
+        programs: &["pypy", "python"],
+        rules: &[
+            short('c', "is text that it runs"),
+            short('m', "runs a module, some of which run text"),
+            exact("-", STDIN),
+            prefix("/dev/", STDIN),
+            prefix("/proc/", STDIN),
+        ],
+    },
+    Schema {
+        programs: &["lua", "luajit", "perl", "php", "R", "Rscript", "ruby"],
+        rules: &[
+            short('e', "is text that it runs"),
+            short('E', "is text that it runs"),
+            short('M', "loads a module, and is text that it runs (perl)"),
+            short('m', "loads a module, and is text that it runs (perl)"),
+            short('r', "is text that it runs (php), or loads a library (ruby)"),
+            short('l', "loads a library (lua)"),
+            short('B', "is text that it runs first (php)"),
+            short('R', "is text that it runs for each line (php)"),
+            short('d', "sets any configuration (php), or starts a debugger"),
+            long("run", "is text that it runs (php)"),
+            long("process-begin", "is text that it runs first (php)"),
+            long("process-code", "is text that it runs for each line (php)"),
+            long("process-end", "is text that it runs last (php)"),
+            exact("-", STDIN),
+            prefix("/dev/", STDIN),
+            prefix("/proc/", STDIN),
+        ],
+    },
+    Schema {
+        programs: &["bun", "deno", "node", "nodejs"],
+        rules: &[
+            short('e', "is text that it runs"),
+            short('p', "is text that it runs"),
+            short('r', "loads a module first"),
+            long("eval", "is text that it runs"),
+            long("print", "is text that it runs"),
+            long("require", "loads a module first"),
+            long("import", "loads a module first"),
+            long("loader", "loads a module first"),
+            long("experimental-loader", "loads a module first"),
+            long("preload", "loads a module first (bun)"),
+            lead("eval", "is followed by text that it runs (deno)"),
+            lead("repl", STDIN),
+            lead("x", "starts a program of a package (bun)"),
+            exact("-", STDIN),
+            prefix("/dev/", STDIN),
+            prefix("/proc/", STDIN),
+        ],
+    },
+    Schema {
+        programs: &["less", "more", "most"],
+        rules: &[
+            prefix("+", "is a command of the pager, which starts programs"),
+            short('k', "names a file that may start programs"),
+            long("lesskey", "names a file that may start programs"),
+            long("lesskey-src", "names a file that may start programs"),
+            long("lesskey-content", "is a text that may start programs"),
+            long("cmd", "is a command of the pager, which starts programs"),
+        ],
+    },
+    Schema { programs: TEXTS, rules: &[prefix("", "it runs the text that it is given")] },
+    Schema {
+        programs: EDITORS,
+        rules: &[prefix("", "it starts any program that its script or its keys name")],
+    },
     Schema { programs: LAUNCHERS, rules: &[prefix("", "it starts whatever it is given")] },
 ];
 
-/// Programs whose purpose is to start another one.
-const LAUNCHERS: &[&str] = &[
-    "at",
-    "batch",
-    "busybox",
-    "chroot",
-    "chrt",
-    "crontab",
-    "env",
-    "flock",
-    "gdb",
-    "ionice",
-    "ltrace",
-    "nice",
-    "nohup",
-    "nsenter",
-    "parallel",
-    "script",
-    "setarch",
-    "setsid",
-    "start-stop-daemon",
-    "stdbuf",
-    "strace",
-    "systemd-run",
-    "taskset",
-    "time",
-    "timeout",
-    "toybox",
-    "unshare",
-    "watch",
-    "xargs",
-];
-
-/// Programs that run the text that they are given. A trailing version (`python3.11`) is ignored.
-const INTERPRETERS: &[&str] = &[
-    "R",
-    "Rscript",
-    "ash",
-    "awk",
-    "bash",
-    "bun",
-    "csh",
-    "dash",
-    "deno",
-    "elixir",
-    "erl",
-    "fish",
-    "gawk",
-    "ghci",
-    "irb",
-    "java",
-    "jshell",
-    "julia",
-    "ksh",
-    "lua",
-    "luajit",
-    "mawk",
-    "mksh",
-    "node",
-    "nodejs",
-    "npx",
-    "osascript",
-    "perl",
-    "php",
-    "pwsh",
-    "pypy",
-    "python",
-    "rbash",
-    "ruby",
-    "scala",
-    "sed",
-    "sh",
-    "tclsh",
-    "tcsh",
-    "zsh",
-];
+const STDIN: &str = "makes it run what nobody has judged";
 
 /// The built-in rules of a program, by name or path.
 pub(super) fn rules(program: &str) -> impl Iterator<Item = &'static Known> {
-    let name = base_name(program);
-    SCHEMAS.iter().filter(move |schema| schema.programs.contains(&name)).flat_map(|schema| schema.rules)
-}
-
-/// Whether a program, by name or path, runs the text that it is given.
-pub fn is_interpreter(program: &str) -> bool {
-    let name = base_name(program);
-    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
-    INTERPRETERS.contains(&name) || INTERPRETERS.contains(&plain)
-}
-
-/// Whether a program, by name or path, has the purpose of starting another one.
-pub fn is_launcher(program: &str) -> bool {
-    LAUNCHERS.contains(&base_name(program))
+    let (name, plain) = names(program);
+    let is_of = move |list: &[&str]| list.contains(&name) || list.contains(&plain);
+    SCHEMAS.iter().filter(move |schema| is_of(schema.programs)).flat_map(|schema| schema.rules)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::programs::INTERPRETERS;
     use super::*;
 
     #[test]
@@ -348,16 +349,7 @@ mod tests {
             assert!(schema.programs.iter().all(|program| seen.insert(*program)), "{:?}", schema.programs);
             assert!(schema.rules.iter().all(|rule| rule.why.len() > 8));
         }
-        assert!(LAUNCHERS.is_sorted() && INTERPRETERS.is_sorted());
-    }
-
-    #[test]
-    fn interpreters_are_known_by_name_path_and_version() {
-        for program in ["sh", "/bin/sh", "python3", "python3.11", "/usr/bin/perl5.36", "lua5.4"] {
-            assert!(is_interpreter(program), "{program}");
-        }
-        for program in ["cargo", "git", "shasum", "pythonic", ""] {
-            assert!(!is_interpreter(program), "{program}");
-        }
+        // An interpreter that no row is about would be held to nothing.
+        assert!(INTERPRETERS.iter().all(|program| seen.contains(program)), "{seen:?}");
     }
 }

@@ -88,6 +88,7 @@ impl Follower {
                 self.shown.stderr = self.shown.stderr.max(*stderr);
             }
             RunEvent::Accepted { .. }
+            | RunEvent::Asked { .. }
             | RunEvent::State { .. }
             | RunEvent::Exit { .. }
             | RunEvent::Refused { .. } => {}

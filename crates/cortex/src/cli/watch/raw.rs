@@ -132,7 +132,7 @@ impl Follower {
                 }
                 RunEvent::Refused { error, .. } => return Err(error.into()),
                 RunEvent::Exit { .. } => return Ok(()),
-                RunEvent::Accepted { .. } | RunEvent::State { .. } => {}
+                RunEvent::Accepted { .. } | RunEvent::Asked { .. } | RunEvent::State { .. } => {}
             }
         }
         Err(broken())

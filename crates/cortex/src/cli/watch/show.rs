@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use cortex_core::name::printable;
 use cortex_core::stream::Stream;
 use cortex_wire::error::Problem;
 use cortex_wire::http::RunEvent;
@@ -51,6 +52,19 @@ impl Show {
 
     pub(super) fn accepted(&mut self, _run_id: &str, node: &str) -> Result {
         self.nodes.push(node.to_owned());
+        Ok(())
+    }
+
+    /// Says who is waited for, and how that one answers.
+    pub(super) fn asked(&self, event: &RunEvent) -> Result {
+        if self.manner == Manner::Json {
+            return self.output.json(event);
+        }
+        let RunEvent::Asked { consent_id, node, rule, expires_at, .. } = event else { return Ok(()) };
+        let rule = printable(rule, 200);
+        self.output
+            .say(&format!("{node}: a person is asked first (rule {rule}); waiting until {expires_at} …"));
+        self.output.say(&format!("  somebody else answers with: cortex consent approve {consent_id}"));
         Ok(())
     }
 

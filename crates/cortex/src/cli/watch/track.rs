@@ -38,6 +38,8 @@ struct Track {
 /// All runs of one command.
 pub(crate) struct Watch {
     runs: BTreeMap<String, Track>,
+    /// Nodes where a person is asked first: by the run, the node and the question.
+    waiting: BTreeMap<String, (String, String)>,
     outcomes: Vec<Outcome>,
     show: Show,
     single: bool,
@@ -46,7 +48,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Follows nothing yet.
     pub(crate) const fn new(show: Show, single: bool) -> Self {
-        Self { runs: BTreeMap::new(), outcomes: Vec::new(), show, single }
+        Self { runs: BTreeMap::new(), waiting: BTreeMap::new(), outcomes: Vec::new(), show, single }
     }
 
     /// Follows a run that is known already.
@@ -59,8 +61,16 @@ impl Watch {
     pub(crate) fn take(&mut self, event: RunEvent) -> Result {
         match event {
             RunEvent::Accepted { run_id, node } => {
+                self.waiting.remove(&run_id);
                 self.add(&run_id, &node);
                 self.show.accepted(&run_id, &node)
+            }
+            RunEvent::Asked { ref consent_id, ref run_id, ref node, .. } => {
+                let question = (node.clone(), consent_id.clone());
+                match self.waiting.insert(run_id.clone(), question) {
+                    None => self.show.asked(&event),
+                    Some(_) => Ok(()),
+                }
             }
             RunEvent::Output { run_id, node, stream, offset, data, data_base64 } => {
                 let bytes = bytes_of(data, data_base64)?;
@@ -90,6 +100,7 @@ impl Watch {
                 Ok(())
             }
             RunEvent::Refused { node, error } => {
+                self.waiting.retain(|_, (waits, _)| *waits != node);
                 self.show.refused(&node, &error)?;
                 self.refused(&node, error);
                 Ok(())
@@ -102,6 +113,31 @@ impl Watch {
         let status = transport_or(error.code());
         let text = error.code.clone();
         self.outcomes.push(Outcome { node: node.to_owned(), status, text, problem: Some(error) });
+    }
+
+    /// Where a person is waited for: the node and the question.
+    pub(crate) fn waiting(&self) -> Vec<(String, String)> {
+        self.waiting.values().cloned().collect()
+    }
+
+    /// Waits for nobody any more: what was asked is booked as a refusal. The refusal of the only node
+    /// is that of the command.
+    pub(crate) fn give_up(&mut self) -> Result {
+        for (node, consent_id) in std::mem::take(&mut self.waiting).into_values() {
+            let message = format!("Nobody has answered yet; question {consent_id} waits on.");
+            let refusal = Refusal::new(Code::ConsentRequired, message)
+                .hint(format!(
+                    "Look at it with `cortex consent show {consent_id}`; the command starts with the answer."
+                ))
+                .detail("consent_id", consent_id);
+            let problem = Problem::new(&refusal, "");
+            if self.single {
+                return Err(problem.into());
+            }
+            self.show.refused(&node, &problem)?;
+            self.refused(&node, problem);
+        }
+        Ok(())
     }
 
     /// Runs that have not ended: id, node, and how far each was shown.

@@ -50,6 +50,10 @@ enum Column {
     LoggedOut,
     Invite,
     Certificate,
+    /// A token of an administrator, under a lock.
+    LockedToken,
+    /// A person, under a lock.
+    LockedUser,
     /// An AI client with one tool, which is not that of the row.
     OtherTool,
     Viewer,
@@ -69,6 +73,7 @@ enum Answer {
     /// Whatever comes behind the door.
     In,
     Unauthenticated,
+    Locked,
     WrongAudience,
     Forbidden,
     /// The thing is not there, and exactly so.
@@ -85,6 +90,8 @@ const COLUMNS: &[Column] = &[
     Column::LoggedOut,
     Column::Invite,
     Column::Certificate,
+    Column::LockedToken,
+    Column::LockedUser,
     Column::OtherTool,
     Column::Viewer,
     Column::OtherLabel,
@@ -111,6 +118,7 @@ fn expected(entry: &Entry, column: Column) -> Answer {
         | Column::RemovedUser
         | Column::LoggedOut => Answer::Unauthenticated,
         Column::Invite | Column::Certificate => Answer::WrongAudience,
+        Column::LockedToken | Column::LockedUser => Answer::Locked,
         Column::Right => Answer::In,
         Column::OtherTool | Column::Viewer | Column::OtherLabel | Column::OtherNode | Column::NoRole
             if right.is_none() =>
@@ -162,10 +170,12 @@ fn role(needs: Needs) -> Role {
     }
 }
 
-/// Two nodes with a run each, and somebody of every kind.
+/// Two nodes, of which one has a run, a question and an answer that lasts, and somebody of every kind.
 struct Ground {
     world: World,
     run: String,
+    consent: String,
+    rule: String,
     bearers: std::collections::BTreeMap<Column, String>,
     roles: [(Role, String); 3],
     /// AI clients with one tool each.
@@ -179,6 +189,7 @@ impl Ground {
         let _theirs = world.labelled("others", "db").await;
         let link = world.attach(mine).await;
         let run = world.open_run("mine-1", &link, b"secret").await.to_string();
+        let (consent, rule) = questions(&world).await;
         let removed = world.person("removed", &[("viewer", "")]).await;
         world.admin(Method::DELETE, "/api/v1/users/removed", json!({})).await.ok(204);
         let left = world.person("left", &[("admin", "")]).await;
@@ -190,6 +201,11 @@ impl Ground {
             let made = world.admin(Method::POST, "/api/v1/tokens", body).await.ok(201);
             made["token"].as_str().expect("a token").to_owned()
         };
+        let locked = made(json!({"name": "locked", "role": "admin"})).await;
+        let locked_user = world.person("locked", &[("admin", "")]).await;
+        for target in ["token:locked", "user:locked"] {
+            world.admin(Method::POST, "/api/v1/locks", json!({ "target": target })).await.ok(201);
+        }
         let client = async |name: &str, tool: &str| {
             made(json!({"name": name, "role": "operator", "kind": "client", "tools": [tool]})).await
         };
@@ -203,6 +219,8 @@ impl Ground {
             (Column::LoggedOut, left),
             (Column::Invite, "CXI1.aa.bb.cc".to_owned()),
             (Column::Certificate, "MIIBszCCAVmgAwIBAgIU".to_owned()),
+            (Column::LockedToken, locked),
+            (Column::LockedUser, locked_user),
             (Column::Viewer, world.token("viewer", Role::Viewer, false, false).await),
             (Column::OtherLabel, world.person("other", &[("operator", "role=db")]).await),
             (Column::OtherNode, made(json!({"name": "narrow", "role": "admin", "nodes": ["others"]})).await),
@@ -213,7 +231,7 @@ impl Ground {
             (Role::Operator, world.person("o", &[("operator", "")]).await),
             (Role::Admin, world.admin.clone()),
         ];
-        Self { run, bearers: bearers.into(), roles, clients, world }
+        Self { run, consent, rule, bearers: bearers.into(), roles, clients, world }
     }
 
     fn bearer(&self, entry: &Entry, column: Column) -> Option<String> {
@@ -235,6 +253,8 @@ impl Ground {
             | Column::LoggedOut
             | Column::Invite
             | Column::Certificate
+            | Column::LockedToken
+            | Column::LockedUser
             | Column::Viewer
             | Column::OtherLabel
             | Column::OtherNode
@@ -244,9 +264,19 @@ impl Ground {
 
     /// What is asked for: things that are there, or of the same form and nobody's.
     fn path(&self, entry: &Entry, path: &str, there: bool) -> String {
-        let (node, run) = if there { ("mine-1", self.run.as_str()) } else { (NOBODY, NO_ID) };
+        let node = if there { "mine-1" } else { NOBODY };
         let path = path.replace("{node}", node).replace("{token}", NOBODY).replace("{user}", NOBODY);
-        path.replace("{id}", if entry.names == Names::Run { run } else { NO_ID })
+        path.replace("{id}", if there { self.real(entry) } else { NO_ID })
+    }
+
+    /// The id that a path of this row names.
+    fn real(&self, entry: &Entry) -> &str {
+        match entry.names {
+            Names::Run => &self.run,
+            Names::Consent => &self.consent,
+            Names::ConsentRule => &self.rule,
+            Names::Nothing | Names::Node => NO_ID,
+        }
     }
 
     async fn ask(&self, method: &str, path: &str, bearer: Option<&str>) -> Reply {
@@ -269,9 +299,26 @@ impl Ground {
     }
 }
 
+/// A question that waits on `mine-1`, and an answer that lasts there.
+async fn questions(world: &World) -> (String, String) {
+    let asker = world.token("asker", Role::Operator, false, false).await;
+    let ask = async |argv: &[&str]| {
+        let body = json!({"nodes": ["mine-1"], "argv": argv, "ask": "why"});
+        let asked = world.with_token(&asker, Method::POST, "/api/v1/runs", Some(body)).await;
+        let problem = asked.refused(403, "consent_required");
+        problem["details"]["consent_id"].as_str().expect("an id").to_owned()
+    };
+    let lasting = ask(&["true", "1"]).await;
+    let path = format!("/api/v1/consents/{lasting}/approve");
+    world.admin(Method::POST, &path, json!({"words": 2})).await.ok(200);
+    let rules = world.get("/api/v1/consent-rules").await.ok(200);
+    (ask(&["true", "2"]).await, rules["items"][0]["id"].as_str().expect("an id").to_owned())
+}
+
 /// A body that can be read, where a path names something: else a foreign thing is not asked for.
 fn body(path: &str) -> &'static [u8] {
     match path.rsplit('/').next().unwrap_or_default() {
+        "deny" if path.contains("/consents/") => br#"{"note":"no"}"#,
         "allow" | "deny" => br#"{"program":"harmless"}"#,
         "test" => br#"{"argv":["true"]}"#,
         "diff" => br#"{"profile":"dev"}"#,
@@ -306,6 +353,7 @@ fn judge(entry: &Entry, column: Column, reply: &Reply) {
             reply.refused(401, "unauthenticated");
             assert!(reply.headers.contains_key("www-authenticate"), "{entry:?} {column:?}");
         }
+        Answer::Locked => drop(reply.refused(403, "locked")),
         Answer::WrongAudience => drop(reply.refused(403, "wrong_audience")),
         Answer::Forbidden => drop(reply.refused(403, "forbidden")),
         Answer::NotThere => {
@@ -336,11 +384,8 @@ async fn every_route_answers_every_kind_of_caller_as_its_row_says() {
             if expected(entry, *column) == Answer::NotThere {
                 let nowhere = ground.path(entry, path, false);
                 let unknown = ground.ask(method, &nowhere, bearer.as_deref()).await;
-                let (real, made_up) = if entry.names == Names::Node {
-                    ("mine-1", NOBODY)
-                } else {
-                    (ground.run.as_str(), NO_ID)
-                };
+                let (real, made_up) =
+                    if entry.names == Names::Node { ("mine-1", NOBODY) } else { (ground.real(entry), NO_ID) };
                 assert_eq!(shape(&reply, real), shape(&unknown, made_up), "{method} {path} {column:?}");
                 foreign += 1;
             }

@@ -25,6 +25,7 @@ use crate::secret;
 use crate::service::Caller;
 
 mod audit;
+mod consents;
 mod door;
 mod events;
 mod followers;

@@ -175,7 +175,7 @@ mod tests {
         assert!(wider.contains("+ roots work:write+exec ~/.cargo/bin:read+exec"), "{wider}");
         let narrower = between("dev", "strict");
         assert!(narrower.contains("- allow") && !narrower.contains("+ allow"), "{narrower}");
-        assert!(narrower.contains("! network ports 53,80,443 → none"), "{narrower}");
+        assert!(narrower.contains("! network ports 53,443 → none"), "{narrower}");
         assert_eq!(between("ci", "ci"), "= no difference");
     }
 

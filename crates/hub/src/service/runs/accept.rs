@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::consent::Consent;
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Revision, RunId};
 use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use cortex_core::lock::{Lock, Locks};
 use cortex_core::name::Labels;
 use cortex_core::node::Node;
-use cortex_core::policy::{self, Question, Rule};
+use cortex_core::policy::Rule;
 use cortex_core::rights::Right;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
@@ -19,29 +20,35 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{StoreError, Tx, WriteError};
 use tokio::sync::oneshot;
 
-use super::{Caller, Runs, STORE_DEADLINE, StartRuns, store_refusal};
+use super::asked::{self, Approval, Leave, Verdict};
+use super::{Begun, Caller, Runs, STORE_DEADLINE, StartRuns, store_refusal};
 use crate::clock::new_run_id;
 use crate::mesh::{Reserved, refuse_quarantined};
+use crate::service::Context;
 use crate::service::outcome::{Stored, write_once, write_surely};
 
 /// One node of a request, judged.
 #[derive(Clone)]
-struct Judged {
-    run: Run,
-    name: String,
-    labels: Labels,
+pub(super) struct Judged {
+    pub(super) run: Run,
+    pub(super) name: String,
+    pub(super) labels: Labels,
     /// blake3 of the policy that judged it.
     policy_hash: Option<[u8; 32]>,
-    /// The rule that allows it, or why not.
-    verdict: Result<Rule, Refusal>,
+    /// What is to be done, or why not.
+    pub(super) verdict: Result<Verdict, Refusal>,
+    /// The answer of a person that starts it, to be written with it.
+    pub(super) approval: Option<Arc<Approval>>,
 }
 
 /// What the transaction made of it.
-enum Written {
+pub(super) enum Written {
     /// A new run.
     Accepted(Run),
     /// The run of an earlier request with this key.
     Known(Run),
+    /// A person is asked, or was by an earlier request.
+    Asked(Box<Consent>),
     /// Refused; the audit row is written.
     Refused(Refusal),
 }
@@ -51,17 +58,18 @@ impl Runs {
         &self,
         caller: &Caller,
         request: StartRuns,
-    ) -> Vec<(Arc<Node>, Result<Run, Refusal>)> {
+        leave: &Leave,
+    ) -> Vec<(Arc<Node>, Result<Begun, Refusal>)> {
         let refuse_all = |refusal: Refusal| {
             request.nodes.iter().map(|node| (Arc::clone(node), Err(refusal.clone()))).collect::<Vec<_>>()
         };
-        if let Err(refusal) = check(&request) {
+        if let Err(refusal) = check(&request).and_then(|()| leave.check()) {
             return refuse_all(refusal);
         }
         let mut rooms = BTreeMap::new();
         let judged: Vec<Judged> =
-            request.nodes.iter().map(|node| self.judge(caller, &request, node, &mut rooms)).collect();
-        for one in judged.iter().filter(|one| one.verdict.is_ok()) {
+            request.nodes.iter().map(|node| self.judge(caller, &request, leave, node, &mut rooms)).collect();
+        for one in judged.iter().filter(|one| one.starts()) {
             self.mesh.prepare(one.run.clone());
         }
         let ids: Vec<RunId> = judged.iter().map(|one| one.run.id).collect();
@@ -81,43 +89,46 @@ impl Runs {
         &self,
         caller: &Caller,
         request: &StartRuns,
+        leave: &Leave,
         node: &Arc<Node>,
         rooms: &mut BTreeMap<RunId, Reserved>,
     ) -> Judged {
         let now = self.context.clock.wall();
         let policy = self.context.directory.policy(node.id, node.joined_at);
-        let run = new_run(caller, request, node, policy.revision, new_run_id(&self.context.clock), now);
-        let site = self.context.directory.site(node.id);
-        let question = Question {
-            spec: &request.spec,
-            node: node.name.as_str(),
-            site: &site,
-            now: Some(now),
-            consent: false,
-        };
+        let id = leave.run().unwrap_or_else(|| new_run_id(&self.context.clock));
+        let mut run = new_run(caller, request, node, policy.revision, id, now);
         let verdict = caller
             .on(Right::RunsStart, node)
-            .and_then(|()| policy::judge(&policy.document, &question)?.allowed(node.name.as_str()))
-            .and_then(|rule| {
+            .and_then(|()| {
+                asked::judge(&self.context.directory, &policy.document, leave, &run, node.name.as_str())
+            })
+            .and_then(|verdict| {
                 if self.mesh.presence(node.id).is_none() {
                     return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
                 }
-                refuse_quarantined(&*self.context.directory.node(node.id).ok_or_else(|| removed(node))?)?;
-                rooms.insert(run.id, self.mesh.reserve(node.id)?);
-                Ok(rule)
+                refuse_quarantined(
+                    &*self.context.directory.node(node.id).ok_or_else(|| removed(&node.name))?,
+                )?;
+                if matches!(verdict, Verdict::Start { .. }) {
+                    rooms.insert(run.id, self.mesh.reserve(node.id)?);
+                }
+                Ok(verdict)
             });
+        if let Ok(Verdict::Start { lasting, .. }) = &verdict {
+            run.consent = lasting.as_ref().map(|rule| rule.id).or_else(|| leave.consent());
+        }
         let (name, labels) = (node.name.to_string(), node.labels.clone());
         let policy_hash = self.context.directory.policy_hash(node.id);
-        Judged { run, name, labels, policy_hash, verdict }
+        Judged { run, name, labels, policy_hash, verdict, approval: leave.approval() }
     }
 
     async fn write(&self, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
-        let accepted: Vec<RunId> =
-            judged.iter().filter(|one| one.verdict.is_ok()).map(|one| one.run.id).collect();
+        let accepted: Vec<RunId> = judged.iter().filter(|one| one.starts()).map(|one| one.run.id).collect();
+        let context = self.context.clone();
         let work = move |tx: &mut dyn Tx| {
             // Of this very transaction: a lock that is committed before it holds on these runs.
             let locks = Locks::new(tx.locks()?);
-            judged.iter().map(|one| put(tx, one, &locks)).collect()
+            judged.iter().map(|one| put(tx, one, &locks, &context)).collect()
         };
         match write_once(&self.context.store, STORE_DEADLINE, work).await {
             Stored::Done(written) => Ok(written),
@@ -135,15 +146,20 @@ impl Runs {
         written: Written,
         id: RunId,
         rooms: &mut BTreeMap<RunId, Reserved>,
-    ) -> Result<Run, Refusal> {
+    ) -> Result<Begun, Refusal> {
         match (written, rooms.remove(&id)) {
             (Written::Accepted(run), Some(room)) => {
                 self.mesh.submit(&run, room);
-                Ok(run)
+                Ok(Begun::Run(Box::new(run)))
             }
             (Written::Accepted(run) | Written::Known(run), _) => {
                 self.mesh.withdraw(id);
-                Ok(self.mesh.live(run.id).map_or(run, |live| super::snapshot(&live)))
+                let now = self.mesh.live(run.id).map_or(run, |live| super::snapshot(&live));
+                Ok(Begun::Run(Box::new(now)))
+            }
+            (Written::Asked(consent), _) => {
+                self.mesh.withdraw(id);
+                Ok(Begun::Asked(consent))
             }
             (Written::Refused(refusal), _) => {
                 self.mesh.withdraw(id);
@@ -177,8 +193,8 @@ impl Runs {
     }
 }
 
-fn removed(node: &Node) -> Refusal {
-    Refusal::new(Code::NodeNotFound, format!("The node {} was removed.", node.name))
+fn removed(name: &impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::NodeNotFound, format!("The node {name} was removed."))
 }
 
 fn check(request: &StartRuns) -> Result<(), Refusal> {
@@ -190,8 +206,18 @@ fn check(request: &StartRuns) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks) -> Result<Written, WriteError> {
-    if let Some(refusal) = locked(locks, one) {
+impl Judged {
+    const fn starts(&self) -> bool {
+        matches!(self.verdict, Ok(Verdict::Start { .. }))
+    }
+}
+
+fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks, context: &Context) -> Result<Written, WriteError> {
+    if let Some(approval) = &one.approval {
+        if let Some(refusal) = asked::approve(tx, one, approval, locks, context)? {
+            return Ok(Written::Refused(refusal));
+        }
+    } else if let Some(refusal) = locked(locks, one) {
         return refuse(tx, one, refusal);
     }
     if let Some(known) = known(tx, &one.run)? {
@@ -205,16 +231,42 @@ fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks) -> Result<Written, WriteErr
         .hint("Use a new key for a new command.");
         return refuse(tx, one, refusal);
     }
+    if one.approval.is_none()
+        && let Some(known) = asked::known(tx, one)?
+    {
+        return Ok(known);
+    }
+    // An approval has asked for itself.
+    if one.approval.is_none()
+        && one.verdict.is_ok()
+        && let Err(refusal) = standing(tx.node(one.run.node)?, one)
+    {
+        return refuse(tx, one, refusal);
+    }
     let rule = match &one.verdict {
-        Ok(rule) => rule.as_str(),
+        Ok(Verdict::Start { rule, lasting }) => {
+            if let Some(refusal) = lasting.as_ref().map(|rule| asked::ended(tx, rule)).transpose()?.flatten()
+            {
+                return refuse(tx, one, refusal);
+            }
+            rule
+        }
+        Ok(Verdict::Ask { rule, reason }) => return asked::ask(tx, one, rule, reason, context),
         Err(refusal) => return refuse(tx, one, refusal.clone()),
     };
     let run = &one.run;
-    tx.append_audit(&audit(one, Outcome::Allowed, rule))?;
+    let detail = asked::allowed_by(one);
+    tx.append_audit(&AuditRow { detail, ..audit(one, Outcome::Allowed, rule) })?;
     tx.put_run(run)?;
     let event = Event::new(EventKind::RunAccepted, run.accepted_at).node(run.node).run(run.id);
     tx.append_event(&event.actor(run.caller.clone()))?;
     Ok(Written::Accepted(run.clone()))
+}
+
+/// A node that was removed or shut out after the judgement gets nothing any more (ABUSE 100).
+fn standing(node: Option<Node>, one: &Judged) -> Result<(), Refusal> {
+    let node = node.filter(|node| node.removed_at.is_none()).ok_or_else(|| removed(&one.name))?;
+    refuse_quarantined(&node)
 }
 
 /// The lock that stops the caller, or else the node.
@@ -231,7 +283,7 @@ fn known(tx: &dyn Tx, run: &Run) -> Result<Option<Run>, WriteError> {
     }
 }
 
-fn refuse(tx: &mut dyn Tx, one: &Judged, refusal: Refusal) -> Result<Written, WriteError> {
+pub(super) fn refuse(tx: &mut dyn Tx, one: &Judged, refusal: Refusal) -> Result<Written, WriteError> {
     let reason = Rule::of(&refusal).unwrap_or(refusal.code.as_str()).to_owned();
     tx.append_audit(&AuditRow { run: None, ..audit(one, Outcome::Denied, &reason) })?;
     if matches!(refusal.code, Code::PolicyDenied | Code::SandboxUnavailable | Code::ConsentRequired) {
@@ -241,7 +293,7 @@ fn refuse(tx: &mut dyn Tx, one: &Judged, refusal: Refusal) -> Result<Written, Wr
     Ok(Written::Refused(refusal))
 }
 
-fn audit(one: &Judged, outcome: Outcome, reason: &str) -> AuditRow {
+pub(super) fn audit(one: &Judged, outcome: Outcome, reason: &str) -> AuditRow {
     let run = &one.run;
     AuditRow {
         reason: Some(reason.to_owned()),
@@ -251,6 +303,7 @@ fn audit(one: &Judged, outcome: Outcome, reason: &str) -> AuditRow {
         policy_hash: one.policy_hash,
         argv: run.spec.argv.clone(),
         token: run.token,
+        consent: run.consent,
         ..AuditRow::new(run.accepted_at, run.caller.clone(), "run.start", outcome)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use cortex_core::consent::{Consent, ConsentRule, Pattern, Standing};
-use cortex_core::id::ConsentId;
+use cortex_core::id::{ConsentId, NodeId};
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
 use rusqlite::{Connection, ToSql, params};
@@ -14,18 +14,31 @@ use crate::{ConsentFilter, StoreError};
 
 macro_rules! columns {
     () => {
-        "id, run, node, caller, token, user, argv, cwd, env, timeout_ms, stdin, reason, rule, notes, standing, \
+        "id, run, node, caller, token, user, argv, cwd, env, timeout_ms, stdin, key, traceparent, reason, rule, notes, standing, \
          answered_by, note, created_at, expires_at, answered_at"
     };
 }
 
 macro_rules! rule_columns {
     () => {
-        "id, node, token, pattern, exact, until, made_by, made_at, ended_at"
+        "id, node, token, pattern, exact, cwd, env, stdin, until, made_by, made_at, ended_at"
     };
 }
 
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM consents WHERE id = ?1");
+pub(super) const BY_KEY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM consents WHERE caller = ?1 AND node = ?2 AND key = ?3 ORDER BY id DESC LIMIT 1"
+);
+/// By the index alone, without the rows.
+pub(super) const PENDING: &str = "SELECT count(*) FROM consents WHERE standing = 'pending'";
+pub(super) const ALIKE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM consents WHERE node = ?1 AND +standing IN ('approved', 'denied') \
+     AND json_extract(argv, '$[0]') = ?2 ORDER BY id DESC LIMIT ?3"
+);
 const DELETE: &str = "DELETE FROM consents WHERE id IN \
      (SELECT id FROM consents WHERE answered_at < ?1 ORDER BY answered_at, id LIMIT ?2)";
 static PUT: LazyLock<String> = LazyLock::new(|| upsert("consents", columns!()));
@@ -45,22 +58,58 @@ pub(in super::super) fn list(
     // Every id is below seventeen bytes of ones.
     let before = filter.before.map_or(vec![u8::MAX; 17], |id| id.as_bytes().to_vec());
     let count = limit(count);
-    let standing = filter.standing.map(Standing::as_str);
+    let (standing, token) = (filter.standing.map(Standing::as_str), filter.token.as_ref().map(Id::key));
     let mut params: Vec<&dyn ToSql> = vec![&before, &count];
     params.extend(standing.as_ref().map(|standing| standing as &dyn ToSql));
-    many(conn, list_sql(filter.standing.is_some()), params.as_slice(), decode)
+    params.extend(token.as_ref().map(|token| token as &dyn ToSql));
+    many(conn, list_sql(standing.is_some(), token.is_some()), params.as_slice(), decode)
 }
 
-/// Before ?1, at most ?2, of the standing ?3.
-pub(super) const fn list_sql(of_standing: bool) -> &'static str {
-    if of_standing {
-        concat!(
+pub(in super::super) fn by_key(
+    conn: &Connection,
+    caller: &str,
+    node: NodeId,
+    key: &str,
+) -> Result<Option<Consent>, StoreError> {
+    one(conn, BY_KEY, params![caller, node.key(), key], decode)
+}
+
+pub(in super::super) fn pending(conn: &Connection) -> Result<usize, StoreError> {
+    let count: Option<u64> = one(conn, PENDING, [], |row| row.number())?;
+    Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(usize::MAX))
+}
+
+pub(in super::super) fn alike(
+    conn: &Connection,
+    node: NodeId,
+    program: &str,
+    count: usize,
+) -> Result<Vec<Consent>, StoreError> {
+    many(conn, ALIKE, params![node.key(), program, limit(count)], decode)
+}
+
+/// Before ?1, at most ?2, of the standing ?3, then of the token. There are few that wait, so that
+/// their index is the better one.
+pub(super) const fn list_sql(of_standing: bool, of_token: bool) -> &'static str {
+    match (of_standing, of_token) {
+        (true, true) => concat!(
+            "SELECT ",
+            columns!(),
+            " FROM consents WHERE standing = ?3 AND +token = ?4 AND id < ?1 ORDER BY id DESC LIMIT ?2"
+        ),
+        (true, false) => concat!(
             "SELECT ",
             columns!(),
             " FROM consents WHERE standing = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
-        )
-    } else {
-        concat!("SELECT ", columns!(), " FROM consents WHERE id < ?1 ORDER BY id DESC LIMIT ?2")
+        ),
+        (false, true) => concat!(
+            "SELECT ",
+            columns!(),
+            " FROM consents WHERE token = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
+        ),
+        (false, false) => {
+            concat!("SELECT ", columns!(), " FROM consents WHERE id < ?1 ORDER BY id DESC LIMIT ?2")
+        }
     }
 }
 
@@ -77,6 +126,8 @@ pub(in super::super) fn put(conn: &Connection, consent: &Consent) -> Result<(), 
         json(&consent.spec.env)?,
         consent.spec.timeout_ms.map(signed),
         consent.spec.stdin,
+        consent.key,
+        consent.traceparent,
         consent.reason,
         consent.rule,
         json(&consent.notes)?,
@@ -105,6 +156,9 @@ pub(in super::super) fn put_rule(conn: &Connection, rule: &ConsentRule) -> Resul
         rule.token.key(),
         json(&rule.pattern.0)?,
         rule.exact,
+        rule.cwd,
+        json(&rule.env)?,
+        rule.stdin,
         rule.until.map(|at| at.0),
         rule.made_by,
         rule.made_at.0,
@@ -128,6 +182,8 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Consent, StoreError> {
             timeout_ms: row.optional_number()?,
             stdin: row.take()?,
         },
+        key: row.take()?,
+        traceparent: row.take()?,
         reason: row.take()?,
         rule: row.take()?,
         notes: row.json()?,
@@ -147,6 +203,9 @@ fn decode_rule(row: &mut Columns<'_, '_>) -> Result<ConsentRule, StoreError> {
         token: row.id()?,
         pattern: Pattern(row.json()?),
         exact: row.take()?,
+        cwd: row.take()?,
+        env: row.json()?,
+        stdin: row.take()?,
         until: row.optional_time()?,
         made_by: row.take()?,
         made_at: row.time()?,
