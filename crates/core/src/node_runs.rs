@@ -40,7 +40,7 @@ pub enum Action {
         start: Start,
         /// The walls around it, as the policy had them when it was taken on; `None` when the
         /// policy is PERMISSIVE.
-        walls: Option<Walls>,
+        walls: Option<Box<Walls>>,
     },
     /// Signal the whole tree of the run.
     Signal(RunId, Signal),

@@ -288,7 +288,7 @@ fn started(runs: &mut NodeRuns) -> Result<Option<cortex_core::sandbox::Walls>, S
     runs.journaled(id());
     for action in drain(runs) {
         if let Action::Spawn { walls, .. } = action {
-            return Ok(walls);
+            return Ok(walls.map(|walls| *walls));
         }
     }
     match runs.poll_end() {

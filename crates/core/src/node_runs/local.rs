@@ -26,7 +26,7 @@ pub(super) struct Local {
     pub(super) written: Positions,
     pub(super) output: Sender,
     /// The walls that it gets, until they are handed to the driver.
-    pub(super) walls: Option<Walls>,
+    pub(super) walls: Option<Box<Walls>>,
     /// The level of the sandbox around it.
     pub(super) level: Level,
     pub(super) started_told: bool,

@@ -52,6 +52,7 @@ impl NodeRuns {
         let level = if walls.is_some() { self.level() } else { Level::None };
         let deadline = Some(now.plus_ms(timeout_ms));
         let phase = Phase::Journaling(start);
+        let walls = walls.map(Box::new);
         self.runs.insert(run, Local { output: Sender::new(), deadline, walls, level, ..Local::new(phase) });
         self.actions.push_back(Action::Journal(Record::Accepted(run)));
     }

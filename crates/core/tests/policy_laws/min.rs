@@ -54,7 +54,7 @@ fn on_a_node(
     runs.journaled(run);
     while let Some(action) = runs.poll_action() {
         if let Action::Spawn { walls, .. } = action {
-            return Ok(walls);
+            return Ok(walls.map(|walls| *walls));
         }
     }
     match runs.poll_end() {

@@ -1,5 +1,7 @@
 //! People: added, given roles, logged in, and gone again, as an administrator and a user would.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::world::{Ended, World, hub};
@@ -75,4 +77,71 @@ fn a_token_of_an_ai_client_is_made_with_its_bounds_and_shows_them() {
     world.cortex(&["token", "create", "x", "--client"]).expect(2);
     world.cortex(&["token", "create", "x", "--tool", "exec"]).expect(2);
     world.cortex(&["token", "create", "x", "--client", "--tool", "exec", "--role", "admin"]).expect(2);
+}
+
+#[test]
+fn a_locked_person_has_its_runs_ended_within_a_second_and_is_told() {
+    let world = hub().open_node("a").start();
+    let password = b"four words are enough\n".to_vec();
+    world.cortex_with_input(&["user", "add", "ada", "--password-file", "-"], password.clone()).expect(0);
+    world.cortex(&["user", "grant", "ada", "operator"]).expect(0);
+    let session = world.path("ada.session");
+    let file = session.display().to_string();
+    let login = ["login", "--user", "ada", "--password-file", "-", "--out", &file];
+    world.cortex_with_input(&login, password.clone()).expect(0);
+    let start = |file: Option<&std::path::Path>| {
+        let arguments = ["exec", "a", "--detach", "--json", "--", "sleep", "300"];
+        let ended = file.map_or_else(|| world.cortex(&arguments), |file| as_of(&world, file, &arguments));
+        let run = ended.expect(0).value()["run_id"].as_str().expect("an id").to_owned();
+        world.run_reaches(&run, "running", Duration::from_secs(10));
+        run
+    };
+    let (hers, another) = (start(Some(&session)), start(None));
+    world.cortex(&["lock", "user:ada", "--message", "on leave"]).expect(0);
+    let begun = Instant::now();
+    let view = world.run_reaches(&hers, "cancelled", Duration::from_secs(10));
+    println!("a lock on a person ended its run in {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(view["cancelled_by"].as_str().is_some_and(|by| by.starts_with("lock:")), "{view}");
+    assert_eq!(world.run_view(&another)["state"], "running", "those of others go on");
+    let told = as_of(&world, &session, &["node", "ls", "--json"]).expect(4);
+    assert_eq!(told.refusal(), "locked");
+    assert!(told.text().contains("on leave"), "{}", told.text());
+    // A new session is none either, and neither says whether the password was right.
+    let again = world.cortex_with_input(&[&login[..], &["--json"]].concat(), password).expect(4);
+    assert_eq!(again.refusal(), "locked");
+    world.cortex(&["run", "cancel", &another]).expect(0);
+}
+
+#[test]
+fn an_invite_gives_its_node_an_owner_and_a_bound_that_no_policy_exceeds() {
+    let world = hub().start();
+    world
+        .cortex_with_input(
+            &["user", "add", "ada", "--password-file", "-"],
+            b"four words are enough\n".to_vec(),
+        )
+        .expect(0);
+    world.cortex(&["invite", "--owner", "nobody-there"]).expect(3);
+    world.cortex(&["invite", "--profile", "dev", "--max-profile", "ci"]).expect(2);
+    let (_, file) = world.invite(&["--owner", "ada", "--profile", "ci", "--max-profile", "ci"]);
+    let shown = world.cortex(&["invite", "ls", "--json"]).expect(0).value();
+    assert_eq!((&shown[0]["max_profile"], shown[0]["owner"].is_string()), (&json!("ci"), true), "{shown}");
+    world.join_only(&file, "build-1").expect(0);
+    for beyond in [
+        &["policy", "set", "build-1", "dev", "--yes", "--json"][..],
+        &["policy", "set", "build-1", "permissive", "--yes", "--json"],
+        &["policy", "allow", "build-1", "seq", "--for", "1h", "--yes", "--json"],
+        &["policy", "allow", "build-1", "--port", "443", "--yes", "--json"],
+    ] {
+        let refused = world.cortex(beyond).expect(5).value();
+        assert_eq!(refused["error"]["details"]["rule"], "invite.ceiling", "{beyond:?}: {refused}");
+    }
+    world.cortex(&["policy", "deny", "build-1", "cargo"]).expect(0);
+    world.cortex(&["policy", "set", "build-1", "strict", "--yes"]).expect(0);
+    let text = world.cortex(&["node", "get", "build-1"]).expect(0).text();
+    assert!(text.lines().any(|line| line.starts_with("lock ") && line.trim_end().ends_with('-')), "{text}");
+    world.cortex(&["node", "lock", "build-1", "--message", "a new disk"]).expect(0);
+    let text = world.cortex(&["node", "get", "build-1"]).expect(0).text();
+    assert!(text.contains("This node is locked by token:admin: a new disk ("), "{text}");
 }

@@ -27,8 +27,15 @@ where
 /// What is left of a stream.
 struct Left<S: Stream, F, L> {
     /// Gone with the end.
-    items: Option<(Pin<Box<S>>, Pin<Box<F>>, L)>,
+    going: Option<Going<S, F, L>>,
     tail: VecDeque<S::Item>,
+}
+
+/// What still comes, what would end it, and what is said then.
+struct Going<S, F, L> {
+    items: Pin<Box<S>>,
+    shut: Pin<Box<F>>,
+    last: L,
 }
 
 fn until<S, F, L>(items: S, shut: F, last: L) -> impl Stream<Item = S::Item> + Send
@@ -38,19 +45,20 @@ where
     F: Future<Output = Refusal> + Send,
     L: FnOnce(Refusal) -> Vec<S::Item> + Send,
 {
-    let left = Left { items: Some((Box::pin(items), Box::pin(shut), last)), tail: VecDeque::new() };
+    let going = Going { items: Box::pin(items), shut: Box::pin(shut), last };
+    let left = Left { going: Some(going), tail: VecDeque::new() };
     stream::unfold(left, |mut left| async move {
-        let Some((mut items, mut shut, last)) = left.items.take() else {
+        let Some(mut going) = left.going.take() else {
             return left.tail.pop_front().map(|item| (item, left));
         };
         tokio::select! {
             biased;
-            refusal = &mut shut => {
-                left.tail = last(refusal).into();
+            refusal = &mut going.shut => {
+                left.tail = (going.last)(refusal).into();
                 left.tail.pop_front().map(|item| (item, left))
             }
-            next = items.next() => {
-                left.items = Some((items, shut, last));
+            next = going.items.next() => {
+                left.going = Some(going);
                 next.map(|item| (item, left))
             }
         }

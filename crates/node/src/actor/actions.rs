@@ -36,7 +36,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         match action {
             Action::Send(message) => self.send(message),
             Action::Journal(record) => self.backlog.push_back(record),
-            Action::Spawn { start, walls } => self.spawn(start, walls),
+            Action::Spawn { start, walls } => self.spawn(start, walls.map(|walls| *walls)),
             Action::Signal(run, Signal::Term) => self.order(run, Order::Term),
             Action::Signal(run, Signal::Kill) => {
                 self.order(run, Order::Kill);
