@@ -27,9 +27,24 @@ struct Need {
     tests: &'static str,
 }
 
-/// Programs beside the runner. None: the tests make do with `sh`, the core utilities and the C
-/// compiler, which is there since Rust links with it.
-const PROGRAMS: &[Need] = &[];
+/// Programs beside the runner, `sh`, the core utilities, and the C compiler, which is there since Rust
+/// links with it.
+const PROGRAMS: &[Need] = &[
+    needed("git", "git", "is cloned with inside the walls", "a_repository_is_made_and_cloned…"),
+    needed("make", "make", "builds inside the walls", "make_runs_targets_side_by_side…"),
+    needed("python3", "python3", "works inside the walls", "python_starts_processes…"),
+    needed("node", "nodejs", "works inside the walls", "node_starts_processes_and_threads…"),
+    needed("npm", "npm", "works inside the walls", "node_starts_processes_and_threads…"),
+];
+
+const fn needed(
+    program: &'static str,
+    package: &'static str,
+    reason: &'static str,
+    tests: &'static str,
+) -> Need {
+    Need { program, package, reason, tests }
+}
 
 /// Sees to it that all is there. An error only when no test could run at all.
 pub(crate) fn install(root: &Path) -> Result<()> {

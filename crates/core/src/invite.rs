@@ -5,6 +5,7 @@ use crate::id::{Epoch, InviteId, NodeId, UserId};
 use crate::limits::{INVITE_BYTES_MAX, REJOIN_MS_MAX};
 use crate::name::Labels;
 use crate::node::Node;
+use crate::policy::Document;
 use crate::time::WallTime;
 
 /// One invite as the store keeps it.
@@ -53,24 +54,20 @@ pub fn redeem(mut invite: Invite, node: NodeId, now: WallTime) -> Result<Invite,
     Ok(invite)
 }
 
-/// Profiles by what they allow, least first.
-const ORDER: [&str; 4] = ["strict", "ci", "dev", "permissive"];
-
-/// Refuses a profile beyond the bound of the invite by which a node joined. A profile that this order
-/// does not know is beyond every bound but the widest.
+/// Refuses a policy that allows more than the built-in profile by which the invite of its node bounds
+/// it. A bound that is no such profile is the narrowest.
 ///
 /// # Errors
-/// `policy_denied`, with the rule `invite.ceiling`.
-pub fn within_bound(bound: Option<&str>, profile: &str) -> Result<(), Refusal> {
+/// `policy_denied`, with the rule `invite.ceiling` and the field in the message.
+pub fn within_bound(bound: Option<&str>, document: &Document) -> Result<(), Refusal> {
     let Some(bound) = bound else { return Ok(()) };
-    let place = |name: &str| ORDER.iter().position(|known| *known == name);
-    let bound_at = place(bound).unwrap_or(0);
-    if place(profile).unwrap_or(ORDER.len() - 1) <= bound_at {
-        return Ok(());
-    }
-    let message = format!("The node joined by an invite whose bound is the profile {bound}.");
+    let outer = Document::profile(bound).unwrap_or_else(Document::strict);
+    let Some(field) = document.beyond(&outer) else { return Ok(()) };
+    let message = format!(
+        "The node joined by an invite whose bound is the profile {bound}, and this goes beyond it in `{field}`."
+    );
     Err(Refusal::new(Code::PolicyDenied, message)
-        .hint("Choose a profile within the bound, or join the machine anew by an invite with a wider one.")
+        .hint("Stay within the bound, or join the machine anew by an invite with a wider one.")
         .detail("rule", "invite.ceiling"))
 }
 
@@ -173,22 +170,28 @@ mod tests {
     use super::*;
     use crate::name::Name;
     use crate::node::Facts;
+    use crate::sandbox::Network;
 
     const LATER: WallTime = WallTime(1_000);
 
     #[test]
-    fn a_bound_holds_profiles_below_it_and_no_others() {
+    fn a_bound_holds_what_its_profile_allows_and_no_more() {
         let allowed = |bound| {
-            let known = ORDER.iter().chain(&["own"]).filter(|name| within_bound(bound, name).is_ok());
-            known.copied().collect::<Vec<_>>()
+            let is_within =
+                |name: &&&str| within_bound(bound, &Document::profile(name).expect("built in")).is_ok();
+            ["strict", "ci", "dev", "permissive"].iter().filter(is_within).copied().collect::<Vec<_>>()
         };
         assert_eq!(allowed(Some("strict")), ["strict"]);
         assert_eq!(allowed(Some("ci")), ["strict", "ci"]);
         assert_eq!(allowed(Some("dev")), ["strict", "ci", "dev"]);
-        assert_eq!(allowed(Some("permissive")), ["strict", "ci", "dev", "permissive", "own"]);
-        assert_eq!(allowed(None).len(), 5);
+        assert_eq!(allowed(Some("permissive")), ["strict", "ci", "dev", "permissive"]);
+        assert_eq!(allowed(None).len(), 4);
         assert_eq!(allowed(Some("unknown")), ["strict"], "a bound that cannot be read is the narrowest");
-        let refusal = within_bound(Some("ci"), "dev").expect_err("beyond");
+        // What a policy is called does not matter.
+        let mut more = Document::profile("ci").expect("built in");
+        more.network = Network::All;
+        let refusal = within_bound(Some("ci"), &more).expect_err("beyond");
+        assert!(refusal.message.contains("`network`"), "{}", refusal.message);
         assert_eq!(
             (refusal.code, refusal.details),
             (Code::PolicyDenied, vec![("rule", "invite.ceiling".to_owned())])

@@ -11,6 +11,7 @@ mod document;
 mod judge;
 mod profiles;
 mod schema;
+mod within;
 
 pub use ceiling::{Bounds, Ceiling, Site};
 pub use document::{Args, Document, Program, Sensitive, check_program};

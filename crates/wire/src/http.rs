@@ -72,22 +72,35 @@ pub struct NodeView {
     pub epoch: u64,
     /// Open runs.
     pub runs_open: usize,
+    /// What stops everything on it from being started, when something does.
+    #[serde(default)]
+    pub lock: Option<NodeLock>,
     /// When it was last heard; the present moment while it is online.
     pub last_seen_at: Option<String>,
     /// When it joined.
     pub joined_at: String,
 }
 
-/// A layer of a node's sandbox.
+/// One layer of a node's sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LayerView {
-    /// Its name: `landlock`, `seccomp`, `pid`, …
+    /// `landlock`, `seccomp`, `pid`, `mount`, …
     pub name: String,
     /// `held`, `part` or `missing`.
     pub state: String,
-    /// What is open, and what would mend it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// A sentence on it, such as what would mend it; may be empty.
     pub note: String,
+}
+
+/// A lock that holds on a node, by its name or by one of its labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeLock {
+    /// UUID of the lock.
+    pub id: String,
+    /// What whoever would start something is told.
+    pub message: String,
+    /// When it stops holding by itself.
+    pub expires_at: Option<String>,
 }
 
 /// Changes to a node's record. What is missing stays.
@@ -276,6 +289,9 @@ pub struct RunView {
     pub caller: String,
     /// The policy revision that allowed it.
     pub policy_revision: u64,
+    /// The level of the sandbox that it has or had, once its process started.
+    #[serde(default)]
+    pub sandbox: Option<String>,
     /// When it was accepted.
     pub accepted_at: String,
     /// When its process started.

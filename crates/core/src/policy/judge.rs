@@ -450,7 +450,7 @@ fn denies(denied: &str, program: &str) -> bool {
 }
 
 /// `/usr/./bin/../bin//ls` as `["", "usr", "bin", "ls"]`; a bare name as itself.
-fn components(path: &str) -> Vec<&str> {
+pub(super) fn components(path: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = path.starts_with('/').then_some("").into_iter().collect();
     for part in path.split('/') {
         match part {

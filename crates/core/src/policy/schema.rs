@@ -148,6 +148,11 @@ pub(super) fn check(program: &str, args: &[String], own: &[ArgRule]) -> Option<H
     asked
 }
 
+/// Whether there are built-in rules on the arguments of a program.
+pub(super) fn is_known(program: &str) -> bool {
+    known::rules(program).next().is_some()
+}
+
 /// The last part of a program's path.
 pub(super) fn base_name(program: &str) -> &str {
     program.rsplit('/').find(|part| !part.is_empty()).unwrap_or(program)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cortex_wire::http::{LayerView, NodePatch, NodeView, RecoveriesSet, RecoveriesView};
+use cortex_wire::http::{LayerView, NodeLock, NodePatch, NodeView, RecoveriesSet, RecoveriesView};
 use http::Method;
 use serde_json::json;
 use tokio::time::{Duration, sleep, timeout};
@@ -224,6 +224,7 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
         ("id", node.id.clone()),
         ("state", node.state.clone()),
         ("last seen", seen(node)),
+        ("lock", node.lock.as_ref().map_or_else(|| "-".to_owned(), locked)),
         ("labels", args::show_labels(&node.labels)),
         ("policy", policy),
         ("sandbox", node.sandbox.clone()),
@@ -244,8 +245,15 @@ fn facts(node: &NodeView) -> Vec<(&'static str, String)> {
 
 /// `landlock: held`, or with what is open there and what would mend it.
 fn shown_layer(layer: &LayerView) -> String {
-    let LayerView { name, state, note } = layer;
+    let shown = |text: &str| cortex_core::name::printable(text, 400);
+    let (name, state, note) = (shown(&layer.name), shown(&layer.state), shown(&layer.note));
     if note.is_empty() { format!("{name}: {state}") } else { format!("{name}: {state}. {note}") }
+}
+
+/// The text was made safe by the hub that made it, which is not this one's to trust.
+fn locked(lock: &NodeLock) -> String {
+    let until = lock.expires_at.as_ref().map(|end| format!(" Until {end}.")).unwrap_or_default();
+    format!("{}{until} ({})", cortex_core::name::printable(&lock.message, 700), lock.id)
 }
 
 async fn all(client: &mut Client, selector: Option<&str>) -> Result<Vec<NodeView>> {

@@ -149,6 +149,7 @@ fn facts(run: &RunView) -> Vec<(&'static str, String)> {
         ("cwd", or_dash(&run.cwd)),
         ("caller", run.caller.clone()),
         ("policy", format!("revision {}", run.policy_revision)),
+        ("sandbox", or_dash(&run.sandbox)),
         ("accepted", run.accepted_at.clone()),
         ("started", or_dash(&run.started_at)),
         ("ended", or_dash(&run.ended_at)),

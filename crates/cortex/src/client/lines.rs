@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use cortex_core::{Code, Refusal};
+use cortex_wire::error::ErrorBody;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
@@ -46,15 +47,21 @@ impl Lines {
         }
     }
 
-    /// The next line as JSON; empty lines are a sign of life and skipped.
+    /// The next line as JSON; empty lines are a sign of life and skipped. A line that says why no
+    /// more comes is that failure.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         loop {
             let Some(line) = self.next().await? else { return Ok(None) };
             if line.is_empty() {
                 continue;
             }
-            let value = serde_json::from_slice(&line);
-            return value.map(Some).map_err(|error| super::not_our_answer(&error.to_string()));
+            return match serde_json::from_slice(&line) {
+                Ok(value) => Ok(Some(value)),
+                Err(error) => Err(match serde_json::from_slice::<ErrorBody>(&line) {
+                    Ok(told) => told.error.into(),
+                    Err(_) => super::not_our_answer(&error.to_string()),
+                }),
+            };
         }
     }
 

@@ -15,4 +15,6 @@ mod recovery;
 mod runs;
 mod secrets;
 mod up;
+mod users;
+mod work;
 mod world;

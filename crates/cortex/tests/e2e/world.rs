@@ -20,6 +20,9 @@ mod canary;
 /// How long anything may take before a test gives up.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Names another place of the program.
+pub(crate) const PROGRAM: &str = "CORTEX_TEST_PROGRAM";
+
 /// What the processes may say beside their logs.
 const LISTED: &[&str] = &["has joined; it is being started.", "Stopping; once more leaves at once."];
 
@@ -196,12 +199,25 @@ impl World {
 
     /// The same by another address of the hub.
     pub(crate) fn join_at(&mut self, grpc: &str, name: &str, profile: &str) {
+        self.join_with(grpc, name, profile, |_| {});
+    }
+
+    /// The same with arguments and variables of the node's own. Returns what it said when it was
+    /// attached.
+    pub(crate) fn join_with(
+        &mut self,
+        grpc: &str,
+        name: &str,
+        profile: &str,
+        change: impl FnOnce(&mut Command),
+    ) -> Value {
         let (_, invite) = self.invite(&["--profile", profile]);
         let (invite, data_dir) = (invite.display().to_string(), self.node_dir(name));
         let arguments = ["--invite-file", &invite, "--name", name, "--data-dir", &data_dir, "--json"];
         let mut command = program(self.dir.path());
         command.args(["join", grpc]).args(arguments);
-        self.attach(name, &mut command);
+        change(&mut command);
+        self.attach(name, &mut command)
     }
 
     /// A machine joins with the invite in a file, and is not started.
@@ -297,11 +313,12 @@ impl World {
         self.path(&format!("node-{name}")).display().to_string()
     }
 
-    fn attach(&mut self, name: &str, command: &mut Command) {
+    fn attach(&mut self, name: &str, command: &mut Command) -> Value {
         let process = Process::start(command, &self.path(&format!("{name}.log")));
         let attached = process.first_line();
         assert_eq!((&attached["attached"], &attached["node"]), (&Value::Bool(true), &Value::from(name)));
         self.nodes.insert(name.to_owned(), process);
+        attached
     }
 }
 
@@ -428,12 +445,17 @@ fn work(home: &Path) -> PathBuf {
 
 /// The program with nothing of the caller's environment.
 pub(crate) fn program(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cortex"));
+    let mut command = Command::new(cortex());
     command.env_clear().env("HOME", home).env("PATH", "/usr/local/bin:/usr/bin:/bin");
     command.env("CORTEX_NODE__WORK", work(home));
     // Only looked at by a program with crash points, and only files there make one of them real.
     command.env("FAILPOINT_KILLS", home);
     command
+}
+
+/// The program under test. A test that goes on as another user has it where that one may read.
+pub(crate) fn cortex() -> PathBuf {
+    std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_cortex").into(), PathBuf::from)
 }
 
 /// A line for the shell of somebody with the program on the path.

@@ -87,7 +87,8 @@ pub(super) async fn export(
     let pages = until_shut_out(open, pages, move |refusal| {
         let body = ErrorBody { error: Problem::new(&refusal, id.0.as_str()) };
         let line = serde_json::to_string(&body).unwrap_or_default() + "\n";
-        vec![Ok(Bytes::from(line)), Err(std::io::Error::other(refusal))]
+        // The answer ends well, since one that breaks off takes along what was not sent yet: this line.
+        vec![Ok(Bytes::from(line))]
     });
     let pages = broken_off_by(shutdown.cancelled_owned(), pages);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pages)).into_response())

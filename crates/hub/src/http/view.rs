@@ -9,7 +9,7 @@ use cortex_core::event::Event;
 use cortex_core::id::{NodeId, Seq};
 use cortex_core::invite::{Invite, to_hex};
 use cortex_core::limits::LOCK_MESSAGE_BYTES_MAX;
-use cortex_core::lock::Target;
+use cortex_core::lock::{Lock, Target};
 use cortex_core::name::printable;
 use cortex_core::node::{Node, Recovery};
 use cortex_core::policy::{Policy, Program};
@@ -22,7 +22,7 @@ use cortex_core::user::{RoleGrant, Subject, User};
 use cortex_store::LoggedAudit;
 use cortex_wire::http::{
     AuditVerdictView, AuditView, ConsentRuleView, ConsentView, EventView, GrantView, InviteView, LayerView,
-    LockView, NodeView, PolicyView, RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
+    LockView, NodeLock, NodeView, PolicyView, RecoveriesView, RoleGrantView, RunView, TokenView, UserView,
 };
 use cortex_wire::policy::DocumentText;
 
@@ -39,7 +39,7 @@ pub(crate) fn time(at: WallTime) -> String {
 
 /// A node.
 pub(crate) fn node(status: &NodeStatus, now: WallTime) -> NodeView {
-    let NodeStatus { node, policy, presence, runs_open } = status;
+    let NodeStatus { node, policy, presence, runs_open, lock } = status;
     let state = match (node.quarantined, presence) {
         (true, _) => "quarantined",
         (false, Some(_)) => "online",
@@ -66,14 +66,22 @@ pub(crate) fn node(status: &NodeStatus, now: WallTime) -> NodeView {
         work: node.facts.place.work.clone(),
         epoch: presence.map_or(node.epoch, |presence| presence.epoch).0,
         runs_open: *runs_open,
+        lock: lock.as_ref().map(node_lock),
         last_seen_at: seen.map(time),
         joined_at: time(node.joined_at),
     }
 }
 
 fn layer(layer: &Layer) -> LayerView {
-    let (name, note) = (layer.name.clone(), layer.note.clone());
-    LayerView { name, state: layer.state.as_str().to_owned(), note }
+    LayerView { name: layer.name.clone(), state: layer.state.as_str().to_owned(), note: layer.note.clone() }
+}
+
+fn node_lock(lock: &Lock) -> NodeLock {
+    NodeLock {
+        id: lock.id.to_string(),
+        message: lock.refusal().message,
+        expires_at: lock.expires_at.map(time),
+    }
 }
 
 /// A run on the node of that name.
@@ -91,6 +99,7 @@ pub(crate) fn run(run: &Run, node: &str) -> RunView {
         signal: run.signal,
         caller: run.caller.clone(),
         policy_revision: run.policy_revision.0,
+        sandbox: run.sandbox.clone(),
         accepted_at: time(run.accepted_at),
         started_at: run.started_at.map(time),
         ended_at: run.ended_at.map(time),

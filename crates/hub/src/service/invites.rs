@@ -8,7 +8,7 @@ use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{InviteId, UserId};
 use cortex_core::invite::{Invite, InviteText, within_bound};
 use cortex_core::name::{Labels, check_labels, printable};
-use cortex_core::policy::PROFILES;
+use cortex_core::policy::{Document, PROFILES};
 use cortex_core::rights::Right;
 use cortex_core::user::User;
 use cortex_core::{Code, Refusal, limits};
@@ -132,7 +132,8 @@ fn check(new: &NewInvite) -> Result<String, Refusal> {
         if !PROFILES.contains(&bound.as_str()) {
             return Err(super::policies::unknown_profile(bound, std::iter::empty()));
         }
-        within_bound(Some(bound), &profile).map_err(|_| {
+        let document = Document::profile(&profile).unwrap_or_default();
+        within_bound(Some(bound), &document).map_err(|_| {
             let message = format!("The profile {profile} is beyond the bound {bound} of this invite.");
             Refusal::new(Code::InvalidArgument, message)
                 .hint("Widen `max_profile`, or choose a narrower profile.")

@@ -8,6 +8,7 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::NodeId;
 use cortex_core::limits::RECOVERIES_SET_MAX;
+use cortex_core::lock::Lock;
 use cortex_core::name::{self, Name, Selector};
 use cortex_core::node::{Node, Recovery};
 use cortex_core::policy::Policy;
@@ -36,6 +37,8 @@ pub struct NodeStatus {
     pub presence: Option<PresenceView>,
     /// Its open runs.
     pub runs_open: usize,
+    /// The lock that holds on it.
+    pub lock: Option<Lock>,
 }
 
 /// Which nodes to list, by name.
@@ -187,10 +190,12 @@ impl Nodes {
     }
 
     fn status(&self, node: Arc<Node>) -> NodeStatus {
+        let locks = self.context.directory.locks();
         NodeStatus {
             policy: self.context.directory.policy(node.id, node.joined_at),
             presence: self.mesh.presence(node.id),
             runs_open: self.mesh.runs_open_on(node.id),
+            lock: locks.on_node(node.id, &node.labels, self.context.clock.wall()).cloned(),
             node,
         }
     }

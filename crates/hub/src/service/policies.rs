@@ -244,7 +244,7 @@ impl Policies {
             if after.document.mode == Mode::Permissive {
                 may_open?;
             }
-            keep_bound(tx, node, &after)?;
+            keep_bound(tx, node, &before, &after)?;
             let action = if opens { change.action(true) } else { plain };
             let words = words::sentence(&before, &after);
             let stored = signed::sign(&authority, tx.generation()?, &after, &actor)?;
@@ -288,11 +288,14 @@ impl Policies {
     }
 }
 
-/// Refuses a policy beyond the bound of the invite by which its node joined.
-fn keep_bound(tx: &dyn Tx, node: NodeId, after: &Policy) -> Result<(), WriteError> {
+/// Refuses a policy beyond the bound of the invite by which its node joined. What only tightens is
+/// never refused, whatever held before.
+fn keep_bound(tx: &dyn Tx, node: NodeId, before: &Policy, after: &Policy) -> Result<(), WriteError> {
     let bound = tx.invite_of(node)?.and_then(|invite| invite.max_profile);
-    let open = after.document.mode == Mode::Permissive;
-    Ok(within_bound(bound.as_deref(), if open { "permissive" } else { &after.profile })?)
+    match within_bound(bound.as_deref(), &after.document) {
+        Err(_) if after.document.is_within(&before.document) => Ok(()),
+        within => Ok(within?),
+    }
 }
 
 fn expect(record: &Node, before: &Policy, expected: Option<Revision>) -> Result<(), Refusal> {

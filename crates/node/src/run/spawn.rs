@@ -150,6 +150,7 @@ fn image(launch: &Launch) -> Result<Image, Failed> {
         Some(Confined { is_probe: true, .. }) => Ok(Image::Probe),
         Some(confined) => {
             let file = open(&launch.program, confined.file)?;
+            // Its interpreter opens it by name, when this descriptor is closed already.
             if confined.is_script {
                 return Ok(Image::Path(text(launch.program.as_os_str(), Step::Exec)?));
             }

@@ -12,6 +12,7 @@ use cortex_core::{Code, Refusal};
 
 use super::base;
 use super::identity::RunUser;
+use super::mounts;
 use super::rules;
 use super::scratch::give;
 use super::walls::{Bound, FileId, Mask, Room};
@@ -89,6 +90,9 @@ impl Host {
         }
         room.trees.sort_by(|a, b| a.path.cmp(&b.path));
         room.trees.dedup_by(|later, first| later.path == first.path);
+        if room.is_full() {
+            keep_apart(&room.trees)?;
+        }
         room.masks.sort_by(|a, b| a.path.cmp(&b.path));
         room.masks.dedup();
         Ok(room)
@@ -120,7 +124,7 @@ impl Host {
     fn refuse_reserved(&self, path: &Path, source: &Path) -> Result<(), Refusal> {
         for one in [path, source] {
             let is_system = SYSTEM.iter().any(|folder| one.starts_with(folder));
-            if is_system || one.parent().is_none() || one == Path::new("/tmp") {
+            if is_system || one.parent().is_none() || mounts::led_to(one) == Path::new("/tmp") {
                 return Err(reserved(path, "is the system's own; name what is needed of it"));
             }
         }
@@ -202,6 +206,10 @@ fn put(room: &mut Room, walls: &Walls, bound: Bound) -> Result<(), Refusal> {
     if bound.source != bound.path {
         room.trees.push(Bound { path: bound.source.clone(), ..bound.clone() });
     }
+    if room.is_full() && mounts::led_to(&bound.path) == bound.source && bound.source != bound.path {
+        // The link of this machine is the one of the room.
+        return Ok(());
+    }
     let is_there_already = outer.is_some_and(|(rights, seen)| {
         // A link inside of another root leads to the real name by itself.
         let has_same = bound.source == bound.path && rights == Some((bound.access, bound.exec));
@@ -209,6 +217,24 @@ fn put(room: &mut Room, walls: &Walls, bound: Bound) -> Result<(), Refusal> {
     });
     if !is_there_already {
         room.trees.push(bound);
+    }
+    Ok(())
+}
+
+/// Refuses roots below `/tmp` and `/var/tmp` that a run would find at the same place.
+fn keep_apart(trees: &[Bound]) -> Result<(), Refusal> {
+    let lasting = trees.iter().filter(|tree| mounts::led_to(&tree.path) != tree.path);
+    for one in lasting {
+        let place = mounts::led_to(&one.path);
+        let meets = |other: &&Bound| {
+            let is_apart = !other.path.starts_with(&place) && !place.starts_with(&other.path);
+            mounts::led_to(&other.path) == other.path && !is_apart
+        };
+        if let Some(other) = trees.iter().find(meets) {
+            let other = printable(&other.path.to_string_lossy(), 200);
+            let why = format!("has the place of `{other}` in a run, whose /var/tmp is its /tmp");
+            return Err(reserved(&one.path, &why));
+        }
     }
     Ok(())
 }

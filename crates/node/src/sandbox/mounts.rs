@@ -24,6 +24,8 @@ use super::walls::{Bound, FileId, Room};
 
 /// Where the new root is put together; covered by it until then.
 const SITE: &str = "/tmp";
+/// Leads to a run's `/tmp` in there ([`base::DEVICE_LINKS`]).
+const LASTING: &str = "/var/tmp";
 /// Where roots below `/tmp` wait for a run to have its `/tmp`.
 const STAGE: &str = "/.stage";
 /// What covers folders and files that must not be seen.
@@ -199,20 +201,29 @@ impl Parts {
     }
 }
 
-/// Roots below `/tmp` that lie in no other, with their number.
+/// Where a path leads in a room: the place for lasting temporary files is the run's `/tmp` too.
+pub(super) fn led_to(path: &Path) -> PathBuf {
+    match path.strip_prefix(LASTING) {
+        Ok(rest) if rest.as_os_str().is_empty() => PathBuf::from(SITE),
+        Ok(rest) => Path::new(SITE).join(rest),
+        Err(_) => path.to_owned(),
+    }
+}
+
+/// Roots in a run's `/tmp` that lie in no other, with their number.
 fn staged(room: &Room) -> impl Iterator<Item = (usize, &Bound)> {
     let inner = |tree: &Bound| {
         let others = room.trees.iter().filter(|other| other.path != tree.path);
-        others.clone().any(|other| tree.path.starts_with(&other.path))
+        others.clone().any(|other| led_to(&tree.path).starts_with(led_to(&other.path)))
     };
-    let below = room.trees.iter().enumerate().filter(|(_, tree)| tree.path.starts_with("/tmp"));
+    let below = room.trees.iter().enumerate().filter(|(_, tree)| led_to(&tree.path).starts_with(SITE));
     below.filter(move |(_, tree)| !inner(tree))
 }
 
-/// Where a path of a room is put together: what lies below `/tmp` waits on the stage.
+/// Where a path of a room is put together: what lies in a run's `/tmp` waits on the stage.
 fn place_of(room: &Room, path: &Path) -> PathBuf {
     let found = staged(room).find_map(|(number, tree)| {
-        let rest = path.strip_prefix(&tree.path).ok()?;
+        let rest = led_to(path).strip_prefix(led_to(&tree.path)).ok()?.to_owned();
         let at = Path::new(STAGE).join(number.to_string());
         Some(if rest.as_os_str().is_empty() { at } else { at.join(rest) })
     });

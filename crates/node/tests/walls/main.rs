@@ -8,3 +8,4 @@ mod escape;
 mod nurseries;
 mod rooms;
 mod support;
+mod temporary;

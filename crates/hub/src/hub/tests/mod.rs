@@ -30,6 +30,7 @@ mod door;
 mod events;
 mod followers;
 mod life;
+mod locks;
 mod matrix;
 mod people;
 mod policies;
