@@ -3,7 +3,7 @@
 
 use std::fs::Metadata;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use cortex_core::limits::POLICY_BYTES_MAX;
@@ -59,7 +59,9 @@ fn read_from(files: &[(&Path, &[u32])]) -> Ceilings {
 
 /// The text of a file; `None` when there is none.
 fn read_one(path: &Path, owners: &[u32]) -> Result<Option<String>, String> {
-    let mut file = match std::fs::File::open(path) {
+    // What is no file must not keep the node waiting for somebody at its other end.
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC | nix::libc::O_NOCTTY;
+    let mut file = match std::fs::File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
@@ -133,5 +135,14 @@ mod tests {
         assert!(policy::read_ceilings(UNREADABLE.as_bytes()).is_err());
         let folder = tempfile::tempdir().expect("a temporary directory");
         assert_eq!(read_from(&[(folder.path(), &[nix::unistd::geteuid().as_raw()])]), nothing);
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_ceiling_allows_nothing_and_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("ceiling.json");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        let me = nix::unistd::geteuid().as_raw();
+        assert_eq!(read_one(&path, &[me]), Err("it is no file".to_owned()));
     }
 }

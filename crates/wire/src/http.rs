@@ -340,8 +340,10 @@ pub struct InviteRequest {
     /// Policy profile for the joining node; `strict` when missing.
     pub profile: Option<String>,
     /// The profile beyond which the node's policy may never be set.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_profile: Option<String>,
     /// Name or id of the user whose the node will be.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Life; 15 minutes when missing.
     pub ttl_ms: Option<u64>,
