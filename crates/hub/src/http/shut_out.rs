@@ -24,10 +24,13 @@ where
     until(items, standing.ended(), last)
 }
 
+/// A stream, what ends it, and what is said then.
+type Open<S, F, L> = (Pin<Box<S>>, Pin<Box<F>>, L);
+
 /// What is left of a stream.
 struct Left<S: Stream, F, L> {
     /// Gone with the end.
-    items: Option<(Pin<Box<S>>, Pin<Box<F>>, L)>,
+    items: Option<Open<S, F, L>>,
     tail: VecDeque<S::Item>,
 }
 
