@@ -150,7 +150,7 @@ pub(super) fn check(program: &str, args: &[String], own: &[ArgRule]) -> Option<H
 
 /// Whether there are built-in rules on the arguments of a program.
 pub(super) fn is_known(program: &str) -> bool {
-    known::rules(program).next().is_some()
+    known::rules(program).next().is_some() || programs::runs_its_input(program)
 }
 
 /// The last part of a program's path.

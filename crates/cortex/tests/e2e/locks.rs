@@ -1,7 +1,5 @@
 //! Locks as an administrator sees them: what runs ends within a second, and nothing new starts.
 
-#![expect(clippy::print_stdout, reason = "figures and what was left out are for whoever reads the test")]
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;

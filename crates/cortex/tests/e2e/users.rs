@@ -1,8 +1,6 @@
 //! A test of whole processes that goes on as an ordinary user, and the home directory that its nodes
 //! have then: with the Rust toolchain of this machine where everybody may read it.
 
-#![expect(clippy::print_stdout, reason = "figures and what was left out are for whoever reads the test")]
-
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;

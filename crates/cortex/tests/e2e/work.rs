@@ -2,8 +2,6 @@
 //! clones and scripts through a node with the profile `dev`, at both levels that STRICT takes, as
 //! root's node and as an ordinary user's.
 
-#![expect(clippy::print_stdout, reason = "figures and what was left out are for whoever reads the test")]
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
