@@ -133,6 +133,10 @@ pub async fn run(
         match layer.state {
             LayerState::Held => {}
             LayerState::Part => tracing::info!(layer = layer.name, "a layer holds in part: {}", layer.note),
+            // What its owner switched off is no news.
+            LayerState::Missing if config.level_max < Level::Full => {
+                tracing::info!(layer = layer.name, "a layer is not there: {}", layer.note);
+            }
             LayerState::Missing => tracing::warn!(layer = layer.name, "a layer is missing: {}", layer.note),
         }
     }
