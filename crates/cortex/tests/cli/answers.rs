@@ -13,7 +13,7 @@ fn problem(code: &str, message: &str) -> String {
 
 fn node(name: &str) -> String {
     format!(
-        r#"{{"id":"0198a1c2-0000-7000-8000-000000000001","name":"{name}","state":"online","labels":{{"role":"ci"}},"os":"linux","arch":"x86_64","hostname":"h","version":"0","cpus":2,"memory_bytes":1,"tools":[],"policy_mode":"strict","policy_profile":"strict","policy_revision":1,"sandbox":"argv-only","epoch":1,"runs_open":0,"last_seen_at":null,"joined_at":"2026-01-01T00:00:00Z"}}"#
+        r#"{{"id":"0198a1c2-0000-7000-8000-000000000001","name":"{name}","state":"online","labels":{{"role":"ci"}},"os":"linux","arch":"x86_64","hostname":"h","version":"0","cpus":2,"memory_bytes":1,"tools":[],"policy_mode":"strict","policy_profile":"strict","policy_revision":1,"sandbox":"full","epoch":1,"runs_open":0,"last_seen_at":null,"joined_at":"2026-01-01T00:00:00Z"}}"#
     )
 }
 
