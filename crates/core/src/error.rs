@@ -60,6 +60,8 @@ codes! {
     Timeout = "timeout", "Raise `--timeout`, or use `--detach` and look later with `cortex run get`.";
     /// A fencing number of a link was too low.
     StaleEpoch = "stale_epoch", "Reconnect; a newer connection of this node has taken over.";
+    /// The attempt has ended: its lease was lost, or somebody else has the task.
+    StaleAttempt = "stale_attempt", "Stop this attempt and undo nothing; claim again to go on with other work.";
     /// Two callers changed the same thing, or a key was used for something else.
     Conflict = "conflict", "Read the current state and decide again.";
     /// A bound on how much one may hold is reached.

@@ -57,6 +57,34 @@ kinds! {
     RunEnded = "run.ended";
     /// The policy refused it.
     RunDenied = "run.denied";
+    /// A task was submitted; `subject` is its id, here and below.
+    TaskSubmitted = "task.submitted";
+    /// It waits for a claim: its time came, what it waited for is done, or it is tried again.
+    TaskReady = "task.ready";
+    /// Somebody works on it; `detail` is the attempt.
+    TaskLeased = "task.leased";
+    /// Its lease ended without a result; `detail` says how.
+    TaskReleased = "task.released";
+    /// An attempt failed, and it will be tried again.
+    TaskFailed = "task.failed";
+    /// It is done.
+    TaskDone = "task.done";
+    /// It failed for the last time.
+    TaskDead = "task.dead";
+    /// Somebody asked for its end.
+    TaskCancelRequested = "task.cancel_requested";
+    /// It was cancelled.
+    TaskCancelled = "task.cancelled";
+    /// It did not start in its time.
+    TaskExpired = "task.expired";
+    /// Its priority changed.
+    TaskBumped = "task.bumped";
+    /// An attempt that had ended reported; `detail` is its number.
+    TaskStaleReport = "task.stale_report";
+    /// A schedule was made, changed, or removed; `subject` is its name.
+    ScheduleChanged = "schedule.changed";
+    /// A part of the pool was paused, drained, or goes on; `subject` is which.
+    PoolPaused = "pool.paused";
     /// A node's policy has a new revision.
     PolicyChanged = "policy.changed";
     /// A token was made.

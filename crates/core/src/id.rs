@@ -87,6 +87,14 @@ uuid_id!(
     /// One question to a person, or one lasting answer.
     ConsentId
 );
+uuid_id!(
+    /// One task of the work pool.
+    TaskId
+);
+uuid_id!(
+    /// One schedule, which makes a task at each of its ticks.
+    ScheduleId
+);
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
@@ -125,6 +133,15 @@ number!(
 number!(
     /// Position in the durable event log, and in the audit log. The first row is 1.
     Seq
+);
+number!(
+    /// Fences the work on a task: handed out with each lease, and raised by each (POOL rule 2). A task
+    /// that was never claimed has 0.
+    Attempt
+);
+number!(
+    /// A lane of the work pool, numbered by the store when its first task comes.
+    LaneId
 );
 number!(
     /// One connection of one node, unique within one hub process.

@@ -26,6 +26,7 @@ pub mod node_runs;
 pub mod outbox;
 pub mod path;
 pub mod policy;
+pub mod pool;
 pub mod recovery;
 pub mod registry;
 pub mod retention;

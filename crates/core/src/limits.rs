@@ -109,6 +109,67 @@ pub const RUNS_AGE_AFTER_MS: u64 = 3_600 * 1_000;
 /// the last hundred commands on [`NODES_PER_EXEC_MAX`] nodes.
 pub const RUNS_KEPT_MAX: u64 = 1_000_000;
 
+// --- work pool ------------------------------------------------------------------------------
+
+/// Waiting time in which a task gains one level of priority (POOL rule 5).
+pub const AGEING_MS: u64 = 60_000;
+/// Length of a lease when the task does not say.
+pub const LEASE_MS: u64 = 5 * 60 * 1_000;
+/// Shortest lease: two heartbeats of a node fit in it with time to spare.
+pub const LEASE_MS_MIN: u64 = 10_000;
+/// Longest lease: a day. A lease is for liveness; whoever works longer extends it.
+pub const LEASE_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Attempts of a task when it does not say.
+pub const ATTEMPTS_DEFAULT: u32 = 3;
+/// Most attempts that a task may ask for.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Wait after the first failed attempt when the task does not say; it doubles.
+pub const RETRY_MS: u64 = 5_000;
+/// Longest wait between two attempts that a task may ask for: a day.
+pub const RETRY_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Bytes of a payload for external workers.
+pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of the result that is kept of one attempt.
+pub const RESULT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a sentence about a failure, or about progress.
+pub const TASK_TEXT_BYTES_MAX: usize = 1_024;
+/// Tasks that one task may wait for.
+pub const TASK_AFTER_MAX: usize = 64;
+/// Bytes of a concurrency key.
+pub const CONCURRENCY_KEY_BYTES_MAX: usize = 128;
+/// Most tasks of one concurrency key at once.
+pub const CONCURRENCY_MAX: u32 = 10_000;
+/// Tasks that one request submits.
+pub const SUBMIT_TASKS_MAX: usize = 1_000;
+/// Tasks that one claim takes.
+pub const CLAIM_TASKS_MAX: usize = 256;
+/// Longest time that a claim waits for a task.
+pub const CLAIM_WAIT_MS_MAX: u64 = 50_000;
+/// Open tasks of one owner; more are refused with `quota`.
+pub const TASKS_OPEN_PER_OWNER_MAX: u64 = 2_000_000;
+/// Open tasks of one hub.
+pub const TASKS_OPEN_MAX: u64 = 5_000_000;
+/// Different combinations of owner, kind, labels and priority among open tasks: each is looked at
+/// in a claim. More are refused with `quota`.
+pub const LANES_MAX: usize = 4_096;
+/// Tasks that one claim passes over because their concurrency key is full or their node must not
+/// have them; the next claim goes on from there.
+pub const CLAIM_PASSED_MAX: usize = 1_024;
+/// Nodes that are kept from one task because their policy denied it; with one more it is dead.
+pub const EXCLUDED_NODES_MAX: usize = 16;
+/// Steps of one task's timeline that are kept; the newest ones beyond go untold.
+pub const STEPS_MAX: u32 = 1_000;
+/// Reports of ended attempts that are kept of one task as evidence.
+pub const EVIDENCE_MAX: usize = 8;
+/// Tasks that a node works on at once at most.
+pub const SLOTS_MAX: u32 = 256;
+/// Schedules of one hub.
+pub const SCHEDULES_MAX: usize = 10_000;
+/// How long an ended task is kept.
+pub const TASKS_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Ended tasks kept; beyond it those that ended first go before their time.
+pub const TASKS_KEPT_MAX: u64 = 1_000_000;
+
 // --- names, lists ---------------------------------------------------------------------------
 
 /// Bytes of a node's, token's or profile's name.
@@ -275,4 +336,8 @@ const _: () = {
     assert!(HEAD_MS_MAX < HTTP_IDLE_MS_MAX, "who asks once a minute keeps its connection");
     assert!(POLICY_BYTES_MAX + 1024 < FRAME_BYTES_MAX, "a policy fits in a frame with its head");
     assert!(STORE_GROUP_MAX <= STORE_QUEUE_MAX, "a group fits in the queue");
+    assert!(LEASE_MS_MIN > SILENCE_MS_MAX, "one lost heartbeat must not end a lease");
+    assert!(LEASE_MS >= LEASE_MS_MIN && LEASE_MS <= LEASE_MS_MAX, "the usual lease is a lease");
+    assert!(PAYLOAD_BYTES_MAX * 2 < BODY_BYTES_MAX, "a payload fits in a request, as base64 too");
+    assert!(SLOTS_MAX as usize <= RUNS_OPEN_PER_NODE_MAX, "each slot may have a run");
 };

@@ -103,7 +103,7 @@ pub fn printable(text: &str, chars_max: usize) -> String {
 }
 
 /// A selector `role=ci,os=linux`: every part must match. The empty selector matches all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selector(Vec<(String, String)>);
 
 impl Selector {

@@ -63,6 +63,16 @@ rights! {
     RunsStart = "runs:start", Operator, node;
     /// Cancel runs and send them input.
     RunsControl = "runs:control", Operator, node;
+    /// See tasks of others.
+    TasksRead = "tasks:read", Viewer, node;
+    /// Submit tasks, which run on nodes where one may start commands.
+    TasksSubmit = "tasks:submit", Operator, node;
+    /// Cancel, retry and move tasks of others; one's own need `tasks:submit`.
+    TasksControl = "tasks:control", Operator, node;
+    /// Claim tasks for a worker that is no node.
+    PoolWork = "pool:work", Operator, hub;
+    /// Pause and drain the pool, and give tasks the highest priority.
+    PoolAdmin = "pool:admin", Admin, hub;
     /// See policies, their history, and ask what they would answer.
     PolicyRead = "policy:read", Viewer, node;
     /// Change policies and profiles.

@@ -43,6 +43,7 @@ pub const fn surface(code: Code) -> Surface {
         Code::NodeNotFound | Code::NotFound => (404, Grpc::NotFound, 3, false),
         Code::NodeOffline => (409, Grpc::Unavailable, 7, true),
         Code::StaleEpoch => (409, Grpc::Aborted, 8, true),
+        Code::StaleAttempt => (409, Grpc::Aborted, 8, false),
         Code::Conflict => (409, Grpc::Aborted, 8, false),
         Code::ClonedIdentity => (409, Grpc::Aborted, 4, false),
         Code::UnknownOutcome => (409, Grpc::Unknown, 1, false),
