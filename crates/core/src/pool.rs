@@ -13,8 +13,10 @@
 
 mod decide;
 pub mod desk;
+pub mod explain;
 
 pub mod lane;
+pub mod leases;
 
 pub mod order;
 mod spec;
