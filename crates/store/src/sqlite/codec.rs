@@ -1,6 +1,6 @@
 //! Between columns and values. What is stored and cannot be read is `Damaged`, whichever column.
 
-use cortex_core::id::{ConsentId, GrantId, InviteId, LockId, NodeId, RunId, TokenId, UserId};
+use cortex_core::id::{ConsentId, GrantId, InviteId, LockId, NodeId, RunId, TaskId, TokenId, UserId};
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
 use rusqlite::types::{FromSql, ToSqlOutput};
@@ -98,7 +98,7 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(NodeId, RunId, InviteId, TokenId, UserId, GrantId, LockId, ConsentId);
+ids!(NodeId, RunId, InviteId, TokenId, UserId, GrantId, LockId, ConsentId, TaskId);
 
 /// The columns of a row, taken one after the other in the order of the query.
 pub(super) struct Columns<'r, 's> {
