@@ -159,6 +159,57 @@ mod tests {
     use super::*;
 
     fn surroundings() -> Surroundings {
+        let of = |name: &str| match name {
+            "HOME" => Some("/root".into()),
+            "CORTEX_TOKEN" => Some("secret".into()),
+            _ => None,
+        };
+        Surroundings::new("relative:/nowhere:/usr/bin:/bin".into(), of)
+    }
+
+    fn start(argv: &[&str]) -> Start {
+        let spec = RunSpec { argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), ..RunSpec::default() };
+        let run = RunId::mint(1, &[0; 10]);
+        let (caller, policy_revision) = ("token:a".to_owned(), Revision(1));
+        Start { run, spec, caller, policy_revision, traceparent: None, consent: None, task: None }
+    }
+
+    fn launch(argv: &[&str]) -> Result<Launch, String> {
+        surroundings().launch(&start(argv), "build-2")
+    }
+
+    #[test]
+    fn a_name_is_looked_up_in_the_nodes_own_path() {
+        let launch = launch(&["env"]).expect("every system has env");
+        assert!(launch.program.is_absolute() && launch.program.ends_with("env"));
+        assert_eq!(launch.cwd, PathBuf::from("/root"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_named_with_the_node() {
+        let why = launch(&["no-such-program"]).expect_err("it is not there");
+        assert!(why.contains("`no-such-program` was not found on build-2"), "{why}");
+    }
+
+    #[test]
+    fn a_relative_path_is_refused() {
+        assert!(launch(&["./tool"]).expect_err("relative").contains("relative"));
+    }
+
+    #[test]
+    fn nothing_else_of_the_environment_is_passed_on() {
+        let launch = launch(&["env"]).expect("every system has env");
+        let names: Vec<_> = launch.env.iter().map(|(name, _)| name.to_str().expect("plain")).collect();
+        assert_eq!(names, ["PATH", "HOME", "CORTEX_RUN_ID", "CORTEX_NODE"]);
+    }
+
+    #[test]
+    fn an_attempt_of_a_task_is_told_which_it_is_and_the_caller_cannot_say_otherwise() {
+        let mut start = start(&["env"]);
+        let task = TaskId::mint(1, &[9; 10]);
+        start.task = Some((task, Attempt(4)));
+        start.spec.env.push(("CORTEX_ATTEMPT".into(), "5".into()));
+        let launch = surroundings().launch(&start, "build-2").expect("every system has env");
         let of = |name: &str| -> Vec<OsString> {
             let named = launch.env.iter().filter(|(key, _)| key == name);
             named.map(|(_, value)| value.clone()).collect()
