@@ -27,9 +27,13 @@ pub(crate) fn label(text: &str) -> std::result::Result<(String, String), String>
     Ok((key, value))
 }
 
-/// A selector, checked here so that a mistake is found before anything is sent.
+/// A selector, checked here so that a mistake is found before anything is sent. One without a label
+/// would mean every node; mostly it is a variable of a script that was not set.
 pub(crate) fn selector(text: &str) -> std::result::Result<String, String> {
-    Selector::parse(text).map_err(|refusal| refusal.message)?;
+    let selector = Selector::parse(text).map_err(|refusal| refusal.message)?;
+    if selector.is_all() {
+        return Err("it has no label; write one such as role=ci".to_owned());
+    }
     Ok(text.to_owned())
 }
 
@@ -53,6 +57,17 @@ pub(crate) fn nodes(text: &str) -> Result<Vec<String>> {
 /// Labels on one line.
 pub(crate) fn show_labels(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Widest actor in a list.
+pub(crate) const ACTOR_CHARS_MAX: usize = 20;
+
+/// For a column; the record itself shows the whole.
+pub(crate) fn short(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// How long ago an RFC 3339 moment was, for people; `-` when there is none.
@@ -90,6 +105,19 @@ mod tests {
     fn a_node_that_is_named_twice_is_one_node() {
         assert_eq!(nodes("a, b,a,").expect("names"), ["a", "b"]);
         assert_eq!(nodes(" , ").expect_err("no name").exit(), 2);
+    }
+
+    #[test]
+    fn a_selector_without_a_label_is_not_taken_for_all_nodes() {
+        assert!(selector("role=ci").is_ok());
+        for text in ["", " ", " , "] {
+            assert!(selector(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_actor_is_cut_and_a_short_one_is_not() {
+        assert_eq!([short("token:admin", 20), short("ééé", 2)], ["token:admin", "éé…"]);
     }
 
     #[test]
