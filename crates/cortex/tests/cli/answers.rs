@@ -165,3 +165,15 @@ fn an_invite_with_json_is_the_object_of_the_contract_and_does_not_wait() {
     let body = hub.asked()[0].body.clone();
     assert_eq!(body, r#"{"labels":{"role":"ci"},"profile":"dev","ttl_ms":3600000}"#);
 }
+
+#[test]
+fn a_token_that_was_not_made_leaves_no_file_in_its_place() {
+    let hub = Fake::start(|_, _| Answer::Json(400, problem("invalid_argument", "no such right")));
+    let program = Program::new().with("CORTEX_HUB", hub.url());
+    let file = program.file("there", "").with_file_name("ci.token");
+    for _ in 0..2 {
+        let ended = program.run(&["token", "create", "ci", "--out", &file.display().to_string()]);
+        assert!(ended.stderr.contains("no such right"), "{}", ended.stderr);
+    }
+    assert!(!file.exists());
+}
