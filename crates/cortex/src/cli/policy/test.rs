@@ -46,7 +46,7 @@ impl Test {
         } else {
             let (why, hint) =
                 verdict.error.as_ref().map_or(("", ""), |problem| (&problem.message, &problem.hint));
-            output.line(&format!("denied   `{shown}` may not run on {node} (rule {rule}): {why}"))?;
+            output.line(&format!("denied   `{shown}` may not run: {why}"))?;
             output.say(&format!("  hint: {hint}"));
         }
         match (verdict.allowed, verdict.ask) {
