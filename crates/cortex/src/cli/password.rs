@@ -1,7 +1,7 @@
 //! Passwords from a file, from standard input, or from a terminal that does not show them. Never from
 //! an argument, nor from the environment.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal, Read};
 
 use cortex_core::limits::PASSWORD_BYTES_MAX;
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
@@ -88,7 +88,7 @@ fn typed(output: Output, prompt: &str) -> Result<String> {
 }
 
 /// One line as it was typed; `None` as soon as Ctrl-C is among it.
-fn line(source: impl Read) -> io::Result<Option<String>> {
+fn line(source: impl BufRead) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     for byte in source.take(PASSWORD_BYTES_MAX as u64 + 3).bytes() {
         match byte? {
@@ -140,8 +140,8 @@ mod tests {
         assert_eq!(typed(b"ab\ncd\n").as_deref(), Some("ab\n"));
         assert_eq!(typed(b"ab").as_deref(), Some("ab"));
         // Nothing after it is waited for: a terminal would not give it.
-        let mut waits = (&b"ab\x03"[..]).chain(Never);
-        assert_eq!(line(&mut waits).expect("read"), None);
+        let waits = io::BufReader::new((&b"ab\x03"[..]).chain(Never));
+        assert_eq!(line(waits).expect("read"), None);
     }
 
     /// A terminal on which nobody types any more.

@@ -114,7 +114,7 @@ fn limits(limits: &Limits) -> String {
 /// `1 GiB`; bytes when it is nothing round.
 fn size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let round = units.into_iter().find(|(_, shift)| bytes > 0 && bytes % (1 << shift) == 0);
+    let round = units.into_iter().find(|(_, shift)| bytes > 0 && bytes.is_multiple_of(1 << shift));
     round.map_or_else(|| format!("{bytes} bytes"), |(unit, shift)| format!("{} {unit}", bytes >> shift))
 }
 
