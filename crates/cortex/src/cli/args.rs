@@ -84,14 +84,24 @@ pub(crate) fn age(moment: Option<&str>) -> String {
     }
 }
 
-/// A command line for people to read: arguments with anything unusual in quotes.
+/// A command line for lists: as [`whole_argv`], and long arguments are cut.
 pub(crate) fn show_argv(argv: &[String]) -> String {
+    shown_argv(argv, 200)
+}
+
+/// A command line for people to read: arguments with anything unusual in quotes. Nothing of it is left
+/// out, since somebody may decide by it.
+pub(crate) fn whole_argv(argv: &[String]) -> String {
+    shown_argv(argv, usize::MAX)
+}
+
+fn shown_argv(argv: &[String], chars_max: usize) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     let shown = argv.iter().map(|argument| {
-        if !argument.is_empty() && argument.chars().all(plain) {
+        if !argument.is_empty() && argument.len() <= chars_max && argument.chars().all(plain) {
             argument.clone()
         } else {
-            format!("'{}'", cortex_core::name::printable(argument, 200).replace('\'', "'\\''"))
+            format!("'{}'", cortex_core::name::printable(argument, chars_max).replace('\'', "'\\''"))
         }
     });
     shown.collect::<Vec<_>>().join(" ")
@@ -124,5 +134,14 @@ mod tests {
     fn a_command_is_shown_so_that_its_arguments_can_be_told_apart() {
         let argv = ["echo", "a b", "", "it's"].map(str::to_owned);
         assert_eq!(show_argv(&argv), "echo 'a b' '' 'it'\\''s'");
+        assert_eq!(whole_argv(&argv), show_argv(&argv));
+    }
+
+    #[test]
+    fn a_long_argument_is_cut_in_a_list_and_whole_where_somebody_decides_by_it() {
+        let argv = [format!("{};id", " true;".repeat(100)), "x".repeat(900)];
+        let (list, whole) = (show_argv(&argv), whole_argv(&argv));
+        assert!(list.len() < 450 && list.matches('…').count() == 2, "{list}");
+        assert!(whole.contains(";id'") && whole.ends_with(&argv[1]), "{whole}");
     }
 }

@@ -81,7 +81,7 @@ impl Audit {
                         ("reason", or_dash(&row.reason)),
                         ("node", or_dash(&row.node)),
                         ("run", or_dash(&row.run)),
-                        ("command", args::show_argv(&row.argv)),
+                        ("command", args::whole_argv(&row.argv)),
                         ("detail", or_dash(&row.detail)),
                         ("token", or_dash(&row.token)),
                         ("policy hash", or_dash(&row.policy_hash)),

@@ -132,7 +132,7 @@ impl Ways {
                 )
                 .way(
                     "ask a person",
-                    format!("cortex exec {node} --ask WHY -- {}", args::show_argv(&self.argv)),
+                    format!("cortex exec {node} --ask WHY -- {}", args::whole_argv(&self.argv)),
                 ),
             ("exec.args", _) => failure
                 .way("allow it", format!("cortex policy allow {node} {shown} --any-arguments --for 1h")),

@@ -145,7 +145,7 @@ fn facts(run: &RunView) -> Vec<(&'static str, String)> {
         ("id", run.id.clone()),
         ("node", run.node.clone()),
         ("state", end_of(run)),
-        ("command", args::show_argv(&run.argv)),
+        ("command", args::whole_argv(&run.argv)),
         ("cwd", or_dash(&run.cwd)),
         ("caller", run.caller.clone()),
         ("policy", format!("revision {}", run.policy_revision)),

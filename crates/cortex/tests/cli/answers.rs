@@ -177,3 +177,20 @@ fn a_token_that_was_not_made_leaves_no_file_in_its_place() {
     }
     assert!(!file.exists());
 }
+
+#[test]
+fn a_person_who_answers_sees_the_whole_command() {
+    let argument = format!("{}; id", " true;".repeat(300));
+    let question = serde_json::json!({
+        "id": "0198a1c2-0000-7000-8000-000000000001", "standing": "pending",
+        "run_id": "0198a1c2-0000-7000-8000-000000000002", "node": "build-2",
+        "node_id": "0198a1c2-0000-7000-8000-000000000003", "caller": "token:agent",
+        "argv": ["sh", "-c", argument], "cwd": null, "env_names": ["X"], "stdin": false, "timeout_ms": null,
+        "reason": "why", "rule": "exec.allow", "notes": [], "answered_by": null, "note": null,
+        "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:15:00Z", "answered_at": null,
+        "env": {"X": argument}, "similar": []
+    });
+    let hub = Fake::start(move |_, _| Answer::Json(200, question.to_string()));
+    let text = Program::new().with("CORTEX_HUB", hub.url()).run(&["consent", "show", "1"]).text();
+    assert_eq!((text.matches("; id").count(), text.matches('…').count()), (2, 0), "{text}");
+}
