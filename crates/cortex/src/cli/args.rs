@@ -84,6 +84,11 @@ pub(crate) fn age(moment: Option<&str>) -> String {
     }
 }
 
+/// A text that others wrote, with nothing that a terminal would obey; `-` when there is none.
+pub(crate) fn or_dash(text: Option<&str>) -> String {
+    text.map_or_else(|| "-".to_owned(), |text| cortex_core::name::printable(text, usize::MAX))
+}
+
 /// A command line for lists: as [`whole_argv`], and long arguments are cut.
 pub(crate) fn show_argv(argv: &[String]) -> String {
     shown_argv(argv, 200)

@@ -69,7 +69,6 @@ impl Audit {
             }
             Action::Get { seq } => {
                 let row = one(&mut client, seq).await?;
-                let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
                 output.facts(
                     &row,
                     &[
@@ -78,14 +77,14 @@ impl Audit {
                         ("actor", row.actor.clone()),
                         ("action", row.action.clone()),
                         ("outcome", row.outcome.clone()),
-                        ("reason", or_dash(&row.reason)),
-                        ("node", or_dash(&row.node)),
-                        ("run", or_dash(&row.run)),
+                        ("reason", args::or_dash(row.reason.as_deref())),
+                        ("node", args::or_dash(row.node.as_deref())),
+                        ("run", args::or_dash(row.run.as_deref())),
                         ("command", args::whole_argv(&row.argv)),
-                        ("detail", or_dash(&row.detail)),
-                        ("token", or_dash(&row.token)),
-                        ("policy hash", or_dash(&row.policy_hash)),
-                        ("consent", or_dash(&row.consent)),
+                        ("detail", args::or_dash(row.detail.as_deref())),
+                        ("token", args::or_dash(row.token.as_deref())),
+                        ("policy hash", args::or_dash(row.policy_hash.as_deref())),
+                        ("consent", args::or_dash(row.consent.as_deref())),
                         ("hash", row.hash.clone()),
                     ],
                 )

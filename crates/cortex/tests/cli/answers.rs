@@ -194,3 +194,17 @@ fn a_person_who_answers_sees_the_whole_command() {
     let text = Program::new().with("CORTEX_HUB", hub.url()).run(&["consent", "show", "1"]).text();
     assert_eq!((text.matches("; id").count(), text.matches('…').count()), (2, 0), "{text}");
 }
+
+#[test]
+fn a_folder_that_a_caller_named_does_not_command_the_terminal() {
+    let run = serde_json::json!({
+        "id": "0198a1c2-0000-7000-8000-000000000001", "node": "a", "node_id": "0198a1c2-0000-7000-8000-000000000002",
+        "state": "failed", "argv": ["id"], "cwd": "/\u{1b}]0;title\u{7}", "timeout_ms": null, "stdin": false,
+        "code": null, "signal": null, "caller": "token:ci", "policy_revision": 1, "sandbox": null,
+        "accepted_at": "2026-01-01T00:00:00Z", "started_at": null, "ended_at": null, "duration_ms": null,
+        "output_bytes": 0, "stdout_bytes": 0, "stderr_bytes": 0, "cancelled_by": null, "diagnostic": null, "consent": null
+    });
+    let hub = Fake::start(move |_, _| Answer::Json(200, run.to_string()));
+    let text = Program::new().with("CORTEX_HUB", hub.url()).run(&["run", "get", "1"]).text();
+    assert!(text.contains("title") && !text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+}
