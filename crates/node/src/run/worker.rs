@@ -314,6 +314,12 @@ fn not_launched(why: NotLaunched) -> Ended {
 }
 
 fn no_walls(why: &Failed) -> String {
+    if why.errno == nix::libc::ESTALE {
+        return format!(
+            "Nothing was started, since a root of its policy was exchanged meanwhile (sandbox_unavailable): {}.",
+            why.step.as_str()
+        );
+    }
     let layer = match why.step.layer() {
         "" => String::new(),
         layer => format!("; the layer `{layer}` is missing"),

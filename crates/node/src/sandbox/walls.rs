@@ -60,7 +60,7 @@ pub(crate) struct Mask {
 
 /// A file, whatever its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FileId {
+pub struct FileId {
     pub(crate) dev: u64,
     pub(crate) ino: u64,
 }
