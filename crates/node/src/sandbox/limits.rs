@@ -51,7 +51,7 @@ impl Set {
     /// With these groups, and with process numbers of its own or not. `already` says how many
     /// processes and threads the run's user has beside the run.
     pub(crate) fn new(limits: &Limits, groups: &Cgroups, has_numbers: bool, already: u64) -> Self {
-        let by_numbers = has_numbers && release().is_some_and(|release| release >= PID_MAX_SINCE);
+        let by_numbers = has_numbers && bounds_numbers();
         let processes = limits.processes.filter(|_| !groups.bounds_processes());
         Self {
             bounds: Bounds {

@@ -99,7 +99,7 @@ pub(super) enum Hole {
 }
 
 impl Hole {
-    const ALL: &'static [Self] = &[
+    pub(super) const ALL: &'static [Self] = &[
         Self::Root,
         Self::Capabilities,
         Self::Privileges,
@@ -275,6 +275,6 @@ pub(crate) fn open_from_inside(has_numbers: bool) -> u32 {
         // The guard: outside of what Landlock keeps inside.
         note(Hole::Signal, libc::kill(libc::getppid(), 0) == 0);
     }
-    note(Hole::Capabilities, identity::permitted().is_ok_and(|held| held != 0));
+    note(Hole::Capabilities, !identity::permitted().is_ok_and(|held| held == 0));
     holes
 }
