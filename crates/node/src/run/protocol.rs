@@ -164,8 +164,11 @@ impl Launch {
 
     /// Reads one message.
     pub(super) fn read_from(source: &mut impl Read) -> io::Result<Self> {
-        let body = read_message(source, LAUNCH_BYTES_MAX)?;
-        Self::parse(&mut Reader::new(&body)).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        Self::from_body(&read_message(source, LAUNCH_BYTES_MAX)?)
+    }
+
+    fn from_body(body: &[u8]) -> io::Result<Self> {
+        Reader::whole(body, Self::parse)
     }
 
     fn parse(rest: &mut Reader<'_>) -> Option<Self> {
@@ -198,7 +201,7 @@ impl Confined {
             bounds: Bounds::read(rest)?,
             own: Own {
                 scratch_bytes: rest.long()?,
-                pid_max: rest.maybe()?.and_then(|max| u32::try_from(max).ok()),
+                pid_max: rest.maybe()?.map(u32::try_from).transpose().ok()?,
             },
             scratch: rest.text()?.into(),
         })
@@ -233,6 +236,23 @@ mod tests {
                 assert!(Launch::read_from(&mut &bytes[..cut]).is_err(), "cut at {cut}");
             }
         }
+    }
+
+    /// One that is read as less than it says would start a run with less.
+    #[test]
+    fn a_bound_that_does_not_fit_and_what_follows_a_launch_are_refused() {
+        let own = Own { scratch_bytes: 9, pid_max: Some(301) };
+        let launch = Launch { confined: Some(Confined { own, ..Confined::default() }), ..Launch::default() };
+        let body = launch.to_bytes().split_off(4);
+        let read = |body: &[u8]| Launch::from_body(body).ok();
+        assert_eq!(read(&body), Some(launch));
+        let at = body.windows(8).position(|part| part == 301_u64.to_le_bytes()).expect("it is there");
+        for (at, byte) in [(at + 4, 1), (at - 1, 0)] {
+            let mut changed = body.clone();
+            changed[at] = byte;
+            assert_eq!(read(&changed), None, "byte {at}");
+        }
+        assert_eq!(read(&[body.as_slice(), b"x"].concat()), None);
     }
 
     #[test]
