@@ -13,16 +13,13 @@ use super::walls::Room;
 /// All rules of a run. `scratch` is its own folder.
 pub(crate) fn of(room: &Room, scratch: &Path) -> Vec<Rule> {
     let mut rules = Vec::new();
-    let mut add_file = |path: &Path, access, file| {
-        if path.exists() {
-            rules.push(Rule { path: path.to_owned(), access, file });
-        }
-    };
+    let mut add_file = |path: &Path, access, file| rules.push(Rule { path: path.to_owned(), access, file });
     for tree in &room.trees {
         add_file(&tree.path, access_of(tree.access, tree.exec), Some(tree.file));
     }
     let mut add = |path: &Path, access| add_file(path, access, None);
-    for folder in base::FOLDERS.iter().map(Path::new).filter(|folder| !folder.is_symlink()) {
+    let is_folder = |path: &&Path| path.symlink_metadata().is_ok_and(|data| data.is_dir());
+    for folder in base::FOLDERS.iter().map(Path::new).filter(is_folder) {
         add(folder, RuleAccess::ReadExec);
     }
     let resolver = (room.network != Network::None).then_some(&base::RESOLV);
