@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cortex_core::Code;
 use cortex_core::id::RunId;
 use cortex_core::message::Start;
 use cortex_core::run::{EndCause, Ended};
@@ -80,6 +81,16 @@ struct Begun {
     confinement: Option<Confinement>,
 }
 
+impl Begun {
+    /// Lets go of the guard, and then of what was made.
+    async fn end(self) {
+        drop(self.process);
+        if let Some(confinement) = self.confinement {
+            confinement.end().await;
+        }
+    }
+}
+
 /// The task's own ends of everything.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -126,10 +137,7 @@ impl Worker {
                 }
                 self.tell(Event::Ended { run, ended }).await;
                 process.gone().await;
-                drop(process);
-                if let Some(confinement) = confinement {
-                    confinement.end().await;
-                }
+                Begun { process, confinement }.end().await;
             }
             Err(ended) => self.tell(Event::Ended { run, ended }).await,
         }
@@ -147,12 +155,15 @@ impl Worker {
             () = &mut killed => return Err(hung()),
         };
         let started = tokio::select! {
-            started = begun.process.start(&launch) => started,
+            started = begun.process.start(&launch) => started.map_err(|why| match why {
+                NotStarted::Guard(error) => failed(guard_failed(&error)),
+                NotStarted::Refused(why) => refused(&why, &launch.program, &launch.cwd, &self.node),
+            }),
             () = &mut killed => {
                 begun.process.kill_guard();
                 // One that never came, or that the system holds on to, finds its socket closed later.
                 let _gone = tokio::time::timeout(START_GRACE, begun.process.gone()).await;
-                return Err(hung());
+                Err(hung())
             }
         };
         match started {
@@ -160,8 +171,10 @@ impl Worker {
                 tracing::debug!(run = %self.start.run, pid, "process started");
                 Ok(begun)
             }
-            Err(NotStarted::Guard(error)) => Err(failed(guard_failed(&error))),
-            Err(NotStarted::Refused(why)) => Err(refused(&why, &launch.program, &launch.cwd, &self.node)),
+            Err(ended) => {
+                begun.end().await;
+                Err(ended)
+            }
         }
     }
 
@@ -172,7 +185,8 @@ impl Worker {
         let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
         let begun = tokio::task::spawn_blocking(move || {
             let made = walls.map(|walls| Confinement::new(&sandbox, &walls, &run.to_string(), &node));
-            let mut confinement = made.transpose().map_err(|refusal| denied(refusal.to_string()))?;
+            let mut confinement =
+                made.transpose().map_err(|refusal| denied_with(refusal.code, &refusal.message))?;
             let launch = match &confinement {
                 None => surroundings.launch(run, &spec, &node).map_err(failed)?,
                 Some(confinement) => {
@@ -183,7 +197,7 @@ impl Worker {
             let room = confinement.as_ref().map(|confinement| &confinement.room);
             let process = Process::begin(&guards, room, spec.stdin, groups).map_err(|why| match why {
                 NoGuard::System(error) => failed(guard_failed(&error)),
-                NoGuard::Walls(why) => denied(no_walls(&why)),
+                NoGuard::Walls(why) => no_walls(&why),
             })?;
             Ok((Begun { process, confinement }, launch))
         });
@@ -313,18 +327,23 @@ fn not_launched(why: NotLaunched) -> Ended {
     }
 }
 
-fn no_walls(why: &Failed) -> String {
-    if why.errno == nix::libc::ESTALE {
-        return format!(
-            "Nothing was started, since a root of its policy was exchanged meanwhile (sandbox_unavailable): {}.",
-            why.step.as_str()
-        );
-    }
-    let layer = match why.step.layer() {
-        "" => String::new(),
-        layer => format!("; the layer `{layer}` is missing"),
+/// The diagnostic begins with the code, as those do that the policy's own judgement has.
+fn denied_with(code: Code, why: &str) -> Ended {
+    denied(format!("{code}: {why}"))
+}
+
+fn no_walls(why: &Failed) -> Ended {
+    let step = why.step.as_str();
+    let why = match why.step.layer() {
+        _ if why.errno == nix::libc::ESTALE => {
+            format!("Nothing was started, since a root of its policy was exchanged meanwhile: {step}.")
+        }
+        "" => format!("Nothing was started, since its walls could not be put up: {why}."),
+        layer => format!(
+            "Nothing was started, since its walls could not be put up: {why}; the layer `{layer}` is missing."
+        ),
     };
-    format!("Nothing was started, since its walls could not be put up (sandbox_unavailable): {why}{layer}.")
+    denied_with(Code::SandboxUnavailable, &why)
 }
 
 fn wrote_too_much(max: Option<u64>) -> String {
@@ -342,7 +361,7 @@ fn refused(why: &Failed, program: &Path, cwd: &Path, node: &str) -> Ended {
         let path = printable(&program.to_string_lossy(), 200);
         return denied(format!("The program `{path}` was exchanged between check and start (exec.program)."));
     } else {
-        return denied(no_walls(why));
+        return no_walls(why);
     };
     let path = printable(&path.to_string_lossy(), 200);
     let error = std::io::Error::from_raw_os_error(why.errno);

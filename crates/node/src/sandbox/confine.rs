@@ -92,12 +92,15 @@ impl Confinement {
         let work = made.work();
         if let Some(scratches) = &sandbox.scratches {
             let folder = scratches.add(name, made.room.user.as_ref(), work.is_none());
-            let folder = folder.map_err(|error| unmade("making a folder of its own", &error))?;
+            let folder =
+                folder.map_err(|error| unmade("making a folder of its own for temporary files", &error))?;
             made.home = folder.join("home");
             made.scratch = Some(folder);
         }
         if let Some(work) = work {
-            made.home = made.make_home(&work).map_err(|error| unmade("making its home directory", &error))?;
+            made.home = made
+                .make_home(&work)
+                .map_err(|error| unmade("making its home directory in the folder for work", &error))?;
         }
         Ok(made)
     }
@@ -193,5 +196,10 @@ impl Drop for Confinement {
 }
 
 fn unmade(what: &str, error: &io::Error) -> Refusal {
-    Refusal::new(Code::SandboxUnavailable, format!("The walls could not be put up: {what}: {error}."))
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let mend = match error.kind() {
+        StorageFull | QuotaExceeded => " Free some on that disk of the node, then run it again.",
+        _ => "",
+    };
+    Refusal::new(Code::SandboxUnavailable, format!("The walls could not be put up: {what}: {error}.{mend}"))
 }
