@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cortex_core::sandbox::{Layer, Level, Network, Place};
+use cortex_core::{Code, Refusal};
 use nix::libc;
 use tokio::io::AsyncReadExt as _;
 
@@ -141,6 +142,13 @@ impl Hole {
             Self::File | Self::Signal => "landlock",
         }
     }
+}
+
+/// Why a node cannot start: what is no wall (a folder for temporary files) could not be made.
+pub(crate) fn unmade(error: &io::Error) -> Refusal {
+    Refusal::new(Code::BadConfig, format!("What runs need on this machine cannot be made: {error}.")).hint(
+        "Look at the space left for temporary files (`TMPDIR`) and at who may write there, then start again.",
+    )
 }
 
 /// Tries full walls, and if those are not to be had what can be without namespaces.

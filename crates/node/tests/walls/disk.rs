@@ -4,12 +4,15 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cortex_core::Code;
 use cortex_core::sandbox::{Access, Level};
+use cortex_node::NodeConfig;
+use cortex_node::trial::Trial;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::statvfs;
 
-use super::support::{LEVELS, PATIENCE, World, denied, is_root, open_to_all, until, walls};
+use super::support::{LEVELS, PATIENCE, World, denied, guard_exe, is_root, open_to_all, until, walls};
 
 /// Set in the process that has the small disk for its temporary files.
 const SMALL_DISK: &str = "CORTEX_TEST_SMALL_DISK";
@@ -20,6 +23,7 @@ fn a_run_without_room_for_its_folders_is_refused_and_the_next_one_works() {
     if std::env::var_os(SMALL_DISK).is_some() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let body = async {
+            start_on_a_full_disk().await;
             for level in LEVELS {
                 run_on_a_full_disk(level).await;
             }
@@ -76,6 +80,22 @@ async fn run_on_a_full_disk(level: Level) {
     // The kernel lets go of a folder that was in a ruleset a moment after the run.
     until("the home directory alone stays", || files_free(&disk) == needed - 1).await;
     world.finish().await;
+}
+
+async fn start_on_a_full_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = NodeConfig {
+        guard_exe: guard_exe(),
+        level_max: Level::Kernel,
+        ..NodeConfig::new(folder.path().join("data"))
+    };
+    let filling = fill(folder.path());
+    let refusal = Trial::new(config.clone()).await.expect_err("there is no room");
+    assert_eq!(refusal.code, Code::BadConfig);
+    assert!(refusal.message.contains("No space left on device"), "{refusal}");
+    assert!(refusal.hint.contains("TMPDIR"), "{}", refusal.hint);
+    filling.iter().for_each(|file| std::fs::remove_file(file).expect("removed"));
+    Trial::new(config).await.expect("there is room").finish().await;
 }
 
 /// Makes files until there is no room for one more.
