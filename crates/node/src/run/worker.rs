@@ -155,6 +155,8 @@ impl Worker {
             () = &mut killed => return Err(hung()),
         };
         let started = tokio::select! {
+            // A guard that is gone is never killed by its number.
+            biased;
             started = begun.process.start(&launch) => started.map_err(|why| match why {
                 NotStarted::Guard(error) => failed(guard_failed(&error)),
                 NotStarted::Refused(why) => refused(&why, &launch.program, &launch.cwd, &self.node),
