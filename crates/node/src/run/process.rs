@@ -23,7 +23,7 @@ pub(crate) struct Process {
     /// The guard's number, once it is told; 0 before.
     guard: AtomicI32,
     /// Lives as long as this does.
-    _nursery: Arc<Nursery>,
+    nursery: Arc<Nursery>,
     control: tokio::net::UnixStream,
     /// Its standard output.
     pub(crate) stdout: Option<pipe::Receiver>,
@@ -81,7 +81,7 @@ impl Process {
         control.set_nonblocking(true)?;
         Ok(Self {
             guard: AtomicI32::new(0),
-            _nursery: nursery,
+            nursery,
             control: tokio::net::UnixStream::from_std(control)?,
             stdout: Some(pipe::Receiver::from_owned_fd(stdout.into())?),
             stderr: Some(pipe::Receiver::from_owned_fd(stderr.into())?),
@@ -137,13 +137,16 @@ impl Process {
     }
 
     /// Kills a guard that hangs in the start; what it was starting dies with it. It is alive as
-    /// long as its end of the socket is open, so its number cannot have been given anew.
-    pub(crate) fn kill_guard(&self) {
+    /// long as its end of the socket is open, so its number cannot have been given anew. When it never
+    /// came, gives back the nursery that should have forked it.
+    pub(crate) fn kill_guard(&self) -> Option<Arc<Nursery>> {
         let guard = self.guard.load(Ordering::Relaxed);
-        if guard > 0 {
-            // One that has ended needs no signal.
-            let _ended = kill(Pid::from_raw(guard), Signal::SIGKILL);
+        if guard == 0 {
+            return Some(Arc::clone(&self.nursery));
         }
+        // One that has ended needs no signal.
+        let _ended = kill(Pid::from_raw(guard), Signal::SIGKILL);
+        None
     }
 
     /// Waits until the guard has ended, and so the whole tree: its end of the socket is closed.

@@ -162,7 +162,10 @@ impl Worker {
                 NotStarted::Refused(why) => refused(&why, &launch.program, &launch.cwd, &self.node),
             }),
             () = &mut killed => {
-                begun.process.kill_guard();
+                if let Some(nursery) = begun.process.kill_guard() {
+                    let guards = Arc::clone(&self.guards);
+                    drop(tokio::task::spawn_blocking(move || guards.give_up(&nursery)));
+                }
                 // One that never came, or that the system holds on to, finds its socket closed later.
                 let _gone = tokio::time::timeout(START_GRACE, begun.process.gone()).await;
                 Err(hung())

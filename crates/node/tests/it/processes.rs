@@ -400,3 +400,24 @@ async fn a_run_whose_guard_never_comes_is_timed_out() {
     link.send(ToNode::Settled { run: run_id(1) }).await;
     node.stop().await.0.expect("a good end");
 }
+
+#[tokio::test]
+async fn a_nursery_that_gives_no_guard_is_given_up_for_the_runs_that_follow() {
+    let mut hub = Hub::start().await;
+    // The first nursery without walls hangs; those after it do their work.
+    let script = format!(
+        "#!/bin/sh\n[ -z \"$2\" ] && mkdir \"$0.hangs\" 2>/dev/null && exec sleep 600\nexec {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_cortex-node-guard")
+    );
+    let node = Node::start_with_guard(&hub, &script).await;
+    let mut link = hub.welcomed(1, "permissive").await;
+    let argv = vec!["true".to_owned()];
+    let spec = RunSpec { argv, timeout_ms: Some(100), ..RunSpec::default() };
+    link.start_spec(run_id(1), spec).await;
+    let got = link.collect(run_id(1), Positions::default()).await;
+    assert_eq!((got.ended().cause, got.starts), (EndCause::TimedOut, 0));
+    link.send(ToNode::Settled { run: run_id(1) }).await;
+    let got = link.execute(run_id(2), &["echo", "on"]).await;
+    assert_eq!((got.ended().code, got.text()), (Some(0), "on\n".to_owned()));
+    node.stop().await.0.expect("a good end");
+}
