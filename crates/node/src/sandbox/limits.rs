@@ -12,6 +12,8 @@ use crate::run::bytes::{Reader, Writer};
 
 /// Open files of a process when the policy does not say: at first, and as far as it may raise it.
 const FILES: (u64, u64) = (4_096, 65_536);
+/// Bytes of a core, for "none, and no program is started for one either".
+const NO_CORE: u64 = 1;
 /// The kernel takes no lower bound on process numbers.
 const PID_MAX_MIN: u32 = 301;
 /// Numbers that a run's guard and the program itself take.
@@ -99,9 +101,13 @@ impl Bounds {
         })
     }
 
-    /// Between fork and exec. Nothing is raised, so it needs no rights.
+    /// Between fork and exec. It needs no rights.
     pub(crate) fn set(&self) -> io::Result<()> {
-        lower(Resource::RLIMIT_CORE, 0, 0)?;
+        // Where cores are piped to a program of the machine, that gets them under every bound but this
+        // one, outside of all walls. Without the right to raise it, none is the least that there is.
+        if setrlimit(Resource::RLIMIT_CORE, NO_CORE, NO_CORE).is_err() {
+            lower(Resource::RLIMIT_CORE, 0, 0)?;
+        }
         let (soft, hard) = self.files.map_or(FILES, |files| (files.min(FILES.0), files));
         lower(Resource::RLIMIT_NOFILE, soft, hard)?;
         for (resource, max) in [
