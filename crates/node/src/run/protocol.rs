@@ -95,14 +95,14 @@ pub(crate) enum Report {
 }
 
 impl Order {
-    pub(super) const fn to_byte(self) -> u8 {
+    pub(crate) const fn to_byte(self) -> u8 {
         match self {
             Self::Term => b'T',
             Self::Kill => b'K',
         }
     }
 
-    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b'T' => Some(Self::Term),
             b'K' => Some(Self::Kill),
@@ -112,10 +112,10 @@ impl Order {
 }
 
 /// Bytes of every report.
-pub(super) const REPORT_BYTES: usize = 6;
+pub(crate) const REPORT_BYTES: usize = 6;
 
 impl Report {
-    pub(super) fn to_bytes(self) -> [u8; REPORT_BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; REPORT_BYTES] {
         let (kind, step, number) = match self {
             Self::Guard { pid } => (b'P', 0, pid.cast_signed()),
             Self::Started { pid } => (b'S', 0, pid.cast_signed()),
@@ -128,7 +128,7 @@ impl Report {
         [kind, step, a, b, c, d]
     }
 
-    pub(super) fn from_bytes([kind, step, a, b, c, d]: [u8; REPORT_BYTES]) -> Option<Self> {
+    pub(crate) fn from_bytes([kind, step, a, b, c, d]: [u8; REPORT_BYTES]) -> Option<Self> {
         let number = i32::from_le_bytes([a, b, c, d]);
         Some(match kind {
             b'P' => Self::Guard { pid: number.cast_unsigned() },
@@ -144,7 +144,7 @@ impl Report {
 
 impl Launch {
     /// The message, with its length in front.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text(self.program.as_os_str().as_bytes());
         out.text(self.cwd.as_os_str().as_bytes());
@@ -163,7 +163,7 @@ impl Launch {
     }
 
     /// Reads one message.
-    pub(super) fn read_from(source: &mut impl Read) -> io::Result<Self> {
+    pub(crate) fn read_from(source: &mut impl Read) -> io::Result<Self> {
         Self::from_body(&read_message(source, LAUNCH_BYTES_MAX)?)
     }
 
