@@ -197,9 +197,7 @@ impl Drop for Confinement {
 
 fn unmade(what: &str, error: &io::Error) -> Refusal {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    let mend = match error.kind() {
-        StorageFull | QuotaExceeded => " Free some on that disk of the node, then run it again.",
-        _ => "",
-    };
+    let is_full = matches!(error.kind(), StorageFull | QuotaExceeded);
+    let mend = if is_full { " Free some on that disk of the node, then run it again." } else { "" };
     Refusal::new(Code::SandboxUnavailable, format!("The walls could not be put up: {what}: {error}.{mend}"))
 }
