@@ -136,17 +136,24 @@ impl Process {
         let _gone = self.control.write_all(&[order.to_byte()]).await;
     }
 
+    /// Whether the guard came.
+    pub(crate) fn has_guard(&self) -> bool {
+        self.guard.load(Ordering::Relaxed) > 0
+    }
+
+    /// Who forks the guard.
+    pub(crate) fn nursery(&self) -> Arc<Nursery> {
+        Arc::clone(&self.nursery)
+    }
+
     /// Kills a guard that hangs in the start; what it was starting dies with it. It is alive as
-    /// long as its end of the socket is open, so its number cannot have been given anew. When it never
-    /// came, gives back the nursery that should have forked it.
-    pub(crate) fn kill_guard(&self) -> Option<Arc<Nursery>> {
+    /// long as its end of the socket is open, so its number cannot have been given anew.
+    pub(crate) fn kill_guard(&self) {
         let guard = self.guard.load(Ordering::Relaxed);
-        if guard == 0 {
-            return Some(Arc::clone(&self.nursery));
+        if guard > 0 {
+            // One that has ended needs no signal.
+            let _ended = kill(Pid::from_raw(guard), Signal::SIGKILL);
         }
-        // One that has ended needs no signal.
-        let _ended = kill(Pid::from_raw(guard), Signal::SIGKILL);
-        None
     }
 
     /// Waits until the guard has ended, and so the whole tree: its end of the socket is closed.

@@ -157,30 +157,36 @@ impl Worker {
         let started = tokio::select! {
             // A guard that is gone is never killed by its number.
             biased;
-            started = begun.process.start(&launch) => started.map_err(|why| match why {
-                NotStarted::Guard(error) => failed(guard_failed(&error)),
-                NotStarted::Refused(why) => refused(&why, &launch.program, &launch.cwd, &self.node),
-            }),
+            started = begun.process.start(&launch) => started,
             () = &mut killed => {
-                if let Some(nursery) = begun.process.kill_guard() {
-                    let guards = Arc::clone(&self.guards);
-                    drop(tokio::task::spawn_blocking(move || guards.give_up(&nursery)));
-                }
-                // One that never came, or that the system holds on to, finds its socket closed later.
-                let _gone = tokio::time::timeout(START_GRACE, begun.process.gone()).await;
-                Err(hung())
+                self.give_up(&mut begun.process).await;
+                begun.end().await;
+                return Err(hung());
             }
         };
-        match started {
+        let ended = match started {
             Ok(pid) => {
                 tracing::debug!(run = %self.start.run, pid, "process started");
-                Ok(begun)
+                return Ok(begun);
             }
-            Err(ended) => {
-                begun.end().await;
-                Err(ended)
-            }
+            Err(NotStarted::Guard(error)) if begun.process.has_guard() => unseen(&error),
+            Err(NotStarted::Guard(error)) => failed(guard_failed(&error)),
+            Err(NotStarted::Refused(why)) => refused(&why, &launch.program, &launch.cwd, &self.node),
+        };
+        begun.end().await;
+        Err(ended)
+    }
+
+    /// Ends a start that hangs.
+    async fn give_up(&self, process: &mut Process) {
+        if process.has_guard() {
+            process.kill_guard();
+        } else {
+            let (guards, nursery) = (Arc::clone(&self.guards), process.nursery());
+            drop(tokio::task::spawn_blocking(move || guards.give_up(&nursery)));
         }
+        // One that never came, or that the system holds on to, finds its socket closed later.
+        let _gone = tokio::time::timeout(START_GRACE, process.gone()).await;
     }
 
     /// A guard, and what it is to start.
@@ -311,6 +317,14 @@ fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
 fn hung() -> Ended {
     let diagnostic = "It was ended before its program ran: the start hung.".to_owned();
     Ended { signal: Some(SIGKILL), diagnostic: Some(diagnostic), ..Ended::new(EndCause::Exited) }
+}
+
+/// Its guard was there and went before it told of the start.
+fn unseen(error: &std::io::Error) -> Ended {
+    let diagnostic = format!(
+        "The run's guard was ended from outside while it started the command ({error}); whether it ran is not known."
+    );
+    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::UnknownOutcome) }
 }
 
 fn failed(diagnostic: String) -> Ended {

@@ -388,6 +388,49 @@ async fn a_run_whose_program_never_opens_is_timed_out_and_leaves_nothing() {
     drop(lease.0);
 }
 
+/// The children of a process with one thread.
+fn children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// A guard of this process's nurseries that has started something, or tries to.
+fn busy_guard() -> Option<i32> {
+    let own = std::process::id().to_string();
+    let is_below = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == own))
+    };
+    let entries = std::fs::read_dir("/proc").expect("processes").flatten();
+    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut guards = all.filter(is_below).flat_map(children);
+    guards.find(|guard| !children(*guard).is_empty())
+}
+
+#[tokio::test]
+async fn what_a_guard_that_was_killed_in_the_start_did_is_not_known() {
+    let (_hub, node, mut link) = permissive().await;
+    let program = node.path("hangs");
+    std::fs::copy("/bin/sh", &program).expect("copied");
+    let lease = Lease::take(&program);
+    link.start(run_id(1), &[program.to_str().expect("text")]).await;
+    let deadline = Instant::now() + PATIENCE;
+    let guard = loop {
+        if let Some(guard) = busy_guard() {
+            break guard;
+        }
+        assert!(Instant::now() < deadline, "no guard came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), nix::sys::signal::Signal::SIGKILL)
+        .expect("it lives");
+    let got = link.collect(run_id(1), Positions::default()).await;
+    assert_eq!((got.ended().cause, got.starts), (EndCause::UnknownOutcome, 0));
+    link.send(ToNode::Settled { run: run_id(1) }).await;
+    node.stop().await.0.expect("a good end");
+    drop(lease.0);
+}
+
 #[tokio::test]
 async fn a_run_whose_guard_never_comes_is_timed_out() {
     let mut hub = Hub::start().await;
