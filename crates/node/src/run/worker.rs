@@ -1,34 +1,32 @@
 //! The task of one run: start, output, input, signals, end. It tells the node's actor by events
 //! and outlives every link. Never here: journal, hub, policy.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cortex_core::Code;
 use cortex_core::id::RunId;
 use cortex_core::message::Start;
-use cortex_core::run::{EndCause, Ended};
+use cortex_core::run::Ended;
 use cortex_core::sandbox::Walls;
 use cortex_core::stream::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::ends::{
+    OUT_OF_MEMORY, denied_with, ended_by, failed, guard_failed, hung, no_walls, not_launched, refused,
+    unseen, wrote_too_much,
+};
 use super::guards::{Guards, NoGuard};
 use super::input::Input;
 use super::output::Output;
 use super::process::{Exit, NotStarted, Process};
-use super::program::{NotLaunched, Surroundings};
+use super::program::Surroundings;
 use super::protocol::{Launch, Order};
 use super::spool::Spool;
 use crate::sandbox::confine::{Confinement, Sandbox};
-use crate::sandbox::step::{Failed, Step};
 
 /// Time that a start has after the wish to kill it, before its guard is killed.
 const START_GRACE: Duration = Duration::from_millis(500);
-const SIGKILL: i32 = 9;
-const OUT_OF_MEMORY: &str =
-    "It used all the memory that its policy lets it, and the system ended a part of it.";
 
 /// What the actor is told.
 #[derive(Debug)]
@@ -170,7 +168,7 @@ impl Worker {
                 return Ok(begun);
             }
             Err(NotStarted::Guard(error)) if begun.process.has_guard() => unseen(&error),
-            Err(NotStarted::Guard(error)) => failed(guard_failed(&error)),
+            Err(NotStarted::Guard(error)) => guard_failed(&error),
             Err(NotStarted::Refused(why)) => refused(&why, &launch.program, &launch.cwd, &self.node),
         };
         begun.end().await;
@@ -207,7 +205,7 @@ impl Worker {
             let groups = confinement.as_mut().map(Confinement::take_entrances).unwrap_or_default();
             let room = confinement.as_ref().map(|confinement| &confinement.room);
             let process = Process::begin(&guards, room, spec.stdin, groups).map_err(|why| match why {
-                NoGuard::System(error) => failed(guard_failed(&error)),
+                NoGuard::System(error) => guard_failed(&error),
                 NoGuard::Walls(why) => no_walls(&why),
             })?;
             Ok((Begun { process, confinement }, launch))
@@ -295,113 +293,15 @@ async fn obey(
     }
 }
 
-fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
-    let ended =
-        Ended { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), ..Ended::new(EndCause::Exited) };
-    let unseen = |why: &str| Ended {
-        cause: EndCause::UnknownOutcome,
-        diagnostic: Some(why.to_owned()),
-        ..ended.clone()
-    };
-    match exit {
-        Exit::Code(code) => Ended { code: Some(code), ..ended },
-        Exit::Signal(signal) => Ended { signal: Some(signal), ..ended },
-        Exit::Unseen => unseen("The run's guard was ended from outside; how the command ended was not seen."),
-        Exit::Abandoned => {
-            unseen("The node's nursery was ended from outside, and the command was killed with it.")
-        }
-    }
-}
-
-/// It did not end by itself, and begins no more.
-fn hung() -> Ended {
-    let diagnostic = "It was ended before its program ran: the start hung.".to_owned();
-    Ended { signal: Some(SIGKILL), diagnostic: Some(diagnostic), ..Ended::new(EndCause::Exited) }
-}
-
-/// Its guard was there and went before it told of the start.
-fn unseen(error: &std::io::Error) -> Ended {
-    let diagnostic = format!(
-        "The run's guard was ended from outside while it started the command ({error}); whether it ran is not known."
-    );
-    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::UnknownOutcome) }
-}
-
-fn failed(diagnostic: String) -> Ended {
-    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Failed) }
-}
-
-fn guard_failed(error: &std::io::Error) -> String {
-    format!("The run's guard could not be started: {error}.")
-}
-
-fn denied(diagnostic: String) -> Ended {
-    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Denied) }
-}
-
-fn not_launched(why: NotLaunched) -> Ended {
-    match why {
-        NotLaunched::Failed(why) => failed(why),
-        NotLaunched::Denied(why) => denied(why),
-    }
-}
-
-/// The diagnostic begins with the code, as those do that the policy's own judgement has.
-fn denied_with(code: Code, why: &str) -> Ended {
-    denied(format!("{code}: {why}"))
-}
-
-fn no_walls(why: &Failed) -> Ended {
-    let step = why.step.as_str();
-    let why = match why.step.layer() {
-        _ if why.errno == nix::libc::ESTALE => {
-            format!("Nothing was started, since a root of its policy was exchanged meanwhile: {step}.")
-        }
-        "" => format!("Nothing was started, since its walls could not be put up: {why}."),
-        layer => format!(
-            "Nothing was started, since its walls could not be put up: {why}; the layer `{layer}` is missing."
-        ),
-    };
-    denied_with(Code::SandboxUnavailable, &why)
-}
-
-fn wrote_too_much(max: Option<u64>) -> String {
-    format!("It wrote more than the {} bytes that its policy lets it, and was ended.", max.unwrap_or(0))
-}
-
-/// The guard, or the child of it, could not do what comes before the program.
-fn refused(why: &Failed, program: &Path, cwd: &Path, node: &str) -> Ended {
-    use cortex_core::name::printable;
-    let (what, path) = if why.step == Step::Cwd {
-        ("The working directory", cwd)
-    } else if why.step == Step::Exec {
-        ("The program", program)
-    } else if why.step == Step::Program && why.errno == nix::libc::ESTALE {
-        let path = printable(&program.to_string_lossy(), 200);
-        return denied(format!("The program `{path}` was exchanged between check and start (exec.program)."));
-    } else {
-        return no_walls(why);
-    };
-    let path = printable(&path.to_string_lossy(), 200);
-    let error = std::io::Error::from_raw_os_error(why.errno);
-    let reason = if error.kind() == std::io::ErrorKind::NotFound {
-        "was not found".to_owned()
-    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
-        "may not be used (permission denied)".to_owned()
-    } else {
-        format!("cannot be used ({error})")
-    };
-    failed(format!("{what} `{path}` {reason} on {node}."))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use cortex_core::id::Revision;
-    use cortex_core::run::RunSpec;
+    use cortex_core::run::{EndCause, RunSpec};
     use cortex_core::sandbox::{Level, Place};
 
+    use super::super::ends::SIGKILL;
     use super::*;
     use crate::sandbox::cgroup::Cgroups;
     use crate::sandbox::host::Host;
