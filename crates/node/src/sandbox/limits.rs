@@ -22,6 +22,8 @@ const PIDS_OF_OURS: u32 = 2;
 const PID_MAX_SINCE: (u32, u32) = (6, 14);
 /// Memory of a run's `/tmp` when the policy bounds none.
 const SCRATCH_BYTES: u64 = 512 * 1024 * 1024;
+/// The system takes 0 for "no bound".
+const SCRATCH_BYTES_MIN: u64 = 4_096;
 /// Runs are ended before the node when memory runs out; 1000 would be before everything else.
 const SCORE: &[u8] = b"500";
 
@@ -65,7 +67,9 @@ impl Set {
             pid_max: processes
                 .filter(|_| by_numbers)
                 .map(|max| max.saturating_add(PIDS_OF_OURS).max(PID_MAX_MIN)),
-            scratch_bytes: limits.memory_bytes.map_or(SCRATCH_BYTES, |bytes| (bytes / 2).min(SCRATCH_BYTES)),
+            scratch_bytes: limits
+                .memory_bytes
+                .map_or(SCRATCH_BYTES, |bytes| (bytes / 2).clamp(SCRATCH_BYTES_MIN, SCRATCH_BYTES)),
         }
     }
 }
@@ -175,6 +179,19 @@ mod tests {
         }
         let set = Set::new(&Limits::default(), &Cgroups::default(), true, 30);
         assert_eq!(set, Set { scratch_bytes: SCRATCH_BYTES, ..Set::default() });
+    }
+
+    #[test]
+    fn a_tmp_is_bounded_whatever_the_policy_says_of_memory() {
+        for (memory_bytes, expected) in [
+            (Some(1), 4_096),
+            (Some(1 << 20), 1 << 19),
+            (Some(u64::MAX), SCRATCH_BYTES),
+            (None, SCRATCH_BYTES),
+        ] {
+            let limits = Limits { memory_bytes, ..Limits::default() };
+            assert_eq!(Set::new(&limits, &Cgroups::default(), true, 0).scratch_bytes, expected);
+        }
     }
 
     #[test]
