@@ -344,14 +344,14 @@ async fn many_short_runs_leave_nothing_behind() {
 
 /// Holds a write lease on a file: whoever opens it, by exec too, waits until the lease is given
 /// back, as on a file system that does not answer. The system takes it away after 45 s.
-struct Lease(std::fs::File);
+pub struct Lease(std::fs::File);
 
 /// Which signal tells the holder of a lease; the number on every Linux, missing in `libc`.
 const F_SETSIG: i32 = 10;
 
 impl Lease {
     #[expect(unsafe_code, reason = "fcntl(2) has no safe form for leases")]
-    fn take(path: &Path) -> Self {
+    pub fn take(path: &Path) -> Self {
         use std::os::fd::AsRawFd as _;
         let file = std::fs::File::open(path).expect("it is there");
         let fd = file.as_raw_fd();
