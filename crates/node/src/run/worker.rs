@@ -81,10 +81,10 @@ struct Begun {
 
 impl Begun {
     /// Lets go of the guard, and then of what was made.
-    async fn end(self) {
+    async fn end(self, nothing_is_left: bool) {
         drop(self.process);
         if let Some(confinement) = self.confinement {
-            confinement.end().await;
+            confinement.end(nothing_is_left).await;
         }
     }
 }
@@ -134,8 +134,8 @@ impl Worker {
                     ended.diagnostic.get_or_insert_with(|| OUT_OF_MEMORY.to_owned());
                 }
                 self.tell(Event::Ended { run, ended }).await;
-                process.gone().await;
-                Begun { process, confinement }.end().await;
+                let nothing_is_left = process.gone().await;
+                Begun { process, confinement }.end(nothing_is_left).await;
             }
             Err(ended) => self.tell(Event::Ended { run, ended }).await,
         }
@@ -158,7 +158,7 @@ impl Worker {
             started = begun.process.start(&launch) => started,
             () = &mut killed => {
                 self.give_up(&mut begun.process).await;
-                begun.end().await;
+                begun.end(false).await;
                 return Err(hung());
             }
         };
@@ -171,7 +171,7 @@ impl Worker {
             Err(NotStarted::Guard(error)) => guard_failed(&error),
             Err(NotStarted::Refused(why)) => refused(&why, &launch.program, &launch.cwd, &self.node),
         };
-        begun.end().await;
+        begun.end(false).await;
         Err(ended)
     }
 
