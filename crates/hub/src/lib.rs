@@ -8,6 +8,7 @@
 pub mod access;
 pub mod audit_watch;
 pub mod authority;
+pub mod board;
 pub mod bus;
 pub mod clock;
 pub mod directory;

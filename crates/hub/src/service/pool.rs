@@ -26,7 +26,6 @@ use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 use cortex_store::{PoolRead, TaskFilter, Tx, WriteError};
 
-use super::runs::Runs;
 use super::{Caller, Context, still_good};
 use crate::board::Board;
 use crate::clock::new_task_id;
@@ -41,7 +40,6 @@ pub struct Pool {
     context: Context,
     board: Board,
     mesh: Mesh,
-    runs: Runs,
 }
 
 /// A task to be submitted.
@@ -72,8 +70,8 @@ pub struct Story {
 
 impl Pool {
     /// The use cases over these.
-    pub const fn new(context: Context, board: Board, mesh: Mesh, runs: Runs) -> Self {
-        Self { context, board, mesh, runs }
+    pub fn new(context: Context, mesh: Mesh) -> Self {
+        Self { board: context.board.clone(), context, mesh }
     }
 
     /// Keeps tasks, in one commit. Each is answered on its own, in the order of the request.
@@ -183,8 +181,11 @@ impl Room {
 
     fn take(&mut self) -> Result<(), Refusal> {
         if self.own == 0 || self.all == 0 {
-            let (whose, max) =
-                if self.own == 0 { ("You have", TASKS_OPEN_PER_OWNER_MAX) } else { ("The hub has", TASKS_OPEN_MAX) };
+            let (whose, max) = if self.own == 0 {
+                ("You have", TASKS_OPEN_PER_OWNER_MAX)
+            } else {
+                ("The hub has", TASKS_OPEN_MAX)
+            };
             let message = format!("{whose} {max} open tasks, which is the most there may be.");
             return Err(Refusal::new(Code::Quota, message)
                 .hint("Wait for some to be done, or cancel some with `cortex task cancel`."));

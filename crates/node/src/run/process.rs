@@ -23,7 +23,7 @@ pub(crate) struct Process {
     /// The guard's number, once it is told; 0 before.
     guard: AtomicI32,
     /// Lives as long as this does.
-    _nursery: Arc<Nursery>,
+    nursery: Arc<Nursery>,
     control: tokio::net::UnixStream,
     /// Its standard output.
     pub(crate) stdout: Option<pipe::Receiver>,
@@ -81,7 +81,7 @@ impl Process {
         control.set_nonblocking(true)?;
         Ok(Self {
             guard: AtomicI32::new(0),
-            _nursery: nursery,
+            nursery,
             control: tokio::net::UnixStream::from_std(control)?,
             stdout: Some(pipe::Receiver::from_owned_fd(stdout.into())?),
             stderr: Some(pipe::Receiver::from_owned_fd(stderr.into())?),
@@ -135,6 +135,16 @@ impl Process {
     /// Signals the tree. An order to a guard that is gone has nothing left to do.
     pub(crate) async fn order(&mut self, order: Order) {
         let _gone = self.control.write_all(&[order.to_byte()]).await;
+    }
+
+    /// Whether the guard came.
+    pub(crate) fn has_guard(&self) -> bool {
+        self.guard.load(Ordering::Relaxed) > 0
+    }
+
+    /// Who forks the guard.
+    pub(crate) fn nursery(&self) -> Arc<Nursery> {
+        Arc::clone(&self.nursery)
     }
 
     /// Kills a guard that hangs in the start; what it was starting dies with it. It is alive as

@@ -92,12 +92,15 @@ impl Confinement {
         let work = made.work();
         if let Some(scratches) = &sandbox.scratches {
             let scratch = scratches.take(made.room.user.as_ref(), work.is_none());
-            let scratch = scratch.map_err(|error| unmade("making a folder of its own", &error))?;
+            let scratch =
+                scratch.map_err(|error| unmade("making a folder of its own for temporary files", &error))?;
             made.home = scratch.home();
             made.scratch = Some(scratch);
         }
         if let Some(work) = work {
-            made.home = made.make_home(&work).map_err(|error| unmade("making its home directory", &error))?;
+            made.home = made
+                .make_home(&work)
+                .map_err(|error| unmade("making its home directory in the folder for work", &error))?;
         }
         Ok(made)
     }
@@ -201,5 +204,8 @@ impl Drop for Confinement {
 }
 
 fn unmade(what: &str, error: &io::Error) -> Refusal {
-    Refusal::new(Code::SandboxUnavailable, format!("The walls could not be put up: {what}: {error}."))
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let is_full = matches!(error.kind(), StorageFull | QuotaExceeded);
+    let mend = if is_full { " Free some on that disk of the node, then run it again." } else { "" };
+    Refusal::new(Code::SandboxUnavailable, format!("The walls could not be put up: {what}: {error}.{mend}"))
 }

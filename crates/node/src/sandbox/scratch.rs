@@ -249,7 +249,7 @@ mod tests {
         let again = scratches.take(None, false).expect("kept");
         assert_eq!((inode(&again), again.path()), (number, path.as_path()));
         scratches.give_back(again, None);
-        let changes: [(&str, fn(&Path)); 6] = [
+        let changes: [(&str, Change); 6] = [
             ("a file", |path| fs::write(path.join(".left"), "").expect("written")),
             ("other rights", |path| {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("set")
@@ -276,6 +276,8 @@ mod tests {
         assert_eq!(scratches.spare().len(), SPARE_MAX);
         assert_eq!(scratches.folder.read_dir().expect("listed").count(), SPARE_MAX, "the link went too");
     }
+
+    type Change = fn(&Path);
 
     #[expect(unsafe_code, reason = "setxattr(2) has no safe form")]
     fn attribute(path: &Path) {

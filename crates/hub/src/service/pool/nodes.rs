@@ -82,8 +82,7 @@ impl Pool {
         let free = |node: &Node| (node.facts.slots as usize).saturating_sub(self.board.busy(node.id));
         let nodes = self.context.directory.nodes().into_iter();
         let here = nodes.filter(|node| !node.quarantined && self.mesh.presence(node.id).is_some());
-        let mut room: Vec<_> =
-            here.map(|node| (free(&node), node)).filter(|(free, _)| *free > 0).collect();
+        let mut room: Vec<_> = here.map(|node| (free(&node), node)).filter(|(free, _)| *free > 0).collect();
         room.sort_by_key(|(free, node)| (std::cmp::Reverse(*free), node.id));
         room.into_iter().map(|(free, node)| (node, free)).collect()
     }
@@ -151,7 +150,8 @@ impl Claim {
     /// The claim, in its transaction: the tasks, and a run for each.
     fn work(&self, tx: &mut dyn Tx) -> Result<Vec<Run>, WriteError> {
         let locks = Locks::new(tx.locks()?);
-        let is_here = tx.node(self.node.id)?.is_some_and(|node| node.removed_at.is_none() && !node.quarantined);
+        let is_here =
+            tx.node(self.node.id)?.is_some_and(|node| node.removed_at.is_none() && !node.quarantined);
         if !is_here || locks.on_node(self.node.id, &self.node.labels, self.now).is_some() {
             return Ok(Vec::new());
         }

@@ -97,7 +97,9 @@ impl Pool {
     async fn each(
         &self,
         ids: Vec<TaskId>,
-        work: impl Fn(&mut crate::board::Noted<'_>, TaskId) -> Result<(), cortex_store::WriteError> + Send + 'static,
+        work: impl Fn(&mut crate::board::Noted<'_>, TaskId) -> Result<(), cortex_store::WriteError>
+        + Send
+        + 'static,
     ) -> Result<usize, Refusal> {
         let count = ids.len();
         if count == 0 {

@@ -157,8 +157,9 @@ fn bounded(report: Report) -> Result<desk::Report, Refusal> {
             let message = format!(
                 "A result has at most {RESULT_BYTES_MAX} bytes, and its message {TASK_TEXT_BYTES_MAX}."
             );
-            return Err(Refusal::new(Code::TooLarge, message)
-                .hint("Put the data elsewhere, and report where it is."));
+            return Err(
+                Refusal::new(Code::TooLarge, message).hint("Put the data elsewhere, and report where it is.")
+            );
         }
         Ok(result)
     };

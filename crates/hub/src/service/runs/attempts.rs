@@ -61,7 +61,8 @@ pub(crate) fn judge(
             Ok(Attempt { run: Run { consent, ..run }, rule, policy_hash })
         }
         Verdict::Ask { rule, .. } => {
-            let message = format!("A person would be asked on {} (rule {rule}), and a task asks nobody.", node.name);
+            let message =
+                format!("A person would be asked on {} (rule {rule}), and a task asks nobody.", node.name);
             Err(Refusal::new(Code::ConsentRequired, message).detail("rule", rule))
         }
     }
