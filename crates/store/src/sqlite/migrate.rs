@@ -24,6 +24,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "principals",
         sql: include_str!("../../migrations/sqlite/0002_principals.sql"),
     },
+    Migration { version: 3, name: "pool", sql: include_str!("../../migrations/sqlite/0003_pool.sql") },
 ];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`
