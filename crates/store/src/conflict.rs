@@ -2,6 +2,7 @@
 
 use cortex_core::id::Revision;
 use cortex_core::node::Node;
+use cortex_core::pool::Task;
 use cortex_core::run::Run;
 use cortex_core::token::Token;
 use cortex_core::user::User;
@@ -43,5 +44,11 @@ pub(crate) fn policy_revision(policy: &StoredPolicy, stored: Revision) -> WriteE
 pub(crate) fn run_key(run: &Run) -> WriteError {
     Refusal::new(Code::Conflict, format!("Run {} repeats the idempotency key of an earlier run.", run.id))
         .hint("Use the run that has this key, or choose a new key.")
+        .into()
+}
+
+pub(crate) fn task_key(task: &Task) -> WriteError {
+    Refusal::new(Code::Conflict, format!("Task {} repeats the idempotency key of an earlier task.", task.id))
+        .hint("Use the task that has this key, or choose a new key.")
         .into()
 }

@@ -2,7 +2,7 @@
 //!
 //! Kept: nodes, invites, users, grants, tokens, locks, policies, questions to people, runs (not
 //! their output, which lives in segment files of the hub), the event log, the audit log, and a few
-//! numbers (generation). Not kept here:
+//! numbers (generation), and the tasks of the work pool ([`PoolRead`]). Not kept here:
 //! presence, heartbeats, link state, meters — these are observations and live in memory.
 //!
 //! **Promise.** [`StoreExt::write`] answers `Ok` only after the transaction is committed and
@@ -42,7 +42,10 @@ use cortex_core::user::{RoleGrant, User};
 pub mod chain;
 mod conflict;
 pub mod memory;
+mod pool;
 pub mod sqlite;
+
+pub use pool::{PoolRead, PoolTx, TaskFilter};
 
 /// Why the store could not do its work. The closure's own refusals are not among these.
 #[derive(Debug, thiserror::Error)]
@@ -173,7 +176,7 @@ pub struct AuditFilter {
 }
 
 /// One consistent view. Each method costs one query.
-pub trait Read {
+pub trait Read: PoolRead {
     /// The generation of this store; raised by a restore.
     fn generation(&self) -> Result<Generation, StoreError>;
 
@@ -263,7 +266,7 @@ pub trait Read {
 }
 
 /// One transaction: sees its own writes; all of it is kept or nothing.
-pub trait Tx: Read {
+pub trait Tx: Read + PoolTx {
     /// Inserts or replaces a node. A second live node of the same name is refused `Conflict`.
     fn put_node(&mut self, node: &Node) -> Result<(), WriteError>;
     /// Raises the node's epoch by one and returns it. One write, no read of the row by the caller.

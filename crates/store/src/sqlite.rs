@@ -14,6 +14,7 @@
 mod codec;
 mod connection;
 mod group;
+mod ledger;
 mod migrate;
 mod queue;
 mod readers;

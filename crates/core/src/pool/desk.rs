@@ -3,7 +3,7 @@
 //! tasks that wait for one that is done. Hub and simulator call it over their stores. Never here:
 //! clocks, nodes, links; rights and policies are the caller's, by `take`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::decide::{stale, stale_step, submitted};
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{Code, Refusal};
 use crate::id::{Attempt, LaneId, NodeId, ScheduleId, TaskId};
-use crate::limits::CLAIM_PASSED_MAX;
+use crate::limits::{CLAIM_PASSED_MAX, STEPS_MAX};
 use crate::time::WallTime;
 
 /// A task to be submitted. Its spec was checked.
@@ -133,11 +133,11 @@ pub fn claim<T: Table + ?Sized>(
     take: &mut dyn FnMut(&Task) -> Take,
 ) -> Result<Vec<Task>, T::Error> {
     let ids: Vec<LaneId> = lanes.iter().map(|(id, _)| *id).collect();
-    let key_of = |lane: LaneId| lanes.iter().find(|(id, _)| *id == lane).map(|(_, key)| &**key);
+    let keys: BTreeMap<LaneId, &LaneKey> = lanes.iter().map(|(id, key)| (*id, &**key)).collect();
     let mut heads = table.heads(&ids)?;
     let (mut taken, mut passed) = (Vec::new(), 0);
     while taken.len() < limit && passed <= CLAIM_PASSED_MAX {
-        let known = heads.iter().filter_map(|head| Some((key_of(head.lane)?, head)));
+        let known = heads.iter().filter_map(|head| Some((*keys.get(&head.lane)?, head)));
         let Some(next) = first(known, turns, now).copied() else { break };
         heads.retain(|head| head.lane != next.lane);
         let Some(task) = table.task(next.task)? else { break };
@@ -238,8 +238,9 @@ fn keep_evidence<T: Table + ?Sized>(
     };
     table.put_evidence(task.id, &Evidence { at: now, attempt, holder, result })?;
     let (step, event) = stale_step(&task, attempt, holder, now);
-    task.steps += 1;
-    table.put(&Decided { task, steps: vec![step], events: vec![event] })?;
+    let steps = if task.steps < STEPS_MAX { vec![step] } else { Vec::new() };
+    task.steps = task.steps.saturating_add(u32::from(!steps.is_empty()));
+    table.put(&Decided { task, steps, events: vec![event] })?;
     Ok(refusal)
 }
 
@@ -351,18 +352,19 @@ fn change<T: Table + ?Sized>(
         | TaskState::Cancelled
         | TaskState::Expired => false,
     };
-    // It had the key, or stood for it in its lane, and does so no more.
+    // It had the key, or stood for it in its lane, and does so no more, or in another lane.
     let gave_way = before.state == TaskState::Leased && after.state != TaskState::Leased;
+    let went = (before.priority, &before.excluded) != (after.priority, &after.excluded);
     if let Some(concurrency) = &after.spec.concurrency
-        && (gave_way || (stood(before) && !stood(&after) && !after.parked))
+        && (gave_way || (stood(before) && !after.parked && (went || !stood(&after))))
     {
         let_others_stand(table, &concurrency.key, now)?;
     }
     Ok(after)
 }
 
-/// A concurrency key has room, or may have: of each lane the next task that waits for it stands for
-/// it again. One that finds it full is parked again by the claim that comes to it.
+/// A concurrency key has room, or may have: of each lane, and in it of each limit, the next task that
+/// waits for it stands for it again. One that finds it full is parked again by the claim that comes to it.
 fn let_others_stand<T: Table + ?Sized>(table: &mut T, key: &str, now: WallTime) -> Result<(), T::Error> {
     for id in table.parked(key)? {
         let Some(task) = table.task(id)? else { continue };

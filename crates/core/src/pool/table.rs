@@ -21,7 +21,7 @@ pub trait Table {
     fn heads(&self, lanes: &[LaneId]) -> Result<Vec<Head>, Self::Error>;
     /// How many tasks with this concurrency key are leased.
     fn working(&self, key: &str) -> Result<u32, Self::Error>;
-    /// Of each lane the parked task with this key that has waited longest.
+    /// Of each lane, and in it of each limit, the parked task with this key that has waited longest.
     fn parked(&self, key: &str) -> Result<Vec<TaskId>, Self::Error>;
     /// Keeps a task with the steps and events of a decision, and makes its lane when it is the first
     /// of it. A second task of the same party and key is refused `conflict`.

@@ -17,6 +17,7 @@ use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 use cortex_core::user::{RoleGrant, User};
 
+use super::pool::Pool;
 use crate::{LoggedAudit, LoggedEvent, StoredPolicy, StoredProfile};
 
 /// Caller, node and idempotency key.
@@ -47,6 +48,7 @@ pub(super) struct State {
     pub(super) events: VecDeque<Event>,
     pub(super) events_trimmed: u64,
     pub(super) audit: Vec<LoggedAudit>,
+    pub(super) pool: Pool,
 }
 
 impl Default for State {
@@ -74,6 +76,7 @@ impl Default for State {
             events: VecDeque::new(),
             events_trimmed: 0,
             audit: Vec::new(),
+            pool: Pool::default(),
         }
     }
 }

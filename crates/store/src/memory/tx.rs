@@ -16,6 +16,7 @@ use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 use cortex_core::user::{RoleGrant, User};
 
+use super::pool::{Pool, PoolChange};
 use super::read::Held;
 use super::state::{State, run_key, set};
 use crate::chain::{CHAIN_START, chain_hash};
@@ -49,9 +50,10 @@ enum Change {
     EventAppended,
     EventsTrimmed(VecDeque<Event>),
     AuditAppended,
+    Pool(PoolChange),
 }
 
-type Writing<'s> = Held<&'s mut State, Undo>;
+pub(super) type Writing<'s> = Held<&'s mut State, Undo>;
 
 impl Writing<'_> {
     /// Undoes all of the transaction.
@@ -63,6 +65,12 @@ impl Writing<'_> {
 
     fn note(&mut self, change: Change) {
         self.undo.changes.push(change);
+    }
+
+    /// The pool, and where its changes are noted.
+    pub(super) fn pool(&mut self) -> (&mut Pool, impl FnMut(PoolChange)) {
+        let changes = &mut self.undo.changes;
+        (&mut self.state.pool, |change| changes.push(Change::Pool(change)))
     }
 }
 
@@ -86,6 +94,7 @@ fn revert(state: &mut State, change: Change) {
             state.events = old;
         }
         Change::AuditAppended => drop(state.audit.pop()),
+        Change::Pool(change) => state.pool.revert(change),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Between columns and values. What is stored and cannot be read is `Damaged`, whichever column.
 
-use cortex_core::id::{ConsentId, GrantId, InviteId, LockId, NodeId, RunId, TaskId, TokenId, UserId};
+use cortex_core::id::{
+    ConsentId, GrantId, InviteId, LockId, NodeId, RunId, ScheduleId, TaskId, TokenId, UserId,
+};
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
 use rusqlite::types::{FromSql, ToSqlOutput};
@@ -98,7 +100,7 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(NodeId, RunId, InviteId, TokenId, UserId, GrantId, LockId, ConsentId, TaskId);
+ids!(NodeId, RunId, InviteId, TokenId, UserId, GrantId, LockId, ConsentId, TaskId, ScheduleId);
 
 /// The columns of a row, taken one after the other in the order of the query.
 pub(super) struct Columns<'r, 's> {
@@ -145,6 +147,46 @@ impl Columns<'_, '_> {
         let id = bytes.map(|id| id.ok_or_else(|| self.damaged("an id has not sixteen bytes"))).transpose()?;
         self.at += 1;
         Ok(id)
+    }
+
+    /// A list of ids, one after the other; nothing is none.
+    pub(super) fn id_list<T: Id>(&mut self) -> Result<Vec<T>, StoreError> {
+        let (ids, rest) = self.blob()?.unwrap_or_default().as_chunks::<16>();
+        let ids: Option<Vec<T>> = ids.iter().map(|id| T::read(id)).collect();
+        let ids = ids.filter(|_| rest.is_empty());
+        let ids = ids.ok_or_else(|| self.damaged("an id has not sixteen bytes"))?;
+        self.at += 1;
+        Ok(ids)
+    }
+
+    /// What some bytes stand for.
+    pub(super) fn bytes<T>(&mut self, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, StoreError> {
+        let value = self.blob()?.and_then(read).ok_or_else(|| self.damaged("unknown bytes"))?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    /// What must be there, of what may be missing.
+    pub(super) fn present<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<Option<T>, StoreError>,
+    ) -> Result<T, StoreError> {
+        let begin = self.at;
+        let value = read(self)?;
+        value.ok_or_else(|| Self { row: self.row, at: begin }.damaged("it is missing"))
+    }
+
+    /// Leaves columns out.
+    pub(super) const fn skip(&mut self, columns: usize) {
+        self.at += columns;
+    }
+
+    /// A number of one byte.
+    pub(super) fn small<T>(&mut self, make: impl FnOnce(u8) -> Option<T>) -> Result<T, StoreError> {
+        let number: u8 = self.row.get(self.at).map_err(|error| self.damaged(&error.to_string()))?;
+        let value = make(number).ok_or_else(|| self.damaged("unknown number"))?;
+        self.at += 1;
+        Ok(value)
     }
 
     /// A hash.
@@ -200,6 +242,16 @@ impl Columns<'_, '_> {
     /// A list or map.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, StoreError> {
         let value = serde_json::from_str(self.text()?).map_err(|error| self.damaged(&error.to_string()))?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    /// A list or map, or nothing.
+    pub(super) fn optional_json<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, StoreError> {
+        let text = self.row.get_ref(self.at).map_err(failed)?.as_str_or_null();
+        let text = text.map_err(|error| self.damaged(&error.to_string()))?;
+        let value = text.map(serde_json::from_str).transpose();
+        let value = value.map_err(|error| self.damaged(&error.to_string()))?;
         self.at += 1;
         Ok(value)
     }

@@ -8,6 +8,7 @@ use cortex_core::node::AuditHead;
 use rusqlite::Connection;
 
 use super::codec::{execute, failed};
+use super::ledger::Ledger;
 use super::view::{Heads, Logs, View};
 use crate::{AfterFn, LoggedEvent, StoreError, WriteError, WriteFn};
 
@@ -17,6 +18,7 @@ pub(super) type Outcome = Result<(), WriteError>;
 /// An open transaction. Dropping it without [`Group::commit`] rolls everything back.
 pub(super) struct Group<'c> {
     conn: &'c Connection,
+    ledger: &'c mut Ledger,
     begun: Heads,
     heads: Heads,
     events: Vec<LoggedEvent>,
@@ -36,20 +38,25 @@ pub(super) struct Committed {
 
 impl<'c> Group<'c> {
     /// Begins; from here on nobody else can write.
-    pub(super) fn begin(conn: &'c Connection, heads: Heads) -> Result<Self, StoreError> {
+    pub(super) fn begin(
+        conn: &'c Connection,
+        heads: Heads,
+        ledger: &'c mut Ledger,
+    ) -> Result<Self, StoreError> {
         execute(conn, "BEGIN IMMEDIATE", []).map_err(failed)?;
-        Ok(Self { conn, begun: heads, heads, events: Vec::new(), after: Vec::new(), open: true })
+        Ok(Self { conn, ledger, begun: heads, heads, events: Vec::new(), after: Vec::new(), open: true })
     }
 
     /// Runs one write. The inner result is its own; the outer one is an error when the whole group
     /// is lost.
     pub(super) fn run(&mut self, work: WriteFn) -> Result<Outcome, StoreError> {
         execute(self.conn, "SAVEPOINT work", []).map_err(failed)?;
-        let mut view = View::new(self.conn, Logs::new(self.heads));
+        self.ledger.begin();
+        let mut view = View::new(self.conn, Logs::new(self.heads, self.ledger));
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut view))).unwrap_or_else(|_| {
             Err(StoreError::Failed("the write panicked; nothing of it is kept".to_owned()).into())
         });
-        let Logs { heads, mut events, mut after } = view.logs;
+        let Logs { heads, mut events, mut after, .. } = view.logs;
         // SQLite gives the whole transaction up by itself after some errors of the disk.
         if self.conn.is_autocommit() {
             self.open = false;
@@ -61,6 +68,7 @@ impl<'c> Group<'c> {
             self.events.append(&mut events);
             self.after.append(&mut after);
         } else {
+            self.ledger.roll_back();
             execute(self.conn, "ROLLBACK TO work", []).map_err(failed)?;
         }
         execute(self.conn, "RELEASE work", []).map_err(failed)?;
@@ -69,6 +77,7 @@ impl<'c> Group<'c> {
 
     /// Makes all of it durable.
     pub(super) fn commit(mut self) -> Result<Committed, StoreError> {
+        self.ledger.flush(self.conn)?;
         execute(self.conn, "COMMIT", []).map_err(failed)?;
         self.open = false;
         let (events, after) = (std::mem::take(&mut self.events), std::mem::take(&mut self.after));

@@ -24,10 +24,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "principals",
         sql: include_str!("../../migrations/sqlite/0002_principals.sql"),
     },
+    Migration { version: 3, name: "pool", sql: include_str!("../../migrations/sqlite/0003_pool.sql") },
     Migration {
-        version: 3,
+        version: 4,
         name: "attempts",
-        sql: include_str!("../../migrations/sqlite/0003_attempts.sql"),
+        sql: include_str!("../../migrations/sqlite/0004_attempts.sql"),
     },
 ];
 

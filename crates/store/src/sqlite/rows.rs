@@ -6,11 +6,14 @@ pub(super) mod consents;
 pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod invites;
+pub(super) mod lanes;
 pub(super) mod locks;
 pub(super) mod nodes;
 pub(super) mod policies;
 pub(super) mod profiles;
 pub(super) mod runs;
+pub(super) mod tasks;
+mod timeline;
 pub(super) mod tokens;
 pub(super) mod users;
 
@@ -33,7 +36,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::super::migrate;
-    use super::{audit, consents, events, nodes, policies, runs};
+    use super::{audit, consents, events, lanes, nodes, policies, runs, tasks};
     use crate::RunFilter;
 
     fn database() -> Connection {
@@ -99,6 +102,21 @@ mod tests {
                 let filter = RunFilter { node, states: states.to_vec(), before: RunId::from_slice(&[9; 16]) };
                 assert_looked_up(&conn, &runs::list_sql(&filter));
             }
+        }
+    }
+
+    #[test]
+    fn what_the_pool_looks_for_comes_in_order_out_of_an_index() {
+        let conn = database();
+        let single = [tasks::BY_ID, tasks::PLACE].map(|sql| (sql.to_owned(), "PRIMARY KEY"));
+        let named = [(tasks::BY_KEY, "task_specs_key"), (lanes::BY_KEY, "lanes_key")];
+        let named = named.map(|(sql, index)| (sql.to_owned(), index));
+        let all =
+            single.into_iter().chain(named).chain(tasks::list_queries()).chain(tasks::related_queries());
+        for (sql, index) in all {
+            let plan = plan(&conn, &sql);
+            assert!(plan.contains("SEARCH") && plan.contains(index), "{sql}\n{plan}");
+            assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
         }
     }
 

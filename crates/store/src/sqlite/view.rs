@@ -1,5 +1,7 @@
 //! The port's two views of a connection: [`Read`] over any, [`Tx`] over the writer's.
 
+mod pool;
+
 use cortex_core::audit::AuditRow;
 use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
@@ -16,7 +18,9 @@ use cortex_core::token::Token;
 use cortex_core::user::{RoleGrant, User};
 use rusqlite::Connection;
 
+use self::pool::Beside;
 use super::codec::one;
+use super::ledger::Ledger;
 use super::rows::{
     audit, consents, events, grants, invites, locks, nodes, policies, profiles, runs, tokens, users,
 };
@@ -50,17 +54,19 @@ impl Heads {
     }
 }
 
-/// What a transaction has done to the logs, and what is to be called once it is committed.
-pub(super) struct Logs {
+/// What a transaction has done to the logs, what is to be called once it is committed, and what
+/// the writer knows of the pool.
+pub(super) struct Logs<'l> {
     pub(super) heads: Heads,
     pub(super) events: Vec<LoggedEvent>,
     pub(super) after: Vec<AfterFn>,
+    ledger: &'l mut Ledger,
 }
 
-impl Logs {
+impl<'l> Logs<'l> {
     /// Nothing so far.
-    pub(super) const fn new(heads: Heads) -> Self {
-        Self { heads, events: Vec::new(), after: Vec::new() }
+    pub(super) const fn new(heads: Heads, ledger: &'l mut Ledger) -> Self {
+        Self { heads, events: Vec::new(), after: Vec::new(), ledger }
     }
 }
 
@@ -76,7 +82,7 @@ impl<'c, L> View<'c, L> {
     }
 }
 
-impl<L> Read for View<'_, L> {
+impl<L: Beside> Read for View<'_, L> {
     fn generation(&self) -> Result<Generation, StoreError> {
         let generation = one(self.conn, GENERATION, [], |row| row.number().map(Generation))?;
         generation.ok_or_else(|| StoreError::Damaged("the number `generation` is missing".to_owned()))
@@ -225,7 +231,7 @@ impl<L> Read for View<'_, L> {
     }
 }
 
-impl Tx for View<'_, Logs> {
+impl Tx for View<'_, Logs<'_>> {
     fn put_node(&mut self, node: &Node) -> Result<(), WriteError> {
         nodes::put(self.conn, node)
     }

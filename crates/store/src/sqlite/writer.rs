@@ -16,6 +16,7 @@ use super::SqliteOptions;
 use super::codec::{execute, failed};
 use super::connection::Place;
 use super::group::{Committed, Group, Outcome};
+use super::ledger::Ledger;
 use super::queue::{Jobs, take, take_waiting};
 use super::stats::Counters;
 use super::view::Heads;
@@ -39,16 +40,17 @@ impl Job {
     }
 }
 
-/// A connection, and the ends of the logs as it has committed them.
+/// A connection, and the ends of the logs and what is known of the pool as it has committed them.
 struct Desk {
     conn: Connection,
     heads: Heads,
+    ledger: Ledger,
 }
 
 impl Desk {
     fn new(conn: Connection) -> Result<Self, StoreError> {
-        let heads = Heads::load(&conn)?;
-        Ok(Self { conn, heads })
+        let (heads, ledger) = (Heads::load(&conn)?, Ledger::load(&conn)?);
+        Ok(Self { conn, heads, ledger })
     }
 }
 
@@ -116,7 +118,7 @@ impl Writer {
             None => self.open()?,
         };
         let begun = Instant::now();
-        let mut group = Group::begin(&desk.conn, desk.heads)?;
+        let mut group = Group::begin(&desk.conn, desk.heads, &mut desk.ledger)?;
         let outcomes = works.into_iter().map(|work| group.run(work)).collect::<Result<Vec<_>, _>>()?;
         self.stall();
         fail::fail_point!("store::before_commit");
