@@ -2,7 +2,7 @@
 //! settles the run: the one is never known without the other.
 
 use cortex_core::name::printable;
-use cortex_core::pool::decide::Lost;
+use cortex_core::pool::Lost;
 use cortex_core::pool::desk::{self, Report};
 use cortex_core::pool::{Holder, TaskResult};
 use cortex_core::run::{Run, RunState};

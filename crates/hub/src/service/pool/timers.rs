@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cortex_core::Refusal;
 use cortex_core::id::{Attempt, TaskId};
-use cortex_core::pool::decide::Lost;
+use cortex_core::pool::Lost;
 use cortex_core::pool::{Holder, Task, desk};
 use cortex_core::time::WallTime;
 use cortex_store::{PoolRead, Tx};
