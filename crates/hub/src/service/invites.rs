@@ -8,7 +8,7 @@ use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{InviteId, UserId};
 use cortex_core::invite::{Invite, InviteText, within_bound};
 use cortex_core::name::{Labels, check_labels, printable};
-use cortex_core::policy::{Document, PROFILES};
+use cortex_core::policy::{Document, Mode, PROFILES};
 use cortex_core::rights::Right;
 use cortex_core::user::User;
 use cortex_core::{Code, Refusal, limits};
@@ -17,7 +17,8 @@ use cortex_store::Tx;
 use crate::authority::Authority;
 use crate::clock;
 use crate::secret;
-use crate::service::{Caller, Context};
+use crate::service::policies::may_open;
+use crate::service::{Caller, Context, anew};
 
 /// The use cases of invites. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +52,7 @@ impl Invites {
     pub async fn create(&self, caller: &Caller, new: NewInvite) -> Result<(Invite, InviteText), Refusal> {
         caller.anywhere(Right::InvitesWrite)?;
         let profile = check(&new)?;
+        may_invite(caller, &profile)?;
         let owner = new.owner.as_deref().map(|text| self.owner(text)).transpose()?;
         let secret: [u8; 32] = clock::random();
         let now = self.context.clock.wall();
@@ -69,12 +71,14 @@ impl Invites {
             max_profile: new.max_profile,
         };
         let text = InviteText { authority: self.authority.fingerprint(), id: invite.id, secret };
-        let kept = invite.clone();
+        let (kept, again) = (invite.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
+            let again = anew(tx, &again, now)?;
+            may_invite(&again, &kept.profile)?;
             tx.put_invite(&kept)?;
             let bound = kept.max_profile.as_deref().map(|bound| format!(" at most {bound}"));
             let detail = format!("{} profile {}{}", kept.id, kept.profile, bound.unwrap_or_default());
-            record(tx, &kept, EventKind::InviteCreated, "invite.create", &kept.created_by, detail)
+            record(tx, &kept, EventKind::InviteCreated, "invite.create", &again, detail)
         };
         self.context.commit(work, |()| ()).await?;
         Ok((invite, text))
@@ -100,8 +104,10 @@ impl Invites {
     /// was used.
     pub async fn revoke(&self, caller: &Caller, id: InviteId) -> Result<Invite, Refusal> {
         caller.anywhere(Right::InvitesWrite)?;
-        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        let (again, now) = (caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::InvitesWrite)?;
             let Some(mut invite) = tx.invite(id)? else {
                 return Err(Refusal::new(Code::NotFound, format!("There is no invite {id}.")).into());
             };
@@ -115,11 +121,20 @@ impl Invites {
             }
             invite.revoked_at = Some(now);
             tx.put_invite(&invite)?;
-            record(tx, &invite, EventKind::InviteRevoked, "invite.revoke", &actor, id.to_string())?;
+            record(tx, &invite, EventKind::InviteRevoked, "invite.revoke", &again, id.to_string())?;
             Ok(invite)
         };
         self.context.commit(work, |_| ()).await
     }
+}
+
+/// Who may make this invite: one that opens the node which joins by it is for those who may open nodes.
+fn may_invite(caller: &Caller, profile: &str) -> Result<(), Refusal> {
+    caller.anywhere(Right::InvitesWrite)?;
+    if Document::profile(profile).is_some_and(|document| document.mode == Mode::Permissive) {
+        may_open(&caller.token)?;
+    }
+    Ok(())
 }
 
 fn check(new: &NewInvite) -> Result<String, Refusal> {
@@ -156,12 +171,12 @@ fn record(
     invite: &Invite,
     kind: EventKind,
     action: &str,
-    actor: &str,
+    caller: &Caller,
     detail: String,
 ) -> Result<(), cortex_store::WriteError> {
     let at = invite.revoked_at.unwrap_or(invite.created_at);
-    tx.append_event(&Event::new(kind, at).actor(actor).subject(invite.id.to_string()))?;
-    let row = AuditRow::new(at, actor, action, Outcome::Allowed);
-    tx.append_audit(&AuditRow { detail: Some(detail), ..row })?;
+    tx.append_event(&Event::new(kind, at).actor(caller.actor()).subject(invite.id.to_string()))?;
+    let row = AuditRow::new(at, caller.actor(), action, Outcome::Allowed);
+    tx.append_audit(&AuditRow { detail: Some(detail), token: Some(caller.token.id), ..row })?;
     Ok(())
 }

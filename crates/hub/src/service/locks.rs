@@ -19,7 +19,7 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
 use super::tokens::keep_an_administrator;
-use super::{Caller, Context, targets};
+use super::{Caller, Context, anew, targets};
 use crate::clock::new_lock_id;
 use crate::directory::Directory;
 use crate::mesh::Mesh;
@@ -69,11 +69,13 @@ impl Locks {
         lock::check(&message, ttl_ms)?;
         let (now, directory) = (self.context.clock.wall(), self.context.directory.clone());
         let (named, id) = (Named::parse(target)?, new_lock_id(&self.context.clock));
-        let (by, caller) = (caller.actor(), caller.clone());
+        let caller = caller.clone();
         let work = move |tx: &mut dyn Tx| {
+            let caller = anew(tx, &caller, now)?;
+            caller.anywhere(Right::LocksWrite)?;
             let (target, words) = found(tx, (&directory, &caller), &named, now)?;
             let expires_at = ttl_ms.map(|ms| now.plus_ms(ms));
-            let (created_by, created_at) = (by.clone(), now);
+            let (created_by, created_at) = (caller.actor(), now);
             let (lifted_at, lifted_by) = (None, None);
             let lock = Lock { id, target, message, created_by, created_at, expires_at, lifted_at, lifted_by };
             tx.put_lock(&lock)?;
@@ -89,7 +91,7 @@ impl Locks {
                 })?;
             }
             let shown = Shown { lock, target: words };
-            record(tx, &shown, EventKind::LockCreated, "lock.create", &by, now)?;
+            record(tx, &shown, EventKind::LockCreated, "lock.create", &caller, now)?;
             Ok(Changed { shown, all })
         };
         let locks = self.clone();
@@ -103,20 +105,22 @@ impl Locks {
     /// `forbidden`, `not_found`.
     pub async fn lift(&self, caller: &Caller, id: LockId) -> Result<Shown, Refusal> {
         caller.anywhere(Right::LocksWrite)?;
-        let (now, by) = (self.context.clock.wall(), caller.actor());
+        let (now, caller) = (self.context.clock.wall(), caller.clone());
         let directory = self.context.directory.clone();
         let work = move |tx: &mut dyn Tx| {
+            let caller = anew(tx, &caller, now)?;
+            caller.anywhere(Right::LocksWrite)?;
             let mut lock = tx.lock(id)?.ok_or_else(|| unknown(id))?;
             let before = lock.lifted_at;
             if before.is_none() {
                 lock.lifted_at = Some(now);
-                lock.lifted_by = Some(by.clone());
+                lock.lifted_by = Some(caller.actor());
                 tx.put_lock(&lock)?;
             }
             let target = words(&lock.target, &Names::of(tx, &directory)?);
             let shown = Shown { lock, target };
             if before.is_none() {
-                record(tx, &shown, EventKind::LockRemoved, "lock.remove", &by, now)?;
+                record(tx, &shown, EventKind::LockRemoved, "lock.remove", &caller, now)?;
             }
             Ok(Changed { shown, all: All::new(tx.locks()?) })
         };
@@ -252,18 +256,19 @@ fn record(
     shown: &Shown,
     kind: EventKind,
     action: &str,
-    by: &str,
+    caller: &Caller,
     now: WallTime,
 ) -> Result<(), WriteError> {
     let node = match &shown.lock.target {
         Target::Node(node) => Some(*node),
         Target::User(_) | Target::Token(_) | Target::Label(..) => None,
     };
-    let event = Event::new(kind, now).actor(by).subject(shown.target.as_str());
+    let event = Event::new(kind, now).actor(caller.actor()).subject(shown.target.as_str());
     tx.append_event(&Event { node, ..event }.detail(shown.lock.id.to_string()))?;
     let until = shown.lock.expires_at.map_or_else(String::new, |end| format!(", until_ms {}", end.0));
     let detail = Some(format!("{} {}{until}", shown.lock.id, shown.target));
-    tx.append_audit(&AuditRow { node, detail, ..AuditRow::new(now, by, action, Outcome::Allowed) })?;
+    let row = AuditRow::new(now, caller.actor(), action, Outcome::Allowed);
+    tx.append_audit(&AuditRow { node, detail, token: Some(caller.token.id), ..row })?;
     Ok(())
 }
 

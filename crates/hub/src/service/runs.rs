@@ -31,7 +31,7 @@ use super::{Caller, Context, consents, store_refusal, targets};
 use crate::mesh::{Live, Mesh, Progress};
 use crate::runlog::{RunLogs, Space};
 pub use asked::{Approval, Leave};
-pub(crate) use asked::{asker, give_up, put_consent};
+pub(crate) use asked::{give_up, put_consent};
 pub use follow::{Follower, Update};
 pub use retention::Looked;
 use spool::Spool;

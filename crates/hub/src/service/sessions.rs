@@ -20,7 +20,7 @@ use crate::secret::Secret;
 use crate::service::network::{Sources, Tries};
 use crate::service::tokens::{self, Tokens};
 use crate::service::users::passwords::{Compared, Passwords};
-use crate::service::{Caller, Context, still_good};
+use crate::service::{Caller, Context, anew};
 
 /// Sessions of one user at once; a further login ends the oldest.
 const SESSIONS_MAX: usize = 32;
@@ -100,7 +100,7 @@ impl Sessions {
             return Err(Refusal::new(Code::InvalidArgument, message)
                 .hint("End it with `cortex token revoke`, if it should end."));
         }
-        Tokens::new(self.context.clone()).end(caller, caller.token.id).await.map(drop)
+        Tokens::new(self.context.clone()).end(caller, caller.token.id, None).await.map(drop)
     }
 
     /// Sets the caller's own password, which has to be known. Its other sessions end.
@@ -237,7 +237,7 @@ fn renew(
     fresh: PasswordHash,
     now: WallTime,
 ) -> Result<(User, Vec<Token>), WriteError> {
-    still_good(tx, caller, now)?;
+    anew(tx, caller, now)?;
     let live = tx.user(compared.id)?.filter(|user| user.password == compared.password);
     let changed = || Refusal::new(Code::Conflict, "The password was changed in the meantime.");
     let user = User { password: Some(fresh), ..live.ok_or_else(changed)? };

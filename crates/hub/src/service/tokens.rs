@@ -21,7 +21,7 @@ use cortex_store::{Tx, WriteError};
 
 use crate::clock::{self, Clock};
 use crate::secret::Secret;
-use crate::service::{Caller, Context, still_good, targets};
+use crate::service::{Caller, Context, anew, targets};
 
 /// Longest life that may be asked for: ten years.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;
@@ -80,7 +80,7 @@ impl Tokens {
             Refusal::new(Code::BadConfig, message)
                 .hint("Make the data directory writable, or choose another one with `--data-dir`.")
         })?;
-        self.keep(token, HUB.to_owned(), |_| Ok(())).await?;
+        self.keep(token, HUB.to_owned(), |_, _| Ok(())).await?;
         Ok(true)
     }
 
@@ -89,8 +89,10 @@ impl Tokens {
     pub async fn create(&self, caller: &Caller, new: NewToken) -> Result<(Token, Secret), Refusal> {
         let (token, secret) = self.prepare(caller, new)?;
         caller.may_make(&token)?;
-        let (again, now) = (caller.clone(), token.created_at);
-        let token = self.keep(token, caller.actor(), move |tx| still_good(tx, &again, now)).await?;
+        let again = caller.clone();
+        let check =
+            move |tx: &dyn Tx, token: &Token| Ok(anew(tx, &again, token.created_at)?.may_make(token)?);
+        let token = self.keep(token, caller.actor(), check).await?;
         Ok((token, secret))
     }
 
@@ -107,13 +109,20 @@ impl Tokens {
     pub async fn revoke(&self, caller: &Caller, which: &str) -> Result<Token, Refusal> {
         caller.anywhere(Right::TokensWrite)?;
         let id = self.find(which, self.context.clock.wall())?;
-        self.end(caller, id).await
+        self.end(caller, id, Some(Right::TokensWrite)).await
     }
 
-    /// Ends a token: the caller's own, or one that it may end.
-    pub(super) async fn end(&self, caller: &Caller, id: TokenId) -> Result<Token, Refusal> {
-        let (actor, now) = (caller.actor(), self.context.clock.wall());
+    /// Ends a token: the caller's own, or by this right any.
+    pub(super) async fn end(
+        &self,
+        caller: &Caller,
+        id: TokenId,
+        by: Option<Right>,
+    ) -> Result<Token, Refusal> {
+        let (again, actor, now) = (caller.clone(), caller.actor(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
+            let again = anew(tx, &again, now)?;
+            by.map_or(Ok(()), |right| again.anywhere(right))?;
             let token = tx.token(id)?.ok_or_else(|| unknown(&id.to_string()))?;
             if token.revoked_at.is_some() {
                 return Ok(token);
@@ -182,10 +191,10 @@ impl Tokens {
         &self,
         token: Token,
         actor: String,
-        check: impl FnOnce(&dyn Tx) -> Result<(), WriteError> + Send + 'static,
+        check: impl FnOnce(&dyn Tx, &Token) -> Result<(), WriteError> + Send + 'static,
     ) -> Result<Token, Refusal> {
         let work = move |tx: &mut dyn Tx| {
-            check(tx)?;
+            check(tx, &token)?;
             tx.put_token(&token)?;
             record(tx, &token, EventKind::TokenCreated, "token.create", &actor, token.created_at)?;
             Ok(token)

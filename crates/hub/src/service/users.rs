@@ -23,7 +23,7 @@ use cortex_store::{Tx, WriteError};
 use crate::clock;
 use crate::secret::Secret;
 use crate::service::tokens::{keep_an_administrator, revoke_of};
-use crate::service::{Caller, Context, still_good};
+use crate::service::{Caller, Context, anew};
 use passwords::Passwords;
 
 /// The use cases of users. Cheap to clone.
@@ -102,7 +102,8 @@ impl Users {
         let user = User { id, name, password, groups, created_at: now, removed_at: None };
         let again = caller.clone();
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
             again.may_give(rights_of(&user, &tx.grants()?))?;
             if tx.users()?.len() >= USERS_MAX {
                 let message = format!("The hub has {USERS_MAX} users, which is the most.");
@@ -128,12 +129,12 @@ impl Users {
         };
         let (again, groups) = (caller.clone(), change.groups);
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
             let before = live(tx, id)?;
             changed(tx, &again, before, password, groups, now)
         };
-        let changed = self.commit(work).await?;
-        Ok(changed)
+        self.commit(work).await
     }
 
     /// Removes a user, with its tokens, sessions and roles. Needs `users:write`. `Conflict` when nobody
@@ -142,7 +143,8 @@ impl Users {
         caller.anywhere(Right::UsersWrite)?;
         let (id, now, again) = (self.find(which)?.id, self.context.clock.wall(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
             let user = User { removed_at: Some(now), ..live(tx, id)? };
             tx.put_user(&user)?;
             let own = tx.grants()?.into_iter().filter(|grant| grant.subject == Subject::User(id));
@@ -186,7 +188,9 @@ impl Users {
         };
         let again = caller.clone();
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
+            again.may_give(Rights::of_role(grant.role))?;
             let held = tx.grants()?;
             let same = |held: &&RoleGrant| {
                 held.subject == grant.subject && held.role == grant.role && held.selector == grant.selector
@@ -213,7 +217,8 @@ impl Users {
         caller.anywhere(Right::UsersWrite)?;
         let (now, again) = (self.context.clock.wall(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
             let found = tx.grants()?.into_iter().find(|grant| grant.id == id);
             let unknown = || Refusal::new(Code::NotFound, format!("There is no grant {id}."));
             let grant = RoleGrant { revoked_at: Some(now), ..found.ok_or_else(unknown)? };

@@ -273,7 +273,7 @@ async fn r12_4_a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_n
     assert_eq!(refusal_from_status(&unjoined).code, Code::StoreUnavailable);
     assert!(begun.elapsed() < Duration::from_millis(ATTACH_STORE_MS_MAX + 2_000));
     let cancelled = cancel.await.expect("no panic").expect("cancelled");
-    assert_eq!(cancelled.cancelled_by.as_deref(), Some("token:tester"));
+    assert_eq!(cancelled.cancelled_by.as_deref(), Some("token:tester-operator"));
     let spools = ["audit.spool", "audit.importing"].map(|name| kept.dir.path().join(name));
     let spooled: String = spools.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
     assert!(spooled.contains("run.cancel"), "its row is on disk before the answer: {spooled}");

@@ -39,6 +39,7 @@ mod resources;
 mod retention;
 mod rights;
 mod runs;
+mod stale;
 
 /// Nothing in these tests takes that long unless it hangs.
 pub(super) const SOON: Duration = Duration::from_secs(10);
