@@ -29,7 +29,7 @@ pub struct Directory {
     audit: Arc<AuditWatch>,
     /// Questions that wait, and until when; told at each change of them and of lasting answers.
     questions: Arc<watch::Sender<BTreeMap<ConsentId, WallTime>>>,
-    /// Raised when a token, a user, a grant or a lock has changed.
+    /// Raised when a token, a user, a grant, a lock or the labels of a node have changed.
     principals: Arc<watch::Sender<u64>>,
 }
 
@@ -161,8 +161,8 @@ impl Directory {
         Who { token, user: Some(user), grants }
     }
 
-    /// Tells when a token, a user, a grant or a lock has changed: who holds something open for a caller asks
-    /// anew whether it still may.
+    /// Tells when a token, a user, a grant, a lock or the labels of a node have changed: who holds something
+    /// open for a caller asks anew whether it still may.
     pub fn principals(&self) -> watch::Receiver<u64> {
         self.principals.subscribe()
     }
@@ -215,21 +215,26 @@ impl Directory {
     /// A committed node; a removed one leaves the maps.
     pub fn put_node(&self, node: Node) {
         let mut maps = self.write();
-        let old_name = maps.nodes.get(&node.id).map(|old| old.name.clone());
-        if let Some(old) = old_name
-            && maps.names.get(&old) == Some(&node.id)
+        let old = maps.nodes.get(&node.id).cloned();
+        if let Some(old) = &old
+            && maps.names.get(&old.name) == Some(&node.id)
         {
-            maps.names.remove(&old);
+            maps.names.remove(&old.name);
         }
+        let seen_by_others = old.is_some_and(|old| old.labels != node.labels || node.removed_at.is_some());
         if node.removed_at.is_some() {
             maps.nodes.remove(&node.id);
             maps.policies.remove(&node.id);
             maps.sites.remove(&node.id);
-            return;
+        } else {
+            maps.sites.insert(node.id, Arc::new(site_of(&node)));
+            maps.names.insert(node.name.clone(), node.id);
+            maps.nodes.insert(node.id, Arc::new(node));
         }
-        maps.sites.insert(node.id, Arc::new(site_of(&node)));
-        maps.names.insert(node.name.clone(), node.id);
-        maps.nodes.insert(node.id, Arc::new(node));
+        drop(maps);
+        if seen_by_others {
+            self.principals_changed();
+        }
     }
 
     /// What a committed attach changed of a record, and nothing else: a rename that was committed

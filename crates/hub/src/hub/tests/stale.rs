@@ -219,3 +219,70 @@ async fn a_lock_by_label_holds_on_a_node_that_was_held_back_and_labelled_meanwhi
     assert_eq!(lines.of("refused").await["error"]["code"], "locked");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn the_output_of_a_started_run_ends_with_the_role_on_its_node_whatever_else_is_left() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.labelled("a", "ci").await;
+    let _link = world.attach(node).await;
+    world.admin(Method::PUT, "/api/v1/policies/a", json!({"profile": "permissive"})).await.ok(200);
+    world.labelled("b", "db").await;
+    let ada = world.person("ada", &[("operator", "role=ci"), ("operator", "role=db")]).await;
+    let mut lines = world.lines(&ada, json!({"nodes": ["a"], "argv": ["sleep", "9"]})).await;
+    lines.of("accepted").await;
+    world.take_back("ada", "role=ci").await;
+    let refused = lines.of("refused").await;
+    assert_eq!((&refused["node"], &refused["error"]["code"]), (&json!("a"), &json!("forbidden")));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_followed_by_label_ends_when_the_node_has_it_no_more_or_is_gone() {
+    let world = World::new(StoreKind::Memory).await;
+    for (name, how) in [("a", Method::PATCH), ("b", Method::DELETE)] {
+        let node = world.labelled(name, "ci").await;
+        let link = world.attach(node).await;
+        let run = world.open_run(name, &link, b"so far").await;
+        let viewer = world.person(&format!("viewer-{name}"), &[("viewer", "role=ci")]).await;
+        let bearer = format!("Bearer {viewer}");
+        let path = format!("/api/v1/runs/{run}/output?follow=true");
+        let output = world.open(Method::GET, &path, &[("authorization", &bearer)], Bytes::new()).await;
+        let mut output = output.into_body();
+        let first = tokio::time::timeout(SOON, output.frame()).await.expect("in time");
+        assert!(first.is_some_and(|frame| frame.is_ok()), "there is output");
+        let labels = json!({"labels": {"role": "db"}});
+        let changed = world.admin(how, &format!("/api/v1/nodes/{name}"), labels).await;
+        assert!(changed.status.is_success(), "{changed:?}");
+        tokio::time::timeout(SOON, output.collect())
+            .await
+            .expect("it does not stay open")
+            .expect_err("what is broken off is no whole answer");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_export_of_the_audit_log_ends_when_its_caller_sees_some_nodes_only() {
+    let world = World::new(StoreKind::Memory).await;
+    let ada = world.person("ada", &[("viewer", ""), ("viewer", "role=ci")]).await;
+    // More than connections hold, so that the export is under way when the role goes.
+    for _ in 0..20 {
+        let fill = move |tx: &mut dyn Tx| {
+            for _ in 0..1_000 {
+                let row = AuditRow::new(WallTime(1), "hub", "test.fill", Outcome::Allowed);
+                tx.append_audit(&AuditRow { detail: Some("x".repeat(1_000)), ..row })?;
+            }
+            Ok(())
+        };
+        world.write(fill).await;
+    }
+    let bearer = format!("Bearer {ada}");
+    let (path, headers) = ("/api/v1/audit/export", [("authorization", bearer.as_str())]);
+    let export = world.open(Method::GET, path, &headers, Bytes::new()).await.into_body();
+    world.take_back("ada", "").await;
+    let all = tokio::time::timeout(SOON, export.collect()).await.expect("it ends").expect("text").to_bytes();
+    let last = all.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().expect("a line");
+    let last: Value = serde_json::from_slice(last).expect("JSON");
+    assert_eq!(last["error"]["code"], "forbidden", "{last}");
+    world.stop().await;
+}
