@@ -349,7 +349,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use cortex_core::id::{Epoch, TokenId};
-    use cortex_core::name::Labels;
     use cortex_core::name::Selector;
     use cortex_core::node::Facts;
     use cortex_core::rights::Right;
@@ -413,22 +412,7 @@ mod tests {
     fn an_attach_told_late_takes_no_rename_back() {
         let directory = Directory::default();
         let name = |text: &str| Name::parse(text).expect("a name");
-        let node = Node {
-            id: NodeId::mint(1, &[1; 10]),
-            name: name("old"),
-            labels: Labels::new(),
-            facts: Facts::default(),
-            key_hash: [0; 32],
-            epoch: Epoch(0),
-            joined_at: WallTime(1),
-            last_seen_at: None,
-            quarantined: false,
-            removed_at: None,
-            owner: None,
-            recovery: None,
-            audit_seen: None,
-            ceiling: None,
-        };
+        let node = Node::joined(NodeId::mint(1, &[1; 10]), name("old"), [0; 32], WallTime(1));
         directory.put_node(node.clone());
         let facts = Facts { os: "linux".to_owned(), ..Facts::default() };
         let attached = Node { epoch: Epoch(1), facts, ..node.clone() };
