@@ -79,11 +79,18 @@ impl Locks {
             let (lifted_at, lifted_by) = (None, None);
             let lock = Lock { id, target, message, created_by, created_at, expires_at, lifted_at, lifted_by };
             tx.put_lock(&lock)?;
-            let all = All::new(tx.locks()?);
+            let mut all = All::new(tx.locks()?);
             if all.count(now) > LOCKS_MAX {
                 let refusal =
                     Refusal::new(Code::Quota, format!("At most {LOCKS_MAX} locks may hold at once."));
                 return Err(refusal.hint("Remove locks with `cortex lock rm ID`.").into());
+            }
+            let over = all.beyond(LOCKS_MAX, now);
+            if !over.is_empty() {
+                for ended in over {
+                    tx.put_lock(&Lock { lifted_at: Some(now), lifted_by: Some("hub".to_owned()), ..ended })?;
+                }
+                all = All::new(tx.locks()?);
             }
             if matches!(lock.target, Target::User(_) | Target::Token(_)) {
                 keep_an_administrator(tx, now, || {
