@@ -157,6 +157,9 @@ async fn three_takeovers_by_other_processes_quarantine_the_identity() {
     assert_eq!(last.until_closed().await.code, Code::ClonedIdentity);
     assert_eq!(node.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::ClonedIdentity));
     hub.until_stored(node.id, "the quarantine is stored", |node| node.quarantined).await;
+    let audit = hub.audit().await;
+    let row = audit.iter().find(|logged| logged.row.action == "node.quarantine").expect("its own row");
+    assert_eq!((row.row.node, row.row.reason.as_deref()), (Some(node.id), Some("cloned_identity")));
 }
 
 /// A node that dials, and a link whose attach is stored and not answered yet.
