@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::EventKind;
-use cortex_core::limits::{NAME_BYTES_MAX, SESSION_TTL_MS};
+use cortex_core::limits::{NAME_BYTES_MAX, SESSION_TTL_MS, SESSIONS_KEPT_MS};
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
 use cortex_core::token::{Role, Token, TokenKind};
@@ -24,6 +24,8 @@ use crate::service::{Caller, Context, anew};
 
 /// Sessions of one user at once; a further login ends the oldest.
 const SESSIONS_MAX: usize = 32;
+/// Old sessions of all users that a login removes: more than it adds.
+const TRIM_BATCH: usize = 100;
 
 /// The use cases of sessions. Cheap to clone.
 #[derive(Clone)]
@@ -223,6 +225,7 @@ fn keep(
         tx.put_user(&user)?;
     }
     let actor = format!("user:{}", user.name);
+    tx.trim_sessions(WallTime(now.0.saturating_sub_unsigned(SESSIONS_KEPT_MS)), TRIM_BATCH)?;
     let ended = end_oldest(tx, &user, &actor, now)?;
     tx.put_token(&session)?;
     tokens::record(tx, &session, EventKind::TokenCreated, "user.login", &actor, now)?;

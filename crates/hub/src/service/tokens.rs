@@ -10,7 +10,7 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{TokenId, UserId};
 use cortex_core::invite::to_hex;
-use cortex_core::limits::TOKEN_NODES_MAX;
+use cortex_core::limits::{TOKEN_NODES_MAX, TOKENS_MAX};
 use cortex_core::lock::Locks;
 use cortex_core::name::{Name, Selector, printable};
 use cortex_core::rights::{CLIENT, Right, Rights};
@@ -80,7 +80,7 @@ impl Tokens {
             Refusal::new(Code::BadConfig, message)
                 .hint("Make the data directory writable, or choose another one with `--data-dir`.")
         })?;
-        self.keep(token, HUB.to_owned(), |_, _| Ok(())).await?;
+        self.keep(token, HUB.to_owned(), |_, _| Ok(Vec::new())).await?;
         Ok(true)
     }
 
@@ -90,8 +90,10 @@ impl Tokens {
         let (token, secret) = self.prepare(caller, new)?;
         caller.may_make(&token)?;
         let again = caller.clone();
-        let check =
-            move |tx: &dyn Tx, token: &Token| Ok(anew(tx, &again, token.created_at)?.may_make(token)?);
+        let check = move |tx: &mut dyn Tx, token: &Token| {
+            anew(tx, &again, token.created_at)?.may_make(token)?;
+            make_room(tx, token)
+        };
         let token = self.keep(token, caller.actor(), check).await?;
         Ok((token, secret))
     }
@@ -187,21 +189,43 @@ impl Tokens {
         by_id.or_else(|| tokens.iter().find(live).map(|token| token.id)).ok_or_else(|| unknown(which))
     }
 
+    /// Keeps a token that passes `check`, which says what was ended for it.
     async fn keep(
         &self,
         token: Token,
         actor: String,
-        check: impl FnOnce(&dyn Tx, &Token) -> Result<(), WriteError> + Send + 'static,
+        check: impl FnOnce(&mut dyn Tx, &Token) -> Result<Vec<Token>, WriteError> + Send + 'static,
     ) -> Result<Token, Refusal> {
         let work = move |tx: &mut dyn Tx| {
-            check(tx, &token)?;
+            let ended = check(tx, &token)?;
             tx.put_token(&token)?;
             record(tx, &token, EventKind::TokenCreated, "token.create", &actor, token.created_at)?;
-            Ok(token)
+            Ok((token, ended))
         };
         let directory = self.context.directory.clone();
-        self.context.commit(work, move |token: &Token| directory.put_token(token.clone())).await
+        let after = move |(token, ended): &(Token, Vec<Token>)| {
+            ended.iter().chain([token]).for_each(|token| directory.put_token(token.clone()));
+        };
+        Ok(self.context.commit(work, after).await?.0)
     }
+}
+
+/// Room for one more token. One that has ended by itself gives its name away: it would have it for ever.
+fn make_room(tx: &mut dyn Tx, new: &Token) -> Result<Vec<Token>, WriteError> {
+    let now = new.created_at;
+    let (good, ended): (Vec<Token>, Vec<Token>) = tx
+        .tokens()?
+        .into_iter()
+        .filter(|token| token.kind != TokenKind::Session && token.revoked_at.is_none())
+        .partition(|token| token.check(now).is_ok());
+    if good.len() >= TOKENS_MAX {
+        let message = format!("The hub has {TOKENS_MAX} tokens that are good, which is the most.");
+        return Err(Refusal::new(Code::Quota, message)
+            .hint("End some that nobody needs with `cortex token revoke`.")
+            .into());
+    }
+    let same = ended.into_iter().filter(|token| token.name == new.name);
+    same.map(|token| revoke(tx, token, HUB, now)).collect()
 }
 
 /// A token that is bound by nothing but its role, and its secret.
@@ -232,7 +256,8 @@ pub(super) fn revoke(tx: &mut dyn Tx, token: Token, actor: &str, now: WallTime) 
     Ok(token)
 }
 
-/// Ends all that a user can still show, and of these `wanted`.
+/// Ends all that a user can still show, and of these `wanted`; also what has ended by the hub's clock, which
+/// may be set back.
 pub(super) fn revoke_of(
     tx: &mut dyn Tx,
     user: UserId,
@@ -240,8 +265,8 @@ pub(super) fn revoke_of(
     now: WallTime,
     wanted: impl Fn(&Token) -> bool,
 ) -> Result<Vec<Token>, WriteError> {
-    let live = tx.tokens()?.into_iter().filter(|token| token.user == Some(user) && token.check(now).is_ok());
-    let ending: Vec<Token> = live.filter(wanted).collect();
+    let own = tx.tokens()?.into_iter().filter(|token| token.user == Some(user) && token.revoked_at.is_none());
+    let ending: Vec<Token> = own.filter(wanted).collect();
     ending.into_iter().map(|token| revoke(tx, token, actor, now)).collect()
 }
 

@@ -40,6 +40,7 @@ mod retention;
 mod rights;
 mod runs;
 mod stale;
+mod tokens;
 
 /// Nothing in these tests takes that long unless it hangs.
 pub(super) const SOON: Duration = Duration::from_secs(10);

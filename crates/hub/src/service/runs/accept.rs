@@ -15,6 +15,7 @@ use cortex_core::rights::Right;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
+use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreError, Tx, WriteError};
 use tokio::sync::oneshot;
@@ -31,6 +32,8 @@ use crate::service::outcome::{Stored, write_once, write_surely};
 pub(super) struct Judged {
     pub(super) run: Run,
     pub(super) name: String,
+    /// Whether a person asks, by a session.
+    in_person: bool,
     /// blake3 of the policy that judged it.
     policy_hash: Option<[u8; 32]>,
     /// What is to be done, or why not.
@@ -113,7 +116,8 @@ impl Runs {
             run.consent = lasting.as_ref().map(|rule| rule.id).or_else(|| leave.consent());
         }
         let (name, policy_hash) = (node.name.to_string(), self.context.directory.policy_hash(node.id));
-        Judged { run, name, policy_hash, verdict, approval: leave.approval() }
+        let in_person = caller.token.kind == TokenKind::Session;
+        Judged { run, name, in_person, policy_hash, verdict, approval: leave.approval() }
     }
 
     /// Refuses a caller that may not start runs there at this moment: both may have changed since the
@@ -213,6 +217,12 @@ impl Judged {
     const fn starts(&self) -> bool {
         matches!(self.verdict, Ok(Verdict::Start { .. }))
     }
+
+    /// Whether a run of the same name of a caller is the same caller's: a name that ended is given again,
+    /// and who has it then inherits nothing. A person is the same one in another session.
+    fn asked_it(&self, known: &Run) -> bool {
+        known.token == self.run.token || (self.in_person && known.user == self.run.user)
+    }
 }
 
 fn put(
@@ -231,6 +241,14 @@ fn put(
         return refuse(tx, one, refusal);
     }
     if let Some(known) = known(tx, &one.run)? {
+        if !one.asked_it(&known) {
+            let message = format!(
+                "The idempotency key was used on {} by an earlier {}, which is another one.",
+                one.name, known.caller
+            );
+            let refusal = Refusal::new(Code::Conflict, message).hint("Use a new key.");
+            return refuse(tx, one, refusal);
+        }
         if known.spec == one.run.spec {
             return Ok(Written::Known(known));
         }
