@@ -124,6 +124,11 @@ impl Directory {
         self.read().tokens.get(secret_hash).cloned()
     }
 
+    /// A token by id.
+    pub fn token_of(&self, id: TokenId) -> Option<Arc<Token>> {
+        self.read().tokens.values().find(|token| token.id == id).cloned()
+    }
+
     /// All tokens.
     pub fn tokens(&self) -> Vec<Arc<Token>> {
         self.read().tokens.values().cloned().collect()
@@ -132,6 +137,17 @@ impl Directory {
     /// A live user by id.
     pub fn user(&self, id: UserId) -> Option<Arc<User>> {
         self.read().users.get(&id).cloned()
+    }
+
+    /// A live user by name.
+    pub fn user_named(&self, name: &Name) -> Option<Arc<User>> {
+        self.read().users.values().find(|user| user.name == *name).cloned()
+    }
+
+    /// A live user as somebody wrote it: by id, or by name.
+    pub fn user_called(&self, text: &str) -> Option<Arc<User>> {
+        let by_id = text.parse().ok().and_then(|id| self.user(id));
+        by_id.or_else(|| self.user_named(&Name::parse(text).ok()?))
     }
 
     /// All live users, by name.

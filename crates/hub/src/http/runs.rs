@@ -302,8 +302,8 @@ fn told(
     let mut heads = Vec::new();
     let mut bodies = Vec::new();
     for (node, result) in started {
-        // Its output is for who may see that node, whatever else the caller may.
-        let open = api.standing(caller, Right::RunsRead, Place::On(node.id));
+        // What comes of it is for who may do this on that node, whatever else the caller may.
+        let open = |right| api.standing(caller, right, Place::On(node.id));
         let (shown, of) = (node.name.to_string(), request_id.to_owned());
         let shut = move |refusal| vec![run_stream::refused(&shown, &refusal, &of)];
         match result {
@@ -312,14 +312,14 @@ fn told(
                 let (name, id) = (node.name.to_string(), request_id.to_owned());
                 let (runs, consents, caller) = (api.runs.clone(), api.consents.clone(), caller.clone());
                 let lines = run_stream::wait(runs, consents, caller, consent.id, name, id);
-                bodies.push(until_shut_out(open, lines, shut).boxed());
+                bodies.push(until_shut_out(open(Right::RunsStart), lines, shut).boxed());
             }
             Ok(Begun::Run(run)) => {
                 heads.push(run_stream::accepted(&run, node.name.as_str()));
                 let (name, id) = (node.name.to_string(), request_id.to_owned());
                 let (runs, caller) = (api.runs.clone(), caller.clone());
                 let lines = run_stream::follow(runs, caller, run.id, name, Wanted::default(), id);
-                bodies.push(until_shut_out(open, lines, shut).boxed());
+                bodies.push(until_shut_out(open(Right::RunsRead), lines, shut).boxed());
             }
             Err(refusal) => heads.push(run_stream::refused(node.name.as_str(), &refusal, request_id)),
         }

@@ -7,10 +7,9 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{InviteId, UserId};
 use cortex_core::invite::{Invite, InviteText, within_bound};
-use cortex_core::name::{Labels, check_labels, printable};
+use cortex_core::name::{Labels, check_labels};
 use cortex_core::policy::{Document, Mode, PROFILES};
 use cortex_core::rights::Right;
-use cortex_core::user::User;
 use cortex_core::{Code, Refusal, limits};
 use cortex_store::Tx;
 
@@ -18,6 +17,7 @@ use crate::authority::Authority;
 use crate::clock;
 use crate::secret;
 use crate::service::policies::may_open;
+use crate::service::users;
 use crate::service::{Caller, Context, anew};
 
 /// The use cases of invites. Cheap to clone.
@@ -85,13 +85,8 @@ impl Invites {
     }
 
     fn owner(&self, text: &str) -> Result<UserId, Refusal> {
-        let users = self.context.directory.users();
-        let is_it = |user: &&Arc<User>| user.name.as_str() == text || user.id.to_string() == text;
-        let found = users.iter().find(is_it).map(|user| user.id);
-        found.ok_or_else(|| {
-            Refusal::new(Code::NotFound, format!("There is no user `{}`.", printable(text, 80)))
-                .hint("List the users with `cortex user ls`.")
-        })
+        let found = self.context.directory.user_called(text);
+        found.map(|user| user.id).ok_or_else(|| users::unknown(text))
     }
 
     /// The newest invites, at most `limit`.
@@ -109,7 +104,9 @@ impl Invites {
             let again = anew(tx, &again, now)?;
             again.anywhere(Right::InvitesWrite)?;
             let Some(mut invite) = tx.invite(id)? else {
-                return Err(Refusal::new(Code::NotFound, format!("There is no invite {id}.")).into());
+                return Err(Refusal::new(Code::NotFound, format!("There is no invite {id}."))
+                    .hint("List the invites with `cortex invite ls`.")
+                    .into());
             };
             if invite.revoked_at.is_some() {
                 return Ok(invite);
@@ -156,11 +153,8 @@ fn check(new: &NewInvite) -> Result<String, Refusal> {
     }
     let ttl_ms = new.ttl_ms.unwrap_or(limits::INVITE_TTL_MS);
     if ttl_ms == 0 || ttl_ms > limits::INVITE_TTL_MS_MAX {
-        let message = format!(
-            "`ttl_ms` is {}; it must be above 0 and at most {}.",
-            printable(&ttl_ms.to_string(), 20),
-            limits::INVITE_TTL_MS_MAX
-        );
+        let message =
+            format!("`ttl_ms` is {ttl_ms}; it must be above 0 and at most {}.", limits::INVITE_TTL_MS_MAX);
         return Err(Refusal::new(Code::InvalidArgument, message));
     }
     Ok(profile)

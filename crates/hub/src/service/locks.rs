@@ -10,7 +10,7 @@ use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{LockId, NodeId, TokenId, UserId};
 use cortex_core::limits::LOCKS_MAX;
 use cortex_core::lock::{self, Lock, Locks as All, Named, Target};
-use cortex_core::name::{Name, printable};
+use cortex_core::name::Name;
 use cortex_core::rights::Right;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
@@ -19,7 +19,7 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
 use super::tokens::keep_an_administrator;
-use super::{Caller, Context, anew, targets};
+use super::{Caller, Context, anew, targets, tokens, users};
 use crate::clock::new_lock_id;
 use crate::directory::Directory;
 use crate::mesh::Mesh;
@@ -136,11 +136,12 @@ impl Locks {
         Ok(self.context.commit(work, after).await?.shown)
     }
 
-    /// All locks that were not removed, expired ones too, oldest first.
+    /// All locks that were not removed, expired ones too, oldest first. Needs `locks:read`.
     ///
     /// # Errors
-    /// `store_unavailable`.
-    pub async fn list(&self) -> Result<Vec<Shown>, Refusal> {
+    /// `forbidden`, `store_unavailable`.
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Shown>, Refusal> {
+        caller.anywhere(Right::LocksRead)?;
         let directory = self.context.directory.clone();
         self.context
             .view(move |view| {
@@ -200,20 +201,14 @@ fn found(
             let by_name = Name::parse(text).ok().map(|name| tx.user_named(&name)).transpose()?.flatten();
             let by_id = text.parse::<UserId>().ok().map(|id| tx.user(id)).transpose()?.flatten();
             let user = by_name.or(by_id).filter(|user| user.removed_at.is_none());
-            let user = user.ok_or_else(|| {
-                let message = format!("There is no user `{}`.", printable(text, 80));
-                Refusal::new(Code::NotFound, message).hint("List the users with `cortex user ls`.")
-            })?;
+            let user = user.ok_or_else(|| users::unknown(text))?;
             Ok((Target::User(user.id), format!("user:{}", user.name)))
         }
         Named::Token(text) => {
             let is_it = |token: &&Token| {
                 token.id.to_string() == *text || (token.name.as_str() == text && token.check(now).is_ok())
             };
-            let token = tx.tokens()?.iter().find(is_it).cloned().ok_or_else(|| {
-                let message = format!("There is no token `{}`.", printable(text, 80));
-                Refusal::new(Code::NotFound, message).hint("List the tokens with `cortex token ls`.")
-            })?;
+            let token = tx.tokens()?.iter().find(is_it).cloned().ok_or_else(|| tokens::unknown(text))?;
             Ok((Target::Token(token.id), format!("token:{}", token.name)))
         }
         Named::Node(text) => {

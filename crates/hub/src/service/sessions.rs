@@ -146,8 +146,7 @@ impl Sessions {
     }
 
     async fn prove(&self, name: Option<&Name>, password: Secret) -> Result<Begun, Refusal> {
-        let users = self.context.directory.users();
-        let user = users.into_iter().find(|user| Some(&user.name) == name);
+        let user = name.and_then(|name| self.context.directory.user_named(name));
         let kept = user.as_ref().and_then(|user| user.password.clone());
         let compared = self.passwords.compare(password, kept).await?;
         match (user, compared) {

@@ -288,8 +288,10 @@ pub(super) fn keep_an_administrator(
         .into())
 }
 
-fn unknown(which: &str) -> Refusal {
+/// The refusal of a token that there is not.
+pub(super) fn unknown(which: &str) -> Refusal {
     Refusal::new(Code::NotFound, format!("There is no token `{}`.", printable(which, 80)))
+        .hint("List the tokens with `cortex token ls`.")
 }
 
 pub(super) fn record(

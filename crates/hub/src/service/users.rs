@@ -220,7 +220,10 @@ impl Users {
             let again = anew(tx, &again, now)?;
             again.anywhere(Right::UsersWrite)?;
             let found = tx.grants()?.into_iter().find(|grant| grant.id == id);
-            let unknown = || Refusal::new(Code::NotFound, format!("There is no grant {id}."));
+            let unknown = || {
+                Refusal::new(Code::NotFound, format!("There is no grant {id}."))
+                    .hint("List the grants with `cortex user grants`.")
+            };
             let grant = RoleGrant { revoked_at: Some(now), ..found.ok_or_else(unknown)? };
             tx.put_grant(&grant)?;
             keep_an_administrator(tx, now, || "This grant makes the only administrator.".to_owned())?;
@@ -234,12 +237,7 @@ impl Users {
 
     /// A user by name or id, whatever the caller may see.
     fn find(&self, which: &str) -> Result<Arc<User>, Refusal> {
-        let by_id = which.parse().ok().and_then(|id| self.context.directory.user(id));
-        let by_name = || {
-            let name = Name::parse(which).ok()?;
-            self.context.directory.users().into_iter().find(|user| user.name == name)
-        };
-        by_id.or_else(by_name).ok_or_else(|| unknown(which))
+        self.context.directory.user_called(which).ok_or_else(|| unknown(which))
     }
 
     async fn commit(
@@ -267,8 +265,14 @@ fn changed(
     let grants = tx.grants()?;
     caller.may_give(rights_of(&before, &grants))?;
     let renewed = password.is_some();
-    let user =
-        User { password: password.or(before.password), groups: groups.unwrap_or(before.groups), ..before };
+    let user = User {
+        password: password.or_else(|| before.password.clone()),
+        groups: groups.unwrap_or_else(|| before.groups.clone()),
+        ..before.clone()
+    };
+    if user == before {
+        return Ok(Changed { user, tokens: Vec::new(), grants: Vec::new() });
+    }
     caller.may_give(rights_of(&user, &grants))?;
     tx.put_user(&user)?;
     let mut tokens = Vec::new();
@@ -296,7 +300,8 @@ fn check_groups(groups: &BTreeSet<Name>) -> Result<(), Refusal> {
     Err(Refusal::new(Code::TooLarge, format!("A user has at most {GROUPS_MAX} groups.")))
 }
 
-fn unknown(which: &str) -> Refusal {
+/// The refusal of a user that there is not.
+pub(super) fn unknown(which: &str) -> Refusal {
     Refusal::new(Code::NotFound, format!("There is no user `{}`.", printable(which, 80)))
         .hint("List the users with `cortex user ls`.")
 }

@@ -26,11 +26,12 @@ pub struct Profile {
 }
 
 impl Policies {
-    /// All profiles: the built-in ones first, then those that are kept, by name.
+    /// All profiles: the built-in ones first, then those that are kept, by name. Needs `policy:read` somewhere.
     ///
     /// # Errors
-    /// `store_unavailable`; `policy_invalid` when one that is kept cannot be read.
-    pub async fn profiles(&self) -> Result<Vec<Profile>, Refusal> {
+    /// `forbidden`, `store_unavailable`; `policy_invalid` when one that is kept cannot be read.
+    pub async fn profiles(&self, caller: &Caller) -> Result<Vec<Profile>, Refusal> {
+        caller.anywhere(Right::PolicyRead)?;
         let kept = self.context.view(|view| view.profiles()).await?;
         let built_in = PROFILES.iter().filter_map(|name| {
             let document = Document::profile(name)?;
@@ -43,8 +44,8 @@ impl Policies {
     ///
     /// # Errors
     /// `not_found`, `store_unavailable`, `policy_invalid`.
-    pub async fn profile(&self, name: &str) -> Result<Profile, Refusal> {
-        let found = self.profiles().await?.into_iter().find(|profile| profile.name == name);
+    pub async fn profile(&self, caller: &Caller, name: &str) -> Result<Profile, Refusal> {
+        let found = self.profiles(caller).await?.into_iter().find(|profile| profile.name == name);
         found.ok_or_else(|| none(name))
     }
 
