@@ -89,13 +89,14 @@ impl Confinement {
         };
         let leaf = sandbox.groups.leaf(name, limits.memory_bytes, limits.processes);
         made.leaf = Some(leaf.map_err(|error| unmade(Step::Cgroup.as_str(), &error))?);
+        let work = made.work();
         if let Some(scratches) = &sandbox.scratches {
-            let folder = scratches.add(name, made.room.user.as_ref());
+            let folder = scratches.add(name, made.room.user.as_ref(), work.is_none());
             let folder = folder.map_err(|error| unmade("making a folder of its own", &error))?;
             made.home = folder.join("home");
             made.scratch = Some(folder);
         }
-        if let Some(work) = made.work() {
+        if let Some(work) = work {
             made.home = made.make_home(&work).map_err(|error| unmade("making its home directory", &error))?;
         }
         Ok(made)

@@ -138,7 +138,8 @@ pub fn abi() -> Option<(u32, u32)> {
 }
 
 /// A ruleset that allows just this: files by the rules, and TCP by the network. Signals and
-/// abstract sockets stay among the processes that it holds, from version 6 on.
+/// abstract sockets stay among the processes that it holds, from version 6 on. A path that leads to
+/// nothing allows nothing.
 ///
 /// # Errors
 ///
@@ -187,11 +188,22 @@ fn ruleset_of(abi: u32, rules: &[Rule], network: &Network) -> io::Result<Ruleset
 }
 
 fn add_path(ruleset: &OwnedFd, abi: u32, rule: &Rule) -> io::Result<()> {
-    let place = File::options().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(&rule.path)?;
+    let place = File::options().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(&rule.path);
+    let place = match place {
+        Err(error) if is_out_of_reach(&error) => return Ok(()),
+        place => place?,
+    };
     let possible = if place.metadata()?.is_dir() { u64::MAX } else { fs::OF_FILES };
     let allowed_access = rule.access.rights() & possible & fs::all(abi);
     let attr = PathBeneath { allowed_access, parent_fd: place.as_raw_fd() };
     add(ruleset, RULE_PATH_BENEATH, &attr)
+}
+
+/// Whether nothing can be had by that path, so that there is nothing to allow.
+fn is_out_of_reach(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | PermissionDenied | NotADirectory)
+        || error.raw_os_error() == Some(libc::ELOOP)
 }
 
 impl RuleAccess {

@@ -151,11 +151,18 @@ fn devices_are_written_and_proc_is_not() {
 }
 
 #[test]
-fn a_path_that_is_not_there_is_told() {
-    let error = ruleset(&[rule(Path::new("/no/such/path"), RuleAccess::Read)], &Network::None);
-    let error = error.expect_err("it is not there");
-    assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    assert!(error.to_string().starts_with("/no/such/path: "), "{error}");
+fn a_path_that_leads_to_nothing_allows_nothing_and_other_failures_are_told() {
+    let scene = scene();
+    let looped = scene.path().join("loop");
+    std::os::unix::fs::symlink(&looped, &looped).expect("linked");
+    let nothing = [Path::new("/no/such/path"), &looped, Path::new("/dev/null/below")];
+    let mut rules = base();
+    rules.extend(nothing.map(|path| rule(path, RuleAccess::Write)));
+    assert!(succeeds(rules, scene.path(), "true"));
+    let long = format!("/{}", "x".repeat(300));
+    let error = ruleset(&[rule(Path::new(&long), RuleAccess::Read)], &Network::None);
+    let error = error.expect_err("no name is that long");
+    assert!(error.to_string().starts_with("/xxx") && error.to_string().contains(": File name"), "{error}");
 }
 
 /// `connect` or `bind`.

@@ -12,12 +12,9 @@ use super::walls::Room;
 /// All rules of a run. `scratch` is its own folder.
 pub(crate) fn of(room: &Room, scratch: &Path) -> Vec<Rule> {
     let mut rules = Vec::new();
-    let mut add = |path: &Path, access| {
-        if path.exists() {
-            rules.push(Rule { path: path.to_owned(), access });
-        }
-    };
-    for folder in base::FOLDERS.iter().map(Path::new).filter(|folder| !folder.is_symlink()) {
+    let mut add = |path: &Path, access| rules.push(Rule { path: path.to_owned(), access });
+    let is_folder = |path: &&Path| path.symlink_metadata().is_ok_and(|data| data.is_dir());
+    for folder in base::FOLDERS.iter().map(Path::new).filter(is_folder) {
         add(folder, RuleAccess::ReadExec);
     }
     let resolver = (room.network != Network::None).then_some(&base::RESOLV);

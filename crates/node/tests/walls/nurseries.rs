@@ -150,8 +150,8 @@ fn a_tree_is_asked_to_end_first() {
 #[test]
 fn what_a_node_that_was_killed_left_is_removed_by_the_next_one() {
     as_each_user("nurseries::what_a_node_that_was_killed_left_is_removed_by_the_next_one", async {
-        // No process has that number.
-        let folder = std::env::temp_dir().join(format!("cortex-runs-999999999-{}", std::process::id()));
+        // A process has that number, and it is no node.
+        let folder = std::env::temp_dir().join(format!("cortex-runs-1-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("run/home")).expect("made");
         let group = Path::new("/sys/fs/cgroup/pids/cortex-node-999999999-0/run");
         let has_group = std::fs::create_dir_all(group).is_ok();
