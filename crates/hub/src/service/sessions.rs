@@ -18,7 +18,7 @@ use cortex_store::{Tx, WriteError};
 
 use crate::secret::Secret;
 use crate::service::network::{Sources, Tries};
-use crate::service::tokens::{self, Tokens};
+use crate::service::tokens::{self, By, Tokens};
 use crate::service::users::passwords::{Compared, Passwords};
 use crate::service::{Caller, Context, anew};
 
@@ -223,11 +223,11 @@ fn keep(
         user.password = Some(fresh);
         tx.put_user(&user)?;
     }
-    let actor = format!("user:{}", user.name);
+    let by = By::named(format!("user:{}", user.name));
     tx.trim_sessions(WallTime(now.0.saturating_sub_unsigned(SESSIONS_KEPT_MS)), TRIM_BATCH)?;
-    let ended = end_oldest(tx, &user, &actor, now)?;
+    let ended = end_oldest(tx, &user, &by, now)?;
     tx.put_token(&session)?;
-    tokens::record(tx, &session, EventKind::TokenCreated, "user.login", &actor, now)?;
+    tokens::record(tx, &session, EventKind::TokenCreated, "user.login", &by, now)?;
     Ok(Kept { user, session, ended })
 }
 
@@ -245,7 +245,7 @@ fn renew(
     let user = User { password: Some(fresh), ..live.ok_or_else(changed)? };
     tx.put_user(&user)?;
     let other = |token: &Token| token.kind == TokenKind::Session && token.id != caller.token.id;
-    let ended = tokens::revoke_of(tx, user.id, &caller.actor(), now, other)?;
+    let ended = tokens::revoke_of(tx, user.id, &By::of(caller), now, other)?;
     let row = AuditRow::new(now, caller.actor(), "user.passwd", Outcome::Allowed);
     let detail = Some(format!("{}; {} other session(s) ended", user.name, ended.len()));
     tx.append_audit(&AuditRow { detail, token: Some(caller.token.id), ..row })?;
@@ -253,13 +253,13 @@ fn renew(
 }
 
 /// Makes room for one more session.
-fn end_oldest(tx: &mut dyn Tx, user: &User, actor: &str, now: WallTime) -> Result<Vec<Token>, WriteError> {
+fn end_oldest(tx: &mut dyn Tx, user: &User, by: &By, now: WallTime) -> Result<Vec<Token>, WriteError> {
     // Newest first.
     let own = tx.tokens()?.into_iter().filter(|token| {
         token.user == Some(user.id) && token.kind == TokenKind::Session && token.check(now).is_ok()
     });
     let too_many: Vec<Token> = own.skip(SESSIONS_MAX - 1).collect();
-    too_many.into_iter().map(|token| tokens::revoke(tx, token, actor, now)).collect()
+    too_many.into_iter().map(|token| tokens::revoke(tx, token, by, now)).collect()
 }
 
 fn wrong() -> Refusal {

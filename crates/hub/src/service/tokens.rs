@@ -55,6 +55,25 @@ pub struct NewToken {
     pub ttl_ms: Option<u64>,
 }
 
+/// Who makes or ends a token, for its rows.
+pub(super) struct By {
+    actor: String,
+    /// With which token; `None` when it is made without one: by a login, or by the hub.
+    token: Option<TokenId>,
+}
+
+impl By {
+    /// This caller.
+    pub(super) fn of(caller: &Caller) -> Self {
+        Self { actor: caller.actor(), token: Some(caller.token.id) }
+    }
+
+    /// Somebody without a token.
+    pub(super) fn named(actor: impl Into<String>) -> Self {
+        Self { actor: actor.into(), token: None }
+    }
+}
+
 impl Tokens {
     /// The use cases over `context`.
     pub const fn new(context: Context) -> Self {
@@ -80,7 +99,7 @@ impl Tokens {
             Refusal::new(Code::BadConfig, message)
                 .hint("Make the data directory writable, or choose another one with `--data-dir`.")
         })?;
-        self.keep(token, HUB.to_owned(), |_, _| Ok(Vec::new())).await?;
+        self.keep(token, By::named(HUB), |_, _| Ok(Vec::new())).await?;
         Ok(true)
     }
 
@@ -94,7 +113,7 @@ impl Tokens {
             anew(tx, &again, token.created_at)?.may_make(token)?;
             make_room(tx, token)
         };
-        let token = self.keep(token, caller.actor(), check).await?;
+        let token = self.keep(token, By::of(caller), check).await?;
         Ok((token, secret))
     }
 
@@ -121,7 +140,7 @@ impl Tokens {
         id: TokenId,
         by: Option<Right>,
     ) -> Result<Token, Refusal> {
-        let (again, actor, now) = (caller.clone(), caller.actor(), self.context.clock.wall());
+        let (again, now) = (caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
             let again = anew(tx, &again, now)?;
             by.map_or(Ok(()), |right| again.anywhere(right))?;
@@ -129,7 +148,7 @@ impl Tokens {
             if token.revoked_at.is_some() {
                 return Ok(token);
             }
-            let token = revoke(tx, token, &actor, now)?;
+            let token = revoke(tx, token, &By::of(&again), now)?;
             keep_an_administrator(tx, now, || {
                 format!("`{}` is the only lasting administrator's token.", token.name)
             })?;
@@ -193,13 +212,13 @@ impl Tokens {
     async fn keep(
         &self,
         token: Token,
-        actor: String,
+        by: By,
         check: impl FnOnce(&mut dyn Tx, &Token) -> Result<Vec<Token>, WriteError> + Send + 'static,
     ) -> Result<Token, Refusal> {
         let work = move |tx: &mut dyn Tx| {
             let ended = check(tx, &token)?;
             tx.put_token(&token)?;
-            record(tx, &token, EventKind::TokenCreated, "token.create", &actor, token.created_at)?;
+            record(tx, &token, EventKind::TokenCreated, "token.create", &by, token.created_at)?;
             Ok((token, ended))
         };
         let directory = self.context.directory.clone();
@@ -225,7 +244,7 @@ fn make_room(tx: &mut dyn Tx, new: &Token) -> Result<Vec<Token>, WriteError> {
             .into());
     }
     let same = ended.into_iter().filter(|token| token.name == new.name);
-    same.map(|token| revoke(tx, token, HUB, now)).collect()
+    same.map(|token| revoke(tx, token, &By::named(HUB), now)).collect()
 }
 
 /// A token that is bound by nothing but its role, and its secret.
@@ -249,10 +268,10 @@ pub(super) fn mint(clock: &Clock, prefix: &str, name: Name, role: Role) -> (Toke
 }
 
 /// Ends a token within a transaction, with its event and its audit row.
-pub(super) fn revoke(tx: &mut dyn Tx, token: Token, actor: &str, now: WallTime) -> Result<Token, WriteError> {
+pub(super) fn revoke(tx: &mut dyn Tx, token: Token, by: &By, now: WallTime) -> Result<Token, WriteError> {
     let token = Token { revoked_at: Some(now), ..token };
     tx.put_token(&token)?;
-    record(tx, &token, EventKind::TokenRevoked, "token.revoke", actor, now)?;
+    record(tx, &token, EventKind::TokenRevoked, "token.revoke", by, now)?;
     Ok(token)
 }
 
@@ -261,13 +280,13 @@ pub(super) fn revoke(tx: &mut dyn Tx, token: Token, actor: &str, now: WallTime) 
 pub(super) fn revoke_of(
     tx: &mut dyn Tx,
     user: UserId,
-    actor: &str,
+    by: &By,
     now: WallTime,
     wanted: impl Fn(&Token) -> bool,
 ) -> Result<Vec<Token>, WriteError> {
     let own = tx.tokens()?.into_iter().filter(|token| token.user == Some(user) && token.revoked_at.is_none());
     let ending: Vec<Token> = own.filter(wanted).collect();
-    ending.into_iter().map(|token| revoke(tx, token, actor, now)).collect()
+    ending.into_iter().map(|token| revoke(tx, token, by, now)).collect()
 }
 
 /// Refuses `conflict` what this transaction did when it leaves nobody who can let others in. Who is
@@ -299,12 +318,13 @@ pub(super) fn record(
     token: &Token,
     kind: EventKind,
     action: &str,
-    actor: &str,
+    by: &By,
     now: WallTime,
 ) -> Result<(), WriteError> {
-    tx.append_event(&Event::new(kind, now).actor(actor).subject(token.name.as_str()))?;
+    tx.append_event(&Event::new(kind, now).actor(by.actor.as_str()).subject(token.name.as_str()))?;
     let detail = Some(format!("{} {} ({})", token.id, token.name, told(token)));
-    tx.append_audit(&AuditRow { detail, ..AuditRow::new(now, actor, action, Outcome::Allowed) })?;
+    let row = AuditRow::new(now, by.actor.as_str(), action, Outcome::Allowed);
+    tx.append_audit(&AuditRow { detail, token: by.token, ..row })?;
     Ok(())
 }
 

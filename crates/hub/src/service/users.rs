@@ -22,7 +22,7 @@ use cortex_store::{Tx, WriteError};
 
 use crate::clock;
 use crate::secret::Secret;
-use crate::service::tokens::{keep_an_administrator, revoke_of};
+use crate::service::tokens::{By, keep_an_administrator, revoke_of};
 use crate::service::{Caller, Context, anew};
 use passwords::Passwords;
 
@@ -152,7 +152,7 @@ impl Users {
             for grant in &grants {
                 tx.put_grant(grant)?;
             }
-            let tokens = revoke_of(tx, id, &again.actor(), now, |_| true)?;
+            let tokens = revoke_of(tx, id, &By::of(&again), now, |_| true)?;
             keep_an_administrator(tx, now, || format!("`{}` is the only administrator.", user.name))?;
             let detail = format!("{}; {} token(s) ended", words(&user), tokens.len());
             record(tx, &again, "user.remove", detail, now)?;
@@ -279,7 +279,7 @@ fn changed(
     if renewed {
         // Not the one with which it is done: whoever changes its own password goes on.
         let other = |token: &Token| token.kind == TokenKind::Session && token.id != caller.token.id;
-        tokens = revoke_of(tx, user.id, &caller.actor(), now, other)?;
+        tokens = revoke_of(tx, user.id, &By::of(caller), now, other)?;
     }
     keep_an_administrator(tx, now, || format!("`{}` is the only administrator.", user.name))?;
     let detail = if renewed { format!("{}; new password", words(&user)) } else { words(&user) };

@@ -35,6 +35,11 @@ async fn a_token_that_has_ended_by_itself_gives_its_name_away() {
     world.admin(Method::POST, "/api/v1/tokens", body).await.refused(409, "conflict");
     world.retime("ci", |token| token.expires_at = Some(WallTime(1))).await;
     let second = world.made("ci").await;
+    let rows = world.get("/api/v1/audit?limit=1000&actor=token:admin").await.ok(200);
+    let mut made =
+        rows["items"].as_array().expect("rows").iter().filter(|row| row["action"] == "token.create");
+    let by = world.caller().token.id.to_string();
+    assert!(made.all(|row| row["token"] == by.as_str()), "each says with which token: {rows}");
     let see = async |token: &str| world.with_token(token, Method::GET, "/api/v1/nodes", None).await;
     see(&first).await.refused(401, "unauthenticated");
     see(&second).await.ok(200);
