@@ -101,7 +101,8 @@ impl Who {
         if self.user.is_none() {
             return self.token.role;
         }
-        let highest = self.grants.iter().map(|grant| grant.role).max().unwrap_or(Role::Viewer);
+        let live = self.grants.iter().filter(|grant| grant.revoked_at.is_none());
+        let highest = live.map(|grant| grant.role).max().unwrap_or(Role::Viewer);
         highest.min(self.token.role)
     }
 
@@ -289,6 +290,18 @@ mod tests {
         assert_eq!(who.anywhere(Right::RunsStart), Ok(()));
         assert!(!who.everywhere(Right::RunsRead));
         assert_eq!(who.role(), Role::Operator);
+    }
+
+    #[test]
+    fn a_role_that_was_taken_back_is_not_shown() {
+        let mut who = person(token(Role::Admin), &[(true, Role::Admin, "role=ci"), (true, Role::Viewer, "")]);
+        assert_eq!(who.role(), Role::Admin);
+        let taken = |grant: &RoleGrant| RoleGrant {
+            revoked_at: (grant.role == Role::Admin).then_some(WallTime(1)),
+            ..grant.clone()
+        };
+        who.grants = who.grants.iter().map(taken).collect();
+        assert_eq!((who.role(), who.has(Right::PolicyWrite, &node(1, "ci"))), (Role::Viewer, false));
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl Process {
                 Some(Report::Failed { step, errno }) => {
                     return Err(NotStarted::Refused(Failed::new(step, errno)));
                 }
-                Some(Report::Exited { .. } | Report::Signaled { .. } | Report::Abandoned) | None => {
+                Some(Report::Exited { .. } | Report::Signaled { .. } | Report::Abandoned | Report::Gone)
+                | None => {
                     return Err(NotStarted::Guard(io::ErrorKind::UnexpectedEof.into()));
                 }
             }
@@ -147,9 +148,16 @@ impl Process {
     }
 
     /// Waits until the guard has ended, and so the whole tree: its end of the socket is closed.
-    pub(crate) async fn gone(&mut self) {
-        let mut rest = [0; 16];
-        while !matches!(self.control.read(&mut rest).await, Ok(0) | Err(_)) {}
+    /// Whether it said before that nothing is left. Of one that was killed the nursery ends the rest,
+    /// in its own time.
+    pub(crate) async fn gone(&mut self) -> bool {
+        let mut last = None;
+        loop {
+            match self.report().await {
+                Ok(report) => last = report,
+                Err(_) => return last == Some(Report::Gone),
+            }
+        }
     }
 
     async fn report(&mut self) -> io::Result<Option<Report>> {
@@ -164,6 +172,8 @@ const fn exit_of(report: Option<Report>) -> Exit {
         Some(Report::Exited { code }) => Exit::Code(code),
         Some(Report::Signaled { signal }) => Exit::Signal(signal),
         Some(Report::Abandoned) => Exit::Abandoned,
-        Some(Report::Guard { .. } | Report::Started { .. } | Report::Failed { .. }) | None => Exit::Unseen,
+        Some(Report::Guard { .. } | Report::Started { .. } | Report::Failed { .. } | Report::Gone) | None => {
+            Exit::Unseen
+        }
     }
 }

@@ -92,6 +92,8 @@ pub(crate) enum Report {
     },
     /// The nursery was ended from outside: the guard kills the run.
     Abandoned,
+    /// Nothing of the run is left. The last word of a guard that saw it to its end.
+    Gone,
 }
 
 impl Order {
@@ -123,6 +125,7 @@ impl Report {
             Self::Exited { code } => (b'E', 0, code),
             Self::Signaled { signal } => (b'G', 0, signal),
             Self::Abandoned => (b'N', 0, 0),
+            Self::Gone => (b'Z', 0, 0),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [kind, step, a, b, c, d]
@@ -137,6 +140,7 @@ impl Report {
             b'E' => Self::Exited { code: number },
             b'G' => Self::Signaled { signal: number },
             b'N' => Self::Abandoned,
+            b'Z' => Self::Gone,
             _ => return None,
         })
     }
@@ -244,6 +248,7 @@ mod tests {
             Report::Exited { code: 255 },
             Report::Signaled { signal: 9 },
             Report::Abandoned,
+            Report::Gone,
         ];
         for report in all {
             assert_eq!(Report::from_bytes(report.to_bytes()), Some(report));

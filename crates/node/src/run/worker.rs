@@ -125,10 +125,10 @@ impl Worker {
                     ended.diagnostic.get_or_insert_with(|| OUT_OF_MEMORY.to_owned());
                 }
                 self.tell(Event::Ended { run, ended }).await;
-                process.gone().await;
+                let nothing_is_left = process.gone().await;
                 drop(process);
                 if let Some(confinement) = confinement {
-                    confinement.end().await;
+                    confinement.end(nothing_is_left).await;
                 }
             }
             Err(ended) => self.tell(Event::Ended { run, ended }).await,
