@@ -206,9 +206,8 @@ pub fn rights_of(user: &User, grants: &[RoleGrant]) -> Rights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Epoch, GrantId, NodeId, TokenId, UserId};
+    use crate::id::{GrantId, NodeId, TokenId, UserId};
     use crate::name::{Labels, Name};
-    use crate::node::Facts;
     use crate::token::{NodeScope, Tool};
     use crate::user::Subject;
 
@@ -217,22 +216,9 @@ mod tests {
     }
 
     fn node(n: u8, role: &str) -> Node {
-        Node {
-            id: NodeId::mint(1, &[n; 10]),
-            name: name(&format!("n{n}")),
-            labels: Labels::from([("role".to_owned(), role.to_owned())]),
-            facts: Facts::default(),
-            key_hash: [0; 32],
-            epoch: Epoch(0),
-            joined_at: WallTime(0),
-            last_seen_at: None,
-            quarantined: false,
-            removed_at: None,
-            owner: None,
-            recovery: None,
-            audit_seen: None,
-            ceiling: None,
-        }
+        let labels = Labels::from([("role".to_owned(), role.to_owned())]);
+        let id = NodeId::mint(1, &[n; 10]);
+        Node { labels, ..Node::joined(id, name(&format!("n{n}")), [0; 32], WallTime(0)) }
     }
 
     fn token(role: Role) -> Token {
