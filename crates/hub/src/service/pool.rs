@@ -24,9 +24,9 @@ use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
-use cortex_store::{PoolRead, TaskFilter, Tx, WriteError};
+use cortex_store::{TaskFilter, Tx, WriteError};
 
-use super::{Caller, Context, still_good};
+use super::{Caller, Context};
 use crate::board::Board;
 use crate::clock::new_task_id;
 use crate::mesh::Mesh;
@@ -92,9 +92,9 @@ impl Pool {
         let now = self.context.clock.wall();
         let checked: Vec<Result<New, Refusal>> =
             tasks.into_iter().map(|task| self.check(caller, task)).collect();
-        let (board, caller) = (self.board.clone(), caller.clone());
+        let (context, board, caller) = (self.context.clone(), self.board.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &caller, now)?;
+            context.still(&caller)?.anywhere(Right::TasksSubmit)?;
             let mut room = Room::of(tx, owner_of(&caller))?;
             checked.into_iter().map(|new| put(&board, tx, new, &mut room, now)).collect()
         };

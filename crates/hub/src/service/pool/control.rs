@@ -12,7 +12,7 @@ use cortex_store::{PoolRead, Tx, WriteError};
 
 use super::{Pool, is_own, may_have, sees};
 use crate::board::Noted;
-use crate::service::Caller;
+use crate::service::{Caller, anew};
 
 impl Pool {
     /// Asks for a task's end. One that somebody works on ends when its worker has.
@@ -64,6 +64,8 @@ impl Pool {
         caller.anywhere(Right::TasksSubmit)?;
         let (now, board, caller) = (self.context.clock.wall(), self.board.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
+            let caller = anew(tx, &caller, now)?;
+            caller.anywhere(Right::TasksSubmit)?;
             let task = PoolRead::task(tx, id)?.filter(|task| sees(&caller, task));
             let task = task.ok_or_else(|| not_found(id))?;
             may_steer(&caller, &task)?;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Pool;
 use super::owners::Owners;
 use crate::clock::random;
-use crate::service::{Caller, still_good};
+use crate::service::Caller;
 
 /// Kinds that one claim asks for.
 const KINDS_MAX: usize = 16;
@@ -82,13 +82,13 @@ impl Pool {
         lanes: Vec<(LaneId, Arc<LaneKey>)>,
         max: usize,
     ) -> Result<Given, Refusal> {
-        let (now, board, caller) = (self.context.clock.wall(), self.board.clone(), caller.clone());
+        let (now, context, caller) = (self.context.clock.wall(), self.context.clone(), caller.clone());
         let ids: Vec<LaneId> = lanes.iter().map(|(id, _)| *id).collect();
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &caller, now)?;
-            let mut turns = board.turns();
+            context.still(&caller)?.anywhere(Right::PoolWork)?;
+            let mut turns = context.board.turns();
             let mut take = |_: &Task| Take::By(Holder::Worker { token: caller.token.id });
-            desk::claim(&mut board.over(tx), &lanes, &mut turns, max, now, &mut take)
+            desk::claim(&mut context.board.over(tx), &lanes, &mut turns, max, now, &mut take)
         };
         let claimed = self.context.commit(work, |_| ()).await;
         if claimed.is_err() {
