@@ -2,8 +2,6 @@
 //! ready by the rule of `cortex_core::pool::order`. `CORTEX_ROUNDS` plays more histories than 256;
 //! `CORTEX_WAITING=1000000` lets so many tasks wait in SQLite and prints what that costs.
 
-mod support;
-
 #[path = "pool/history.rs"]
 mod history;
 #[path = "pool/large.rs"]

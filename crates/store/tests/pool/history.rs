@@ -12,8 +12,7 @@ use cortex_store::{Read, StoreError, StoreExt, TaskFilter, Tx, WriteError};
 use proptest::prelude::*;
 
 use crate::model::{self, Model};
-use crate::ops::{Claimer, Done, Op, Scene, op, owner};
-use crate::support::SOON;
+use crate::ops::{Claimer, Done, Op, SOON, Scene, op, owner};
 
 /// Histories to play; more by `CORTEX_ROUNDS`.
 fn rounds() -> u32 {
