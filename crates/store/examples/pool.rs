@@ -47,7 +47,9 @@ fn main() -> Result<(), Failed> {
         let end = move |tx: &mut dyn Tx, _| finish(tx, &from);
         writeln!(out, "{}", measure(&store, "finish", tasks, end.clone()).await?)?;
         fill(&store, waiting + tasks, tasks).await?;
-        let turns = move |tx: &mut dyn Tx, n: u64| if n / GROUP % 2 == 0 { one(tx, n) } else { end(tx, n) };
+        let turns = move |tx: &mut dyn Tx, n: u64| {
+            if (n / GROUP).is_multiple_of(2) { one(tx, n) } else { end(tx, n) }
+        };
         writeln!(out, "{}", measure(&store, "claim or finish", tasks, turns).await?)?;
         fill(&store, waiting + 2 * tasks, tasks).await?;
         let many = move |tx: &mut dyn Tx, _| claim(tx, &lanes, 32, &claimed);

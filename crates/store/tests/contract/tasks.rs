@@ -137,8 +137,10 @@ fn ids(tasks: &[Task]) -> Vec<TaskId> {
     tasks.iter().map(|task| task.id).collect()
 }
 
+type Counted = (u64, BTreeMap<TaskState, u64>, Vec<LaneId>);
+
 /// All that is counted, and which lanes there are.
-fn counted(view: &dyn Read) -> Result<(u64, BTreeMap<TaskState, u64>, Vec<LaneId>), StoreError> {
+fn counted(view: &dyn Read) -> Result<Counted, StoreError> {
     let lanes = view.lanes()?.into_iter().map(|(id, _)| id).collect();
     Ok((view.open_tasks(None)?, view.task_counts()?, lanes))
 }
@@ -225,7 +227,7 @@ pub(crate) async fn tasks_are_paged_newest_first_and_filtered(subject: Subject) 
         let labels = [("team.x".to_owned(), value.to_owned())].into();
         Task { spec: Arc::new(TaskSpec { labels, ..TaskSpec::clone(&task.spec) }), ..task }
     };
-    let all = vec![
+    let all = [
         task(1),
         Task { owner: bob, ..ended(2, 5) },
         with_label(Task { owner: bob, ..task(3) }, "a"),

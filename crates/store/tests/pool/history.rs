@@ -95,7 +95,7 @@ fn transact(tx: &mut dyn Tx, scene: &Scene, step: &Step) -> Result<Played, Write
         scene = done.scene.clone();
         all.push(done);
     }
-    let seen = (ops.len() > 1 || scene.ids.len() % 4 == 0).then(|| dump(tx, &scene)).transpose()?;
+    let seen = (ops.len() > 1 || scene.ids.len().is_multiple_of(4)).then(|| dump(tx, &scene)).transpose()?;
     Ok((all, seen))
 }
 

@@ -26,7 +26,7 @@ const CLAIMS: u32 = 400;
 
 fn submit(tx: &mut dyn Tx, number: u64) -> Result<(), WriteError> {
     let run = RunSpec { argv: vec!["true".to_owned(), number.to_string()], ..RunSpec::default() };
-    let selector = if number % 5 == 0 { "os=linux" } else { "" };
+    let selector = if number.is_multiple_of(5) { "os=linux" } else { "" };
     let spec = TaskSpec { selector: Selector::parse(selector)?, ..TaskSpec::new(Work::Command(run)) };
     // Ids as they are given out, by their time, and among neighbours in another order than times.
     let id = TaskId::mint(number ^ 63, &[7; 10]);
@@ -113,7 +113,6 @@ impl Pool {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "it is a measurement")]
 fn many_waiting_tasks_are_claimed_in_order_and_as_fast_as_few() {
     let Some(waiting) = std::env::var("CORTEX_WAITING").ok().and_then(|text| text.parse::<u64>().ok()) else {
         return;

@@ -80,7 +80,11 @@ impl Found {
             let count = match task.state {
                 TaskState::Ready => 2,
                 TaskState::Leased => 3,
-                _ => 4,
+                TaskState::Scheduled
+                | TaskState::Done
+                | TaskState::Dead
+                | TaskState::Cancelled
+                | TaskState::Expired => 4,
             };
             assert_eq!((kinds.as_slice(), task.steps as usize), (&all[..count], count), "{task:?}");
             claims.extend(
