@@ -13,6 +13,8 @@ mod logs;
 mod people;
 #[path = "contract/subject.rs"]
 mod subject;
+#[path = "contract/tasks.rs"]
+mod tasks;
 #[path = "contract/transactions.rs"]
 mod transactions;
 
@@ -66,6 +68,16 @@ contract! {
     transactions::values_come_back_from_closures,
     transactions::a_closed_store_says_so,
     transactions::accepted_writes_are_answered_before_it_closes,
+    tasks::a_task_is_read_back_to_the_last_field,
+    tasks::what_was_submitted_is_written_once,
+    tasks::a_key_is_one_task_per_party,
+    tasks::tasks_are_paged_newest_first_and_filtered,
+    tasks::claims_find_heads_keys_and_waiters,
+    tasks::times_are_found_in_their_order,
+    tasks::a_lane_is_there_for_as_long_as_a_task_is_in_it,
+    tasks::a_refused_write_leaves_nothing_of_the_pool,
+    tasks::only_ended_tasks_are_removed_with_all_that_is_theirs,
+    tasks::evidence_is_bounded_and_timelines_are_kept_whole,
     logs::events_are_numbered_without_holes_whatever_fails_beside_them,
     logs::the_hook_hears_commits_in_order_and_before_the_callers,
     logs::events_are_paged_by_number,

@@ -3,6 +3,9 @@
 //! tasks that wait for one that is done. Hub and simulator call it over their stores. Never here:
 //! clocks, nodes, links; rights and policies are the caller's, by `take`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
