@@ -7,6 +7,8 @@
 mod control;
 mod nodes;
 mod owners;
+mod pauses;
+mod schedules;
 mod settle;
 mod timers;
 mod workers;
@@ -31,6 +33,7 @@ use crate::board::Board;
 use crate::clock::new_task_id;
 use crate::mesh::Mesh;
 
+pub use schedules::NewSchedule;
 pub(crate) use settle::settle;
 pub use workers::{Given, Report};
 
