@@ -101,7 +101,8 @@ impl Who {
         if self.user.is_none() {
             return self.token.role;
         }
-        let highest = self.grants.iter().map(|grant| grant.role).max().unwrap_or(Role::Viewer);
+        let live = self.grants.iter().filter(|grant| grant.revoked_at.is_none());
+        let highest = live.map(|grant| grant.role).max().unwrap_or(Role::Viewer);
         highest.min(self.token.role)
     }
 
@@ -205,9 +206,8 @@ pub fn rights_of(user: &User, grants: &[RoleGrant]) -> Rights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Epoch, GrantId, NodeId, TokenId, UserId};
+    use crate::id::{GrantId, NodeId, TokenId, UserId};
     use crate::name::{Labels, Name};
-    use crate::node::Facts;
     use crate::token::{NodeScope, Tool};
     use crate::user::Subject;
 
@@ -216,22 +216,9 @@ mod tests {
     }
 
     fn node(n: u8, role: &str) -> Node {
-        Node {
-            id: NodeId::mint(1, &[n; 10]),
-            name: name(&format!("n{n}")),
-            labels: Labels::from([("role".to_owned(), role.to_owned())]),
-            facts: Facts::default(),
-            key_hash: [0; 32],
-            epoch: Epoch(0),
-            joined_at: WallTime(0),
-            last_seen_at: None,
-            quarantined: false,
-            removed_at: None,
-            owner: None,
-            recovery: None,
-            audit_seen: None,
-            ceiling: None,
-        }
+        let labels = Labels::from([("role".to_owned(), role.to_owned())]);
+        let id = NodeId::mint(1, &[n; 10]);
+        Node { labels, ..Node::joined(id, name(&format!("n{n}")), [0; 32], WallTime(0)) }
     }
 
     fn token(role: Role) -> Token {
@@ -303,6 +290,18 @@ mod tests {
         assert_eq!(who.anywhere(Right::RunsStart), Ok(()));
         assert!(!who.everywhere(Right::RunsRead));
         assert_eq!(who.role(), Role::Operator);
+    }
+
+    #[test]
+    fn a_role_that_was_taken_back_is_not_shown() {
+        let mut who = person(token(Role::Admin), &[(true, Role::Admin, "role=ci"), (true, Role::Viewer, "")]);
+        assert_eq!(who.role(), Role::Admin);
+        let taken = |grant: &RoleGrant| RoleGrant {
+            revoked_at: (grant.role == Role::Admin).then_some(WallTime(1)),
+            ..grant.clone()
+        };
+        who.grants = who.grants.iter().map(taken).collect();
+        assert_eq!((who.role(), who.has(Right::PolicyWrite, &node(1, "ci"))), (Role::Viewer, false));
     }
 
     #[test]

@@ -169,7 +169,6 @@ pub fn from_hex(text: &str) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
     use crate::name::Name;
-    use crate::node::Facts;
     use crate::sandbox::Network;
 
     const LATER: WallTime = WallTime(1_000);
@@ -231,22 +230,7 @@ mod tests {
     }
 
     fn joined() -> Node {
-        Node {
-            id: node(),
-            name: Name::parse("a").expect("a name"),
-            labels: Labels::new(),
-            facts: Facts::default(),
-            key_hash: [7; 32],
-            epoch: Epoch(0),
-            joined_at: WallTime(999),
-            last_seen_at: None,
-            quarantined: false,
-            removed_at: None,
-            owner: None,
-            recovery: None,
-            audit_seen: None,
-            ceiling: None,
-        }
+        Node::joined(node(), Name::parse("a").expect("a name"), [7; 32], WallTime(999))
     }
 
     #[test]

@@ -212,6 +212,8 @@ pub const USERS_MAX: usize = 10_000;
 pub const GROUPS_MAX: usize = 64;
 /// Live grants of roles.
 pub const GRANTS_MAX: usize = 10_000;
+/// Tokens that are good at once, sessions not counted.
+pub const TOKENS_MAX: usize = 10_000;
 /// Nodes that one token may name.
 pub const TOKEN_NODES_MAX: usize = 256;
 /// Shortest password, bytes.
@@ -222,7 +224,9 @@ pub const PASSWORD_BYTES_MAX: usize = 1_024;
 pub const PASSWORD_CHECKS_AT_ONCE_MAX: usize = 2;
 /// Life of a person's session.
 pub const SESSION_TTL_MS: u64 = 12 * 3_600 * 1_000;
-/// Locks that hold at once.
+/// How long the record of a session that has ended is kept.
+pub const SESSIONS_KEPT_MS: u64 = 24 * 3_600 * 1_000;
+/// Locks that hold at once, and records of locks that were not removed.
 pub const LOCKS_MAX: usize = 10_000;
 /// Longest life that a lock may be given: a year. One without an end holds until it is removed.
 pub const LOCK_TTL_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;

@@ -138,6 +138,15 @@ impl Locks {
         self.holding(now).count()
     }
 
+    /// Those that have ended by themselves and are beyond `max` in all, the first that ended first: each
+    /// start of a run looks through all that were not lifted.
+    pub fn beyond(&self, max: usize, now: WallTime) -> Vec<Lock> {
+        let mut ended: Vec<Lock> = self.0.iter().filter(|lock| !lock.holds(now)).cloned().collect();
+        ended.sort_by_key(|lock| (lock.expires_at, lock.id));
+        ended.truncate(self.0.len().saturating_sub(max));
+        ended
+    }
+
     /// The lock that stops this caller.
     pub fn on_caller(&self, token: TokenId, user: Option<UserId>, now: WallTime) -> Option<&Lock> {
         self.holding(now).find(|lock| match &lock.target {
@@ -181,6 +190,22 @@ mod tests {
             lifted_at: None,
             lifted_by: None,
         }
+    }
+
+    #[test]
+    fn of_too_many_locks_those_go_that_ended_first_and_none_that_holds() {
+        let ending = |n: u8, end: Option<i64>| Lock {
+            id: LockId::mint(1, &[n; 10]),
+            expires_at: end.map(WallTime),
+            ..lock(Target::Label("role".to_owned(), "ci".to_owned()))
+        };
+        let all = [ending(1, None), ending(2, Some(50)), ending(3, Some(40)), ending(4, Some(900))];
+        let gone = |max| {
+            let beyond = Locks::new(all.to_vec()).beyond(max, WallTime(100));
+            beyond.iter().map(|lock| lock.expires_at.expect("an end").0).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(4), Vec::<i64>::new());
+        assert_eq!((gone(3), gone(2), gone(0)), (vec![40], vec![40, 50], vec![40, 50]));
     }
 
     #[test]

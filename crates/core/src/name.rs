@@ -90,7 +90,7 @@ pub fn printable(text: &str, chars_max: usize) -> String {
         .chars()
         .take(chars_max)
         .flat_map(|c| {
-            let plain = c == ' ' || c.is_alphanumeric() || c.is_ascii_punctuation();
+            let plain = c == ' ' || c.is_alphanumeric() || c.is_ascii_punctuation() || is_mark(c);
             let escaped: Box<dyn Iterator<Item = char>> =
                 if plain { Box::new(std::iter::once(c)) } else { Box::new(c.escape_unicode()) };
             escaped
@@ -100,6 +100,17 @@ pub fn printable(text: &str, chars_max: usize) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Marks between words that every font shows and that change nothing of the line around them: quotes,
+/// dashes, currencies, and what Arabic and Chinese end a sentence with. No blank, no joiner, nothing that
+/// turns the direction.
+const fn is_mark(c: char) -> bool {
+    matches!(c,
+        '\u{a1}'..='\u{ac}' | '\u{ae}'..='\u{b4}' | '\u{b6}'..='\u{bf}' | '\u{d7}' | '\u{f7}'
+        | '\u{60c}' | '\u{61b}' | '\u{61f}' | '\u{66a}'..='\u{66d}' | '\u{6d4}'
+        | '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{20a0}'..='\u{20c0}'
+        | '\u{2190}'..='\u{21ff}' | '\u{3001}'..='\u{3003}' | '\u{3008}'..='\u{3011}')
 }
 
 /// A selector `role=ci,os=linux`: every part must match. The empty selector matches all.
@@ -193,6 +204,37 @@ mod tests {
         assert_eq!(printable(&"x".repeat(9), 4), "xxxx…");
         assert_eq!(printable("xxxx", 4), "xxxx");
         assert!(Name::parse(&"x".repeat(1 << 20)).expect_err("too long").message.len() < 300);
+    }
+
+    #[test]
+    fn people_read_their_own_words_and_nothing_hides_among_them() {
+        for text in ["هل نُشغّل الاختبارات؟ نعم، الآن.", "it’s “fine” – 5 € → ok…", "¿qué?", "テスト、はい。"]
+        {
+            assert_eq!(printable(text, 100), text);
+        }
+        for hidden in [
+            '\u{ad}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{202f}',
+            '\u{205f}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{3000}',
+            '\u{feff}',
+            '\u{e0041}',
+            '\u{a0}',
+            '\u{1b}',
+        ] {
+            assert!(!printable(&format!("a{hidden}b"), 100).contains(hidden), "{}", hidden.escape_unicode());
+        }
     }
 
     #[test]

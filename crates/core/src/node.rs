@@ -90,3 +90,25 @@ pub struct Node {
     /// Its own ceiling on what the hub may ask, as the JSON text that it sent.
     pub ceiling: Option<String>,
 }
+
+impl Node {
+    /// One that has just joined with this key: without labels or an owner, and nothing is known of it yet.
+    pub fn joined(id: NodeId, name: Name, key_hash: [u8; 32], joined_at: WallTime) -> Self {
+        Self {
+            id,
+            name,
+            labels: Labels::new(),
+            facts: Facts::default(),
+            key_hash,
+            epoch: Epoch(0),
+            joined_at,
+            last_seen_at: None,
+            quarantined: false,
+            removed_at: None,
+            owner: None,
+            recovery: None,
+            audit_seen: None,
+            ceiling: None,
+        }
+    }
+}

@@ -131,8 +131,7 @@ mod tests {
     use super::*;
     use crate::id::{Epoch, LockId};
     use crate::lock::Target;
-    use crate::name::{Labels, Name};
-    use crate::node::Facts;
+    use crate::name::Name;
     use crate::time::WallTime;
 
     const KEY: [u8; 32] = [1; 32];
@@ -143,22 +142,8 @@ mod tests {
     }
 
     fn node(recovery: Option<Recovery>) -> Node {
-        Node {
-            id: NodeId::mint(1, &[1; 10]),
-            name: Name::parse("laptop").expect("a name"),
-            labels: Labels::new(),
-            facts: Facts::default(),
-            key_hash: [0; 32],
-            epoch: Epoch(7),
-            joined_at: WallTime(0),
-            last_seen_at: None,
-            quarantined: false,
-            removed_at: None,
-            owner: None,
-            recovery,
-            audit_seen: None,
-            ceiling: None,
-        }
+        let (id, name) = (NodeId::mint(1, &[1; 10]), Name::parse("laptop").expect("a name"));
+        Node { epoch: Epoch(7), recovery, ..Node::joined(id, name, [0; 32], WallTime(0)) }
     }
 
     fn code(node: &Node, counter: u32, key: [u8; 32]) -> Code {

@@ -238,6 +238,27 @@ fn a_ceiling_is_judged_after_the_hubs_policy_and_no_consent_lifts_it() {
 }
 
 #[test]
+fn what_a_node_says_of_its_ceiling_hides_nothing_and_talks_nobody_into_anything() {
+    let program = |name: String| Program { name, args: Args::Known, until: None };
+    let programs = Some(vec![program(format!("a\u{202e}b{}", "x".repeat(3_000)))]);
+    let env = Some((0..200).map(|n| format!("V\u{202e}{n}")).collect());
+    let hint = |document: &Document, spec: &RunSpec, bounds: Bounds| {
+        let site = site(Level::Full, vec![ceiling(bounds)]);
+        let question = Question { spec, node: "n1", site: &site, now: Some(WallTime(0)), consent: false };
+        judge(document, &question).expect_err("denied").hint
+    };
+    let dev = Document::profile("dev").expect("built in");
+    let ls = spec(&["ls"]);
+    let set = RunSpec { env: vec![("TZ".to_owned(), "x".to_owned())], ..ls.clone() };
+    for (spec, bounds) in
+        [(ls, Bounds { programs, ..Bounds::default() }), (set, Bounds { env, ..Bounds::default() })]
+    {
+        let hint = hint(&dev, &spec, bounds);
+        assert!(hint.len() < 600 && !hint.contains('\u{202e}'), "{hint}");
+    }
+}
+
+#[test]
 fn a_hint_never_carries_the_callers_text_into_a_command_to_copy() {
     let site = site(Level::Full, vec![]);
     let hint = |program: &str| {

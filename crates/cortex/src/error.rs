@@ -54,6 +54,14 @@ impl Failure {
         }
     }
 
+    /// A detail of a refusal.
+    pub(crate) fn detail(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Refused(refused) => refused.problem.details.get(name).map(String::as_str),
+            Self::Exit(_) => None,
+        }
+    }
+
     /// Whether the hub, or the way to it, is the trouble: worth another try.
     pub(crate) fn is_transport(&self) -> bool {
         matches!(self.code(), Some(Code::HubUnreachable | Code::StoreUnavailable | Code::RateLimited))

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use cortex_wire::error::ErrorBody;
 use serde::Serialize;
 
@@ -68,8 +68,12 @@ impl Output {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(head);
         table.add_rows(rows);
+        if let Some(width) = table.width().filter(|_| table.is_tty()) {
+            fit(&mut table, width);
+        }
         for line in table.lines() {
-            self.line(line.trim())?;
+            // The first column has a blank before it.
+            self.line(line.strip_prefix(' ').unwrap_or(&line).trim_end())?;
         }
         Ok(())
     }
@@ -170,6 +174,31 @@ impl Output {
     }
 }
 
+/// Breaks the last column within itself when a terminal of that width cannot hold the rows. The columns
+/// before it stay whole: what is copied from them is on one line.
+fn fit(table: &mut Table, width: u16) {
+    /// A last column narrower than this is read worse than lines that the terminal breaks.
+    const LAST_MIN: u16 = 16;
+    /// Blanks around each column.
+    const BLANKS: u16 = 2;
+    let widths = table.column_max_content_widths();
+    let Some((last, before)) = widths.split_last() else { return };
+    let used = before.iter().fold(0_u16, |used, column| used.saturating_add(column.saturating_add(BLANKS)));
+    let left = width.saturating_sub(used).saturating_sub(BLANKS);
+    if left < LAST_MIN || *last <= left {
+        return;
+    }
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    let count = before.len();
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_constraint(if at < count {
+            ColumnConstraint::ContentWidth
+        } else {
+            ColumnConstraint::UpperBoundary(Width::Fixed(left + BLANKS))
+        });
+    }
+}
+
 /// The hint; its first sentence where the ways on below it say the rest as commands.
 fn shown_hint(refused: &Refused) -> &str {
     let hint = refused.problem.hint.as_str();
@@ -205,4 +234,25 @@ fn written(result: io::Result<()>) -> Result {
 /// Talk that nobody can hear is no failure.
 fn ignore<T, E>(result: std::result::Result<T, E>) {
     drop(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_terminal_breaks_the_last_column_and_no_other() {
+        let id = "0198a1c2-0000-7000-8000-000000000000";
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(["ID", "WORDS"]);
+        table.add_row([id, "one two three four five six seven eight nine ten"]);
+        fit(&mut table, 60);
+        let lines: Vec<String> = table.lines().collect();
+        assert!(lines.len() > 3 && lines.iter().all(|line| line.chars().count() <= 60), "{lines:#?}");
+        assert!(lines[1].contains(id) && lines[2].starts_with(&" ".repeat(id.len())), "{lines:#?}");
+        let mut narrow = Table::new();
+        narrow.load_style(presets::NOTHING).add_row([id, "one two three four five six seven"]);
+        fit(&mut narrow, 40);
+        assert_eq!(narrow.lines().count(), 1, "what does not help is left to the terminal");
+    }
 }

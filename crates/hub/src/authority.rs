@@ -4,54 +4,36 @@
 //! Never here: names or usages taken from a request. What a node may call itself is decided by
 //! the hub alone, and the key never leaves this file's types.
 
+mod certificates;
 mod lasting;
+mod proof;
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use cortex_core::id::NodeId;
 use cortex_core::limits::CERTIFICATE_GRACE_MS;
 use cortex_core::node::NODE_URN;
 use cortex_core::{Code, Refusal};
 use cortex_wire::policy::SIGNED;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SanType, SerialNumber,
-    SignatureAlgorithm, SigningKey as _,
-};
+use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SigningKey as _};
 use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, alg_id};
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
-use x509_parser::x509::SubjectPublicKeyInfo;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 
-use crate::clock::{Clock, random};
+use crate::clock::Clock;
+use certificates::{authority_params, mint_server, node_params};
 use lasting::Lasting;
+pub use proof::{is_signed, p256_key, request_key_hash};
+use proof::{read_request, verifies};
 
 /// The DNS name that nodes ask for in the handshake, whatever the hub's address is.
 pub const SERVER_NAME: &str = "hub.cortex.internal";
-/// Life of a node certificate.
-const NODE_LIFE: Duration = Duration::from_secs(24 * 3_600);
-/// Clocks of nodes may be behind the hub's own certificate by this much.
-const SERVER_BACKDATED: Duration = Duration::from_secs(90 * 24 * 3_600);
-/// Clocks of nodes may be behind by this much.
-const BACKDATED: Duration = Duration::from_secs(600);
-/// Life of the authority and of the server certificate, which is made anew at each start.
-const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-/// How the authority calls itself. It is part of every chain, so it must not change.
-const AUTHORITY_NAME: &str = "Cortex Hub authority";
-/// The object identifiers of a key on an elliptic curve, and of P-256.
-const EC_KEY: &str = "1.2.840.10045.2.1";
-const P256: &str = "1.2.840.10045.3.1.7";
-/// No request for a P-256 or Ed25519 key comes near this.
-const CSR_BYTES_MAX: usize = 8 * 1_024;
-
 /// The authority. Printing it shows the certificate's fingerprint only.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -162,13 +144,7 @@ impl Authority {
     /// Ed25519, or is not signed by its own key.
     pub fn sign_node(&self, csr_der: &[u8], node: NodeId) -> Result<SignedNode, Refusal> {
         let key = read_request(csr_der)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(&node.to_string());
-        params.subject_alt_names = vec![SanType::URI(ia5(&format!("{NODE_URN}{node}"))?)];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        live_for(&mut params, self.clock.system(), BACKDATED, NODE_LIFE);
+        let params = node_params(node, self.clock.system())?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(internal)?;
         let chain_der = vec![certificate.der().to_vec(), self.certificate.to_vec()];
         Ok(SignedNode { chain_der, key_hash: hash(&key.subject_public_key_info()) })
@@ -209,14 +185,7 @@ impl Authority {
 
     /// Whether the bytes of a policy are what this authority signed.
     pub fn signed_policy(&self, document: &[u8], signature: &[u8]) -> bool {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let mut known = provider.signature_verification_algorithms.all.iter();
-        let ours = known.find(|one| {
-            one.public_key_alg_id() == alg_id::ECDSA_P256 && one.signature_alg_id() == alg_id::ECDSA_SHA256
-        });
-        let text = [SIGNED, document].concat();
-        let key = self.issuer.key().der_bytes();
-        ours.is_some_and(|algorithm| algorithm.verify_signature(key, &text, signature).is_ok())
+        verifies(self.issuer.key().der_bytes(), &[SIGNED, document].concat(), signature)
     }
 
     /// TLS of the node port: 1.3 only, HTTP/2 only; a client certificate is optional, since one
@@ -274,41 +243,6 @@ pub fn identity(certificate_der: &[u8]) -> Option<Identity> {
     Some(Identity { node, key_hash: hash(certificate.public_key().raw), lasts })
 }
 
-/// Checks an ECDSA P-256 signature with SHA-256 (ASN.1) over a statement, by a public key in
-/// SubjectPublicKeyInfo (DER).
-pub fn is_signed(key_der: &[u8], statement: &[u8], signature: &[u8]) -> bool {
-    let Some(key) = p256_key(key_der) else { return false };
-    verifier(alg_id::ECDSA_P256, alg_id::ECDSA_SHA256)
-        .is_some_and(|verifier| verifier.verify_signature(&key, statement, signature).is_ok())
-}
-
-/// The point of a P-256 key in SubjectPublicKeyInfo (DER); `None` for anything else.
-pub fn p256_key(key_der: &[u8]) -> Option<Vec<u8>> {
-    let (rest, key) = SubjectPublicKeyInfo::from_der(key_der).ok()?;
-    let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string();
-    let kind = key.algorithm.algorithm.to_id_string();
-    let point = key.subject_public_key.data.to_vec();
-    let good = rest.is_empty() && kind == EC_KEY && curve == P256 && point.len() == 65;
-    good.then_some(point)
-}
-
-fn verifier(
-    key: rustls_pki_types::AlgorithmIdentifier,
-    signature: rustls_pki_types::AlgorithmIdentifier,
-) -> Option<&'static dyn rustls_pki_types::SignatureVerificationAlgorithm> {
-    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
-    let fits = |one: &&&'static dyn rustls_pki_types::SignatureVerificationAlgorithm| {
-        one.public_key_alg_id() == key && one.signature_alg_id() == signature
-    };
-    algorithms.iter().find(fits).copied()
-}
-
-/// blake3 of the public key in a certificate request, without judging the request.
-pub fn request_key_hash(csr_der: &[u8]) -> Option<[u8; 32]> {
-    let (_, csr) = X509CertificationRequest::from_der(csr_der).ok()?;
-    Some(hash(csr.certification_request_info.subject_pki.raw))
-}
-
 fn paths(dir: &Path) -> (PathBuf, PathBuf) {
     (dir.join("authority.key"), dir.join("authority.crt"))
 }
@@ -339,97 +273,6 @@ fn write_file(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     fs::rename(&unfinished, path)
 }
 
-fn authority_params() -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = named(AUTHORITY_NAME);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    live_for(&mut params, SystemTime::now(), BACKDATED, AUTHORITY_LIFE);
-    params
-}
-
-fn mint_server(
-    issuer: &Issuer<'static, KeyPair>,
-) -> Result<(PrivatePkcs8KeyDer<'static>, CertificateDer<'static>), rcgen::Error> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned(), "localhost".to_owned()])?;
-    params.distinguished_name = named("Cortex Hub");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    // Made anew at each start: a hub whose clock is ahead then must not lock its nodes out.
-    live_for(&mut params, SystemTime::now(), SERVER_BACKDATED, AUTHORITY_LIFE);
-    let certificate = params.signed_by(&key, issuer)?;
-    Ok((PrivatePkcs8KeyDer::from(key.serialize_der()), certificate.der().clone()))
-}
-
-fn live_for(params: &mut CertificateParams, now: SystemTime, backdated: Duration, life: Duration) {
-    params.not_before = (now - backdated).into();
-    params.not_after = (now + life).into();
-    let mut serial = random::<16>();
-    // A serial number is a positive integer.
-    serial[0] &= 0x7f;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-}
-
-fn named(common_name: &str) -> DistinguishedName {
-    let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, common_name);
-    name
-}
-
-fn ia5(text: &str) -> Result<rcgen::string::Ia5String, Refusal> {
-    text.try_into().map_err(internal)
-}
-
-/// The public key of a request that its owner signed.
-struct RequestKey {
-    algorithm: &'static SignatureAlgorithm,
-    bytes: Vec<u8>,
-}
-
-impl PublicKeyData for RequestKey {
-    fn der_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        self.algorithm
-    }
-}
-
-fn read_request(csr_der: &[u8]) -> Result<RequestKey, Refusal> {
-    let invalid = |why: &str| Refusal::new(Code::InvalidArgument, format!("The certificate request {why}."));
-    if csr_der.len() > CSR_BYTES_MAX {
-        return Err(Refusal::new(
-            Code::TooLarge,
-            format!("The certificate request is above {CSR_BYTES_MAX} bytes."),
-        ));
-    }
-    let (rest, csr) =
-        X509CertificationRequest::from_der(csr_der).map_err(|_| invalid("is not PKCS #10 in DER"))?;
-    if !rest.is_empty() {
-        return Err(invalid("has bytes after its end"));
-    }
-    let key = &csr.certification_request_info.subject_pki;
-    let curve = key.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|o| o.to_id_string());
-    let kind = (key.algorithm.algorithm.to_id_string(), csr.signature_algorithm.algorithm.to_id_string());
-    let (algorithm, key_id, signature_id) = match (kind.0.as_str(), kind.1.as_str(), curve.as_deref()) {
-        (EC_KEY, "1.2.840.10045.4.3.2", Some(P256)) => {
-            (&PKCS_ECDSA_P256_SHA256, alg_id::ECDSA_P256, alg_id::ECDSA_SHA256)
-        }
-        ("1.3.101.112", "1.3.101.112", None) => (&PKCS_ED25519, alg_id::ED25519, alg_id::ED25519),
-        _ => return Err(invalid("has a kind of key other than P-256 with SHA-256, or Ed25519")),
-    };
-    let bytes = key.subject_public_key.data.to_vec();
-    let signed = csr.certification_request_info.raw;
-    verifier(key_id, signature_id)
-        .ok_or_else(|| invalid("has a kind of signature that cannot be checked"))?
-        .verify_signature(&bytes, signed, &csr.signature_value.data)
-        .map_err(|_| invalid("is not signed by its own key"))?;
-    Ok(RequestKey { algorithm, bytes })
-}
-
 fn pem_to_der(pem: &[u8]) -> Option<CertificateDer<'static>> {
     use rustls_pki_types::pem::PemObject;
     CertificateDer::from_pem_slice(pem).ok()
@@ -456,6 +299,9 @@ fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa};
     use rustls::client::WebPkiServerVerifier;
     use rustls::client::danger::ServerCertVerifier as _;
     use rustls::server::danger::ClientCertVerifier as _;
@@ -598,17 +444,5 @@ mod tests {
             }
         }
         assert!(refused + 4 > csr.der().len(), "{refused} of {} refused", csr.der().len());
-    }
-
-    #[test]
-    fn a_signature_holds_for_its_key_and_statement_alone() {
-        let keys = [KeyPair::generate(), KeyPair::generate()].map(|key| key.expect("a key"));
-        let [key, other] = keys.each_ref().map(KeyPair::subject_public_key_info);
-        let signature = keys[0].sign(b"statement").expect("signed");
-        assert!(is_signed(&key, b"statement", &signature));
-        assert!(!is_signed(&other, b"statement", &signature) && !is_signed(&key, b"statemenu", &signature));
-        assert!(!is_signed(&key, b"statement", b"") && !is_signed(b"", b"statement", &signature));
-        let ed25519 = KeyPair::generate_for(&PKCS_ED25519).expect("a key").subject_public_key_info();
-        assert!(p256_key(&ed25519).is_none() && p256_key(&[&key[..], b"x"].concat()).is_none());
     }
 }

@@ -29,7 +29,7 @@ pub struct Directory {
     audit: Arc<AuditWatch>,
     /// Questions that wait, and until when; told at each change of them and of lasting answers.
     questions: Arc<watch::Sender<BTreeMap<ConsentId, WallTime>>>,
-    /// Raised when a token, a user, a grant or a lock has changed.
+    /// Raised when a token, a user, a grant, a lock or the labels of a node have changed.
     principals: Arc<watch::Sender<u64>>,
 }
 
@@ -124,6 +124,11 @@ impl Directory {
         self.read().tokens.get(secret_hash).cloned()
     }
 
+    /// A token by id.
+    pub fn token_of(&self, id: TokenId) -> Option<Arc<Token>> {
+        self.read().tokens.values().find(|token| token.id == id).cloned()
+    }
+
     /// All tokens.
     pub fn tokens(&self) -> Vec<Arc<Token>> {
         self.read().tokens.values().cloned().collect()
@@ -132,6 +137,17 @@ impl Directory {
     /// A live user by id.
     pub fn user(&self, id: UserId) -> Option<Arc<User>> {
         self.read().users.get(&id).cloned()
+    }
+
+    /// A live user by name.
+    pub fn user_named(&self, name: &Name) -> Option<Arc<User>> {
+        self.read().users.values().find(|user| user.name == *name).cloned()
+    }
+
+    /// A live user as somebody wrote it: by id, or by name.
+    pub fn user_called(&self, text: &str) -> Option<Arc<User>> {
+        let by_id = text.parse().ok().and_then(|id| self.user(id));
+        by_id.or_else(|| self.user_named(&Name::parse(text).ok()?))
     }
 
     /// All live users, by name.
@@ -161,8 +177,8 @@ impl Directory {
         Who { token, user: Some(user), grants }
     }
 
-    /// Tells when a token, a user, a grant or a lock has changed: who holds something open for a caller asks
-    /// anew whether it still may.
+    /// Tells when a token, a user, a grant, a lock or the labels of a node have changed: who holds something
+    /// open for a caller asks anew whether it still may.
     pub fn principals(&self) -> watch::Receiver<u64> {
         self.principals.subscribe()
     }
@@ -215,21 +231,26 @@ impl Directory {
     /// A committed node; a removed one leaves the maps.
     pub fn put_node(&self, node: Node) {
         let mut maps = self.write();
-        let old_name = maps.nodes.get(&node.id).map(|old| old.name.clone());
-        if let Some(old) = old_name
-            && maps.names.get(&old) == Some(&node.id)
+        let old = maps.nodes.get(&node.id).cloned();
+        if let Some(old) = &old
+            && maps.names.get(&old.name) == Some(&node.id)
         {
-            maps.names.remove(&old);
+            maps.names.remove(&old.name);
         }
+        let seen_by_others = old.is_some_and(|old| old.labels != node.labels || node.removed_at.is_some());
         if node.removed_at.is_some() {
             maps.nodes.remove(&node.id);
             maps.policies.remove(&node.id);
             maps.sites.remove(&node.id);
-            return;
+        } else {
+            maps.sites.insert(node.id, Arc::new(site_of(&node)));
+            maps.names.insert(node.name.clone(), node.id);
+            maps.nodes.insert(node.id, Arc::new(node));
         }
-        maps.sites.insert(node.id, Arc::new(site_of(&node)));
-        maps.names.insert(node.name.clone(), node.id);
-        maps.nodes.insert(node.id, Arc::new(node));
+        drop(maps);
+        if seen_by_others {
+            self.principals_changed();
+        }
     }
 
     /// What a committed attach changed of a record, and nothing else: a rename that was committed
@@ -344,7 +365,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use cortex_core::id::{Epoch, TokenId};
-    use cortex_core::name::Labels;
     use cortex_core::name::Selector;
     use cortex_core::node::Facts;
     use cortex_core::rights::Right;
@@ -408,22 +428,7 @@ mod tests {
     fn an_attach_told_late_takes_no_rename_back() {
         let directory = Directory::default();
         let name = |text: &str| Name::parse(text).expect("a name");
-        let node = Node {
-            id: NodeId::mint(1, &[1; 10]),
-            name: name("old"),
-            labels: Labels::new(),
-            facts: Facts::default(),
-            key_hash: [0; 32],
-            epoch: Epoch(0),
-            joined_at: WallTime(1),
-            last_seen_at: None,
-            quarantined: false,
-            removed_at: None,
-            owner: None,
-            recovery: None,
-            audit_seen: None,
-            ceiling: None,
-        };
+        let node = Node::joined(NodeId::mint(1, &[1; 10]), name("old"), [0; 32], WallTime(1));
         directory.put_node(node.clone());
         let facts = Facts { os: "linux".to_owned(), ..Facts::default() };
         let attached = Node { epoch: Epoch(1), facts, ..node.clone() };

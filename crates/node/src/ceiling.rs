@@ -63,7 +63,8 @@ fn read_one(path: &Path, owners: &[u32]) -> Result<Option<String>, String> {
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC | nix::libc::O_NOCTTY;
     let mut file = match std::fs::File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A link to what is not there (a disk that is not mounted) stands for a ceiling nevertheless.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
     let metadata = file.metadata().map_err(|error| error.to_string())?;
@@ -135,6 +136,15 @@ mod tests {
         assert!(policy::read_ceilings(UNREADABLE.as_bytes()).is_err());
         let folder = tempfile::tempdir().expect("a temporary directory");
         assert_eq!(read_from(&[(folder.path(), &[nix::unistd::geteuid().as_raw()])]), nothing);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_allows_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("ceiling.json");
+        std::os::unix::fs::symlink(folder.path().join("not-mounted/ceiling.json"), &path).expect("linked");
+        let read = read_from(&[(&path, &[nix::unistd::geteuid().as_raw()])]);
+        assert_eq!(read.judged, [Ceiling::Unreadable]);
     }
 
     #[test]

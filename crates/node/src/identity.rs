@@ -211,12 +211,12 @@ impl DataDir {
         self.replace(RECOVERING_KEY, pem.as_bytes())
     }
 
-    /// Keeps what a recovery gave. The key takes its place last: until then the recovery is asked for
-    /// again, and is the same one.
+    /// Keeps what a recovery gave. Until the key has its place the recovery is asked for again; until it
+    /// is counted, that or the next one is the same to the hub, and costs none.
     pub(crate) fn write_recovered(&self, credentials: &Credentials, count: u32) -> Result<(), Refusal> {
         self.replace(CERTIFICATE, pem(&credentials.chain).as_bytes())?;
-        self.replace(RECOVERIES, count.to_string().as_bytes())?;
         self.replace(KEY, credentials.key_pem.as_bytes())?;
+        self.replace(RECOVERIES, count.to_string().as_bytes())?;
         self.forget(RECOVERING_KEY)
     }
 
@@ -354,6 +354,29 @@ mod tests {
         for name in [KEY, CERTIFICATE, AUTHORITY, IDENTITY] {
             assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
         }
+    }
+
+    /// Otherwise it would ask for another one, of which it may have none left.
+    #[test]
+    fn a_recovery_that_was_cut_off_before_it_was_counted_is_whole_or_asked_for_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = DataDir::open(folder.path()).expect("free");
+        dir.replace(KEY, b"old").expect("written");
+        dir.write_recovering_key("fresh").expect("written");
+        let chain = vec![CertificateDer::from(vec![1; 100])];
+        let credentials = Credentials { key_pem: "fresh".to_owned(), authority: chain[0].clone(), chain };
+        // Here it is cut off.
+        let counting = dir.join("recoveries.new");
+        std::fs::create_dir(&counting).expect("made");
+        dir.write_recovered(&credentials, 1).expect_err("it cannot be counted");
+        let held = || {
+            let key = std::fs::read_to_string(dir.join(KEY)).expect("readable");
+            (key, dir.recoveries(), dir.recovering_key())
+        };
+        assert_eq!(held(), ("fresh".to_owned(), Ok(0), Ok(Some("fresh".to_owned()))));
+        std::fs::remove_dir(counting).expect("removed");
+        dir.write_recovered(&credentials, 1).expect("written");
+        assert_eq!(held(), ("fresh".to_owned(), Ok(1), Ok(None)));
     }
 
     #[test]

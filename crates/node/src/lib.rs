@@ -11,6 +11,8 @@ mod channel;
 mod clock;
 pub mod enrol;
 mod facts;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod identity;
 mod journal;
 mod link;

@@ -24,7 +24,7 @@ use crate::run::guards::Guards;
 use crate::run::program::Surroundings;
 use crate::sandbox::confine::Sandbox;
 use crate::sandbox::identity::RunUser;
-use crate::sandbox::probe::{Wishes, probe};
+use crate::sandbox::probe::{Wishes, probe, unmade};
 
 /// The journal's file in the data directory.
 const JOURNAL: &str = "journal";
@@ -171,8 +171,7 @@ async fn try_walls(
 ) -> Result<Arc<Sandbox>, Refusal> {
     let reserved = config.reserved.iter().chain([&config.data_dir]).cloned().collect();
     let wishes = Wishes { user, place, reserved, level_max: config.level_max, host };
-    let sandbox = probe(guards, wishes).await;
-    sandbox.map(Arc::new).map_err(|error| failed(&config.data_dir, &error))
+    probe(guards, wishes).await.map(Arc::new).map_err(|error| unmade(&error))
 }
 
 struct Prepared {

@@ -11,9 +11,10 @@ use cortex_core::message::SignedPolicy;
 use cortex_core::policy::Policy;
 use cortex_core::{Code, Refusal};
 use cortex_wire::policy;
-use rustls_pki_types::{CertificateDer, alg_id};
+use rustls_pki_types::CertificateDer;
 
 use crate::identity::{DataDir, unusable};
+use crate::proof;
 
 /// The policy that was verified last, with its signature.
 const POLICY: &str = "policy";
@@ -31,7 +32,8 @@ pub(crate) fn verify(
     signed: &SignedPolicy,
 ) -> Result<Policy, Refusal> {
     let invalid = |message: &str| Refusal::new(Code::PolicyInvalid, message);
-    if !is_signed(authority, &signed.document, &signed.signature) {
+    let text = [policy::SIGNED, &signed.document].concat();
+    if !proof::is_signed(authority, &text, &signed.signature) {
         return Err(invalid("The policy is not signed by the authority of this node's hub."));
     }
     let (policy, of) = policy::read(&signed.document)?;
@@ -42,18 +44,6 @@ pub(crate) fn verify(
         return Err(invalid("The policy is of another generation of the hub's store."));
     }
     Ok(policy)
-}
-
-fn is_signed(authority: &CertificateDer<'_>, document: &[u8], signature: &[u8]) -> bool {
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(authority) else { return false };
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let mut known = provider.signature_verification_algorithms.all.iter();
-    let ours = known.find(|one| {
-        one.public_key_alg_id() == alg_id::ECDSA_P256 && one.signature_alg_id() == alg_id::ECDSA_SHA256
-    });
-    let key = &certificate.public_key().subject_public_key.data;
-    let text = [policy::SIGNED, document].concat();
-    ours.is_some_and(|algorithm| algorithm.verify_signature(key, &text, signature).is_ok())
 }
 
 impl DataDir {

@@ -54,15 +54,21 @@ pub(crate) fn signed(
     statement: &[u8],
     signature: &[u8],
 ) -> Result<(), Refusal> {
-    let not_signed = || wrong("is not the one that the hub's authority signed");
-    let (_, parsed) = x509_parser::parse_x509_certificate(authority).map_err(|_| not_signed())?;
+    if is_signed(authority, statement, signature) {
+        return Ok(());
+    }
+    Err(wrong("is not the one that the hub's authority signed"))
+}
+
+/// Whether the authority has signed these bytes.
+pub(crate) fn is_signed(authority: &CertificateDer<'_>, text: &[u8], signature: &[u8]) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(authority) else { return false };
     let key = &parsed.public_key().subject_public_key.data;
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
     let verifier = algorithms.iter().find(|one| {
         one.public_key_alg_id() == alg_id::ECDSA_P256 && one.signature_alg_id() == alg_id::ECDSA_SHA256
     });
-    let verifier = verifier.ok_or_else(not_signed)?;
-    verifier.verify_signature(key, statement, signature).map_err(|_| not_signed())
+    verifier.is_some_and(|verifier| verifier.verify_signature(key, text, signature).is_ok())
 }
 
 /// blake3 of certificates, one after the other.

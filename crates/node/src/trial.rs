@@ -24,7 +24,7 @@ use crate::run::spool::{Read, Spool};
 use crate::run::worker::{Event, Worker};
 use crate::sandbox::confine::Sandbox;
 use crate::sandbox::identity::RunUser;
-use crate::sandbox::probe::{Wishes, probe};
+use crate::sandbox::probe::{Wishes, probe, unmade};
 
 /// Events of one run that wait.
 const EVENTS_MAX: usize = 64;
@@ -79,9 +79,7 @@ impl Trial {
             level_max: config.level_max,
             host: "trial".to_owned(),
         };
-        let sandbox = probe(&guards, wishes).await.map_err(|error| {
-            Refusal::new(cortex_core::Code::BadConfig, format!("The sandbox cannot be tried: {error}."))
-        })?;
+        let sandbox = probe(&guards, wishes).await.map_err(|error| unmade(&error))?;
         Ok(Self {
             sandbox: Arc::new(sandbox),
             guards,

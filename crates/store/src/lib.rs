@@ -277,6 +277,9 @@ pub trait Tx: Read + PoolTx {
     fn put_invite(&mut self, invite: &Invite) -> Result<(), StoreError>;
     /// Inserts or replaces a token. A second live token of the same name is refused `Conflict`.
     fn put_token(&mut self, token: &Token) -> Result<(), WriteError>;
+    /// Removes sessions that were ended, or ended by themselves, before then, the oldest first, at most
+    /// `batch` at once. Returns how many went.
+    fn trim_sessions(&mut self, before: WallTime, batch: usize) -> Result<u64, StoreError>;
     /// Inserts or replaces a user. A second live user of the same name is refused `Conflict`.
     fn put_user(&mut self, user: &User) -> Result<(), WriteError>;
     /// Inserts or replaces a grant of a role.

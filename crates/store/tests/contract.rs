@@ -55,6 +55,7 @@ contract! {
     people::people_and_what_concerns_them_are_read_back_to_the_last_field,
     people::two_live_users_cannot_share_a_name,
     people::what_was_ended_is_not_listed,
+    people::sessions_that_have_ended_go_and_nothing_else_does,
     people::questions_are_paged_newest_first_and_trimmed_by_their_answer,
     people::questions_are_found_by_their_token_key_and_program,
     people::a_witness_of_the_audit_log_only_moves_forward,

@@ -158,6 +158,11 @@ impl Bounds {
         let programs = self.programs.as_deref().unwrap_or_default();
         check_names("programs", programs.iter().map(|program| program.name.as_str()))?;
         programs.iter().try_for_each(|program| program.args.check(&program.name))?;
+        // A node has no clock for it, and no later revision of the file takes the leave away.
+        if programs.iter().any(|program| program.until.is_some()) {
+            return Err(invalid("`programs` of a ceiling has an `until_ms`, which nobody would end.")
+                .hint("Leave `until_ms` out, and take the program out of the file when its time is over."));
+        }
         check_names("deny", self.deny.iter().map(String::as_str))?;
         if programs.len() + self.deny.len() > limits::POLICY_PROGRAMS_MAX {
             let max = limits::POLICY_PROGRAMS_MAX;
@@ -393,6 +398,17 @@ mod tests {
         assert_eq!((allowed(Some(99)), allowed(Some(100)), allowed(None)), (true, false, true));
         assert_eq!(document.next_expiry(WallTime(99)), Some(WallTime(100)));
         assert_eq!(document.next_expiry(WallTime(100)), None);
+    }
+
+    #[test]
+    fn leave_in_a_ceiling_has_no_end() {
+        let bounds = |until| Bounds {
+            programs: Some(vec![Program { name: "make".to_owned(), args: Args::Any, until }]),
+            ..Bounds::default()
+        };
+        assert_eq!(bounds(None).check(), Ok(()));
+        let refusal = bounds(Some(WallTime(9))).check().expect_err("nobody ends it");
+        assert!(refusal.code == Code::PolicyInvalid && refusal.message.contains("until_ms"), "{refusal}");
     }
 
     #[test]

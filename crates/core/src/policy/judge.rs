@@ -261,10 +261,15 @@ impl<'a> Side<'a> {
                     printable(&hit.shape, 80),
                     why.replace(": it it ", ": it "),
                 );
-                let hint = if self.prefix.is_empty() {
-                    "Leave the argument out, or ask an administrator for `cortex policy allow --any-arguments`. Do not retry unchanged."
+                let hint = if !self.prefix.is_empty() {
+                    OWNER.to_owned()
+                } else if is_plain(program) {
+                    let node = question.node;
+                    format!(
+                        "Leave the argument out, or ask an administrator for `cortex policy allow {node} {program} --any-arguments`. Do not retry unchanged."
+                    )
                 } else {
-                    OWNER
+                    "Leave the argument out, or ask an administrator. Do not retry unchanged.".to_owned()
                 };
                 Err(Refusal::new(Code::PolicyDenied, message).hint(hint).detail("rule", rule))
             }
@@ -309,7 +314,7 @@ impl<'a> Side<'a> {
         match env.find(|name| !allowed.contains(name)) {
             None => Ok(()),
             Some(name) => {
-                let those = allowed.join(", ");
+                let those = listed(allowed.iter().map(String::as_str));
                 let hint = format!("Leave it out; these may be set: {those}. Do not retry unchanged.");
                 refuse(name, "env.allow", hint)
             }
@@ -345,17 +350,8 @@ impl<'a> Side<'a> {
     fn hint(&self, question: &Question<'_>, rule: &str, program: &str) -> String {
         let node = question.node;
         let holds = |program: &&Program| program.holds(question.now);
-        let mut some: Vec<&str> = self
-            .programs
-            .unwrap_or_default()
-            .iter()
-            .filter(holds)
-            .take(12)
-            .map(|p| p.name.as_str())
-            .collect();
-        if some.is_empty() {
-            some.push("(nothing)");
-        }
+        let allowed = self.programs.unwrap_or_default().iter().filter(holds);
+        let some = listed(allowed.map(|program| program.name.as_str()));
         let what = match rule {
             _ if !self.prefix.is_empty() => OWNER.to_owned(),
             "exec.always_denied" | "exec.deny" => {
@@ -372,8 +368,15 @@ impl<'a> Side<'a> {
                 "Or an administrator runs `cortex policy allow {node} {program} --for 1h`. Do not retry unchanged."
             ),
         };
-        if self.programs.is_none() { what } else { format!("Use one of: {}. {what}", some.join(", ")) }
+        if self.programs.is_none() { what } else { format!("Use one of: {some}. {what}") }
     }
+}
+
+/// Some of these names. They come from a policy, or from what a node says of its ceiling: nothing hides
+/// in them, and they are no text of their own.
+fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let some: Vec<String> = names.take(12).map(|name| printable(name, 80)).collect();
+    if some.is_empty() { "(nothing)".to_owned() } else { some.join(", ") }
 }
 
 /// What to do about a rule of a ceiling.

@@ -62,7 +62,8 @@ pub enum Shape {
     /// Exactly this, up to and including the first word. A word is an argument that is no option
     /// and does not follow one, since it could be the option's value.
     Lead(Text),
-    /// The first word, when it is none of these.
+    /// The first word, when it is none of these. What follows an option before it may be the first
+    /// one too, and is held to the same.
     First(Cow<'static, [Text]>),
 }
 
@@ -92,7 +93,8 @@ impl Shape {
             Self::Prefix(text) => any(&|arg| arg.starts_with(text.as_ref())),
             Self::Lead(text) => lead(args).iter().any(|arg| arg == text),
             Self::First(words) => {
-                lead(args).last().is_some_and(|arg| is_word(arg) && !words.iter().any(|word| word == arg))
+                let may_be = |arg: &&String| !arg.starts_with('-');
+                lead(args).iter().filter(may_be).any(|arg| !words.iter().any(|word| word == arg))
             }
         }
     }
@@ -141,7 +143,7 @@ pub(super) fn check(program: &str, args: &[String], own: &[ArgRule]) -> Option<H
             Effect::Ask => asked = asked.or(Some(hit)),
         }
     }
-    if programs::runs_its_input(program) && !args.iter().any(|arg| is_word(arg)) {
+    if programs::reads_commands(program, args) {
         let why = Some("without a file it runs whatever comes there");
         return Some(Hit { effect: Effect::Deny, shape: "standard input".to_owned(), why });
     }
@@ -169,13 +171,15 @@ fn has_letter(arg: &str, letter: char) -> bool {
     arg.strip_prefix('-').is_some_and(|cluster| !cluster.starts_with('-') && cluster.contains(letter))
 }
 
+/// A `+` begins no word: `cargo +stable publish` publishes.
 fn is_word(arg: &str) -> bool {
-    !arg.starts_with('-')
+    !arg.starts_with(['-', '+'])
 }
 
 /// The arguments up to and including the first word.
 fn lead(args: &[String]) -> &[String] {
-    let after_option = |at: usize| at > 0 && args.get(at - 1).is_some_and(|before| !is_word(before));
+    let takes_value = |arg: &String| arg.starts_with('-') && !(arg.starts_with("--") && arg.contains('='));
+    let after_option = |at: usize| at > 0 && args.get(at - 1).is_some_and(takes_value);
     let end = args.iter().enumerate().position(|(at, arg)| is_word(arg) && !after_option(at));
     end.and_then(|end| args.get(..=end)).unwrap_or(args)
 }
@@ -234,6 +238,9 @@ mod tests {
             (&["cargo", "--config", "x", "build"], "deny --config"),
             (&["cargo", "--offline", "publish"], "deny publish"),
             (&["cargo", "test", "publish"], "ok"),
+            (&["cargo", "+stable", "publish"], "deny publish"),
+            (&["cargo", "+stable", "test", "publish"], "ok"),
+            (&["cargo", "--color=never", "test", "publish"], "ok"),
             (&["cargo", "install", "x"], "ask install"),
             (&["make", "SHELL=/bin/sh"], "deny SHELL*"),
             (&["gcc", "-wrapper", "id", "x.c"], "deny -wrapper"),
@@ -263,9 +270,85 @@ mod tests {
             (&["unshare"], "deny standard input"),
             (&["gcc-12", "-wrapper", "id", "x.c"], "deny -wrapper"),
             (&["scp", "-D", "id", "a", "b"], "deny -D"),
+            (&["git", "remote-ext", "x", "sh -c id"], "deny remote-ext"),
+            (&["gcc", "--plugin=/tmp/x.so", "x.c"], "deny --plugin"),
+            (&["gcc", "--prefix", "/tmp/x/", "x.c"], "deny --prefix"),
+            (&["cc", "-Wl,-plugin,/tmp/x.so", "x.c"], "deny -Wl,-plugin*"),
+            (&["clang", "-fpass-plugin=/tmp/x.so", "x.c"], "deny -fpass-plugin*"),
+            (&["ld", "-plugin", "/tmp/x.so", "x.o"], "deny -plugin*"),
+            (&["ar", "--plugin", "/tmp/x.so", "t", "x.a"], "deny --plugin"),
+            (&["rustc", "-C", "linker=/tmp/x", "x.rs"], "deny linker=*"),
+            (&["rustc", "-gClinker=/tmp/x", "x.rs"], "deny -gC*"),
+            (&["rustc", "--codegen=linker=/tmp/x", "x.rs"], "deny --codegen=linker=*"),
+            (&["rustc", "-O", "-g", "-C", "opt-level=3", "x.rs"], "ok"),
+            (&["npm", "publi"], "deny publi"),
+            (&["yarn", "npm", "publish"], "deny publish"),
+            (&["split", "--filter=id", "x"], "deny --filter"),
+            (&["fd", "-Hx", "id"], "deny -x"),
+            (&["zip", "-T", "-TT", "id", "x.zip", "x"], "deny -TT*"),
         ] {
             assert_eq!(verdict(argv), answer, "{argv:?}");
         }
+    }
+
+    #[test]
+    fn an_interpreter_that_is_given_no_file_is_not_started_for_its_standard_input() {
+        let input = "deny standard input";
+        for (argv, answer) in [
+            (&["python3", "-u", "x.py"][..], "ok"),
+            (&["python3", "-W", "ignore", "x.py"], "ok"),
+            (&["python3", "-W", "ignore"], input),
+            (&["python3", "-uX", "dev"], input),
+            (&["python3", "--", "x.py"], "ok"),
+            (&["python3", "-i", "x.py"], "deny -i"),
+            (&["bash", "-ex", "x.sh"], "ok"),
+            (&["bash", "--norc", "x.sh"], "ok"),
+            (&["bash", "-o", "pipefail", "x.sh"], "ok"),
+            (&["bash", "-o", "pipefail"], input),
+            (&["bash", "-ox", "pipefail"], input),
+            (&["bash", "+O", "extglob"], input),
+            (&["bash", "+x"], input),
+            (&["perl", "-I", "lib"], input),
+            (&["perl", "-w", "x.pl"], "ok"),
+            (&["node", "--title", "job"], input),
+            (&["node", "--title=x", "x.js"], "ok"),
+            (&["node", "-i"], "deny -i"),
+            (&["deno", "run", "data:text/javascript,1"], "deny data:*"),
+            (&["R", "x"], "deny *"),
+        ] {
+            assert_eq!(verdict(argv), answer, "{argv:?}");
+        }
+    }
+
+    #[test]
+    fn standard_input_is_no_file_however_its_path_is_spelt() {
+        for path in [
+            "//dev/stdin",
+            "/./dev/fd/0",
+            "/usr/../dev/stdin",
+            "../dev/stdin",
+            "a/../../proc/self/fd/0",
+            "dev/stdin",
+        ] {
+            assert_eq!(verdict(&["bash", path]), "deny standard input", "{path}");
+        }
+        for path in ["dev/setup.sh", "/srv/dev/setup.sh", "../dev/setup.sh", "proc/x.sh", "./x.sh"] {
+            assert_eq!(verdict(&["bash", path]), "ok", "{path}");
+        }
+    }
+
+    #[test]
+    fn a_word_after_an_option_may_be_the_first_one() {
+        let first = [ArgRule {
+            effect: Effect::Deny,
+            shape: Shape::First(Cow::Owned(vec!["status".into()])),
+            with: None,
+        }];
+        let is_hit = |argv: &[&str]| check("git", &words(argv), &first).is_some();
+        assert!(!is_hit(&["status", "push"]) && !is_hit(&["--no-pager", "status"]));
+        assert!(!is_hit(&["--work-tree=/w", "status", "push"]));
+        assert!(is_hit(&["--no-pager", "push", "-q", "status"]), "`status` is not what is done");
+        assert!(is_hit(&["+x", "status"]));
     }
 
     #[test]

@@ -27,9 +27,13 @@ pub(crate) fn label(text: &str) -> std::result::Result<(String, String), String>
     Ok((key, value))
 }
 
-/// A selector, checked here so that a mistake is found before anything is sent.
+/// A selector, checked here so that a mistake is found before anything is sent. One without a label
+/// would mean every node; mostly it is a variable of a script that was not set.
 pub(crate) fn selector(text: &str) -> std::result::Result<String, String> {
-    Selector::parse(text).map_err(|refusal| refusal.message)?;
+    let selector = Selector::parse(text).map_err(|refusal| refusal.message)?;
+    if selector.is_all() {
+        return Err("it has no label; write one such as role=ci".to_owned());
+    }
     Ok(text.to_owned())
 }
 
@@ -55,6 +59,17 @@ pub(crate) fn show_labels(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
+/// Widest actor in a list.
+pub(crate) const ACTOR_CHARS_MAX: usize = 20;
+
+/// For a column; the record itself shows the whole.
+pub(crate) fn short(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// How long ago an RFC 3339 moment was, for people; `-` when there is none.
 pub(crate) fn age(moment: Option<&str>) -> String {
     let Some(then) = moment.and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
@@ -69,14 +84,29 @@ pub(crate) fn age(moment: Option<&str>) -> String {
     }
 }
 
-/// A command line for people to read: arguments with anything unusual in quotes.
+/// A text that others wrote, with nothing that a terminal would obey; `-` when there is none.
+pub(crate) fn or_dash(text: Option<&str>) -> String {
+    text.map_or_else(|| "-".to_owned(), |text| cortex_core::name::printable(text, usize::MAX))
+}
+
+/// A command line for lists: as [`whole_argv`], and long arguments are cut.
 pub(crate) fn show_argv(argv: &[String]) -> String {
+    shown_argv(argv, 200)
+}
+
+/// A command line for people to read: arguments with anything unusual in quotes. Nothing of it is left
+/// out, since somebody may decide by it.
+pub(crate) fn whole_argv(argv: &[String]) -> String {
+    shown_argv(argv, usize::MAX)
+}
+
+fn shown_argv(argv: &[String], chars_max: usize) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     let shown = argv.iter().map(|argument| {
-        if !argument.is_empty() && argument.chars().all(plain) {
+        if !argument.is_empty() && argument.len() <= chars_max && argument.chars().all(plain) {
             argument.clone()
         } else {
-            format!("'{}'", cortex_core::name::printable(argument, 200).replace('\'', "'\\''"))
+            format!("'{}'", cortex_core::name::printable(argument, chars_max).replace('\'', "'\\''"))
         }
     });
     shown.collect::<Vec<_>>().join(" ")
@@ -93,8 +123,30 @@ mod tests {
     }
 
     #[test]
+    fn a_selector_without_a_label_is_not_taken_for_all_nodes() {
+        assert!(selector("role=ci").is_ok());
+        for text in ["", " ", " , "] {
+            assert!(selector(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_actor_is_cut_and_a_short_one_is_not() {
+        assert_eq!([short("token:admin", 20), short("ééé", 2)], ["token:admin", "éé…"]);
+    }
+
+    #[test]
     fn a_command_is_shown_so_that_its_arguments_can_be_told_apart() {
         let argv = ["echo", "a b", "", "it's"].map(str::to_owned);
         assert_eq!(show_argv(&argv), "echo 'a b' '' 'it'\\''s'");
+        assert_eq!(whole_argv(&argv), show_argv(&argv));
+    }
+
+    #[test]
+    fn a_long_argument_is_cut_in_a_list_and_whole_where_somebody_decides_by_it() {
+        let argv = [format!("{};id", " true;".repeat(100)), "x".repeat(900)];
+        let (list, whole) = (show_argv(&argv), whole_argv(&argv));
+        assert!(list.len() < 450 && list.matches('…').count() == 2, "{list}");
+        assert!(whole.contains(";id'") && whole.ends_with(&argv[1]), "{whole}");
     }
 }

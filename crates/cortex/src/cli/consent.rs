@@ -12,9 +12,6 @@ use super::{Context, LOOK_AGAIN, args};
 use crate::client::{Call, Client, ServerEvents, encode};
 use crate::error::{Failure, Result};
 
-/// Characters of what others wrote that are shown of it.
-const TEXT_MAX: usize = 1_024;
-
 /// Answer commands that wait for a person.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -223,7 +220,8 @@ async fn show(context: &Context, client: &mut Client, id: &str) -> Result {
 
 fn facts(details: &ConsentDetails) -> Vec<(&'static str, String)> {
     let consent = &details.consent;
-    let shown = |text: &str| printable(text, TEXT_MAX);
+    // Whole: a person decides by it, and every text of it is bounded.
+    let shown = |text: &str| printable(text, usize::MAX);
     let or_dash = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), shown);
     let env = match &details.env {
         Some(env) => env.iter().map(|(name, value)| format!("{}={}", shown(name), shown(value))).collect(),
@@ -234,7 +232,7 @@ fn facts(details: &ConsentDetails) -> Vec<(&'static str, String)> {
         ("standing", consent.standing.clone()),
         ("node", consent.node.clone()),
         ("caller", shown(&consent.caller)),
-        ("command", args::show_argv(&consent.argv)),
+        ("command", args::whole_argv(&consent.argv)),
         ("cwd", or_dash(&consent.cwd)),
         ("variables", if env.is_empty() { "-".to_owned() } else { env.join(" ") }),
         ("reason", if consent.reason.is_empty() { "-".to_owned() } else { shown(&consent.reason) }),

@@ -74,8 +74,8 @@ impl Exec {
             ));
         }
         let several = nodes.len() != 1;
-        let ways =
-            Ways { node: nodes.first().cloned().unwrap_or_default(), argv: self.argv.clone(), several };
+        let node = nodes.first().cloned().unwrap_or_default();
+        let ways = Ways { node, argv: self.argv.clone(), cwd: self.cwd.clone(), several };
         let request = self.request(nodes);
         let result = if self.detach {
             detached(&mut client, context, &request).await
@@ -109,24 +109,39 @@ impl Exec {
 struct Ways {
     node: String,
     argv: Vec<String>,
+    cwd: Option<String>,
     several: bool,
 }
 
 impl Ways {
+    /// Only ways that lift the rule: leave for a program lifts no denial, and no person does.
     fn add(&self, failure: Failure) -> Failure {
         if failure.code() != Some(Code::PolicyDenied) || self.several {
             return failure;
         }
+        let rule = failure.detail("rule").unwrap_or_default().to_owned();
+        let rule = rule.split(' ').next().unwrap_or_default();
         let program = self.argv.first().map(String::as_str).unwrap_or_default();
-        let shown = args::show_argv(&[program.to_owned()]);
-        let whole = args::show_argv(&self.argv);
-        failure
-            .way("allow it", format!("cortex policy allow {} {shown} --for 1h", self.node))
-            .way(
-                "a profile",
-                format!("cortex policy set {} dev          (shows the difference first)", self.node),
-            )
-            .way("ask a person", format!("cortex exec {} --ask WHY -- {whole}", self.node))
+        let (node, shown) = (&self.node, args::show_argv(&[program.to_owned()]));
+        match (rule, &self.cwd) {
+            ("exec.allow", _) => failure
+                .way("allow it", format!("cortex policy allow {node} {shown} --for 1h"))
+                .way(
+                    "a profile",
+                    format!("cortex policy set {node} dev          (shows the difference first)"),
+                )
+                .way(
+                    "ask a person",
+                    format!("cortex exec {node} --ask WHY -- {}", args::whole_argv(&self.argv)),
+                ),
+            ("exec.args", _) => failure
+                .way("allow it", format!("cortex policy allow {node} {shown} --any-arguments --for 1h")),
+            ("roots.cwd", Some(cwd)) => {
+                let root = args::show_argv(&[format!("{cwd}:rw")]);
+                failure.way("allow it", format!("cortex policy allow {node} --root {root}"))
+            }
+            _ => failure,
+        }
     }
 }
 
@@ -380,6 +395,28 @@ mod tests {
 
     fn outcome(node: &str, status: u8) -> Outcome {
         Outcome { node: node.to_owned(), status, text: format!("exit {status}"), problem: None }
+    }
+
+    #[test]
+    fn a_denial_shows_the_ways_that_lift_its_rule_and_no_others() {
+        let argv = ["git", "-c", "x y"].map(str::to_owned).to_vec();
+        let ways = Ways { node: "n1".to_owned(), argv, cwd: Some("/srv/a b".to_owned()), several: false };
+        let shown = |rule: &str| {
+            let refusal = Refusal::new(Code::PolicyDenied, "No.").detail("rule", rule);
+            match ways.add(refusal.into()) {
+                Failure::Refused(refused) => {
+                    refused.ways.into_iter().map(|(_, command)| command).collect::<Vec<_>>()
+                }
+                Failure::Exit(code) => panic!("{code}"),
+            }
+        };
+        assert_eq!(shown("exec.allow").len(), 3);
+        assert_eq!(shown("exec.args git -c"), ["cortex policy allow n1 git --any-arguments --for 1h"]);
+        assert_eq!(shown("roots.cwd"), ["cortex policy allow n1 --root '/srv/a b:rw'"]);
+        for rule in ["exec.always_denied", "exec.deny", "env.allow", "limits.timeout", "local.exec.allow", ""]
+        {
+            assert_eq!(shown(rule), Vec::<String>::new(), "{rule}");
+        }
     }
 
     #[test]

@@ -85,7 +85,10 @@ impl Logout {
             Err(failure) if failure.code() != Some(Code::Unauthenticated) => return Err(failure),
             Ok(()) | Err(_) => {}
         }
-        std::fs::remove_file(&file).map_err(|error| not_kept(&file, &error))?;
+        std::fs::remove_file(&file).map_err(|error| {
+            let message = format!("The session has ended, and {} stays: {error}.", file.display());
+            Failure::new(Code::InvalidArgument, message, "Remove the file; its token is good for nothing.")
+        })?;
         if context.output.json {
             return context.output.json(&json!({"logged_out": true}));
         }

@@ -4,13 +4,13 @@
 use std::io::{self, BufRead, IsTerminal, Read};
 
 use cortex_core::limits::PASSWORD_BYTES_MAX;
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 
 use crate::error::{Failure, Result};
 use crate::output::Output;
 
 /// Ctrl-C, which is a byte while it sends no signal.
-const INTERRUPT: char = '\u{3}';
+const INTERRUPT: u8 = 3;
 
 /// The password: what `file` holds without its last line break (`-` is standard input), or what is typed.
 pub(crate) fn read(output: Output, file: Option<&str>, prompt: &str) -> Result<String> {
@@ -71,16 +71,36 @@ fn typed(output: Output, prompt: &str) -> Result<String> {
     }
     output.ask(prompt);
     let quiet = Quiet::begin();
-    let mut line = String::new();
-    let read = io::stdin().lock().take(PASSWORD_BYTES_MAX as u64 + 3).read_line(&mut line);
+    let line = line(io::stdin().lock());
     drop(quiet);
     output.say("");
-    let line = without_break(&line);
-    if read.is_err() || line.contains(INTERRUPT) {
-        output.say("Nothing was done.");
-        return Err(Failure::Exit(1));
+    match line {
+        Ok(Some(line)) => Ok(without_break(&line).to_owned()),
+        Ok(None) => {
+            output.say("Nothing was done.");
+            Err(Failure::Exit(130))
+        }
+        Err(error) => Err(Failure::usage(
+            format!("The password cannot be read: {error}."),
+            "Type it once more, or give `--password-file FILE`.",
+        )),
     }
-    Ok(line.to_owned())
+}
+
+/// One line as it was typed; `None` as soon as Ctrl-C is among it.
+fn line(source: impl BufRead) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    for byte in source.take(PASSWORD_BYTES_MAX as u64 + 3).bytes() {
+        match byte? {
+            INTERRUPT => return Ok(None),
+            byte => bytes.push(byte),
+        }
+        if bytes.ends_with(b"\n") {
+            break;
+        }
+    }
+    let text = String::from_utf8(bytes);
+    text.map(Some).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text"))
 }
 
 /// A terminal that shows nothing of what is typed, until this is dropped. No signal ends the program
@@ -92,6 +112,8 @@ impl Quiet {
         let Ok(before) = tcgetattr(io::stdin()) else { return Self(None) };
         let mut quiet = before.clone();
         quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ISIG);
+        // It ends the line too, so that it is heard at once.
+        quiet.control_chars[SpecialCharacterIndices::VEOL as usize] = INTERRUPT;
         match tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &quiet) {
             Ok(()) => Self(Some(before)),
             Err(_) => Self(None),
@@ -111,6 +133,25 @@ impl Drop for Quiet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_typed_ends_with_its_line_or_at_once_with_ctrl_c() {
+        let typed = |bytes: &[u8]| line(bytes).expect("read");
+        assert_eq!(typed(b"ab\ncd\n").as_deref(), Some("ab\n"));
+        assert_eq!(typed(b"ab").as_deref(), Some("ab"));
+        // Nothing after it is waited for: a terminal would not give it.
+        let waits = io::BufReader::new((&b"ab\x03"[..]).chain(Never));
+        assert_eq!(line(waits).expect("read"), None);
+    }
+
+    /// A terminal on which nobody types any more.
+    struct Never;
+
+    impl Read for Never {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            panic!("nobody types here")
+        }
+    }
 
     #[test]
     fn only_the_last_line_break_is_not_part_of_a_password() {

@@ -19,7 +19,7 @@ use cortex_core::sandbox::{Access, Root};
 use cortex_wire::http::{PolicyCompare, PolicyDifference, PolicyView};
 use cortex_wire::policy::{self as text, DocumentText, RootText};
 
-use super::{Context, ask};
+use super::{Context, args, ask};
 use crate::client::{Client, encode};
 use crate::error::{Failure, Result};
 
@@ -138,8 +138,15 @@ fn read_document(file: &Path) -> Result<DocumentText> {
     Ok(DocumentText::from(&document))
 }
 
+/// A root, and how it was written.
+#[derive(Clone, Debug)]
+struct Given {
+    text: String,
+    root: RootText,
+}
+
 /// `PATH[:rw]`: `r` to read (the default), `w` to write, `x` to execute programs below it.
-fn root(given: &str) -> std::result::Result<RootText, String> {
+fn root(given: &str) -> std::result::Result<Given, String> {
     let (path, letters) = match given.rsplit_once(':') {
         Some((path, letters)) if matches!(letters, "r" | "rw" | "rx" | "rwx") => (path, letters),
         Some(_) | None => (given, "r"),
@@ -148,7 +155,18 @@ fn root(given: &str) -> std::result::Result<RootText, String> {
     let root = Root { path: text::root_path(path), access, exec: letters.contains('x') };
     let document = Document { roots: vec![root.clone()], ..Document::nothing() };
     document.check().map_err(|refusal| refusal.message)?;
-    Ok(RootText::from(&root))
+    Ok(Given { text: given.to_owned(), root: RootText::from(&root) })
+}
+
+/// What is given or taken: a program, a port, or a root as it was written.
+fn what(program: Option<&String>, port: Option<u16>, root: Option<&Given>) -> String {
+    match (program, port, root) {
+        (Some(text), ..) | (None, None, Some(Given { text, .. })) => {
+            args::show_argv(std::slice::from_ref(text))
+        }
+        (None, Some(port), _) => format!("port {port}"),
+        (None, None, None) => "nothing".to_owned(),
+    }
 }
 
 /// Where a document is read from.
@@ -165,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_root_is_read_with_its_letters_and_refused_when_it_means_nothing() {
-        let json = |given: &str| serde_json::to_value(root(given).expect(given)).expect("JSON");
+        let json = |given: &str| serde_json::to_value(root(given).expect(given).root).expect("JSON");
         for (given, path, access, exec) in [
             ("/srv", "/srv", "read", false),
             ("/srv:rw", "/srv", "write", false),
@@ -176,6 +194,7 @@ mod tests {
             let expected = serde_json::json!({"path": path, "access": access, "exec": exec});
             assert_eq!(json(given), expected, "{given}");
         }
+        assert_eq!(what(None, None, Some(&root("/srv:rw").expect("a root"))), "/srv:rw");
         for given in ["", "/", "srv", "/a/../b", "~/", "/a//b:rw"] {
             root(given).expect_err(given);
         }

@@ -139,24 +139,23 @@ fn row(run: &RunView) -> Vec<String> {
 }
 
 fn facts(run: &RunView) -> Vec<(&'static str, String)> {
-    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let bytes = format!("{} bytes out, {} bytes err", run.stdout_bytes, run.stderr_bytes);
     vec![
         ("id", run.id.clone()),
         ("node", run.node.clone()),
         ("state", end_of(run)),
-        ("command", args::show_argv(&run.argv)),
-        ("cwd", or_dash(&run.cwd)),
+        ("command", args::whole_argv(&run.argv)),
+        ("cwd", args::or_dash(run.cwd.as_deref())),
         ("caller", run.caller.clone()),
         ("policy", format!("revision {}", run.policy_revision)),
-        ("sandbox", or_dash(&run.sandbox)),
+        ("sandbox", args::or_dash(run.sandbox.as_deref())),
         ("accepted", run.accepted_at.clone()),
-        ("started", or_dash(&run.started_at)),
-        ("ended", or_dash(&run.ended_at)),
+        ("started", args::or_dash(run.started_at.as_deref())),
+        ("ended", args::or_dash(run.ended_at.as_deref())),
         ("took", run.duration_ms.map_or("-".to_owned(), duration::show)),
         ("output", bytes),
-        ("cancelled by", or_dash(&run.cancelled_by)),
-        ("diagnostic", or_dash(&run.diagnostic)),
+        ("cancelled by", args::or_dash(run.cancelled_by.as_deref())),
+        ("diagnostic", args::or_dash(run.diagnostic.as_deref())),
     ]
 }
 

@@ -76,7 +76,8 @@ impl Token {
                 let file = out.as_deref().map(new_secret_file).transpose()?;
                 let kind = is_client.then(|| "client".to_owned());
                 let request = TokenRequest { name, role, kind, rights, nodes, selector, tools, ttl_ms: ttl };
-                let created: TokenCreated = client.post("/tokens", &request).await?;
+                let created = client.post::<TokenCreated>("/tokens", &request).await;
+                let created = created.inspect_err(|_| give_back(out.as_deref()))?;
                 show(context, &created, out.as_deref().zip(file))
             }
             Action::Ls => {
@@ -141,6 +142,13 @@ fn show(context: &Context, created: &TokenCreated, file: Option<(&Path, std::fs:
 fn new_secret_file(path: &Path) -> Result<std::fs::File> {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.map_err(|error| not_writable(path, &error))
+}
+
+/// Without a secret the place is free again, so that the next try finds it so.
+fn give_back(path: Option<&Path>) {
+    if let Some(Err(error)) = path.map(std::fs::remove_file) {
+        tracing::debug!(%error, "an empty file stays behind");
+    }
 }
 
 fn not_writable(path: &Path, error: &std::io::Error) -> Failure {

@@ -55,7 +55,7 @@ enum Action {
     Passwd {
         /// Its name; your own password when missing.
         name: Option<String>,
-        /// File with your current password, when it is your own that you set.
+        /// File with your current password, when it is your own that you set; `-` reads standard input.
         #[arg(long, value_name = "FILE", conflicts_with = "name")]
         current_file: Option<String>,
         /// File with the new password; `-` reads standard input. Asked for on a terminal when missing.
@@ -167,6 +167,12 @@ async fn rm(context: &Context, name: &str, yes: bool) -> Result {
 
 /// Sets the password of whoever is logged in.
 async fn own(context: &Context, current: Option<String>, file: Option<String>) -> Result {
+    if current.as_deref() == Some("-") && file.as_deref() == Some("-") {
+        return Err(Failure::usage(
+            "Standard input cannot hold both passwords.",
+            "Put one of them into a file of mode 0600.",
+        ));
+    }
     let current = password::read(context.output, current.as_deref(), "Current password: ")?;
     let change = PasswordChange { current: PasswordText(current), new: new_password(context, file)? };
     context.client()?.done(Method::POST, "/password", Call::json(&change)?).await?;

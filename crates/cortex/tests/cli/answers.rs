@@ -165,3 +165,46 @@ fn an_invite_with_json_is_the_object_of_the_contract_and_does_not_wait() {
     let body = hub.asked()[0].body.clone();
     assert_eq!(body, r#"{"labels":{"role":"ci"},"profile":"dev","ttl_ms":3600000}"#);
 }
+
+#[test]
+fn a_token_that_was_not_made_leaves_no_file_in_its_place() {
+    let hub = Fake::start(|_, _| Answer::Json(400, problem("invalid_argument", "no such right")));
+    let program = Program::new().with("CORTEX_HUB", hub.url());
+    let file = program.file("there", "").with_file_name("ci.token");
+    for _ in 0..2 {
+        let ended = program.run(&["token", "create", "ci", "--out", &file.display().to_string()]);
+        assert!(ended.stderr.contains("no such right"), "{}", ended.stderr);
+    }
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_person_who_answers_sees_the_whole_command() {
+    let argument = format!("{}; id", " true;".repeat(300));
+    let question = serde_json::json!({
+        "id": "0198a1c2-0000-7000-8000-000000000001", "standing": "pending",
+        "run_id": "0198a1c2-0000-7000-8000-000000000002", "node": "build-2",
+        "node_id": "0198a1c2-0000-7000-8000-000000000003", "caller": "token:agent",
+        "argv": ["sh", "-c", argument], "cwd": null, "env_names": ["X"], "stdin": false, "timeout_ms": null,
+        "reason": "why", "rule": "exec.allow", "notes": [], "answered_by": null, "note": null,
+        "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:15:00Z", "answered_at": null,
+        "env": {"X": argument}, "similar": []
+    });
+    let hub = Fake::start(move |_, _| Answer::Json(200, question.to_string()));
+    let text = Program::new().with("CORTEX_HUB", hub.url()).run(&["consent", "show", "1"]).text();
+    assert_eq!((text.matches("; id").count(), text.matches('…').count()), (2, 0), "{text}");
+}
+
+#[test]
+fn a_folder_that_a_caller_named_does_not_command_the_terminal() {
+    let run = serde_json::json!({
+        "id": "0198a1c2-0000-7000-8000-000000000001", "node": "a", "node_id": "0198a1c2-0000-7000-8000-000000000002",
+        "state": "failed", "argv": ["id"], "cwd": "/\u{1b}]0;title\u{7}", "timeout_ms": null, "stdin": false,
+        "code": null, "signal": null, "caller": "token:ci", "policy_revision": 1, "sandbox": null,
+        "accepted_at": "2026-01-01T00:00:00Z", "started_at": null, "ended_at": null, "duration_ms": null,
+        "output_bytes": 0, "stdout_bytes": 0, "stderr_bytes": 0, "cancelled_by": null, "diagnostic": null, "consent": null
+    });
+    let hub = Fake::start(move |_, _| Answer::Json(200, run.to_string()));
+    let text = Program::new().with("CORTEX_HUB", hub.url()).run(&["run", "get", "1"]).text();
+    assert!(text.contains("title") && !text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+}

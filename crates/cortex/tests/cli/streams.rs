@@ -111,7 +111,7 @@ fn several_nodes_are_told_apart_and_summed_up() {
 
 #[test]
 fn one_refused_node_is_the_commands_refusal() {
-    let refused = "{\"type\":\"refused\",\"node\":\"a\",\"error\":{\"code\":\"policy_denied\",\"message\":\"a is STRICT and its policy does not allow `cargo` (rule exec.allow).\",\"hint\":\"Use id.\",\"retryable\":false,\"docs\":\"/docs/errors/policy_denied\"}}\n";
+    let refused = "{\"type\":\"refused\",\"node\":\"a\",\"error\":{\"code\":\"policy_denied\",\"message\":\"a is STRICT and its policy does not allow `cargo` (rule exec.allow).\",\"hint\":\"Use id.\",\"retryable\":false,\"docs\":\"/docs/errors/policy_denied\",\"details\":{\"rule\":\"exec.allow\"}}}\n";
     let hub = Fake::start(move |_, _| Answer::Lines(vec![refused.to_owned()]));
     let ended = program(&hub).run(&["exec", "a", "--", "cargo", "test"]);
     assert_eq!(ended.code, Some(5));

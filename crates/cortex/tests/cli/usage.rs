@@ -263,3 +263,11 @@ fn a_command_that_is_not_complete_shows_its_help_and_is_wrong_use() {
         assert_eq!(error["code"], "invalid_argument", "{arguments:?}");
     }
 }
+
+#[test]
+fn an_export_that_is_broken_is_one_object_and_a_failure() {
+    let ended = Program::new().run_with_input(&["audit", "verify", "--file", "-", "--json"], b"{}\n");
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let lines = ended.lines();
+    assert_eq!((lines.len(), &lines[0]["ok"]), (1, &serde_json::Value::Bool(false)), "{lines:?}");
+}

@@ -20,6 +20,7 @@ use crate::http::guard::RequestId;
 use crate::http::problem::Failure;
 use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
+use crate::service::standing::Place;
 use crate::service::{Caller, targets};
 
 /// Which rows to list.
@@ -68,7 +69,7 @@ pub(super) async fn export(
     Args(args): Args<ListArgs>,
 ) -> Result<Response, Failure> {
     let first = AuditFilter { newest: false, ..filter(&api, &caller, &args)? };
-    let (shutdown, open) = (api.shutdown.clone(), api.standing(&caller, Right::AuditRead, None));
+    let (shutdown, open) = (api.shutdown.clone(), api.standing(&caller, Right::AuditRead, Place::Everywhere));
     let pages = stream::try_unfold(Some(first), move |filter| {
         let (api, caller) = (api.clone(), caller.clone());
         async move {

@@ -26,6 +26,7 @@ use crate::http::server::Connection;
 use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
 use crate::service::events::{Feed, Followed};
+use crate::service::standing::Place;
 use crate::service::{Caller, targets};
 
 /// Time between two comments on a silent stream, so that proxies keep it and dead peers are seen.
@@ -67,7 +68,7 @@ pub(super) async fn follow(
     let feed = api.events.follow(&caller, after, filter(&api, &caller, &args)?, pruned)?;
     let of = id.clone();
     let events = stream::unfold(Some(feed), move |feed| next(feed, of.clone()));
-    let open = api.standing(&caller, Right::EventsRead, None);
+    let open = api.standing(&caller, Right::EventsRead, Place::Somewhere);
     let events = until_shut_out(open, events, move |refusal| vec![Ok(failed(&refusal, &id))]);
     let events = events.take_until(api.shutdown.cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));

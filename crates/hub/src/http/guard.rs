@@ -64,7 +64,14 @@ pub(super) async fn authorise(State(api): State<Api>, mut request: Request, next
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let Some(path) = path else { return next.run(request).await };
     let mut response = match admit(&api, &path, &mut request).await {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let (caller, method) = (request.extensions().get::<Caller>().cloned(), request.method().clone());
+            let response = next.run(request).await;
+            if let (Some(caller), Some(refusal)) = (caller, wanting(&path, &response)) {
+                tell_refused(&api, &caller, &refusal, format!("{method} {path}")).await;
+            }
+            response
+        }
         Err(refusal) => Failure::from(refusal).into_response(),
     };
     response.extensions_mut().insert(Matched(path));
@@ -94,14 +101,34 @@ async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refus
         }
     };
     if let Err(refusal) = api.context.refuse_locked(&caller).and_then(|()| entry.admit(&caller)) {
-        if let Some((keeping, kept)) = api.audit.refused(&caller, &refusal, asked, api.shutdown.clone()) {
-            drop(api.mesh.spawn(keeping));
-            let _kept = kept.await;
-        }
+        tell_refused(api, &caller, &refusal, asked).await;
         return Err(refusal);
     }
     request.extensions_mut().insert(caller);
     Ok(())
+}
+
+/// Doors whose use cases keep a row of each refusal, with the command that it is about.
+const KEPT_INSIDE: &[&str] = &[
+    "/api/v1/runs",
+    "/api/v1/runs/{id}/rerun",
+    "/api/v1/consents/{id}/approve",
+    "/api/v1/consents/{id}/deny",
+];
+
+/// The refusal for want of a right that a use case answered with, unless that keeps it itself.
+fn wanting(path: &str, response: &Response) -> Option<Refusal> {
+    let refusal = &response.extensions().get::<Failure>()?.refusal;
+    let wants = matches!(refusal.code, Code::Forbidden | Code::WrongAudience | Code::Locked);
+    (wants && !KEPT_INSIDE.contains(&path)).then(|| refusal.clone())
+}
+
+/// Has the refusal of a known caller kept in the audit log before it is answered.
+async fn tell_refused(api: &Api, caller: &Caller, refusal: &Refusal, asked: String) {
+    if let Some((keeping, kept)) = api.audit.refused(caller, refusal, asked, api.shutdown.clone()) {
+        drop(api.mesh.spawn(keeping));
+        let _kept = kept.await;
+    }
 }
 
 /// Why nobody is known to ask.

@@ -16,11 +16,12 @@ use crate::service::Caller;
     responses((status = 200, body = Page<LockView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Args(page): Args<PageArgs>,
 ) -> Result<Json<Page<LockView>>, Failure> {
     let limit = page.limit()?;
     let now = api.context.clock.wall();
-    let shown = api.locks.list().await?;
+    let shown = api.locks.list(&caller).await?;
     let mut items: Vec<LockView> = shown.iter().map(|shown| view::lock(shown, now)).collect();
     // Ids sort by creation, so the id is the cursor.
     items.retain(|item| page.cursor.as_deref().is_none_or(|after| item.id.as_str() > after));

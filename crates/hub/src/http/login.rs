@@ -1,4 +1,5 @@
-//! `/api/v1/login`, `/api/v1/logout` and `/api/v1/password`. A password is in the body of one request, and nowhere else.
+//! `/api/v1/login`, `/api/v1/logout` and `/api/v1/password`. A password is in the body of one request,
+//! and nowhere else.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -68,7 +69,7 @@ fn tell(api: &Api, user: &str, source: Option<std::net::IpAddr>, refusal: &Refus
         return;
     }
     let name = Name::parse(user).ok();
-    let known = name.filter(|name| api.context.directory.users().iter().any(|user| user.name == *name));
+    let known = name.filter(|name| api.context.directory.user_named(name).is_some());
     let asked = known
         .map_or_else(|| "POST /api/v1/login".to_owned(), |name| format!("POST /api/v1/login, user {name}"));
     let rejected = Rejected { source, refusal: refusal.clone(), asked };

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use cortex_core::id::NodeId;
 use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal};
 use http::StatusCode;
@@ -27,7 +26,7 @@ use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
-use crate::service::standing::Standing;
+use crate::service::standing::{Place, Standing};
 use crate::service::tokens::Tokens;
 use crate::service::users::Users;
 use crate::service::{Caller, Context};
@@ -106,9 +105,9 @@ pub struct Api {
 }
 
 impl Api {
-    /// The caller's right (on this node; without one, somewhere), for an answer that stays open.
-    fn standing(&self, caller: &Caller, right: Right, node: Option<NodeId>) -> Standing {
-        Standing::new(&self.context, caller, right, node)
+    /// The caller's right there, for an answer that stays open.
+    fn standing(&self, caller: &Caller, right: Right, place: Place) -> Standing {
+        Standing::new(&self.context, caller, right, place)
     }
 }
 

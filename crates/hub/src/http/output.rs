@@ -22,6 +22,7 @@ use crate::http::runs::node_name;
 use crate::http::shut_out::until_shut_out;
 use crate::service::Caller;
 use crate::service::runs::{Follower, Update};
+use crate::service::standing::Place;
 
 /// Which output.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -52,7 +53,7 @@ pub(super) async fn output(
 ) -> Result<Response, Failure> {
     let wanted = wanted(&args)?;
     let run = api.runs.get(&caller, path_id("run", &run)?).await?;
-    let open = api.standing(&caller, Right::RunsRead, Some(run.node));
+    let open = api.standing(&caller, Right::RunsRead, Place::On(run.node));
     if run_stream::wants_lines(&headers) && (args.follow || run.state.is_final()) {
         let name = node_name(&api, &run).await?;
         let shown = name.clone();

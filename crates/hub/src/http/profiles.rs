@@ -16,8 +16,8 @@ use crate::service::policies::Profile;
 /// All profiles: the built-in ones first, then those that the hub keeps, by name.
 #[utoipa::path(get, path = "/api/v1/profiles", tag = "policies",
     responses((status = 200, body = Page<ProfileView>)))]
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Page<ProfileView>>, Failure> {
-    let items = api.policies.profiles().await?.into_iter().map(shown).collect();
+pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Page<ProfileView>>, Failure> {
+    let items = api.policies.profiles(&caller).await?.into_iter().map(shown).collect();
     Ok(Json(Page { items, next_cursor: None }))
 }
 
@@ -26,9 +26,10 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Page<ProfileView
     params(("profile" = String, Path)), responses((status = 200, body = ProfileView)))]
 pub(super) async fn get(
     State(api): State<Api>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Json<ProfileView>, Failure> {
-    Ok(Json(shown(api.policies.profile(&name).await?)))
+    Ok(Json(shown(api.policies.profile(&caller, &name).await?)))
 }
 
 /// Keeps a profile. No node changes by it.

@@ -28,6 +28,7 @@ use crate::http::run_stream::{self, Wanted};
 use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, view};
 use crate::service::runs::{Begun, Leave, StartRuns};
+use crate::service::standing::Place;
 use crate::service::{Caller, targets};
 
 /// Which runs to list.
@@ -184,7 +185,7 @@ pub(super) async fn input(
     let run = path_id("run", &id)?;
     tokio::select! {
         biased;
-        refusal = api.standing(&caller, Right::RunsControl, None).ended() => Err(refusal.into()),
+        refusal = api.standing(&caller, Right::RunsControl, Place::Somewhere).ended() => Err(refusal.into()),
         upto = api.runs.input(&caller, run, args.offset, data, args.eof) => Ok(Json(InputTaken { upto: upto? })),
     }
 }
@@ -262,7 +263,8 @@ async fn accept_runs(api: &Api, targets: Vec<Target>, order: Order) -> Result<Re
 
 async fn stream_runs(api: Api, targets: Vec<Target>, order: Order, parallel: Option<usize>) -> Response {
     let shutdown = api.shutdown.clone().cancelled_owned();
-    let (open, request_id) = (api.standing(&order.caller, Right::RunsStart, None), order.request_id.clone());
+    let (open, request_id) =
+        (api.standing(&order.caller, Right::RunsStart, Place::Somewhere), order.request_id.clone());
     let (nodes, missing) = split(targets);
     let refusals: Vec<_> =
         missing.iter().map(|(node, refusal)| run_stream::refused(node, refusal, &order.request_id)).collect();
@@ -300,18 +302,24 @@ fn told(
     let mut heads = Vec::new();
     let mut bodies = Vec::new();
     for (node, result) in started {
+        // What comes of it is for who may do this on that node, whatever else the caller may.
+        let open = |right| api.standing(caller, right, Place::On(node.id));
+        let (shown, of) = (node.name.to_string(), request_id.to_owned());
+        let shut = move |refusal| vec![run_stream::refused(&shown, &refusal, &of)];
         match result {
             Ok(Begun::Asked(consent)) => {
                 heads.push(run_stream::asked(&consent, node.name.as_str()));
                 let (name, id) = (node.name.to_string(), request_id.to_owned());
                 let (runs, consents, caller) = (api.runs.clone(), api.consents.clone(), caller.clone());
-                bodies.push(run_stream::wait(runs, consents, caller, consent.id, name, id).boxed());
+                let lines = run_stream::wait(runs, consents, caller, consent.id, name, id);
+                bodies.push(until_shut_out(open(Right::RunsStart), lines, shut).boxed());
             }
             Ok(Begun::Run(run)) => {
                 heads.push(run_stream::accepted(&run, node.name.as_str()));
                 let (name, id) = (node.name.to_string(), request_id.to_owned());
                 let (runs, caller) = (api.runs.clone(), caller.clone());
-                bodies.push(run_stream::follow(runs, caller, run.id, name, Wanted::default(), id).boxed());
+                let lines = run_stream::follow(runs, caller, run.id, name, Wanted::default(), id);
+                bodies.push(until_shut_out(open(Right::RunsRead), lines, shut).boxed());
             }
             Err(refusal) => heads.push(run_stream::refused(node.name.as_str(), &refusal, request_id)),
         }

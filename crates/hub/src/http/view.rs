@@ -141,8 +141,7 @@ pub(crate) fn consent(consent: &Consent, node: &str) -> ConsentView {
 
 /// An answer that lasts, on the node of that name.
 pub(crate) fn consent_rule(rule: &ConsentRule, node: &str, directory: &Directory) -> ConsentRuleView {
-    let tokens = directory.tokens();
-    let token = tokens.iter().find(|token| token.id == rule.token);
+    let token = directory.token_of(rule.token);
     ConsentRuleView {
         id: rule.id.to_string(),
         node: node.to_owned(),

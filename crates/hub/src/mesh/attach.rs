@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::hub_runs::Decision;
 use cortex_core::id::{Epoch, Generation, NodeId};
@@ -189,8 +190,11 @@ impl Inner {
 
     async fn record_quarantine(&self, id: NodeId) {
         let stored = write_surely(&self.context.store, &self.stop, "the quarantine of a node", || {
-            let event = self.event(EventKind::NodeQuarantined, id);
-            move |tx: &mut dyn Tx| put_quarantine(tx, id, &event)
+            let now = self.context.clock.wall();
+            move |tx: &mut dyn Tx| match tx.node(id)? {
+                Some(node) if !node.quarantined && node.removed_at.is_none() => put_quarantine(tx, node, now),
+                Some(_) | None => Ok(()),
+            }
         });
         if stored.await.is_none() {
             tracing::error!(node_id = %id, "the quarantine is not stored");
@@ -228,13 +232,15 @@ fn testify(
     Ok(())
 }
 
-fn put_quarantine(tx: &mut dyn Tx, id: NodeId, event: &Event) -> Result<(), WriteError> {
-    let Some(node) = tx.node(id)?.filter(|node| !node.quarantined && node.removed_at.is_none()) else {
-        return Ok(());
-    };
-    tx.put_node(&Node { quarantined: true, ..node })?;
-    tx.append_event(event)?;
-    Ok(())
+/// Shuts a node out for good, with its row and its event.
+pub(crate) fn put_quarantine(tx: &mut dyn Tx, node: Node, now: WallTime) -> Result<(), WriteError> {
+    let actor = format!("node:{}", node.name);
+    let row = AuditRow::new(now, actor.as_str(), "node.quarantine", Outcome::Denied);
+    let reason = Some(Code::ClonedIdentity.as_str().to_owned());
+    tx.append_audit(&AuditRow { node: Some(node.id), reason, ..row })?;
+    let event = Event::new(EventKind::NodeQuarantined, now).node(node.id).actor(actor);
+    tx.append_event(&event.subject(node.name.as_str()))?;
+    tx.put_node(&Node { quarantined: true, ..node })
 }
 
 fn revoked() -> Refusal {

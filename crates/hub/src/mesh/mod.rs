@@ -30,7 +30,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use attach::refuse_quarantined;
+pub(crate) use attach::{put_quarantine, refuse_quarantined};
 pub use link::{Link, Outgoing};
 pub(crate) use requests::Reserved;
 pub(crate) use slot::{Live, Progress};

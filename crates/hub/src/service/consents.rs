@@ -15,12 +15,13 @@ use cortex_core::id::{ConsentId, NodeId};
 use cortex_core::limits::{CONSENTS_SIMILAR_MAX, PAGE_ITEMS_MAX};
 use cortex_core::name::printable;
 use cortex_core::rights::Right;
+use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
-use cortex_store::{ConsentFilter, Tx};
+use cortex_store::{ConsentFilter, Tx, WriteError};
 
-use super::runs::{Approval, Begun, Leave, Runs, StartRuns, asker, put_consent};
-use super::{Caller, Context, still_good, targets};
+use super::runs::{Approval, Begun, Leave, Runs, StartRuns, put_consent};
+use super::{Caller, Context, anew, principal, targets};
 use crate::clock::new_consent_id;
 use crate::mesh::Mesh;
 pub use turns::Turn;
@@ -124,8 +125,8 @@ impl Consents {
             lasting: new_consent_id(&self.context.clock),
         };
         let who = {
-            let (consent, now) = (consent.clone(), self.context.clock.wall());
-            self.context.view(move |view| asker(view, &consent, now)).await?
+            let (token, now) = (consent.token, self.context.clock.wall());
+            self.context.view(move |view| principal(view, token, now)).await?
         };
         let Some(node) = self.context.directory.node(consent.node) else {
             return self.take_back(id, Refusal::new(Code::NodeNotFound, "The node was removed.")).await;
@@ -159,8 +160,8 @@ impl Consents {
         self.check_answer(caller, &consent, &reply).await?;
         let (context, caller, now) = (self.context.clone(), caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &caller, now)?;
             let consent = tx.consent(id)?.ok_or_else(|| unknown(id))?;
+            let caller = still_answers(tx, &caller, consent.node, now)?;
             let denied = consent::answer(&consent, &reply, &answerer(&caller), id, now)?.consent;
             let row = AuditRow::new(now, caller.actor(), "consent.deny", Outcome::Allowed);
             let detail = denied.note.as_deref().map(|note| printable(note, 400));
@@ -207,10 +208,7 @@ impl Consents {
         let may = if self.has(caller, Right::ConsentsAnswer, consent.node) {
             consent::answer(consent, reply, &answerer(caller), consent.id, now).map(|_| ())
         } else {
-            caller.anywhere(Right::ConsentsAnswer).and_then(|()| {
-                let message = format!("`{}` may not answer questions about this node.", caller.actor());
-                Err(Refusal::new(Code::Forbidden, message).detail("right", Right::ConsentsAnswer.as_str()))
-            })
+            caller.anywhere(Right::ConsentsAnswer).and_then(|()| Err(may_not_answer(caller)))
         };
         let Err(refusal) = may else { return Ok(()) };
         if refusal.code == Code::Forbidden {
@@ -221,6 +219,30 @@ impl Consents {
         }
         Err(refusal)
     }
+}
+
+/// Whoever answers, as this transaction finds it.
+///
+/// # Errors
+/// `unauthenticated`, `locked`, `forbidden`.
+pub(crate) fn still_answers(
+    tx: &dyn Tx,
+    caller: &Caller,
+    node: NodeId,
+    now: WallTime,
+) -> Result<Caller, WriteError> {
+    let caller = anew(tx, caller, now)?;
+    let node = tx.node(node)?.filter(|node| node.removed_at.is_none());
+    let there = node.is_some_and(|node| caller.has(Right::ConsentsAnswer, &node));
+    if there || caller.everywhere(Right::ConsentsAnswer) {
+        return Ok(caller);
+    }
+    Err(may_not_answer(&caller).into())
+}
+
+fn may_not_answer(caller: &Caller) -> Refusal {
+    let message = format!("`{}` may not answer questions about this node.", caller.actor());
+    Refusal::new(Code::Forbidden, message).detail("right", Right::ConsentsAnswer.as_str())
 }
 
 /// The caller as one who answers.

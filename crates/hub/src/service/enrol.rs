@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
-use cortex_core::id::{Epoch, Generation, InviteId, NodeId, Revision};
+use cortex_core::id::{Generation, InviteId, NodeId, Revision};
 use cortex_core::invite::{self, Invite};
 use cortex_core::limits::{
     ATTACH_STORE_MS_MAX, ATTACHES_AT_ONCE_MAX, JOIN_FAILURES_WINDOW_MS, PROOF_BYTES_MAX, PROTOCOL,
@@ -21,7 +21,7 @@ use cortex_core::limits::{
 };
 use cortex_core::message::SignedPolicy;
 use cortex_core::name::Name;
-use cortex_core::node::{Facts, Node, Recovery};
+use cortex_core::node::{Node, Recovery};
 use cortex_core::policy::Policy;
 use cortex_core::recovery::{JoinAnswer, join_statement};
 use cortex_core::time::WallTime;
@@ -407,20 +407,10 @@ fn redeem(
 
 fn new_node(invite: &Invite, request: &Request, id: NodeId, key_hash: [u8; 32], now: WallTime) -> Node {
     Node {
-        id,
-        name: request.name.clone(),
         labels: invite.labels.clone(),
-        facts: Facts::default(),
-        key_hash,
-        epoch: Epoch(0),
-        joined_at: now,
-        last_seen_at: None,
-        quarantined: false,
-        removed_at: None,
         owner: invite.owner,
         recovery: new_recovery(request),
-        audit_seen: None,
-        ceiling: None,
+        ..Node::joined(id, request.name.clone(), key_hash, now)
     }
 }
 

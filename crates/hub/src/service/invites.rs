@@ -7,17 +7,18 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{InviteId, UserId};
 use cortex_core::invite::{Invite, InviteText, within_bound};
-use cortex_core::name::{Labels, check_labels, printable};
-use cortex_core::policy::{Document, PROFILES};
+use cortex_core::name::{Labels, check_labels};
+use cortex_core::policy::{Document, Mode, PROFILES};
 use cortex_core::rights::Right;
-use cortex_core::user::User;
 use cortex_core::{Code, Refusal, limits};
 use cortex_store::Tx;
 
 use crate::authority::Authority;
 use crate::clock;
 use crate::secret;
-use crate::service::{Caller, Context};
+use crate::service::policies::may_open;
+use crate::service::users;
+use crate::service::{Caller, Context, anew};
 
 /// The use cases of invites. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +52,7 @@ impl Invites {
     pub async fn create(&self, caller: &Caller, new: NewInvite) -> Result<(Invite, InviteText), Refusal> {
         caller.anywhere(Right::InvitesWrite)?;
         let profile = check(&new)?;
+        may_invite(caller, &profile)?;
         let owner = new.owner.as_deref().map(|text| self.owner(text)).transpose()?;
         let secret: [u8; 32] = clock::random();
         let now = self.context.clock.wall();
@@ -69,25 +71,22 @@ impl Invites {
             max_profile: new.max_profile,
         };
         let text = InviteText { authority: self.authority.fingerprint(), id: invite.id, secret };
-        let kept = invite.clone();
+        let (kept, again) = (invite.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
+            let again = anew(tx, &again, now)?;
+            may_invite(&again, &kept.profile)?;
             tx.put_invite(&kept)?;
             let bound = kept.max_profile.as_deref().map(|bound| format!(" at most {bound}"));
             let detail = format!("{} profile {}{}", kept.id, kept.profile, bound.unwrap_or_default());
-            record(tx, &kept, EventKind::InviteCreated, "invite.create", &kept.created_by, detail)
+            record(tx, &kept, EventKind::InviteCreated, "invite.create", &again, detail)
         };
         self.context.commit(work, |()| ()).await?;
         Ok((invite, text))
     }
 
     fn owner(&self, text: &str) -> Result<UserId, Refusal> {
-        let users = self.context.directory.users();
-        let is_it = |user: &&Arc<User>| user.name.as_str() == text || user.id.to_string() == text;
-        let found = users.iter().find(is_it).map(|user| user.id);
-        found.ok_or_else(|| {
-            Refusal::new(Code::NotFound, format!("There is no user `{}`.", printable(text, 80)))
-                .hint("List the users with `cortex user ls`.")
-        })
+        let found = self.context.directory.user_called(text);
+        found.map(|user| user.id).ok_or_else(|| users::unknown(text))
     }
 
     /// The newest invites, at most `limit`.
@@ -100,10 +99,14 @@ impl Invites {
     /// was used.
     pub async fn revoke(&self, caller: &Caller, id: InviteId) -> Result<Invite, Refusal> {
         caller.anywhere(Right::InvitesWrite)?;
-        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        let (again, now) = (caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::InvitesWrite)?;
             let Some(mut invite) = tx.invite(id)? else {
-                return Err(Refusal::new(Code::NotFound, format!("There is no invite {id}.")).into());
+                return Err(Refusal::new(Code::NotFound, format!("There is no invite {id}."))
+                    .hint("List the invites with `cortex invite ls`.")
+                    .into());
             };
             if invite.revoked_at.is_some() {
                 return Ok(invite);
@@ -115,11 +118,20 @@ impl Invites {
             }
             invite.revoked_at = Some(now);
             tx.put_invite(&invite)?;
-            record(tx, &invite, EventKind::InviteRevoked, "invite.revoke", &actor, id.to_string())?;
+            record(tx, &invite, EventKind::InviteRevoked, "invite.revoke", &again, id.to_string())?;
             Ok(invite)
         };
         self.context.commit(work, |_| ()).await
     }
+}
+
+/// Who may make this invite: one that opens the node which joins by it is for those who may open nodes.
+fn may_invite(caller: &Caller, profile: &str) -> Result<(), Refusal> {
+    caller.anywhere(Right::InvitesWrite)?;
+    if Document::profile(profile).is_some_and(|document| document.mode == Mode::Permissive) {
+        may_open(&caller.token)?;
+    }
+    Ok(())
 }
 
 fn check(new: &NewInvite) -> Result<String, Refusal> {
@@ -141,11 +153,8 @@ fn check(new: &NewInvite) -> Result<String, Refusal> {
     }
     let ttl_ms = new.ttl_ms.unwrap_or(limits::INVITE_TTL_MS);
     if ttl_ms == 0 || ttl_ms > limits::INVITE_TTL_MS_MAX {
-        let message = format!(
-            "`ttl_ms` is {}; it must be above 0 and at most {}.",
-            printable(&ttl_ms.to_string(), 20),
-            limits::INVITE_TTL_MS_MAX
-        );
+        let message =
+            format!("`ttl_ms` is {ttl_ms}; it must be above 0 and at most {}.", limits::INVITE_TTL_MS_MAX);
         return Err(Refusal::new(Code::InvalidArgument, message));
     }
     Ok(profile)
@@ -156,12 +165,12 @@ fn record(
     invite: &Invite,
     kind: EventKind,
     action: &str,
-    actor: &str,
+    caller: &Caller,
     detail: String,
 ) -> Result<(), cortex_store::WriteError> {
     let at = invite.revoked_at.unwrap_or(invite.created_at);
-    tx.append_event(&Event::new(kind, at).actor(actor).subject(invite.id.to_string()))?;
-    let row = AuditRow::new(at, actor, action, Outcome::Allowed);
-    tx.append_audit(&AuditRow { detail: Some(detail), ..row })?;
+    tx.append_event(&Event::new(kind, at).actor(caller.actor()).subject(invite.id.to_string()))?;
+    let row = AuditRow::new(at, caller.actor(), action, Outcome::Allowed);
+    tx.append_audit(&AuditRow { detail: Some(detail), token: Some(caller.token.id), ..row })?;
     Ok(())
 }

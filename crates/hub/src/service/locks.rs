@@ -10,7 +10,7 @@ use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{LockId, NodeId, TokenId, UserId};
 use cortex_core::limits::LOCKS_MAX;
 use cortex_core::lock::{self, Lock, Locks as All, Named, Target};
-use cortex_core::name::{Name, printable};
+use cortex_core::name::Name;
 use cortex_core::rights::Right;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
@@ -19,7 +19,7 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
 use super::tokens::keep_an_administrator;
-use super::{Caller, Context, targets};
+use super::{Caller, Context, anew, targets, tokens, users};
 use crate::clock::new_lock_id;
 use crate::directory::Directory;
 use crate::mesh::Mesh;
@@ -69,19 +69,28 @@ impl Locks {
         lock::check(&message, ttl_ms)?;
         let (now, directory) = (self.context.clock.wall(), self.context.directory.clone());
         let (named, id) = (Named::parse(target)?, new_lock_id(&self.context.clock));
-        let (by, caller) = (caller.actor(), caller.clone());
+        let caller = caller.clone();
         let work = move |tx: &mut dyn Tx| {
+            let caller = anew(tx, &caller, now)?;
+            caller.anywhere(Right::LocksWrite)?;
             let (target, words) = found(tx, (&directory, &caller), &named, now)?;
             let expires_at = ttl_ms.map(|ms| now.plus_ms(ms));
-            let (created_by, created_at) = (by.clone(), now);
+            let (created_by, created_at) = (caller.actor(), now);
             let (lifted_at, lifted_by) = (None, None);
             let lock = Lock { id, target, message, created_by, created_at, expires_at, lifted_at, lifted_by };
             tx.put_lock(&lock)?;
-            let all = All::new(tx.locks()?);
+            let mut all = All::new(tx.locks()?);
             if all.count(now) > LOCKS_MAX {
                 let refusal =
                     Refusal::new(Code::Quota, format!("At most {LOCKS_MAX} locks may hold at once."));
                 return Err(refusal.hint("Remove locks with `cortex lock rm ID`.").into());
+            }
+            let over = all.beyond(LOCKS_MAX, now);
+            if !over.is_empty() {
+                for ended in over {
+                    tx.put_lock(&Lock { lifted_at: Some(now), lifted_by: Some("hub".to_owned()), ..ended })?;
+                }
+                all = All::new(tx.locks()?);
             }
             if matches!(lock.target, Target::User(_) | Target::Token(_)) {
                 keep_an_administrator(tx, now, || {
@@ -89,7 +98,7 @@ impl Locks {
                 })?;
             }
             let shown = Shown { lock, target: words };
-            record(tx, &shown, EventKind::LockCreated, "lock.create", &by, now)?;
+            record(tx, &shown, EventKind::LockCreated, "lock.create", &caller, now)?;
             Ok(Changed { shown, all })
         };
         let locks = self.clone();
@@ -103,20 +112,22 @@ impl Locks {
     /// `forbidden`, `not_found`.
     pub async fn lift(&self, caller: &Caller, id: LockId) -> Result<Shown, Refusal> {
         caller.anywhere(Right::LocksWrite)?;
-        let (now, by) = (self.context.clock.wall(), caller.actor());
+        let (now, caller) = (self.context.clock.wall(), caller.clone());
         let directory = self.context.directory.clone();
         let work = move |tx: &mut dyn Tx| {
+            let caller = anew(tx, &caller, now)?;
+            caller.anywhere(Right::LocksWrite)?;
             let mut lock = tx.lock(id)?.ok_or_else(|| unknown(id))?;
             let before = lock.lifted_at;
             if before.is_none() {
                 lock.lifted_at = Some(now);
-                lock.lifted_by = Some(by.clone());
+                lock.lifted_by = Some(caller.actor());
                 tx.put_lock(&lock)?;
             }
             let target = words(&lock.target, &Names::of(tx, &directory)?);
             let shown = Shown { lock, target };
             if before.is_none() {
-                record(tx, &shown, EventKind::LockRemoved, "lock.remove", &by, now)?;
+                record(tx, &shown, EventKind::LockRemoved, "lock.remove", &caller, now)?;
             }
             Ok(Changed { shown, all: All::new(tx.locks()?) })
         };
@@ -125,11 +136,12 @@ impl Locks {
         Ok(self.context.commit(work, after).await?.shown)
     }
 
-    /// All locks that were not removed, expired ones too, oldest first.
+    /// All locks that were not removed, expired ones too, oldest first. Needs `locks:read`.
     ///
     /// # Errors
-    /// `store_unavailable`.
-    pub async fn list(&self) -> Result<Vec<Shown>, Refusal> {
+    /// `forbidden`, `store_unavailable`.
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Shown>, Refusal> {
+        caller.anywhere(Right::LocksRead)?;
         let directory = self.context.directory.clone();
         self.context
             .view(move |view| {
@@ -189,20 +201,14 @@ fn found(
             let by_name = Name::parse(text).ok().map(|name| tx.user_named(&name)).transpose()?.flatten();
             let by_id = text.parse::<UserId>().ok().map(|id| tx.user(id)).transpose()?.flatten();
             let user = by_name.or(by_id).filter(|user| user.removed_at.is_none());
-            let user = user.ok_or_else(|| {
-                let message = format!("There is no user `{}`.", printable(text, 80));
-                Refusal::new(Code::NotFound, message).hint("List the users with `cortex user ls`.")
-            })?;
+            let user = user.ok_or_else(|| users::unknown(text))?;
             Ok((Target::User(user.id), format!("user:{}", user.name)))
         }
         Named::Token(text) => {
             let is_it = |token: &&Token| {
                 token.id.to_string() == *text || (token.name.as_str() == text && token.check(now).is_ok())
             };
-            let token = tx.tokens()?.iter().find(is_it).cloned().ok_or_else(|| {
-                let message = format!("There is no token `{}`.", printable(text, 80));
-                Refusal::new(Code::NotFound, message).hint("List the tokens with `cortex token ls`.")
-            })?;
+            let token = tx.tokens()?.iter().find(is_it).cloned().ok_or_else(|| tokens::unknown(text))?;
             Ok((Target::Token(token.id), format!("token:{}", token.name)))
         }
         Named::Node(text) => {
@@ -252,18 +258,19 @@ fn record(
     shown: &Shown,
     kind: EventKind,
     action: &str,
-    by: &str,
+    caller: &Caller,
     now: WallTime,
 ) -> Result<(), WriteError> {
     let node = match &shown.lock.target {
         Target::Node(node) => Some(*node),
         Target::User(_) | Target::Token(_) | Target::Label(..) => None,
     };
-    let event = Event::new(kind, now).actor(by).subject(shown.target.as_str());
+    let event = Event::new(kind, now).actor(caller.actor()).subject(shown.target.as_str());
     tx.append_event(&Event { node, ..event }.detail(shown.lock.id.to_string()))?;
     let until = shown.lock.expires_at.map_or_else(String::new, |end| format!(", until_ms {}", end.0));
     let detail = Some(format!("{} {}{until}", shown.lock.id, shown.target));
-    tx.append_audit(&AuditRow { node, detail, ..AuditRow::new(now, by, action, Outcome::Allowed) })?;
+    let row = AuditRow::new(now, caller.actor(), action, Outcome::Allowed);
+    tx.append_audit(&AuditRow { node, detail, token: Some(caller.token.id), ..row })?;
     Ok(())
 }
 

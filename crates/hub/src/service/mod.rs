@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cortex_core::access::Who;
+use cortex_core::id::TokenId;
 use cortex_core::limits::STORE_MS_MAX;
+use cortex_core::lock::Locks;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Read, Store, StoreError, StoreExt, Tx, WriteError};
@@ -52,8 +54,8 @@ impl Context {
     /// One transaction, then `after` with what it returned: the maps and links that follow the
     /// store. `after` comes in the order of the commits, before anybody hears of the events of the
     /// transaction, and must not block. Both happen even when the caller goes away in the middle or
-    /// stops waiting, since the store has the whole of it, so that a committed change is never one that this process does not know of:
-    /// nothing else brings a change to those maps and links.
+    /// stops waiting, since the store has the whole of it, so that a committed change is never one that
+    /// this process does not know of: nothing else brings a change to those maps and links.
     pub async fn commit<T, W, A>(&self, work: W, after: A) -> Result<T, Refusal>
     where
         T: Send + 'static,
@@ -75,6 +77,20 @@ impl Context {
         self.store.write(STORE_DEADLINE, work).await.map_err(write_refusal)?;
         let unexpected = || Refusal::new(Code::Internal, "A change ended unexpectedly.");
         lock(&kept).take().ok_or_else(unexpected)
+    }
+
+    /// The caller as it is at this moment, without asking the store: every end that somebody was told of
+    /// is in it.
+    ///
+    /// # Errors
+    /// `unauthenticated`, `locked`.
+    pub fn still(&self, caller: &Caller) -> Result<Caller, Refusal> {
+        let gone = || Refusal::new(Code::Unauthenticated, "The token has ended.");
+        let token = self.directory.token(&caller.token.secret_hash).ok_or_else(gone)?;
+        token.check(self.clock.wall())?;
+        let caller = Caller::new(self.directory.who(token));
+        self.refuse_locked(&caller)?;
+        Ok(caller)
     }
 
     /// `locked` when a lock holds on the caller.
@@ -121,15 +137,34 @@ impl Deref for Caller {
     }
 }
 
-/// Refuses a caller whose token, or whose user, has ended since it asked: what it makes would outlive
-/// the end.
-fn still_good(tx: &dyn Tx, caller: &Caller, now: WallTime) -> Result<(), WriteError> {
-    let gone = || Refusal::new(Code::Unauthenticated, "The token has ended in the meantime.");
-    tx.token(caller.token.id)?.ok_or_else(gone)?.check(now)?;
-    if let Some(user) = caller.token.user {
-        tx.user(user)?.filter(|user| user.removed_at.is_none()).ok_or_else(gone)?;
+/// The caller as this transaction finds it, with the rights that are left to it: what it asked for may
+/// have waited, and what it makes would outlive the end of its token, its user or its role.
+///
+/// # Errors
+/// `unauthenticated`, `locked`.
+fn anew(tx: &dyn Tx, caller: &Caller, now: WallTime) -> Result<Caller, WriteError> {
+    let who = principal(tx, caller.token.id, now)??;
+    match Locks::new(tx.locks()?).on_caller(who.token.id, who.token.user, now) {
+        Some(lock) => Err(lock.refusal().into()),
+        None => Ok(Caller::new(who)),
     }
-    Ok(())
+}
+
+/// Who is behind a token in this view of the store.
+///
+/// # Errors
+/// The inner one, `unauthenticated`, when its token has ended, or its user is gone.
+fn principal(view: &dyn Read, token: TokenId, now: WallTime) -> Result<Result<Who, Refusal>, StoreError> {
+    let gone =
+        |what: &str| Ok(Err(Refusal::new(Code::Unauthenticated, format!("The {what} that asked is gone."))));
+    let Some(token) = view.token(token)? else { return gone("token") };
+    if let Err(refusal) = token.check(now) {
+        return Ok(Err(refusal));
+    }
+    let Some(id) = token.user else { return Ok(Ok(Who::of(Arc::new(token)))) };
+    let Some(user) = view.user(id)?.filter(|user| user.removed_at.is_none()) else { return gone("user") };
+    let grants = view.grants()?.into_iter().filter(|grant| grant.is_of(&user)).collect();
+    Ok(Ok(Who { token: Arc::new(token), user: Some(Arc::new(user)), grants }))
 }
 
 /// A failed store as callers see it. The details go to the log, where it is handled.

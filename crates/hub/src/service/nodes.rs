@@ -18,7 +18,7 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
 use crate::mesh::{Mesh, PresenceView};
-use crate::service::{Caller, Context, targets};
+use crate::service::{Caller, Context, anew, targets};
 
 /// The use cases of nodes. Cheap to clone.
 #[derive(Clone)]
@@ -98,19 +98,17 @@ impl Nodes {
         change: NodeChange,
     ) -> Result<NodeStatus, Refusal> {
         let id = targets::find_for(&self.context.directory, caller, Right::NodesWrite, text)?.id;
-        if !change.labels.is_empty() && !caller.everywhere(Right::NodesWrite) {
-            let message = "Labels decide who may do what where: setting them needs nodes:write on all nodes.";
-            return Err(Refusal::new(Code::Forbidden, message));
-        }
-        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        may_label(caller, &change)?;
+        let (again, now) = (caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
-            let before = live(tx, id)?;
+            let (again, before) = writer(tx, &again, id, now)?;
+            may_label(&again, &change)?;
             let (after, detail) = changed(&before, change)?;
             if after == before {
                 return Ok(after);
             }
             tx.put_node(&after)?;
-            record(tx, &after, EventKind::NodeChanged, "node.change", &actor, now, Some(detail))?;
+            record(tx, &after, EventKind::NodeChanged, "node.change", &again, now, Some(detail))?;
             Ok(after)
         };
         let (context, mesh) = (self.context.clone(), self.mesh.clone());
@@ -152,15 +150,15 @@ impl Nodes {
             let message = format!("`left` must be at most {RECOVERIES_SET_MAX}.");
             return Err(Refusal::new(Code::InvalidArgument, message));
         }
-        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        let (again, now) = (caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
-            let mut node = live(tx, id)?;
+            let (again, mut node) = writer(tx, &again, id, now)?;
             let mut recovery = node.recovery.take().ok_or_else(|| no_recovery(&node))?;
             let detail = format!("recoveries left {} -> {left}", recovery.left);
             recovery.left = left;
             node.recovery = Some(recovery.clone());
             tx.put_node(&node)?;
-            record(tx, &node, EventKind::NodeChanged, "node.recoveries", &actor, now, Some(detail))?;
+            record(tx, &node, EventKind::NodeChanged, "node.recoveries", &again, now, Some(detail))?;
             Ok((Arc::new(node), recovery))
         };
         let directory = self.context.directory.clone();
@@ -172,11 +170,12 @@ impl Nodes {
     /// its link is closed. Needs `nodes:write` there.
     pub async fn remove(&self, caller: &Caller, text: &str) -> Result<(), Refusal> {
         let id = targets::find_for(&self.context.directory, caller, Right::NodesWrite, text)?.id;
-        let (actor, now) = (caller.actor(), self.context.clock.wall());
+        let (again, now) = (caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
-            let node = Node { removed_at: Some(now), ..live(tx, id)? };
+            let (again, node) = writer(tx, &again, id, now)?;
+            let node = Node { removed_at: Some(now), ..node };
             tx.put_node(&node)?;
-            record(tx, &node, EventKind::NodeRemoved, "node.remove", &actor, now, None)?;
+            record(tx, &node, EventKind::NodeRemoved, "node.remove", &again, now, None)?;
             Ok(node)
         };
         let (directory, mesh) = (self.context.directory.clone(), self.mesh.clone());
@@ -204,6 +203,21 @@ impl Nodes {
 fn no_recovery(node: &Node) -> Refusal {
     Refusal::new(Code::Conflict, format!("{} has no recovery key.", node.name))
         .hint("Remove it with `cortex node rm`, and join it again with a new invite.")
+}
+
+/// The caller and a live node as this transaction finds them: the one may still change the other.
+fn writer(tx: &dyn Tx, caller: &Caller, id: NodeId, now: WallTime) -> Result<(Caller, Node), WriteError> {
+    let (caller, node) = (anew(tx, caller, now)?, live(tx, id)?);
+    caller.on(Right::NodesWrite, &node)?;
+    Ok((caller, node))
+}
+
+fn may_label(caller: &Caller, change: &NodeChange) -> Result<(), Refusal> {
+    if change.labels.is_empty() || caller.everywhere(Right::NodesWrite) {
+        return Ok(());
+    }
+    let message = "Labels decide who may do what where: setting them needs nodes:write on all nodes.";
+    Err(Refusal::new(Code::Forbidden, message))
 }
 
 /// The stored record of a node that is not removed.
@@ -239,14 +253,15 @@ fn record(
     node: &Node,
     kind: EventKind,
     action: &str,
-    actor: &str,
+    caller: &Caller,
     now: WallTime,
     detail: Option<String>,
 ) -> Result<(), WriteError> {
-    let event = Event::new(kind, now).node(node.id).actor(actor).subject(node.name.as_str());
+    let event = Event::new(kind, now).node(node.id).actor(caller.actor()).subject(node.name.as_str());
     tx.append_event(&Event { detail: detail.clone(), ..event })?;
-    let row = AuditRow::new(now, actor, action, Outcome::Allowed);
+    let row = AuditRow::new(now, caller.actor(), action, Outcome::Allowed);
+    let (node_id, token) = (Some(node.id), Some(caller.token.id));
     let detail = Some(detail.unwrap_or_else(|| node.name.to_string()));
-    tx.append_audit(&AuditRow { node: Some(node.id), detail, ..row })?;
+    tx.append_audit(&AuditRow { node: node_id, detail, token, ..row })?;
     Ok(())
 }

@@ -10,6 +10,7 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{NodeId, Revision};
 use cortex_core::invite::within_bound;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 use crate::mesh::Mesh;
-use crate::service::{Caller, Context, nodes, targets};
+use crate::service::{Caller, Context, anew, nodes, targets};
 
 pub use change::Change;
 pub(super) use change::unknown_profile;
@@ -115,8 +116,7 @@ impl Policies {
         terms: Terms,
     ) -> Result<(Arc<Node>, Arc<Policy>), Refusal> {
         let node = targets::find_for(&self.context.directory, caller, Right::PolicyWrite, node)?;
-        let may_open = may_open(&caller.token);
-        let policy = self.apply(node.id, change, terms, caller.actor(), may_open).await?;
+        let policy = self.apply(node.id, change, terms, Some(caller.clone())).await?;
         Ok((node, policy))
     }
 
@@ -209,7 +209,7 @@ impl Policies {
     }
 
     async fn expire(&self, node: NodeId) -> Result<(), Refusal> {
-        self.apply(node, Change::Expire, Terms::default(), "hub".to_owned(), Ok(())).await.map(drop)
+        self.apply(node, Change::Expire, Terms::default(), None).await.map(drop)
     }
 
     async fn next_end(&self) {
@@ -224,25 +224,28 @@ impl Policies {
         }
     }
 
+    /// Changes a policy for `caller`; without one for the hub itself.
     async fn apply(
         &self,
         node: NodeId,
         change: Change,
         terms: Terms,
-        actor: String,
-        may_open: Result<(), Refusal>,
+        caller: Option<Caller>,
     ) -> Result<Arc<Policy>, Refusal> {
+        let actor = caller.as_ref().map_or_else(|| "hub".to_owned(), |caller| caller.actor());
         let (now, authority) = (self.context.clock.wall(), Arc::clone(&self.authority));
         let Terms { expected, kill } = terms;
         let work = move |tx: &mut dyn Tx| {
             let record = nodes::live(tx, node)?;
+            let caller = caller.map(|caller| anew(tx, &caller, now)).transpose()?;
+            caller.as_ref().map_or(Ok(()), |caller| caller.on(Right::PolicyWrite, &record))?;
             let before = signed::newest(tx, &authority, &record)?;
             expect(&record, &before, expected)?;
             let plain = change.action(false);
             let after = change.clone().apply(tx, &authority, &before, now)?;
             let opens = after.document.mode == Mode::Permissive && before.document.mode == Mode::Strict;
             if after.document.mode == Mode::Permissive {
-                may_open?;
+                caller.as_ref().map_or(Ok(()), |caller| may_open(&caller.token))?;
             }
             keep_bound(tx, node, &before, &after)?;
             let action = if opens { change.action(true) } else { plain };
@@ -251,7 +254,9 @@ impl Policies {
             tx.put_policy(&stored)?;
             let event = Event::new(EventKind::PolicyChanged, now).node(node).actor(actor.as_str());
             tx.append_event(&event.subject(record.name.as_str()).detail(words.as_str()))?;
-            signed::append(tx, node, &after, &stored, action, &actor, words, now)?;
+            let row = AuditRow::new(now, actor, action, Outcome::Allowed);
+            let (detail, token) = (Some(words), caller.map(|caller| caller.token.id));
+            signed::append(tx, &after, &stored, AuditRow { detail, token, ..row })?;
             Ok(signed::hold(&authority, stored))
         };
         let this = self.clone();
@@ -310,8 +315,8 @@ fn expect(record: &Node, before: &Policy, expected: Option<Revision>) -> Result<
 }
 
 /// Who may have a node without walls: nobody with a token that was made for less than everything.
-fn may_open(token: &Token) -> Result<(), Refusal> {
-    if token.kind != TokenKind::Client && token.nodes.is_none() {
+pub(super) fn may_open(token: &Token) -> Result<(), Refusal> {
+    if token.kind != TokenKind::Client && token.nodes.is_none() && token.rights.is_none() {
         return Ok(());
     }
     Err(Refusal::new(

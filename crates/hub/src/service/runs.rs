@@ -31,7 +31,7 @@ use super::{Caller, Context, consents, store_refusal, targets};
 use crate::mesh::{Live, Mesh, Progress};
 use crate::runlog::{RunLogs, Space};
 pub use asked::{Approval, Leave};
-pub(crate) use asked::{asker, give_up, put_consent};
+pub(crate) use asked::{give_up, put_consent};
 pub use follow::{Follower, Update};
 pub use retention::Looked;
 use spool::Spool;
@@ -220,23 +220,24 @@ impl Runs {
             return Err(Refusal::new(Code::InvalidArgument, message));
         }
         self.may(caller, Right::RunsControl, &self.look(id).await?)?;
-        let (runs, by) = (self.clone(), caller.actor());
+        let (runs, caller) = (self.clone(), caller.clone());
         // A task of its own: a caller who goes away leaves no effect that is not audited.
-        let task = self.mesh.spawn(async move { runs.cancel_by(by, id, grace_ms).await });
+        let task = self.mesh.spawn(async move { runs.cancel_by(&caller, id, grace_ms).await });
         task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "cancelling a run failed");
             Err(Refusal::new(Code::Internal, "Cancelling the run failed."))
         })
     }
 
-    async fn cancel_by(&self, by: String, id: RunId, grace_ms: u64) -> Result<Run, Refusal> {
+    async fn cancel_by(&self, caller: &Caller, id: RunId, grace_ms: u64) -> Result<Run, Refusal> {
+        let by = caller.actor();
         let live = self.mesh.live(id);
         if let Some(live) = &live {
             self.mesh.cancel(live, id, grace_ms);
         }
         let now = self.context.clock.wall();
         let mut row = AuditRow::new(now, by.clone(), "run.cancel", Outcome::Allowed);
-        row.run = Some(id);
+        (row.run, row.token) = (Some(id), Some(caller.token.id));
         row.node = live.as_ref().map(|live| live.node);
         let (written_row, written_by) = (row.clone(), by.clone());
         let written = self

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::EventKind;
-use cortex_core::limits::{NAME_BYTES_MAX, SESSION_TTL_MS};
+use cortex_core::limits::{NAME_BYTES_MAX, SESSION_TTL_MS, SESSIONS_KEPT_MS};
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
 use cortex_core::token::{Role, Token, TokenKind};
@@ -18,12 +18,14 @@ use cortex_store::{Tx, WriteError};
 
 use crate::secret::Secret;
 use crate::service::network::{Sources, Tries};
-use crate::service::tokens::{self, Tokens};
+use crate::service::tokens::{self, By, Tokens};
 use crate::service::users::passwords::{Compared, Passwords};
-use crate::service::{Caller, Context, still_good};
+use crate::service::{Caller, Context, anew};
 
 /// Sessions of one user at once; a further login ends the oldest.
 const SESSIONS_MAX: usize = 32;
+/// Old sessions of all users that a login removes: more than it adds.
+const TRIM_BATCH: usize = 100;
 
 /// The use cases of sessions. Cheap to clone.
 #[derive(Clone)]
@@ -100,7 +102,7 @@ impl Sessions {
             return Err(Refusal::new(Code::InvalidArgument, message)
                 .hint("End it with `cortex token revoke`, if it should end."));
         }
-        Tokens::new(self.context.clone()).end(caller, caller.token.id).await.map(drop)
+        Tokens::new(self.context.clone()).end(caller, caller.token.id, None).await.map(drop)
     }
 
     /// Sets the caller's own password, which has to be known. Its other sessions end.
@@ -144,8 +146,7 @@ impl Sessions {
     }
 
     async fn prove(&self, name: Option<&Name>, password: Secret) -> Result<Begun, Refusal> {
-        let users = self.context.directory.users();
-        let user = users.into_iter().find(|user| Some(&user.name) == name);
+        let user = name.and_then(|name| self.context.directory.user_named(name));
         let kept = user.as_ref().and_then(|user| user.password.clone());
         let compared = self.passwords.compare(password, kept).await?;
         match (user, compared) {
@@ -222,10 +223,11 @@ fn keep(
         user.password = Some(fresh);
         tx.put_user(&user)?;
     }
-    let actor = format!("user:{}", user.name);
-    let ended = end_oldest(tx, &user, &actor, now)?;
+    let by = By::named(format!("user:{}", user.name));
+    tx.trim_sessions(WallTime(now.0.saturating_sub_unsigned(SESSIONS_KEPT_MS)), TRIM_BATCH)?;
+    let ended = end_oldest(tx, &user, &by, now)?;
     tx.put_token(&session)?;
-    tokens::record(tx, &session, EventKind::TokenCreated, "user.login", &actor, now)?;
+    tokens::record(tx, &session, EventKind::TokenCreated, "user.login", &by, now)?;
     Ok(Kept { user, session, ended })
 }
 
@@ -237,13 +239,13 @@ fn renew(
     fresh: PasswordHash,
     now: WallTime,
 ) -> Result<(User, Vec<Token>), WriteError> {
-    still_good(tx, caller, now)?;
+    anew(tx, caller, now)?;
     let live = tx.user(compared.id)?.filter(|user| user.password == compared.password);
     let changed = || Refusal::new(Code::Conflict, "The password was changed in the meantime.");
     let user = User { password: Some(fresh), ..live.ok_or_else(changed)? };
     tx.put_user(&user)?;
     let other = |token: &Token| token.kind == TokenKind::Session && token.id != caller.token.id;
-    let ended = tokens::revoke_of(tx, user.id, &caller.actor(), now, other)?;
+    let ended = tokens::revoke_of(tx, user.id, &By::of(caller), now, other)?;
     let row = AuditRow::new(now, caller.actor(), "user.passwd", Outcome::Allowed);
     let detail = Some(format!("{}; {} other session(s) ended", user.name, ended.len()));
     tx.append_audit(&AuditRow { detail, token: Some(caller.token.id), ..row })?;
@@ -251,13 +253,13 @@ fn renew(
 }
 
 /// Makes room for one more session.
-fn end_oldest(tx: &mut dyn Tx, user: &User, actor: &str, now: WallTime) -> Result<Vec<Token>, WriteError> {
+fn end_oldest(tx: &mut dyn Tx, user: &User, by: &By, now: WallTime) -> Result<Vec<Token>, WriteError> {
     // Newest first.
     let own = tx.tokens()?.into_iter().filter(|token| {
         token.user == Some(user.id) && token.kind == TokenKind::Session && token.check(now).is_ok()
     });
     let too_many: Vec<Token> = own.skip(SESSIONS_MAX - 1).collect();
-    too_many.into_iter().map(|token| tokens::revoke(tx, token, actor, now)).collect()
+    too_many.into_iter().map(|token| tokens::revoke(tx, token, by, now)).collect()
 }
 
 fn wrong() -> Refusal {

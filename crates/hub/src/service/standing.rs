@@ -15,13 +15,24 @@ pub struct Standing {
     context: Context,
     caller: Caller,
     right: Right,
-    node: Option<NodeId>,
+    place: Place,
+}
+
+/// Where a right is had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On some node.
+    Somewhere,
+    /// On this one.
+    On(NodeId),
+    /// On all nodes and on the hub itself.
+    Everywhere,
 }
 
 impl Standing {
-    /// That `caller` has this right on this node; without one, that it has it somewhere.
-    pub fn new(context: &Context, caller: &Caller, right: Right, node: Option<NodeId>) -> Self {
-        Self { context: context.clone(), caller: caller.clone(), right, node }
+    /// That `caller` has this right there.
+    pub fn new(context: &Context, caller: &Caller, right: Right, place: Place) -> Self {
+        Self { context: context.clone(), caller: caller.clone(), right, place }
     }
 
     /// Waits until the caller may not go on, and says why.
@@ -45,17 +56,17 @@ impl Standing {
     }
 
     fn check(&self) -> Result<(), Refusal> {
-        let directory = &self.context.directory;
-        let gone = || Refusal::new(Code::Unauthenticated, "The token has ended.");
-        let token = directory.token(&self.caller.token.secret_hash).ok_or_else(gone)?;
-        token.check(self.context.clock.wall())?;
-        let again = Caller::new(directory.who(token));
-        self.context.refuse_locked(&again)?;
-        match self.node {
-            Some(node) if targets::has(directory, &again, self.right, node) => Ok(()),
-            Some(_) => Err(Refusal::new(Code::Forbidden, "The right to go on with this was taken back.")),
-            None => again.anywhere(self.right),
+        let caller = self.context.still(&self.caller)?;
+        let stands = match self.place {
+            Place::Somewhere => return caller.anywhere(self.right),
+            Place::On(node) => targets::has(&self.context.directory, &caller, self.right, node),
+            Place::Everywhere => caller.everywhere(self.right),
+        };
+        if stands {
+            return Ok(());
         }
+        let refusal = Refusal::new(Code::Forbidden, "The right to go on with this was taken back.");
+        Err(refusal.detail("right", self.right.as_str()))
     }
 
     /// The end that the token has by itself.

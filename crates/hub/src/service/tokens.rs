@@ -10,7 +10,7 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{TokenId, UserId};
 use cortex_core::invite::to_hex;
-use cortex_core::limits::TOKEN_NODES_MAX;
+use cortex_core::limits::{TOKEN_NODES_MAX, TOKENS_MAX};
 use cortex_core::lock::Locks;
 use cortex_core::name::{Name, Selector, printable};
 use cortex_core::rights::{CLIENT, Right, Rights};
@@ -21,7 +21,7 @@ use cortex_store::{Tx, WriteError};
 
 use crate::clock::{self, Clock};
 use crate::secret::Secret;
-use crate::service::{Caller, Context, still_good, targets};
+use crate::service::{Caller, Context, anew, targets};
 
 /// Longest life that may be asked for: ten years.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;
@@ -55,6 +55,25 @@ pub struct NewToken {
     pub ttl_ms: Option<u64>,
 }
 
+/// Who makes or ends a token, for its rows.
+pub(super) struct By {
+    actor: String,
+    /// With which token; `None` when it is made without one: by a login, or by the hub.
+    token: Option<TokenId>,
+}
+
+impl By {
+    /// This caller.
+    pub(super) fn of(caller: &Caller) -> Self {
+        Self { actor: caller.actor(), token: Some(caller.token.id) }
+    }
+
+    /// Somebody without a token.
+    pub(super) fn named(actor: impl Into<String>) -> Self {
+        Self { actor: actor.into(), token: None }
+    }
+}
+
 impl Tokens {
     /// The use cases over `context`.
     pub const fn new(context: Context) -> Self {
@@ -80,7 +99,7 @@ impl Tokens {
             Refusal::new(Code::BadConfig, message)
                 .hint("Make the data directory writable, or choose another one with `--data-dir`.")
         })?;
-        self.keep(token, HUB.to_owned(), |_| Ok(())).await?;
+        self.keep(token, By::named(HUB), |_, _| Ok(Vec::new())).await?;
         Ok(true)
     }
 
@@ -89,8 +108,12 @@ impl Tokens {
     pub async fn create(&self, caller: &Caller, new: NewToken) -> Result<(Token, Secret), Refusal> {
         let (token, secret) = self.prepare(caller, new)?;
         caller.may_make(&token)?;
-        let (again, now) = (caller.clone(), token.created_at);
-        let token = self.keep(token, caller.actor(), move |tx| still_good(tx, &again, now)).await?;
+        let again = caller.clone();
+        let check = move |tx: &mut dyn Tx, token: &Token| {
+            anew(tx, &again, token.created_at)?.may_make(token)?;
+            make_room(tx, token)
+        };
+        let token = self.keep(token, By::of(caller), check).await?;
         Ok((token, secret))
     }
 
@@ -107,18 +130,25 @@ impl Tokens {
     pub async fn revoke(&self, caller: &Caller, which: &str) -> Result<Token, Refusal> {
         caller.anywhere(Right::TokensWrite)?;
         let id = self.find(which, self.context.clock.wall())?;
-        self.end(caller, id).await
+        self.end(caller, id, Some(Right::TokensWrite)).await
     }
 
-    /// Ends a token: the caller's own, or one that it may end.
-    pub(super) async fn end(&self, caller: &Caller, id: TokenId) -> Result<Token, Refusal> {
-        let (actor, now) = (caller.actor(), self.context.clock.wall());
+    /// Ends a token: the caller's own, or by this right any.
+    pub(super) async fn end(
+        &self,
+        caller: &Caller,
+        id: TokenId,
+        by: Option<Right>,
+    ) -> Result<Token, Refusal> {
+        let (again, now) = (caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
+            let again = anew(tx, &again, now)?;
+            by.map_or(Ok(()), |right| again.anywhere(right))?;
             let token = tx.token(id)?.ok_or_else(|| unknown(&id.to_string()))?;
             if token.revoked_at.is_some() {
                 return Ok(token);
             }
-            let token = revoke(tx, token, &actor, now)?;
+            let token = revoke(tx, token, &By::of(&again), now)?;
             keep_an_administrator(tx, now, || {
                 format!("`{}` is the only lasting administrator's token.", token.name)
             })?;
@@ -178,21 +208,43 @@ impl Tokens {
         by_id.or_else(|| tokens.iter().find(live).map(|token| token.id)).ok_or_else(|| unknown(which))
     }
 
+    /// Keeps a token that passes `check`, which says what was ended for it.
     async fn keep(
         &self,
         token: Token,
-        actor: String,
-        check: impl FnOnce(&dyn Tx) -> Result<(), WriteError> + Send + 'static,
+        by: By,
+        check: impl FnOnce(&mut dyn Tx, &Token) -> Result<Vec<Token>, WriteError> + Send + 'static,
     ) -> Result<Token, Refusal> {
         let work = move |tx: &mut dyn Tx| {
-            check(tx)?;
+            let ended = check(tx, &token)?;
             tx.put_token(&token)?;
-            record(tx, &token, EventKind::TokenCreated, "token.create", &actor, token.created_at)?;
-            Ok(token)
+            record(tx, &token, EventKind::TokenCreated, "token.create", &by, token.created_at)?;
+            Ok((token, ended))
         };
         let directory = self.context.directory.clone();
-        self.context.commit(work, move |token: &Token| directory.put_token(token.clone())).await
+        let after = move |(token, ended): &(Token, Vec<Token>)| {
+            ended.iter().chain([token]).for_each(|token| directory.put_token(token.clone()));
+        };
+        Ok(self.context.commit(work, after).await?.0)
     }
+}
+
+/// Room for one more token. One that has ended by itself gives its name away: it would have it for ever.
+fn make_room(tx: &mut dyn Tx, new: &Token) -> Result<Vec<Token>, WriteError> {
+    let now = new.created_at;
+    let (good, ended): (Vec<Token>, Vec<Token>) = tx
+        .tokens()?
+        .into_iter()
+        .filter(|token| token.kind != TokenKind::Session && token.revoked_at.is_none())
+        .partition(|token| token.check(now).is_ok());
+    if good.len() >= TOKENS_MAX {
+        let message = format!("The hub has {TOKENS_MAX} tokens that are good, which is the most.");
+        return Err(Refusal::new(Code::Quota, message)
+            .hint("End some that nobody needs with `cortex token revoke`.")
+            .into());
+    }
+    let same = ended.into_iter().filter(|token| token.name == new.name);
+    same.map(|token| revoke(tx, token, &By::named(HUB), now)).collect()
 }
 
 /// A token that is bound by nothing but its role, and its secret.
@@ -216,24 +268,25 @@ pub(super) fn mint(clock: &Clock, prefix: &str, name: Name, role: Role) -> (Toke
 }
 
 /// Ends a token within a transaction, with its event and its audit row.
-pub(super) fn revoke(tx: &mut dyn Tx, token: Token, actor: &str, now: WallTime) -> Result<Token, WriteError> {
+pub(super) fn revoke(tx: &mut dyn Tx, token: Token, by: &By, now: WallTime) -> Result<Token, WriteError> {
     let token = Token { revoked_at: Some(now), ..token };
     tx.put_token(&token)?;
-    record(tx, &token, EventKind::TokenRevoked, "token.revoke", actor, now)?;
+    record(tx, &token, EventKind::TokenRevoked, "token.revoke", by, now)?;
     Ok(token)
 }
 
-/// Ends all that a user can still show, and of these `wanted`.
+/// Ends all that a user can still show, and of these `wanted`; also what has ended by the hub's clock, which
+/// may be set back.
 pub(super) fn revoke_of(
     tx: &mut dyn Tx,
     user: UserId,
-    actor: &str,
+    by: &By,
     now: WallTime,
     wanted: impl Fn(&Token) -> bool,
 ) -> Result<Vec<Token>, WriteError> {
-    let live = tx.tokens()?.into_iter().filter(|token| token.user == Some(user) && token.check(now).is_ok());
-    let ending: Vec<Token> = live.filter(wanted).collect();
-    ending.into_iter().map(|token| revoke(tx, token, actor, now)).collect()
+    let own = tx.tokens()?.into_iter().filter(|token| token.user == Some(user) && token.revoked_at.is_none());
+    let ending: Vec<Token> = own.filter(wanted).collect();
+    ending.into_iter().map(|token| revoke(tx, token, by, now)).collect()
 }
 
 /// Refuses `conflict` what this transaction did when it leaves nobody who can let others in. Who is
@@ -254,8 +307,10 @@ pub(super) fn keep_an_administrator(
         .into())
 }
 
-fn unknown(which: &str) -> Refusal {
+/// The refusal of a token that there is not.
+pub(super) fn unknown(which: &str) -> Refusal {
     Refusal::new(Code::NotFound, format!("There is no token `{}`.", printable(which, 80)))
+        .hint("List the tokens with `cortex token ls`.")
 }
 
 pub(super) fn record(
@@ -263,12 +318,13 @@ pub(super) fn record(
     token: &Token,
     kind: EventKind,
     action: &str,
-    actor: &str,
+    by: &By,
     now: WallTime,
 ) -> Result<(), WriteError> {
-    tx.append_event(&Event::new(kind, now).actor(actor).subject(token.name.as_str()))?;
+    tx.append_event(&Event::new(kind, now).actor(by.actor.as_str()).subject(token.name.as_str()))?;
     let detail = Some(format!("{} {} ({})", token.id, token.name, told(token)));
-    tx.append_audit(&AuditRow { detail, ..AuditRow::new(now, actor, action, Outcome::Allowed) })?;
+    let row = AuditRow::new(now, by.actor.as_str(), action, Outcome::Allowed);
+    tx.append_audit(&AuditRow { detail, token: by.token, ..row })?;
     Ok(())
 }
 

@@ -22,8 +22,8 @@ use cortex_store::{Tx, WriteError};
 
 use crate::clock;
 use crate::secret::Secret;
-use crate::service::tokens::{keep_an_administrator, revoke_of};
-use crate::service::{Caller, Context, still_good};
+use crate::service::tokens::{By, keep_an_administrator, revoke_of};
+use crate::service::{Caller, Context, anew};
 use passwords::Passwords;
 
 /// The use cases of users. Cheap to clone.
@@ -102,7 +102,8 @@ impl Users {
         let user = User { id, name, password, groups, created_at: now, removed_at: None };
         let again = caller.clone();
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
             again.may_give(rights_of(&user, &tx.grants()?))?;
             if tx.users()?.len() >= USERS_MAX {
                 let message = format!("The hub has {USERS_MAX} users, which is the most.");
@@ -128,12 +129,12 @@ impl Users {
         };
         let (again, groups) = (caller.clone(), change.groups);
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
             let before = live(tx, id)?;
             changed(tx, &again, before, password, groups, now)
         };
-        let changed = self.commit(work).await?;
-        Ok(changed)
+        self.commit(work).await
     }
 
     /// Removes a user, with its tokens, sessions and roles. Needs `users:write`. `Conflict` when nobody
@@ -142,7 +143,8 @@ impl Users {
         caller.anywhere(Right::UsersWrite)?;
         let (id, now, again) = (self.find(which)?.id, self.context.clock.wall(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
             let user = User { removed_at: Some(now), ..live(tx, id)? };
             tx.put_user(&user)?;
             let own = tx.grants()?.into_iter().filter(|grant| grant.subject == Subject::User(id));
@@ -150,7 +152,7 @@ impl Users {
             for grant in &grants {
                 tx.put_grant(grant)?;
             }
-            let tokens = revoke_of(tx, id, &again.actor(), now, |_| true)?;
+            let tokens = revoke_of(tx, id, &By::of(&again), now, |_| true)?;
             keep_an_administrator(tx, now, || format!("`{}` is the only administrator.", user.name))?;
             let detail = format!("{}; {} token(s) ended", words(&user), tokens.len());
             record(tx, &again, "user.remove", detail, now)?;
@@ -186,7 +188,9 @@ impl Users {
         };
         let again = caller.clone();
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
+            again.may_give(Rights::of_role(grant.role))?;
             let held = tx.grants()?;
             let same = |held: &&RoleGrant| {
                 held.subject == grant.subject && held.role == grant.role && held.selector == grant.selector
@@ -213,9 +217,13 @@ impl Users {
         caller.anywhere(Right::UsersWrite)?;
         let (now, again) = (self.context.clock.wall(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
-            still_good(tx, &again, now)?;
+            let again = anew(tx, &again, now)?;
+            again.anywhere(Right::UsersWrite)?;
             let found = tx.grants()?.into_iter().find(|grant| grant.id == id);
-            let unknown = || Refusal::new(Code::NotFound, format!("There is no grant {id}."));
+            let unknown = || {
+                Refusal::new(Code::NotFound, format!("There is no grant {id}."))
+                    .hint("List the grants with `cortex user grants`.")
+            };
             let grant = RoleGrant { revoked_at: Some(now), ..found.ok_or_else(unknown)? };
             tx.put_grant(&grant)?;
             keep_an_administrator(tx, now, || "This grant makes the only administrator.".to_owned())?;
@@ -229,12 +237,7 @@ impl Users {
 
     /// A user by name or id, whatever the caller may see.
     fn find(&self, which: &str) -> Result<Arc<User>, Refusal> {
-        let by_id = which.parse().ok().and_then(|id| self.context.directory.user(id));
-        let by_name = || {
-            let name = Name::parse(which).ok()?;
-            self.context.directory.users().into_iter().find(|user| user.name == name)
-        };
-        by_id.or_else(by_name).ok_or_else(|| unknown(which))
+        self.context.directory.user_called(which).ok_or_else(|| unknown(which))
     }
 
     async fn commit(
@@ -262,15 +265,21 @@ fn changed(
     let grants = tx.grants()?;
     caller.may_give(rights_of(&before, &grants))?;
     let renewed = password.is_some();
-    let user =
-        User { password: password.or(before.password), groups: groups.unwrap_or(before.groups), ..before };
+    let user = User {
+        password: password.or_else(|| before.password.clone()),
+        groups: groups.unwrap_or_else(|| before.groups.clone()),
+        ..before.clone()
+    };
+    if user == before {
+        return Ok(Changed { user, tokens: Vec::new(), grants: Vec::new() });
+    }
     caller.may_give(rights_of(&user, &grants))?;
     tx.put_user(&user)?;
     let mut tokens = Vec::new();
     if renewed {
         // Not the one with which it is done: whoever changes its own password goes on.
         let other = |token: &Token| token.kind == TokenKind::Session && token.id != caller.token.id;
-        tokens = revoke_of(tx, user.id, &caller.actor(), now, other)?;
+        tokens = revoke_of(tx, user.id, &By::of(caller), now, other)?;
     }
     keep_an_administrator(tx, now, || format!("`{}` is the only administrator.", user.name))?;
     let detail = if renewed { format!("{}; new password", words(&user)) } else { words(&user) };
@@ -291,7 +300,8 @@ fn check_groups(groups: &BTreeSet<Name>) -> Result<(), Refusal> {
     Err(Refusal::new(Code::TooLarge, format!("A user has at most {GROUPS_MAX} groups.")))
 }
 
-fn unknown(which: &str) -> Refusal {
+/// The refusal of a user that there is not.
+pub(super) fn unknown(which: &str) -> Refusal {
     Refusal::new(Code::NotFound, format!("There is no user `{}`.", printable(which, 80)))
         .hint("List the users with `cortex user ls`.")
 }

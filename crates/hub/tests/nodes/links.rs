@@ -157,6 +157,9 @@ async fn three_takeovers_by_other_processes_quarantine_the_identity() {
     assert_eq!(last.until_closed().await.code, Code::ClonedIdentity);
     assert_eq!(node.dial(&hub).await.err().map(|refusal| refusal.code), Some(Code::ClonedIdentity));
     hub.until_stored(node.id, "the quarantine is stored", |node| node.quarantined).await;
+    let audit = hub.audit().await;
+    let row = audit.iter().find(|logged| logged.row.action == "node.quarantine").expect("its own row");
+    assert_eq!((row.row.node, row.row.reason.as_deref()), (Some(node.id), Some("cloned_identity")));
 }
 
 /// A node that dials, and a link whose attach is stored and not answered yet.
@@ -273,7 +276,7 @@ async fn r12_4_a_stalled_store_stops_neither_heartbeats_nor_cancel_and_refuses_n
     assert_eq!(refusal_from_status(&unjoined).code, Code::StoreUnavailable);
     assert!(begun.elapsed() < Duration::from_millis(ATTACH_STORE_MS_MAX + 2_000));
     let cancelled = cancel.await.expect("no panic").expect("cancelled");
-    assert_eq!(cancelled.cancelled_by.as_deref(), Some("token:tester"));
+    assert_eq!(cancelled.cancelled_by.as_deref(), Some("token:tester-operator"));
     let spools = ["audit.spool", "audit.importing"].map(|name| kept.dir.path().join(name));
     let spooled: String = spools.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
     assert!(spooled.contains("run.cancel"), "its row is on disk before the answer: {spooled}");

@@ -155,7 +155,7 @@ async fn a_copied_disk_is_noticed_whichever_of_the_two_comes_first() {
         let denied = |action: &str, reason: &str| {
             audit.iter().any(|one| one.row.action == action && one.row.reason.as_deref() == Some(reason))
         };
-        assert!(denied("node.recover", "cloned_identity"));
+        assert!(denied("node.recover", "cloned_identity") && denied("node.quarantine", "cloned_identity"));
     }
 }
 

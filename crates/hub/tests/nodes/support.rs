@@ -143,6 +143,10 @@ impl TestHub {
         let context = Context { store: shared, clock, directory: Directory::default(), bus: Bus::new(clock) };
         let nodes = kept.store.read_now(|view| view.nodes()).expect("nodes");
         nodes.into_iter().for_each(|node| context.directory.put_node(node));
+        for token in [Role::Viewer, Role::Operator, Role::Admin].map(token) {
+            kept.store.write_now(|tx| tx.put_token(&token)).expect("kept");
+            context.directory.put_token(token);
+        }
         let authority = Authority::open_or_create(kept.dir.path()).expect("authority");
         let authority = Arc::new(authority.with_clock(clock));
         cortex_hub::service::policies::settle(&context, &authority).await.expect("policies");
@@ -326,12 +330,18 @@ pub(crate) async fn begun(hub: &TestHub) -> (FakeNode, FakeLink, Run) {
     (node, link, run)
 }
 
+/// The caller with this role that every hub of these tests knows.
 pub(crate) fn caller(role: Role) -> Caller {
-    let token = Token {
-        id: TokenId::mint(1, &[1; 10]),
-        name: Name::parse("tester").expect("name"),
+    Caller::new(Who::of(Arc::new(token(role))))
+}
+
+fn token(role: Role) -> Token {
+    let number = role as u8;
+    Token {
+        id: TokenId::mint(1, &[number; 10]),
+        name: Name::parse(&format!("tester-{}", role.as_str())).expect("name"),
         role,
-        secret_hash: [0; 32],
+        secret_hash: [number; 32],
         created_at: cortex_core::time::WallTime(0),
         expires_at: None,
         revoked_at: None,
@@ -340,8 +350,7 @@ pub(crate) fn caller(role: Role) -> Caller {
         rights: None,
         nodes: None,
         tools: None,
-    };
-    Caller::new(Who::of(Arc::new(token)))
+    }
 }
 
 pub(crate) fn join_request(id: InviteId, secret: &[u8], name: &str, key: &rcgen::KeyPair) -> EnrolRequest {

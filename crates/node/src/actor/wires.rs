@@ -222,10 +222,17 @@ impl Wires {
         happening
     }
 
-    /// Closes the link, and waits for the journal's last records.
-    pub(super) async fn finish(self) {
+    /// Closes the link, and waits for what is being kept and for the journal's last records: a policy
+    /// that came last must hold after a restart, which takes the data directory.
+    pub(super) async fn finish(mut self) {
+        self.disconnect();
+        while let Some((_, work)) = self.working.take() {
+            if let Err(refusal) = work.await {
+                tracing::error!(code = %refusal.code, "the data directory was not written to: {refusal}");
+            }
+            self.begin_file_work();
+        }
         let journal = self.journal;
-        drop(self.link);
         if let Err(error) = tokio::task::spawn_blocking(move || journal.finish()).await {
             tracing::error!(%error, "the journal was cut off");
         }

@@ -52,8 +52,11 @@ impl Writer {
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(crate) const fn new(body: &'a [u8]) -> Self {
-        Self(body)
+    /// What a whole body says; nothing may follow.
+    pub(crate) fn whole<T>(body: &'a [u8], read: impl FnOnce(&mut Self) -> Option<T>) -> io::Result<T> {
+        let mut rest = Self(body);
+        let found = read(&mut rest).filter(|_| rest.0.is_empty());
+        found.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
     pub(crate) fn number(&mut self) -> Option<u32> {
@@ -67,7 +70,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn maybe(&mut self) -> Option<Option<u64>> {
         let is_there = self.flag()?;
         let number = self.long()?;
-        Some(is_there.then_some(number))
+        (is_there || number == 0).then(|| is_there.then_some(number))
     }
 
     pub(crate) fn flag(&mut self) -> Option<bool> {

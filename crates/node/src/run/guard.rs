@@ -139,6 +139,7 @@ impl Guard {
                     give_up_rights()?;
                 }
                 self.watch();
+                self.tell(Report::Gone);
             }
             Err(Failed { step, errno, .. }) => self.tell(Report::Failed { step, errno }),
         }

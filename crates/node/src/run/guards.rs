@@ -21,7 +21,7 @@ use super::nursery::{GUARD_ARG, ROOM_ARG, WITH_STDIN};
 use crate::sandbox::step::Failed;
 use crate::sandbox::walls::{self, Room};
 
-/// A nursery that does not take a run's pipes in that time, or does not answer, is given up.
+/// A nursery that has no room for a run's pipes in that time, or does not answer as a room, is given up.
 const SEND_MAX: Duration = Duration::from_secs(5);
 /// Time that nurseries have for ending when the node does. Longer than they give to guards.
 const END_MAX: Duration = Duration::from_secs(3);
@@ -112,6 +112,15 @@ impl Guards {
         fresh.send(&fds, with_stdin).map_err(io::Error::from)?;
         *held = Some(Arc::clone(&fresh));
         Ok(fresh)
+    }
+
+    /// Gives up a nursery that has taken a run's ends and forks no guard for them, so that the next run
+    /// gets another. For a blocking thread.
+    pub(crate) fn give_up(&self, nursery: &Arc<Nursery>) {
+        let rooms: Vec<Arc<Slot>> = lock(&self.rooms).iter().map(|(_, slot)| Arc::clone(slot)).collect();
+        for slot in rooms.iter().chain([&self.open]) {
+            drop(lock(&slot.0).take_if(|held| Arc::ptr_eq(held, nursery)));
+        }
     }
 
     /// Lets every nursery end, which is after the last process of its runs. One that does not is

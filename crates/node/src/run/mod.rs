@@ -2,6 +2,7 @@
 //! remembered across restarts.
 
 pub(crate) mod bytes;
+mod ends;
 pub(crate) mod guard;
 pub(crate) mod guards;
 pub(crate) mod input;

@@ -23,7 +23,7 @@ pub(crate) struct Process {
     /// The guard's number, once it is told; 0 before.
     guard: AtomicI32,
     /// Lives as long as this does.
-    _nursery: Arc<Nursery>,
+    nursery: Arc<Nursery>,
     control: tokio::net::UnixStream,
     /// Its standard output.
     pub(crate) stdout: Option<pipe::Receiver>,
@@ -81,7 +81,7 @@ impl Process {
         control.set_nonblocking(true)?;
         Ok(Self {
             guard: AtomicI32::new(0),
-            _nursery: nursery,
+            nursery,
             control: tokio::net::UnixStream::from_std(control)?,
             stdout: Some(pipe::Receiver::from_owned_fd(stdout.into())?),
             stderr: Some(pipe::Receiver::from_owned_fd(stderr.into())?),
@@ -99,7 +99,8 @@ impl Process {
                 Some(Report::Failed { step, errno }) => {
                     return Err(NotStarted::Refused(Failed::new(step, errno)));
                 }
-                Some(Report::Exited { .. } | Report::Signaled { .. } | Report::Abandoned) | None => {
+                Some(Report::Exited { .. } | Report::Signaled { .. } | Report::Abandoned | Report::Gone)
+                | None => {
                     return Err(NotStarted::Guard(io::ErrorKind::UnexpectedEof.into()));
                 }
             }
@@ -136,6 +137,16 @@ impl Process {
         let _gone = self.control.write_all(&[order.to_byte()]).await;
     }
 
+    /// Whether the guard came.
+    pub(crate) fn has_guard(&self) -> bool {
+        self.guard.load(Ordering::Relaxed) > 0
+    }
+
+    /// Who forks the guard.
+    pub(crate) fn nursery(&self) -> Arc<Nursery> {
+        Arc::clone(&self.nursery)
+    }
+
     /// Kills a guard that hangs in the start; what it was starting dies with it. It is alive as
     /// long as its end of the socket is open, so its number cannot have been given anew.
     pub(crate) fn kill_guard(&self) {
@@ -147,9 +158,16 @@ impl Process {
     }
 
     /// Waits until the guard has ended, and so the whole tree: its end of the socket is closed.
-    pub(crate) async fn gone(&mut self) {
-        let mut rest = [0; 16];
-        while !matches!(self.control.read(&mut rest).await, Ok(0) | Err(_)) {}
+    /// Whether it said before that nothing is left. Of one that was killed the nursery ends the rest,
+    /// in its own time.
+    pub(crate) async fn gone(&mut self) -> bool {
+        let mut last = None;
+        loop {
+            match self.report().await {
+                Ok(report) => last = report,
+                Err(_) => return last == Some(Report::Gone),
+            }
+        }
     }
 
     async fn report(&mut self) -> io::Result<Option<Report>> {
@@ -164,6 +182,8 @@ const fn exit_of(report: Option<Report>) -> Exit {
         Some(Report::Exited { code }) => Exit::Code(code),
         Some(Report::Signaled { signal }) => Exit::Signal(signal),
         Some(Report::Abandoned) => Exit::Abandoned,
-        Some(Report::Guard { .. } | Report::Started { .. } | Report::Failed { .. }) | None => Exit::Unseen,
+        Some(Report::Guard { .. } | Report::Started { .. } | Report::Failed { .. } | Report::Gone) | None => {
+            Exit::Unseen
+        }
     }
 }

@@ -92,17 +92,19 @@ pub(crate) enum Report {
     },
     /// The nursery was ended from outside: the guard kills the run.
     Abandoned,
+    /// Nothing of the run is left. The last word of a guard that saw it to its end.
+    Gone,
 }
 
 impl Order {
-    pub(super) const fn to_byte(self) -> u8 {
+    pub(crate) const fn to_byte(self) -> u8 {
         match self {
             Self::Term => b'T',
             Self::Kill => b'K',
         }
     }
 
-    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b'T' => Some(Self::Term),
             b'K' => Some(Self::Kill),
@@ -112,10 +114,10 @@ impl Order {
 }
 
 /// Bytes of every report.
-pub(super) const REPORT_BYTES: usize = 6;
+pub(crate) const REPORT_BYTES: usize = 6;
 
 impl Report {
-    pub(super) fn to_bytes(self) -> [u8; REPORT_BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; REPORT_BYTES] {
         let (kind, step, number) = match self {
             Self::Guard { pid } => (b'P', 0, pid.cast_signed()),
             Self::Started { pid } => (b'S', 0, pid.cast_signed()),
@@ -123,12 +125,13 @@ impl Report {
             Self::Exited { code } => (b'E', 0, code),
             Self::Signaled { signal } => (b'G', 0, signal),
             Self::Abandoned => (b'N', 0, 0),
+            Self::Gone => (b'Z', 0, 0),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [kind, step, a, b, c, d]
     }
 
-    pub(super) fn from_bytes([kind, step, a, b, c, d]: [u8; REPORT_BYTES]) -> Option<Self> {
+    pub(crate) fn from_bytes([kind, step, a, b, c, d]: [u8; REPORT_BYTES]) -> Option<Self> {
         let number = i32::from_le_bytes([a, b, c, d]);
         Some(match kind {
             b'P' => Self::Guard { pid: number.cast_unsigned() },
@@ -137,6 +140,7 @@ impl Report {
             b'E' => Self::Exited { code: number },
             b'G' => Self::Signaled { signal: number },
             b'N' => Self::Abandoned,
+            b'Z' => Self::Gone,
             _ => return None,
         })
     }
@@ -144,7 +148,7 @@ impl Report {
 
 impl Launch {
     /// The message, with its length in front.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text(self.program.as_os_str().as_bytes());
         out.text(self.cwd.as_os_str().as_bytes());
@@ -163,9 +167,12 @@ impl Launch {
     }
 
     /// Reads one message.
-    pub(super) fn read_from(source: &mut impl Read) -> io::Result<Self> {
-        let body = read_message(source, LAUNCH_BYTES_MAX)?;
-        Self::parse(&mut Reader::new(&body)).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    pub(crate) fn read_from(source: &mut impl Read) -> io::Result<Self> {
+        Self::from_body(&read_message(source, LAUNCH_BYTES_MAX)?)
+    }
+
+    fn from_body(body: &[u8]) -> io::Result<Self> {
+        Reader::whole(body, Self::parse)
     }
 
     fn parse(rest: &mut Reader<'_>) -> Option<Self> {
@@ -198,7 +205,7 @@ impl Confined {
             bounds: Bounds::read(rest)?,
             own: Own {
                 scratch_bytes: rest.long()?,
-                pid_max: rest.maybe()?.and_then(|max| u32::try_from(max).ok()),
+                pid_max: rest.maybe()?.map(u32::try_from).transpose().ok()?,
             },
             scratch: rest.text()?.into(),
         })
@@ -235,6 +242,23 @@ mod tests {
         }
     }
 
+    /// One that is read as less than it says would start a run with less.
+    #[test]
+    fn a_bound_that_does_not_fit_and_what_follows_a_launch_are_refused() {
+        let own = Own { scratch_bytes: 9, pid_max: Some(301) };
+        let launch = Launch { confined: Some(Confined { own, ..Confined::default() }), ..Launch::default() };
+        let body = launch.to_bytes().split_off(4);
+        let read = |body: &[u8]| Launch::from_body(body).ok();
+        assert_eq!(read(&body), Some(launch));
+        let at = body.windows(8).position(|part| part == 301_u64.to_le_bytes()).expect("it is there");
+        for (at, byte) in [(at + 4, 1), (at - 1, 0)] {
+            let mut changed = body.clone();
+            changed[at] = byte;
+            assert_eq!(read(&changed), None, "byte {at}");
+        }
+        assert_eq!(read(&[body.as_slice(), b"x"].concat()), None);
+    }
+
     #[test]
     fn every_report_reads_back() {
         let all = [
@@ -244,6 +268,7 @@ mod tests {
             Report::Exited { code: 255 },
             Report::Signaled { signal: 9 },
             Report::Abandoned,
+            Report::Gone,
         ];
         for report in all {
             assert_eq!(Report::from_bytes(report.to_bytes()), Some(report));

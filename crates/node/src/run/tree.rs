@@ -1,7 +1,10 @@
 //! The processes below this one, found in `/proc` by their parents. Never here: waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -14,26 +17,73 @@ pub(super) fn signal_all(signal: Signal) {
 pub(super) fn signal_all_but(signal: Signal, spared: &BTreeSet<i32>) -> usize {
     let root = std::process::id().cast_signed();
     let found = below(root, spared).unwrap_or_else(|| descendants(root, spared, processes()));
-    for pid in &found {
-        let _gone = kill(Pid::from_raw(*pid), signal);
-    }
+    signal_found(signal, root, &found);
     found.len()
+}
+
+/// A process that was found below `root`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Found {
+    pid: i32,
+    parent: i32,
+}
+
+/// Signals them. One that ended since, and whose number somebody else has, is passed over: that one
+/// has another parent. A child of this process keeps its number until this process takes it in; the
+/// others are held by a descriptor while that is asked.
+fn signal_found(signal: Signal, root: i32, found: &[Found]) {
+    for Found { pid, parent } in found.iter().copied() {
+        let held = if parent == root { None } else { Some(hold(pid)) };
+        match held {
+            Some(Ok(held)) => {
+                let now = std::fs::read(format!("/proc/{pid}/stat")).ok().and_then(|stat| parent_of(&stat));
+                // Orphans become children of this process.
+                if now.is_some_and(|now| now == parent || now == root) {
+                    let _gone = send(&held, signal);
+                }
+            }
+            Some(Err(Errno::ESRCH)) => {}
+            // A child; or this system lets nobody be held.
+            None | Some(Err(_)) => {
+                let _gone = kill(Pid::from_raw(pid), signal);
+            }
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "pidfd_open(2) has no safe form")]
+fn hold(pid: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: numbers alone.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: it was opened just now, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[expect(unsafe_code, reason = "pidfd_send_signal(2) has no safe form")]
+fn send(held: &OwnedFd, signal: Signal) -> nix::Result<()> {
+    let (fd, none) = (held.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: the descriptor is open, and no memory is passed.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, none, 0) };
+    Errno::result(sent).map(drop)
 }
 
 /// What descends from `root`, asked of the kernel parent by parent: a hundred guards that end their
 /// runs at once must not read every process of the machine a hundred times. One that is born or ends
 /// meanwhile may hide a sibling, so callers ask again until nothing is left. `None` when this kernel
 /// does not say.
-fn below(root: i32, spared: &BTreeSet<i32>) -> Option<Vec<i32>> {
-    let mut found = children(root)?;
-    found.retain(|pid| !spared.contains(pid));
+fn below(root: i32, spared: &BTreeSet<i32>) -> Option<Vec<Found>> {
+    let found = |parent: i32, children: Vec<i32>| {
+        let found = children.into_iter().map(move |pid| Found { pid, parent });
+        found.filter(|one| !spared.contains(&one.pid))
+    };
+    let mut all: Vec<Found> = found(root, children(root)?).collect();
     let mut next = 0;
-    while let Some(pid) = found.get(next) {
-        let more = children(*pid).unwrap_or_default();
-        found.extend(more.into_iter().filter(|pid| !spared.contains(pid)));
+    while let Some(Found { pid, .. }) = all.get(next).copied() {
+        all.extend(found(pid, children(pid).unwrap_or_default()));
         next += 1;
     }
-    Some(found)
+    Some(all)
 }
 
 /// The children of all threads of a process.
@@ -48,16 +98,16 @@ fn children(pid: i32) -> Option<Vec<i32>> {
 }
 
 /// All of `processes` that descend from `root`, parents before children.
-fn descendants(root: i32, spared: &BTreeSet<i32>, processes: Vec<(i32, i32)>) -> Vec<i32> {
-    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for (pid, parent) in processes {
-        if !spared.contains(&pid) {
-            children.entry(parent).or_default().push(pid);
+fn descendants(root: i32, spared: &BTreeSet<i32>, processes: Vec<Found>) -> Vec<Found> {
+    let mut children: BTreeMap<i32, Vec<Found>> = BTreeMap::new();
+    for one in processes {
+        if !spared.contains(&one.pid) {
+            children.entry(one.parent).or_default().push(one);
         }
     }
     let mut found = children.remove(&root).unwrap_or_default();
     let mut next = 0;
-    while let Some(pid) = found.get(next) {
+    while let Some(Found { pid, .. }) = found.get(next) {
         let below = children.remove(pid).unwrap_or_default();
         found.extend(below);
         next += 1;
@@ -66,13 +116,13 @@ fn descendants(root: i32, spared: &BTreeSet<i32>, processes: Vec<(i32, i32)>) ->
 }
 
 /// Every process with its parent.
-fn processes() -> Vec<(i32, i32)> {
+fn processes() -> Vec<Found> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
         .filter_map(|entry| {
             let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
             let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-            Some((pid, parent_of(&stat)?))
+            Some(Found { pid, parent: parent_of(&stat)? })
         })
         .collect()
 }
@@ -91,9 +141,28 @@ mod tests {
 
     #[test]
     fn descendants_are_found_at_any_depth_and_spared_with_all_below_them() {
-        let processes = vec![(1, 0), (7, 1), (8, 7), (9, 7), (10, 8), (11, 9), (12, 1)];
-        assert_eq!(descendants(7, &BTreeSet::new(), processes.clone()), [8, 9, 10, 11]);
-        assert_eq!(descendants(7, &BTreeSet::from([8]), processes), [9, 11]);
+        let processes = [(1, 0), (7, 1), (8, 7), (9, 7), (10, 8), (11, 9), (12, 1)];
+        let processes: Vec<_> = processes.map(|(pid, parent)| Found { pid, parent }).into();
+        let below = |spared: &[i32]| -> Vec<i32> {
+            let spared = spared.iter().copied().collect();
+            descendants(7, &spared, processes.clone()).iter().map(|one| one.pid).collect()
+        };
+        assert_eq!(below(&[]), [8, 9, 10, 11]);
+        assert_eq!(below(&[8]), [9, 11]);
+    }
+
+    #[test]
+    fn whoever_has_the_number_of_one_that_ended_is_not_signalled() {
+        let own = std::process::id().cast_signed();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
+        let pid = child.id().cast_signed();
+        // No process has these numbers: neither is its parent.
+        let (root, other) = (i32::MAX, i32::MAX - 1);
+        signal_found(Signal::SIGKILL, root, &[Found { pid, parent: other }]);
+        signal_found(Signal::SIGTERM, root, &[Found { pid, parent: own }]);
+        let ended = child.wait().expect("reaped");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(Signal::SIGTERM as i32));
+        signal_found(Signal::SIGKILL, root, &[Found { pid, parent: own }]);
     }
 
     #[test]
@@ -102,9 +171,9 @@ mod tests {
         let pid = child.id().cast_signed();
         // A kernel that does not say has the other way.
         if let Some(found) = below(std::process::id().cast_signed(), &BTreeSet::new()) {
-            assert!(found.contains(&pid), "{found:?}");
+            assert!(found.iter().any(|one| one.pid == pid), "{found:?}");
             let spared = below(std::process::id().cast_signed(), &BTreeSet::from([pid]));
-            assert!(!spared.expect("it says so").contains(&pid));
+            assert!(spared.expect("it says so").iter().all(|one| one.pid != pid));
         }
         child.kill().expect("killed");
         child.wait().expect("reaped");

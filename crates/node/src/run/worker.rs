@@ -1,33 +1,32 @@
 //! The task of one run: start, output, input, signals, end. It tells the node's actor by events
 //! and outlives every link. Never here: journal, hub, policy.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cortex_core::id::RunId;
 use cortex_core::message::Start;
-use cortex_core::run::{EndCause, Ended};
+use cortex_core::run::Ended;
 use cortex_core::sandbox::Walls;
 use cortex_core::stream::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::ends::{
+    OUT_OF_MEMORY, denied_with, ended_by, failed, guard_failed, hung, no_walls, not_launched, refused,
+    unseen, wrote_too_much,
+};
 use super::guards::{Guards, NoGuard};
 use super::input::Input;
 use super::output::Output;
 use super::process::{Exit, NotStarted, Process};
-use super::program::{NotLaunched, Surroundings};
+use super::program::Surroundings;
 use super::protocol::{Launch, Order};
 use super::spool::Spool;
 use crate::sandbox::confine::{Confinement, Sandbox};
-use crate::sandbox::step::{Failed, Step};
 
 /// Time that a start has after the wish to kill it, before its guard is killed.
 const START_GRACE: Duration = Duration::from_millis(500);
-const SIGKILL: i32 = 9;
-const OUT_OF_MEMORY: &str =
-    "It used all the memory that its policy lets it, and the system ended a part of it.";
 
 /// What the actor is told.
 #[derive(Debug)]
@@ -80,6 +79,16 @@ struct Begun {
     confinement: Option<Confinement>,
 }
 
+impl Begun {
+    /// Lets go of the guard, and then of what was made.
+    async fn end(self, nothing_is_left: bool) {
+        drop(self.process);
+        if let Some(confinement) = self.confinement {
+            confinement.end(nothing_is_left).await;
+        }
+    }
+}
+
 /// The task's own ends of everything.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -125,11 +134,8 @@ impl Worker {
                     ended.diagnostic.get_or_insert_with(|| OUT_OF_MEMORY.to_owned());
                 }
                 self.tell(Event::Ended { run, ended }).await;
-                process.gone().await;
-                drop(process);
-                if let Some(confinement) = confinement {
-                    confinement.end().await;
-                }
+                let nothing_is_left = process.gone().await;
+                Begun { process, confinement }.end(nothing_is_left).await;
             }
             Err(ended) => self.tell(Event::Ended { run, ended }).await,
         }
@@ -147,22 +153,38 @@ impl Worker {
             () = &mut killed => return Err(hung()),
         };
         let started = tokio::select! {
+            // A guard that is gone is never killed by its number.
+            biased;
             started = begun.process.start(&launch) => started,
             () = &mut killed => {
-                begun.process.kill_guard();
-                // One that never came, or that the system holds on to, finds its socket closed later.
-                let _gone = tokio::time::timeout(START_GRACE, begun.process.gone()).await;
+                self.give_up(&mut begun.process).await;
+                begun.end(false).await;
                 return Err(hung());
             }
         };
-        match started {
+        let ended = match started {
             Ok(pid) => {
                 tracing::debug!(run = %self.start.run, pid, "process started");
-                Ok(begun)
+                return Ok(begun);
             }
-            Err(NotStarted::Guard(error)) => Err(failed(guard_failed(&error))),
-            Err(NotStarted::Refused(why)) => Err(refused(&why, &launch.program, &launch.cwd, &self.node)),
+            Err(NotStarted::Guard(error)) if begun.process.has_guard() => unseen(&error),
+            Err(NotStarted::Guard(error)) => guard_failed(&error),
+            Err(NotStarted::Refused(why)) => refused(&why, &launch.program, &launch.cwd, &self.node),
+        };
+        begun.end(false).await;
+        Err(ended)
+    }
+
+    /// Ends a start that hangs.
+    async fn give_up(&self, process: &mut Process) {
+        if process.has_guard() {
+            process.kill_guard();
+        } else {
+            let (guards, nursery) = (Arc::clone(&self.guards), process.nursery());
+            drop(tokio::task::spawn_blocking(move || guards.give_up(&nursery)));
         }
+        // One that never came, or that the system holds on to, finds its socket closed later.
+        let _gone = tokio::time::timeout(START_GRACE, process.gone()).await;
     }
 
     /// A guard, and what it is to start.
@@ -172,7 +194,8 @@ impl Worker {
         let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
         let begun = tokio::task::spawn_blocking(move || {
             let made = walls.map(|walls| Confinement::new(&sandbox, &walls, &run.to_string(), &node));
-            let mut confinement = made.transpose().map_err(|refusal| denied(refusal.to_string()))?;
+            let mut confinement =
+                made.transpose().map_err(|refusal| denied_with(refusal.code, &refusal.message))?;
             let launch = match &confinement {
                 None => surroundings.launch(run, &spec, &node).map_err(failed)?,
                 Some(confinement) => {
@@ -182,8 +205,8 @@ impl Worker {
             let groups = confinement.as_mut().map(Confinement::take_entrances).unwrap_or_default();
             let room = confinement.as_ref().map(|confinement| &confinement.room);
             let process = Process::begin(&guards, room, spec.stdin, groups).map_err(|why| match why {
-                NoGuard::System(error) => failed(guard_failed(&error)),
-                NoGuard::Walls(why) => denied(no_walls(&why)),
+                NoGuard::System(error) => guard_failed(&error),
+                NoGuard::Walls(why) => no_walls(&why),
             })?;
             Ok((Begun { process, confinement }, launch))
         });
@@ -270,94 +293,15 @@ async fn obey(
     }
 }
 
-fn ended_by(exit: Exit, duration_ms: u128) -> Ended {
-    let ended =
-        Ended { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), ..Ended::new(EndCause::Exited) };
-    let unseen = |why: &str| Ended {
-        cause: EndCause::UnknownOutcome,
-        diagnostic: Some(why.to_owned()),
-        ..ended.clone()
-    };
-    match exit {
-        Exit::Code(code) => Ended { code: Some(code), ..ended },
-        Exit::Signal(signal) => Ended { signal: Some(signal), ..ended },
-        Exit::Unseen => unseen("The run's guard was ended from outside; how the command ended was not seen."),
-        Exit::Abandoned => {
-            unseen("The node's nursery was ended from outside, and the command was killed with it.")
-        }
-    }
-}
-
-/// It did not end by itself, and begins no more.
-fn hung() -> Ended {
-    let diagnostic = "It was ended before its program ran: the start hung.".to_owned();
-    Ended { signal: Some(SIGKILL), diagnostic: Some(diagnostic), ..Ended::new(EndCause::Exited) }
-}
-
-fn failed(diagnostic: String) -> Ended {
-    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Failed) }
-}
-
-fn guard_failed(error: &std::io::Error) -> String {
-    format!("The run's guard could not be started: {error}.")
-}
-
-fn denied(diagnostic: String) -> Ended {
-    Ended { diagnostic: Some(diagnostic), ..Ended::new(EndCause::Denied) }
-}
-
-fn not_launched(why: NotLaunched) -> Ended {
-    match why {
-        NotLaunched::Failed(why) => failed(why),
-        NotLaunched::Denied(why) => denied(why),
-    }
-}
-
-fn no_walls(why: &Failed) -> String {
-    let layer = match why.step.layer() {
-        "" => String::new(),
-        layer => format!("; the layer `{layer}` is missing"),
-    };
-    format!("Nothing was started, since its walls could not be put up (sandbox_unavailable): {why}{layer}.")
-}
-
-fn wrote_too_much(max: Option<u64>) -> String {
-    format!("It wrote more than the {} bytes that its policy lets it, and was ended.", max.unwrap_or(0))
-}
-
-/// The guard, or the child of it, could not do what comes before the program.
-fn refused(why: &Failed, program: &Path, cwd: &Path, node: &str) -> Ended {
-    use cortex_core::name::printable;
-    let (what, path) = if why.step == Step::Cwd {
-        ("The working directory", cwd)
-    } else if why.step == Step::Exec {
-        ("The program", program)
-    } else if why.step == Step::Program && why.errno == nix::libc::ESTALE {
-        let path = printable(&program.to_string_lossy(), 200);
-        return denied(format!("The program `{path}` was exchanged between check and start (exec.program)."));
-    } else {
-        return denied(no_walls(why));
-    };
-    let path = printable(&path.to_string_lossy(), 200);
-    let error = std::io::Error::from_raw_os_error(why.errno);
-    let reason = if error.kind() == std::io::ErrorKind::NotFound {
-        "was not found".to_owned()
-    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
-        "may not be used (permission denied)".to_owned()
-    } else {
-        format!("cannot be used ({error})")
-    };
-    failed(format!("{what} `{path}` {reason} on {node}."))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use cortex_core::id::Revision;
-    use cortex_core::run::RunSpec;
+    use cortex_core::run::{EndCause, RunSpec};
     use cortex_core::sandbox::{Level, Place};
 
+    use super::super::ends::SIGKILL;
     use super::*;
     use crate::sandbox::cgroup::Cgroups;
     use crate::sandbox::host::Host;

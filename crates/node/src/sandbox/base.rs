@@ -18,8 +18,13 @@ pub(crate) const FILES: &[&str] = &[
     "/etc/mime.types",
     "/etc/nsswitch.conf",
     PASSWD,
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/openssl.cnf",
     "/etc/protocols",
     "/etc/services",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/openssl.cnf",
     "/etc/timezone",
 ];
 
@@ -35,13 +40,16 @@ pub(crate) const RESOLV: &str = "/etc/resolv.conf";
 /// Largest file that is copied.
 pub(crate) const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
-/// Folders of `/etc`.
+/// Folders of `/etc`. Of those for TLS the parts with certificates: beside them are the machine's keys,
+/// which a node's own user may be able to read.
 pub(crate) const ETC_FOLDERS: &[&str] = &[
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/ld.so.conf.d",
-    "/etc/pki",
-    "/etc/ssl",
+    "/etc/pki/ca-trust",
+    "/etc/pki/java",
+    "/etc/pki/tls/certs",
+    "/etc/ssl/certs",
     "/etc/terminfo",
 ];
 

@@ -4,9 +4,10 @@
 //! Version 2 where it is delegated to the node, else version 1 where its folders may be written.
 //! Never here: which bounds.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,9 +24,11 @@ pub(crate) struct Cgroups {
     left: Mutex<Vec<PathBuf>>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Hierarchy {
     folder: PathBuf,
+    /// Held on it.
+    _lock: File,
     /// Of version 2.
     is_unified: bool,
     /// Files for a bound on memory, and on what goes to swap besides.
@@ -80,7 +83,13 @@ impl Cgroups {
             }
             let found = seen.iter().find(|one| one.controllers.iter().any(|other| other == name));
             let made = found.and_then(|found| make(&found.folder).ok());
-            hierarchies.extend(made.map(|folder| Hierarchy { folder, is_unified: false, memory, pids }));
+            hierarchies.extend(made.map(|(folder, lock)| Hierarchy {
+                folder,
+                _lock: lock,
+                is_unified: false,
+                memory,
+                pids,
+            }));
         }
         Self { hierarchies, left: Mutex::default() }
     }
@@ -164,7 +173,7 @@ impl Hierarchy {
         // In version 1 a thread that moves itself takes no lock on all processes of the machine, as
         // one that moves a process does. The child has one thread.
         let entrance = folder.join(if self.is_unified { "cgroup.procs" } else { "tasks" });
-        let entrance = fs::File::options().write(true).open(entrance)?;
+        let entrance = File::options().write(true).open(entrance)?;
         leaf.entrances.push(entrance.into());
         Ok(())
     }
@@ -180,13 +189,14 @@ fn unified_at(seen: &Seen) -> Option<Hierarchy> {
     if wanted.is_empty() || let_down(&seen.folder, &wanted).is_err() {
         return None;
     }
-    let folder = make(&seen.folder).ok()?;
+    let (folder, lock) = make(&seen.folder).ok()?;
     if fs::write(folder.join("cgroup.subtree_control"), &wanted).is_err() {
         let _removed = fs::remove_dir(&folder);
         return None;
     }
     Some(Hierarchy {
         folder,
+        _lock: lock,
         is_unified: true,
         memory: memory.then_some(("memory.max", "memory.swap.max")),
         pids: pids.then_some("pids.max"),
@@ -215,13 +225,15 @@ fn let_down(folder: &Path, wanted: &str) -> io::Result<()> {
     fs::write(control, wanted)
 }
 
-/// The node's own folder in one, after those of nodes that are gone.
-fn make(at: &Path) -> io::Result<PathBuf> {
+/// The node's own folder in one with its lock, after those of nodes that are gone.
+fn make(at: &Path) -> io::Result<(PathBuf, File)> {
     for entry in fs::read_dir(at)?.flatten() {
         let name = entry.file_name();
         let pid =
             name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+            && let Ok(_lock) = hold(&entry.path())
+        {
             remove_group(&entry.path());
         }
     }
@@ -229,12 +241,29 @@ fn make(at: &Path) -> io::Result<PathBuf> {
     for number in 0..1_000 {
         let folder = at.join(format!("{PREFIX}{}-{number}", std::process::id()));
         match fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
+            Ok(()) => match hold(&folder) {
+                Ok(lock) => return Ok((folder, lock)),
+                // Whoever looked in between took it for one of the dead.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    let _removed = fs::remove_dir(&folder);
+                    return Err(error);
+                }
+            },
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}
+
+/// A group for as long as this lives: one whose node cannot be seen from here, since its process numbers
+/// are others, is not taken for one of the dead.
+fn hold(folder: &Path) -> io::Result<File> {
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    let lock = File::options().read(true).custom_flags(flags).open(folder)?;
+    lock.try_lock()?;
+    Ok(lock)
 }
 
 /// A group and the empty ones in it; one with processes stays.
@@ -319,6 +348,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let unified = Hierarchy {
             folder: folder.path().to_owned(),
+            _lock: hold(folder.path()).expect("held"),
             is_unified: true,
             memory: Some(("memory.max", "memory.swap.max")),
             pids: Some("pids.max"),
@@ -333,6 +363,21 @@ mod tests {
         assert!(!leaf.ran_out_of_memory());
         fs::write(folder.path().join("other/memory.events"), "oom 1\noom_kill 1\n").expect("written");
         assert!(leaf.ran_out_of_memory());
+    }
+
+    /// Two containers that share a tree of groups do not see each other's processes.
+    #[test]
+    fn a_group_that_a_node_holds_stays_though_its_process_is_not_in_sight() {
+        let place = tempfile::tempdir().expect("a folder");
+        // No process has that number.
+        let others = ["living", "dead"].map(|name| place.path().join(format!("{PREFIX}999999999-{name}")));
+        others.iter().for_each(|folder| fs::create_dir_all(folder.join("run")).expect("made"));
+        let lock = hold(&others[0]).expect("held");
+        let (own, _lock) = make(place.path()).expect("made");
+        assert!(own.is_dir() && others[0].is_dir() && !others[1].exists());
+        drop(lock);
+        let (second, _lock) = make(place.path()).expect("made");
+        assert!(own.is_dir() && second != own && !others[0].exists());
     }
 
     #[test]

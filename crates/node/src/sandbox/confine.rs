@@ -14,7 +14,7 @@ use super::host::Host;
 use super::limits::{self, Set};
 use super::program::Found;
 use super::room::{Own, SCRATCH};
-use super::scratch::{Scratches, give};
+use super::scratch::{Scratch, Scratches, give};
 use super::step::Step;
 use super::walls::Room;
 use crate::run::protocol::Confined;
@@ -63,7 +63,7 @@ pub(crate) struct Confinement {
     set: Set,
     leaf: Option<Leaf>,
     /// Its folder for what it writes, when that is made out here.
-    scratch: Option<PathBuf>,
+    scratch: Option<Scratch>,
     home: PathBuf,
 }
 
@@ -91,13 +91,16 @@ impl Confinement {
         made.leaf = Some(leaf.map_err(|error| unmade(Step::Cgroup.as_str(), &error))?);
         let work = made.work();
         if let Some(scratches) = &sandbox.scratches {
-            let folder = scratches.add(name, made.room.user.as_ref(), work.is_none());
-            let folder = folder.map_err(|error| unmade("making a folder of its own", &error))?;
-            made.home = folder.join("home");
-            made.scratch = Some(folder);
+            let scratch = scratches.take(made.room.user.as_ref(), work.is_none());
+            let scratch =
+                scratch.map_err(|error| unmade("making a folder of its own for temporary files", &error))?;
+            made.home = scratch.home();
+            made.scratch = Some(scratch);
         }
         if let Some(work) = work {
-            made.home = made.make_home(&work).map_err(|error| unmade("making its home directory", &error))?;
+            made.home = made
+                .make_home(&work)
+                .map_err(|error| unmade("making its home directory in the folder for work", &error))?;
         }
         Ok(made)
     }
@@ -109,7 +112,7 @@ impl Confinement {
 
     /// For what it writes beside its roots.
     pub(crate) fn scratch(&self) -> &Path {
-        self.scratch.as_deref().unwrap_or(Path::new(SCRATCH))
+        self.scratch.as_ref().map_or(Path::new(SCRATCH), Scratch::path)
     }
 
     /// The name of its user, when it has one of its own.
@@ -151,10 +154,19 @@ impl Confinement {
         self.leaf.as_ref().is_some_and(Leaf::ran_out_of_memory)
     }
 
-    /// Removes what was made for it, once nothing of the run is left.
-    pub(crate) async fn end(self) {
+    /// Removes what was made for it, once the run has ended. `nothing_is_left` says that each of its
+    /// processes was seen to end: only then may another run have what it had.
+    pub(crate) async fn end(mut self, nothing_is_left: bool) {
         // A folder with many files takes its time.
-        let _ended = tokio::task::spawn_blocking(move || drop(self)).await;
+        let ended = tokio::task::spawn_blocking(move || {
+            if let (true, Some(scratches)) = (nothing_is_left, &self.sandbox.scratches)
+                && let Some(scratch) = self.scratch.take()
+            {
+                scratches.give_back(scratch, self.room.user.as_ref());
+            }
+            drop(self);
+        });
+        let _ended = ended.await;
     }
 
     /// The first folder for work, when the run may write there.
@@ -185,13 +197,15 @@ impl Drop for Confinement {
         if let Some(leaf) = self.leaf.take() {
             self.sandbox.groups.remove(leaf);
         }
-        if let Some(folder) = self.scratch.take() {
-            // What stays goes with the folder of all.
-            let _removed = std::fs::remove_dir_all(folder);
+        if let Some(scratch) = self.scratch.take() {
+            scratch.remove();
         }
     }
 }
 
 fn unmade(what: &str, error: &io::Error) -> Refusal {
-    Refusal::new(Code::SandboxUnavailable, format!("The walls could not be put up: {what}: {error}."))
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let is_full = matches!(error.kind(), StorageFull | QuotaExceeded);
+    let mend = if is_full { " Free some on that disk of the node, then run it again." } else { "" };
+    Refusal::new(Code::SandboxUnavailable, format!("The walls could not be put up: {what}: {error}.{mend}"))
 }

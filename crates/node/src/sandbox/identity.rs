@@ -17,6 +17,9 @@ const USUAL_NAME: &str = "cortex-run";
 /// users have it, and it exists where numbers end at 65535.
 const USUAL_NUMBER: u32 = 65_521;
 
+/// What tells the system to leave a user or group as it is: a run would stay root.
+const UNCHANGED: u32 = u32::MAX;
+
 const CAP_KILL: u32 = 5;
 const CAP_SETPCAP: u32 = 8;
 /// The newest version of the call's format, with 64 capabilities in two words.
@@ -53,6 +56,9 @@ impl RunUser {
         };
         if found.uid == 0 || found.gid == 0 {
             return Err(bad("Runs behind walls are never root."));
+        }
+        if found.uid == UNCHANGED || found.gid == UNCHANGED {
+            return Err(bad("4294967295 is no number of a user or group."));
         }
         Ok(Some(found))
     }
@@ -198,7 +204,8 @@ mod tests {
             assert_eq!(RunUser::parse(text).map_err(|refusal| refusal.code), Err(Code::BadConfig), "{text}");
         }
         if nix::unistd::geteuid().is_root() {
-            for text in ["root", "0:0", "0:5", "5:0"] {
+            // The last number means "leave it" to the system.
+            for text in ["root", "0:0", "0:5", "5:0", "4294967295:5", "5:4294967295"] {
                 assert!(RunUser::find(Some(text)).is_err(), "{text}");
             }
             let usual = RunUser::find(None).expect("there is always one").expect("for root");

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use cortex_core::sandbox::Network;
 use nix::libc;
 
+use super::walls::FileId;
+
 /// One file, or folder with all below it, and what may be done there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -21,6 +23,9 @@ pub struct Rule {
     pub path: PathBuf,
     /// What for.
     pub access: RuleAccess,
+    /// The file that the path has to lead to, when somebody looked at it before: a run that may write
+    /// above it can put another in its place.
+    pub file: Option<FileId>,
 }
 
 /// What may be done.
@@ -143,8 +148,9 @@ pub fn abi() -> Option<(u32, u32)> {
 ///
 /// # Errors
 ///
-/// `Unsupported` where Landlock is not, or is too old for the ports that are asked for; else the
-/// system's, with the path that it is about.
+/// `Unsupported` where Landlock is not, or is too old for the ports that are asked for;
+/// `StaleNetworkFileHandle` when a path leads to another file than its rule says; else the system's.
+/// With the path that it is about.
 pub fn ruleset(rules: &[Rule], network: &Network) -> io::Result<Ruleset> {
     let Some((abi, _)) = abi() else {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel has no Landlock"));
@@ -193,7 +199,11 @@ fn add_path(ruleset: &OwnedFd, abi: u32, rule: &Rule) -> io::Result<()> {
         Err(error) if is_out_of_reach(&error) => return Ok(()),
         place => place?,
     };
-    let possible = if place.metadata()?.is_dir() { u64::MAX } else { fs::OF_FILES };
+    let data = place.metadata()?;
+    if rule.file.is_some_and(|file| file != FileId::of(&data)) {
+        return Err(io::Error::from_raw_os_error(libc::ESTALE));
+    }
+    let possible = if data.is_dir() { u64::MAX } else { fs::OF_FILES };
     let allowed_access = rule.access.rights() & possible & fs::all(abi);
     let attr = PathBeneath { allowed_access, parent_fd: place.as_raw_fd() };
     add(ruleset, RULE_PATH_BENEATH, &attr)

@@ -22,7 +22,7 @@ fn base() -> Vec<Rule> {
 }
 
 fn rule(path: &Path, access: RuleAccess) -> Rule {
-    Rule { path: path.to_owned(), access }
+    Rule { path: path.to_owned(), access, file: None }
 }
 
 /// A child behind `ruleset` that does `first` before its program.

@@ -115,7 +115,12 @@ fn namespaces(found: &Found) -> Vec<Layer> {
     let mut is_before = true;
     names
         .map(|name| match (&found.full, failed) {
-            (Tried::Inside(_), _) => layer(name, LayerState::Held, ""),
+            (Tried::Inside(_), _) => match open_behind_full(found) {
+                Some(hole) => {
+                    layer(name, LayerState::Missing, &format!("Not used: behind it {}", lower(hole.as_str())))
+                }
+                None => layer(name, LayerState::Held, ""),
+            },
             (Tried::Failed(_), Some(failed)) if broken == Some(*name) => {
                 is_before = false;
                 layer(name, LayerState::Missing, &format!("{failed}. {}", mend(name, found)))
@@ -130,9 +135,23 @@ fn namespaces(found: &Found) -> Vec<Layer> {
         .collect()
 }
 
+/// What a run could do behind full walls that it must not. A kernel that cannot keep signals inside has
+/// them among process numbers of the run's own, where nobody else is but its guard.
+fn open_behind_full(found: &Found) -> Option<Hole> {
+    let holes = found.full.holes()?;
+    let is_kept = found.landlock.is_some_and(|(abi, _)| abi >= ABI_SIGNALS);
+    Hole::ALL.iter().copied().find(|hole| holes & hole.bit() != 0 && (is_kept || *hole != Hole::Signal))
+}
+
+/// As the rest of a sentence.
+fn lower(sentence: &str) -> String {
+    sentence.replacen("The run", "the run", 1)
+}
+
 fn cgroup(found: &Found) -> Layer {
     let (memory, processes) = found.groups;
-    let instead = if found.numbers {
+    let has_numbers = matches!(found.full, Tried::Inside(_)) && open_behind_full(found).is_none();
+    let instead = if found.numbers && has_numbers {
         "process numbers of each run and limits of each process stand in"
     } else {
         "limits of each process stand in, and of all processes of its user"
@@ -252,6 +271,30 @@ mod tests {
         }
         let root = Found { changes_user: true, ..found(Tried::Inside(0), Tried::Inside(Hole::Root.bit())) };
         assert_eq!(reached(&root), Level::Partial);
+    }
+
+    #[test]
+    fn a_hole_behind_full_walls_alone_takes_that_level_away_and_no_other() {
+        for hole in [Hole::Capabilities, Hole::Privileges, Hole::Unfiltered, Hole::Socket, Hole::File] {
+            let open = found(Tried::Inside(hole.bit()), Tried::Inside(0));
+            assert_eq!(reached(&open), Level::Kernel, "{hole:?}");
+            let (state_of, note) = state(&open, "mount");
+            assert_eq!(state_of, LayerState::Missing, "{hole:?}");
+            assert!(note.contains(&lower(hole.as_str())), "{note}");
+        }
+        let signal = found(Tried::Inside(Hole::Signal.bit()), Tried::Inside(0));
+        assert_eq!(reached(&signal), Level::Kernel);
+        // Such a kernel cannot keep it inside; the only process in sight is the run's guard.
+        let older = Found { landlock: Some((5, 0)), ..signal };
+        assert_eq!(reached(&older), Level::Full);
+    }
+
+    #[test]
+    fn numbers_stand_in_for_a_bound_on_processes_only_where_runs_have_their_own() {
+        let bare = |full| Found { groups: (true, false), ..found(full, Tried::Inside(0)) };
+        assert!(state(&bare(Tried::Inside(0)), "cgroup").1.contains("process numbers of each run"));
+        let shared = state(&bare(failed(Step::UserNamespace)), "cgroup").1;
+        assert!(!shared.contains("process numbers of each run"), "{shared}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::run::bytes::{Reader, Writer};
 
 /// Open files of a process when the policy does not say: at first, and as far as it may raise it.
 const FILES: (u64, u64) = (4_096, 65_536);
+/// Bytes of a core, for "none, and no program is started for one either".
+const NO_CORE: u64 = 1;
 /// The kernel takes no lower bound on process numbers.
 const PID_MAX_MIN: u32 = 301;
 /// Numbers that a run's guard and the program itself take.
@@ -20,6 +22,8 @@ const PIDS_OF_OURS: u32 = 2;
 const PID_MAX_SINCE: (u32, u32) = (6, 14);
 /// Memory of a run's `/tmp` when the policy bounds none.
 const SCRATCH_BYTES: u64 = 512 * 1024 * 1024;
+/// The system takes 0 for "no bound".
+const SCRATCH_BYTES_MIN: u64 = 4_096;
 /// Runs are ended before the node when memory runs out; 1000 would be before everything else.
 const SCORE: &[u8] = b"500";
 
@@ -51,7 +55,7 @@ impl Set {
     /// With these groups, and with process numbers of its own or not. `already` says how many
     /// processes and threads the run's user has beside the run.
     pub(crate) fn new(limits: &Limits, groups: &Cgroups, has_numbers: bool, already: u64) -> Self {
-        let by_numbers = has_numbers && release().is_some_and(|release| release >= PID_MAX_SINCE);
+        let by_numbers = has_numbers && bounds_numbers();
         let processes = limits.processes.filter(|_| !groups.bounds_processes());
         Self {
             bounds: Bounds {
@@ -63,7 +67,9 @@ impl Set {
             pid_max: processes
                 .filter(|_| by_numbers)
                 .map(|max| max.saturating_add(PIDS_OF_OURS).max(PID_MAX_MIN)),
-            scratch_bytes: limits.memory_bytes.map_or(SCRATCH_BYTES, |bytes| (bytes / 2).min(SCRATCH_BYTES)),
+            scratch_bytes: limits
+                .memory_bytes
+                .map_or(SCRATCH_BYTES, |bytes| (bytes / 2).clamp(SCRATCH_BYTES_MIN, SCRATCH_BYTES)),
         }
     }
 }
@@ -99,9 +105,13 @@ impl Bounds {
         })
     }
 
-    /// Between fork and exec. Nothing is raised, so it needs no rights.
+    /// Between fork and exec. It needs no rights.
     pub(crate) fn set(&self) -> io::Result<()> {
-        lower(Resource::RLIMIT_CORE, 0, 0)?;
+        // Where cores are piped to a program of the machine, that gets them under every bound but this
+        // one, outside of all walls. Without the right to raise it, none is the least that there is.
+        if setrlimit(Resource::RLIMIT_CORE, NO_CORE, NO_CORE).is_err() {
+            lower(Resource::RLIMIT_CORE, 0, 0)?;
+        }
         let (soft, hard) = self.files.map_or(FILES, |files| (files.min(FILES.0), files));
         lower(Resource::RLIMIT_NOFILE, soft, hard)?;
         for (resource, max) in [
@@ -169,6 +179,19 @@ mod tests {
         }
         let set = Set::new(&Limits::default(), &Cgroups::default(), true, 30);
         assert_eq!(set, Set { scratch_bytes: SCRATCH_BYTES, ..Set::default() });
+    }
+
+    #[test]
+    fn a_tmp_is_bounded_whatever_the_policy_says_of_memory() {
+        for (memory_bytes, expected) in [
+            (Some(1), 4_096),
+            (Some(1 << 20), 1 << 19),
+            (Some(u64::MAX), SCRATCH_BYTES),
+            (None, SCRATCH_BYTES),
+        ] {
+            let limits = Limits { memory_bytes, ..Limits::default() };
+            assert_eq!(Set::new(&limits, &Cgroups::default(), true, 0).scratch_bytes, expected);
+        }
     }
 
     #[test]

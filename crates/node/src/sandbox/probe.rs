@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cortex_core::sandbox::{Layer, Level, Network, Place};
+use cortex_core::{Code, Refusal};
 use nix::libc;
 use tokio::io::AsyncReadExt as _;
 
@@ -99,7 +100,7 @@ pub(super) enum Hole {
 }
 
 impl Hole {
-    const ALL: &'static [Self] = &[
+    pub(super) const ALL: &'static [Self] = &[
         Self::Root,
         Self::Capabilities,
         Self::Privileges,
@@ -141,6 +142,13 @@ impl Hole {
             Self::File | Self::Signal => "landlock",
         }
     }
+}
+
+/// Why a node cannot start: what is no wall (a folder for temporary files) could not be made.
+pub(crate) fn unmade(error: &io::Error) -> Refusal {
+    Refusal::new(Code::BadConfig, format!("What runs need on this machine cannot be made: {error}.")).hint(
+        "Look at the space left for temporary files (`TMPDIR`) and at who may write there, then start again.",
+    )
 }
 
 /// Tries full walls, and if those are not to be had what can be without namespaces.
@@ -275,6 +283,6 @@ pub(crate) fn open_from_inside(has_numbers: bool) -> u32 {
         // The guard: outside of what Landlock keeps inside.
         note(Hole::Signal, libc::kill(libc::getppid(), 0) == 0);
     }
-    note(Hole::Capabilities, identity::permitted().is_ok_and(|held| held != 0));
+    note(Hole::Capabilities, !identity::permitted().is_ok_and(|held| held == 0));
     holes
 }

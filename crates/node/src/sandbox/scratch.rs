@@ -1,17 +1,28 @@
 //! Folders for what runs write beside their roots, where a run has no `/tmp` of its own (below level
 //! full). Each is the run's user's alone, and goes with the run. Never here: what is in them.
+//!
+//! Making a folder is the dearest part of such a start, and one that was just removed makes the next
+//! one dearer still (ext4 passes over inodes that were freed a moment ago). So a folder that its run
+//! left exactly as it got it is kept for the next run: empty, with the same owner, rights, flags and
+//! attributes, and with every process that could have held it seen to end.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::libc;
+use nix::libc::{self, c_int};
 
 use super::identity::RunUser;
 
 /// How names of the folders of nodes begin; the process number follows, for people, and a random one.
 const PREFIX: &str = "cortex-runs-";
+
+/// Folders that are kept for the next runs; more are removed.
+const SPARE_MAX: usize = 16;
 
 /// The folder of a node for those of its runs. Goes with it.
 #[derive(Debug)]
@@ -19,6 +30,44 @@ pub(crate) struct Scratches {
     folder: PathBuf,
     /// Locked for as long as the node lives, however it ends.
     _lock: File,
+    /// The number of the next one.
+    next: AtomicU64,
+    spare: Mutex<Vec<Scratch>>,
+}
+
+/// The folder of one run.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    path: PathBuf,
+    has_home: bool,
+    /// What the file system says of it beside owner and rights; `None` where it says nothing.
+    flags: Option<c_int>,
+}
+
+impl Scratch {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A home directory in it, when it was taken with one.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.path.join("home")
+    }
+
+    /// Removes it with all that is in it. What stays goes with the folder of all.
+    pub(crate) fn remove(self) {
+        let _removed = fs::remove_dir_all(self.path);
+    }
+
+    /// Whether nothing of it shows that somebody had it.
+    fn is_as_made(&self, user: Option<&RunUser>) -> io::Result<bool> {
+        let folder = open(&self.path)?;
+        let data = folder.metadata()?;
+        let owner = user.map_or_else(own_user, |user| (user.uid, user.gid));
+        let is_ours = data.mode() & 0o7777 == 0o700 && (data.uid(), data.gid()) == owner;
+        let is_plain = flags_of(&folder) == self.flags && !has_attributes(&folder)?;
+        Ok(!self.has_home && is_ours && is_plain && fs::read_dir(&self.path)?.next().is_none())
+    }
 }
 
 impl Scratches {
@@ -42,30 +91,55 @@ impl Scratches {
             if let Some(lock) = lock(&folder)
                 && is_same(&lock, &folder)
             {
-                return Ok(Self { folder, _lock: lock });
+                return Ok(Self { folder, _lock: lock, next: AtomicU64::new(1), spare: Mutex::default() });
             }
         }
         Err(io::Error::from(io::ErrorKind::AlreadyExists))
     }
 
-    /// One for a run, and in it a home directory when it needs one. A folder is the dearest part of
-    /// a start below level full, so none is made in vain.
-    pub(crate) fn add(&self, name: &str, user: Option<&RunUser>, with_home: bool) -> io::Result<PathBuf> {
-        let folder = self.folder.join(name);
-        let home = with_home.then(|| folder.join("home"));
-        let made = || {
-            for one in [Some(&folder), home.as_ref()].into_iter().flatten() {
-                fs::DirBuilder::new().mode(0o700).create(one)?;
-            }
-            // The outer one last: until then nobody else comes to the inner one.
-            [home.as_ref(), Some(&folder)].into_iter().flatten().try_for_each(|one| give(one, user))
-        };
-        if let Err(error) = made() {
-            // What stays goes with the folder of all.
-            let _removed = fs::remove_dir_all(&folder);
+    /// One for a run, and in it a home directory when it needs one.
+    pub(crate) fn take(&self, user: Option<&RunUser>, with_home: bool) -> io::Result<Scratch> {
+        if !with_home && let Some(spare) = self.spare().pop() {
+            return Ok(spare);
+        }
+        let path = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let mut scratch = Scratch { path, has_home: with_home, flags: None };
+        if let Err(error) = scratch.make(user) {
+            scratch.remove();
             return Err(error);
         }
-        Ok(folder)
+        Ok(scratch)
+    }
+
+    /// Takes one back of whose run nothing is left.
+    pub(crate) fn give_back(&self, scratch: Scratch, user: Option<&RunUser>) {
+        let is_good = scratch.is_as_made(user).unwrap_or(false);
+        let mut spare = self.spare();
+        if is_good && spare.len() < SPARE_MAX {
+            spare.push(scratch);
+        } else {
+            drop(spare);
+            scratch.remove();
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Scratch>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Scratch {
+    fn make(&mut self, user: Option<&RunUser>) -> io::Result<()> {
+        let home = self.has_home.then(|| self.home());
+        for one in [Some(&self.path), home.as_ref()].into_iter().flatten() {
+            fs::DirBuilder::new().mode(0o700).create(one)?;
+        }
+        // The outer one last: until then nobody else comes to the inner one.
+        for one in [home.as_ref(), Some(&self.path)].into_iter().flatten() {
+            give(one, user)?;
+        }
+        self.flags = flags_of(&open(&self.path)?);
+        Ok(())
     }
 }
 
@@ -110,6 +184,36 @@ fn is_same(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), seen), (Ok(data), Ok(seen)) if (data.dev(), data.ino()) == seen)
 }
 
+fn own_user() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
+/// Attributes that a run's user can set; those of the system's own modules are not its.
+fn has_attributes(folder: &File) -> io::Result<bool> {
+    let mut names = [0_u8; 512];
+    let length = list_attributes(folder, &mut names);
+    let Some(names) = usize::try_from(length).ok().and_then(|length| names.get(..length)) else {
+        let error = io::Error::last_os_error();
+        return if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(false) } else { Err(error) };
+    };
+    let mut names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.any(|name| !name.starts_with(b"security.")))
+}
+
+#[expect(unsafe_code, reason = "flistxattr(2) has no safe form")]
+fn list_attributes(folder: &File, names: &mut [u8]) -> isize {
+    // SAFETY: the descriptor is open, and the kernel writes at most as many bytes as are said.
+    unsafe { libc::flistxattr(folder.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) }
+}
+
+#[expect(unsafe_code, reason = "ioctl(2) has no safe form")]
+fn flags_of(folder: &File) -> Option<c_int> {
+    let mut flags: c_int = 0;
+    // SAFETY: the descriptor is open, and with this request the kernel writes one int.
+    let done = unsafe { libc::ioctl(folder.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) };
+    (done == 0).then_some(flags)
+}
+
 /// Just the folder that has the name, and nothing that somebody puts in its place.
 fn open(folder: &Path) -> io::Result<File> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
@@ -118,18 +222,69 @@ fn open(folder: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
     fn a_folder_of_a_run_goes_with_its_nodes_folder() {
-        let scratches = Scratches::make().expect("made");
-        let folder = scratches.add("run-1", None, true).expect("made");
-        assert!(!scratches.add("run-2", None, false).expect("made").join("home").exists());
-        assert!(folder.join("home").is_dir());
-        assert_eq!(folder.metadata().expect("it is there").mode() & 0o777, 0o700);
-        let above = scratches.folder.clone();
+        let place = tempfile::tempdir().expect("a folder");
+        let scratches = Scratches::make_in(place.path()).expect("made");
+        let scratch = scratches.take(None, true).expect("made");
+        assert!(scratch.home().is_dir());
+        assert_eq!(scratch.path().metadata().expect("it is there").mode() & 0o777, 0o700);
+        assert!(!scratches.take(None, false).expect("made").home().exists());
         drop(scratches);
-        assert!(!above.exists());
+        assert_eq!(place.path().read_dir().expect("listed").count(), 0);
+    }
+
+    #[test]
+    fn a_folder_is_used_again_only_when_its_run_left_it_as_it_was() {
+        let place = tempfile::tempdir().expect("a folder");
+        let scratches = Scratches::make_in(place.path()).expect("made");
+        let inode = |scratch: &Scratch| scratch.path().metadata().expect("it is there").ino();
+        let first = scratches.take(None, false).expect("made");
+        let (number, path) = (inode(&first), first.path().to_owned());
+        scratches.give_back(first, None);
+        let again = scratches.take(None, false).expect("kept");
+        assert_eq!((inode(&again), again.path()), (number, path.as_path()));
+        scratches.give_back(again, None);
+        let changes: [(&str, Change); 6] = [
+            ("a file", |path| fs::write(path.join(".left"), "").expect("written")),
+            ("other rights", |path| {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("set")
+            }),
+            ("a sticky bit", |path| {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o1700)).expect("set")
+            }),
+            ("an attribute", attribute),
+            ("another in its place", |path| {
+                fs::remove_dir(path).expect("removed");
+                std::os::unix::fs::symlink("/etc", path).expect("linked");
+            }),
+            ("nothing there", |path| fs::remove_dir(path).expect("removed")),
+        ];
+        for (what, change) in changes {
+            let scratch = scratches.take(None, false).expect("made");
+            change(scratch.path());
+            scratches.give_back(scratch, None);
+            assert!(scratches.spare().is_empty(), "{what}");
+            assert!(Path::new("/etc/passwd").exists());
+        }
+        let many: Vec<_> = (0..SPARE_MAX + 3).map(|_| scratches.take(None, false).expect("made")).collect();
+        many.into_iter().for_each(|scratch| scratches.give_back(scratch, None));
+        assert_eq!(scratches.spare().len(), SPARE_MAX);
+        assert_eq!(scratches.folder.read_dir().expect("listed").count(), SPARE_MAX, "the link went too");
+    }
+
+    type Change = fn(&Path);
+
+    #[expect(unsafe_code, reason = "setxattr(2) has no safe form")]
+    fn attribute(path: &Path) {
+        let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("no NUL");
+        // SAFETY: both names are C strings, and one byte is read.
+        let set = unsafe { libc::setxattr(path.as_ptr(), c"user.left".as_ptr(), b"x".as_ptr().cast(), 1, 0) };
+        assert_eq!(set, 0, "{}", io::Error::last_os_error());
     }
 
     #[test]
@@ -137,7 +292,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a folder");
         let living = Scratches::make_in(place.path()).expect("made");
         let dead = Scratches::make_in(place.path()).expect("made");
-        dead.add("run-1", None, true).expect("made");
+        dead.take(None, true).expect("made");
         let left = dead.folder.clone();
         // As a kill leaves it: the lock goes, the folder stays.
         let Scratches { _lock: lock, .. } = &*std::mem::ManuallyDrop::new(dead);

@@ -121,6 +121,7 @@ fn errno(error: &std::io::Error) -> i32 {
         (ErrorKind::NotFound, libc::ENOENT),
         (ErrorKind::PermissionDenied, libc::EACCES),
         (ErrorKind::Unsupported, libc::ENOSYS),
+        (ErrorKind::StaleNetworkFileHandle, libc::ESTALE),
     ];
     let found = by_kind.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, number)| *number);
     error.raw_os_error().or(found).unwrap_or(libc::EINVAL)

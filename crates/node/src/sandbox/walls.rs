@@ -60,7 +60,7 @@ pub(crate) struct Mask {
 
 /// A file, whatever its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FileId {
+pub struct FileId {
     pub(crate) dev: u64,
     pub(crate) ino: u64,
 }
@@ -116,8 +116,7 @@ impl Room {
 
     /// Reads one message.
     pub(crate) fn read_from(source: &mut impl Read) -> io::Result<Self> {
-        let body = read_message(source, ROOM_BYTES_MAX)?;
-        Self::parse(&mut Reader::new(&body)).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        Reader::whole(&read_message(source, ROOM_BYTES_MAX)?, Self::parse)
     }
 
     fn parse(rest: &mut Reader<'_>) -> Option<Self> {
@@ -194,17 +193,14 @@ pub(crate) fn answer(to: &mut impl Write, entered: &Result<(), Failed>) -> io::R
 
 /// Reads that answer.
 pub(crate) fn answered(from: &mut impl Read) -> io::Result<Result<(), Failed>> {
-    let body = read_message(from, ANSWER_BYTES_MAX)?;
-    let mut rest = Reader::new(&body);
-    let mut read = || {
+    Reader::whole(&read_message(from, ANSWER_BYTES_MAX)?, |rest| {
         if rest.flag()? {
             return Some(Ok(()));
         }
         let step = Step::from_byte(u8::try_from(rest.number()?).ok()?)?;
         let errno = i32::try_from(rest.number()?).ok()?;
         Some(Err(Failed { step, errno, path: rest.text()?.into() }))
-    };
-    read().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    })
 }
 
 #[cfg(test)]

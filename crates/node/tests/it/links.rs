@@ -1,5 +1,7 @@
 //! Links: attach, cut, come back, refuse what is stale.
 
+use std::time::Duration;
+
 use cortex_core::id::{Epoch, NodeId, Revision};
 use cortex_core::message::{ToHub, ToNode};
 use cortex_core::policy::Policy;
@@ -11,6 +13,7 @@ use cortex_wire::mesh;
 
 use super::hub::{Hub, policy, run_id};
 use super::node::Node;
+use super::processes::Lease;
 
 #[tokio::test]
 async fn a_node_attaches_and_executes_a_command() {
@@ -88,6 +91,27 @@ async fn a_restarted_node_takes_no_older_policy_than_it_kept() {
     assert_eq!(refusal.code, Code::StaleEpoch);
     assert_eq!(link.execute(run_id(2), &["true"]).await.ended().cause, EndCause::Denied);
     node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_node_that_stops_keeps_the_policy_that_it_was_just_given() {
+    let mut hub = Hub::start().await;
+    let node = Node::start(&hub).await;
+    let fresh = node.path("node/policy.new");
+    std::fs::write(&fresh, "").expect("written");
+    // Whoever opens the file waits.
+    let lease = Lease::take(&fresh);
+    let mut link = hub.link().await;
+    link.welcome(1, policy("permissive")).await;
+    assert_eq!(link.execute(run_id(1), &["true"]).await.ended().code, Some(0));
+    let mut stop = tokio::spawn(node.stop());
+    if let Ok(stopped) = tokio::time::timeout(Duration::from_secs(1), &mut stop).await {
+        panic!("it was still keeping the policy: {:?}", stopped.expect("no panic").0);
+    }
+    drop(lease);
+    let (stopped, folder) = stop.await.expect("no panic");
+    stopped.expect("a good end");
+    assert!(folder.path().join("node/policy").exists());
 }
 
 #[tokio::test]

@@ -344,14 +344,14 @@ async fn many_short_runs_leave_nothing_behind() {
 
 /// Holds a write lease on a file: whoever opens it, by exec too, waits until the lease is given
 /// back, as on a file system that does not answer. The system takes it away after 45 s.
-struct Lease(std::fs::File);
+pub struct Lease(std::fs::File);
 
 /// Which signal tells the holder of a lease; the number on every Linux, missing in `libc`.
 const F_SETSIG: i32 = 10;
 
 impl Lease {
     #[expect(unsafe_code, reason = "fcntl(2) has no safe form for leases")]
-    fn take(path: &Path) -> Self {
+    pub fn take(path: &Path) -> Self {
         use std::os::fd::AsRawFd as _;
         let file = std::fs::File::open(path).expect("it is there");
         let fd = file.as_raw_fd();
@@ -388,6 +388,49 @@ async fn a_run_whose_program_never_opens_is_timed_out_and_leaves_nothing() {
     drop(lease.0);
 }
 
+/// The children of a process with one thread.
+fn children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// A guard of this process's nurseries that has started something, or tries to.
+fn busy_guard() -> Option<i32> {
+    let own = std::process::id().to_string();
+    let is_below = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == own))
+    };
+    let entries = std::fs::read_dir("/proc").expect("processes").flatten();
+    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut guards = all.filter(is_below).flat_map(children);
+    guards.find(|guard| !children(*guard).is_empty())
+}
+
+#[tokio::test]
+async fn what_a_guard_that_was_killed_in_the_start_did_is_not_known() {
+    let (_hub, node, mut link) = permissive().await;
+    let program = node.path("hangs");
+    std::fs::copy("/bin/sh", &program).expect("copied");
+    let lease = Lease::take(&program);
+    link.start(run_id(1), &[program.to_str().expect("text")]).await;
+    let deadline = Instant::now() + PATIENCE;
+    let guard = loop {
+        if let Some(guard) = busy_guard() {
+            break guard;
+        }
+        assert!(Instant::now() < deadline, "no guard came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), nix::sys::signal::Signal::SIGKILL)
+        .expect("it lives");
+    let got = link.collect(run_id(1), Positions::default()).await;
+    assert_eq!((got.ended().cause, got.starts), (EndCause::UnknownOutcome, 0));
+    link.send(ToNode::Settled { run: run_id(1) }).await;
+    node.stop().await.0.expect("a good end");
+    drop(lease.0);
+}
+
 #[tokio::test]
 async fn a_run_whose_guard_never_comes_is_timed_out() {
     let mut hub = Hub::start().await;
@@ -398,5 +441,26 @@ async fn a_run_whose_guard_never_comes_is_timed_out() {
     let got = link.collect(run_id(1), Positions::default()).await;
     assert_eq!((got.ended().cause, got.starts), (EndCause::TimedOut, 0));
     link.send(ToNode::Settled { run: run_id(1) }).await;
+    node.stop().await.0.expect("a good end");
+}
+
+#[tokio::test]
+async fn a_nursery_that_gives_no_guard_is_given_up_for_the_runs_that_follow() {
+    let mut hub = Hub::start().await;
+    // The first nursery without walls hangs; those after it do their work.
+    let script = format!(
+        "#!/bin/sh\n[ -z \"$2\" ] && mkdir \"$0.hangs\" 2>/dev/null && exec sleep 600\nexec {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_cortex-node-guard")
+    );
+    let node = Node::start_with_guard(&hub, &script).await;
+    let mut link = hub.welcomed(1, "permissive").await;
+    let argv = vec!["true".to_owned()];
+    let spec = RunSpec { argv, timeout_ms: Some(100), ..RunSpec::default() };
+    link.start_spec(run_id(1), spec).await;
+    let got = link.collect(run_id(1), Positions::default()).await;
+    assert_eq!((got.ended().cause, got.starts), (EndCause::TimedOut, 0));
+    link.send(ToNode::Settled { run: run_id(1) }).await;
+    let got = link.execute(run_id(2), &["echo", "on"]).await;
+    assert_eq!((got.ended().code, got.text()), (Some(0), "on\n".to_owned()));
     node.stop().await.0.expect("a good end");
 }

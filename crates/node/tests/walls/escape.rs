@@ -91,7 +91,7 @@ fn told_by(mut command: Command) -> Told {
 
 /// What a run is given: the base set, its program, and a folder for its work.
 fn rules(scene: &Scene) -> Vec<Rule> {
-    let rule = |path: &Path, access| Rule { path: path.to_owned(), access };
+    let rule = |path: &Path, access| Rule { path: path.to_owned(), access, file: None };
     let mut rules: Vec<Rule> = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"]
         .into_iter()
         .map(Path::new)

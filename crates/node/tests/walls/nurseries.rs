@@ -5,6 +5,7 @@ use std::path::Path;
 use cortex_core::limits::ROOMS_MAX;
 use cortex_core::run::EndCause;
 use cortex_core::sandbox::{Access, Level, Limits, Network, Walls};
+use cortex_node::trial::Running;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -14,6 +15,29 @@ use super::support::{
 
 /// Forks twice, each time into a session of its own, and ends on nothing but KILL.
 const STUBBORN: &str = "trap '' TERM HUP INT; setsid sh -c \"trap '' TERM HUP INT; (setsid sh -c 'trap \\\"\\\" TERM; echo > up; while :; do sleep 1; done' &); while :; do sleep 1; done\" & while :; do sleep 1; done";
+
+/// A run of that script, of which everything is up.
+struct Stubborn {
+    world: World,
+    walls: Walls,
+    /// In the command lines of its processes alone.
+    word: String,
+    run: Running,
+}
+
+impl Stubborn {
+    async fn up(level: Level) -> Self {
+        let world = World::new(level).await;
+        let work = world.path("work");
+        let walls = walls(&[(&work, Access::Write, true)]);
+        let word = format!("mark-{}-{level:?}", std::process::id());
+        let script = format!("cd {}; : {word}; {STUBBORN}", work.display());
+        let mut run = world.trial.start(Some(&walls), shell(&script));
+        assert!(run.started().await);
+        until("the tree is up", || work.join("up").exists()).await;
+        Self { world, walls, word, run }
+    }
+}
 
 /// Processes that have this word in their environment or command line.
 fn marked(word: &str) -> usize {
@@ -32,14 +56,7 @@ fn a_nursery_that_is_killed_takes_its_runs_with_it_and_the_next_run_works() {
         "nurseries::a_nursery_that_is_killed_takes_its_runs_with_it_and_the_next_run_works",
         async {
             for level in LEVELS {
-                let world = World::new(level).await;
-                let work = world.path("work");
-                let walls = walls(&[(&work, Access::Write, true)]);
-                let word = format!("mark-{}-{level:?}", std::process::id());
-                let script = format!("cd {}; : {word}; {STUBBORN}", work.display());
-                let mut run = world.trial.start(Some(&walls), shell(&script));
-                assert!(run.started().await);
-                until("the tree is up", || work.join("up").exists()).await;
+                let Stubborn { world, walls, word, run } = Stubborn::up(level).await;
                 // The probe's own rooms are without runs.
                 let all = rooms();
                 assert!(!all.is_empty());
@@ -106,14 +123,7 @@ async fn live_until_killed(folder: &Path) {
 fn a_tree_that_does_not_want_to_end_is_ended_by_kill() {
     as_each_user("nurseries::a_tree_that_does_not_want_to_end_is_ended_by_kill", async {
         for level in LEVELS {
-            let world = World::new(level).await;
-            let work = world.path("work");
-            let walls = walls(&[(&work, Access::Write, true)]);
-            let word = format!("mark-{}-{level:?}", std::process::id());
-            let script = format!("cd {}; : {word}; {STUBBORN}", work.display());
-            let mut run = world.trial.start(Some(&walls), shell(&script));
-            assert!(run.started().await);
-            until("the tree is up", || work.join("up").exists()).await;
+            let Stubborn { world, word, run, .. } = Stubborn::up(level).await;
             assert!(marked(&word) >= 1);
             run.kill();
             let outcome = run.ended().await;
@@ -254,7 +264,10 @@ fn own_folders() -> usize {
     let own = format!("cortex-runs-{}-", std::process::id());
     let entries = std::fs::read_dir(std::env::temp_dir()).expect("listed").flatten();
     let folders = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&own));
-    folders.map(|entry| std::fs::read_dir(entry.path()).map_or(0, Iterator::count)).sum()
+    let runs = folders.flat_map(|entry| std::fs::read_dir(entry.path()).into_iter().flatten().flatten());
+    // Empty ones are kept for the next runs.
+    let is_kept = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    runs.filter(|run| !is_kept(&run.path())).count()
 }
 
 #[test]

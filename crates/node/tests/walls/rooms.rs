@@ -40,7 +40,7 @@ fn a_run_at_level_full_sees_its_own_processes_and_a_bare_root() {
         let text = world.text(&Walls::default(), "ls -d /proc/[0-9]*; cat /proc/sys/kernel/hostname").await;
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.len() <= 5 && lines[0] == "/proc/1" && lines.last() == Some(&"trial"), "{text}");
-        let hidden = "for f in /root /home /run /sys /boot /etc/shadow /etc/cortex /dev/tty /dev/vda; do \
+        let hidden = "for f in /root /home /run /sys /boot /etc/shadow /etc/ssl/private /etc/pki/tls/private /etc/cortex /dev/tty /dev/vda; do \
             test -e $f && echo $f; done; ls -A /.stage /.empty 2>/dev/null; umount /proc 2>/dev/null && echo uncovered; true";
         assert_eq!(world.text(&Walls::default(), hidden).await, "");
         let mounts = world.text(&Walls::default(), "cut -d' ' -f2,4 /proc/mounts").await;
@@ -53,6 +53,25 @@ fn a_run_at_level_full_sees_its_own_processes_and_a_bare_root() {
             "touch /usr/x || touch /etc/x || touch /x || touch /dev/x || echo 1 > /proc/sys/kernel/hostname";
         assert_ne!(world.shell(&Walls::default(), script).await.ended.code, Some(0));
         world.finish().await;
+    });
+}
+
+#[test]
+fn certificates_of_the_machine_are_read_and_its_keys_are_not() {
+    as_each_user("rooms::certificates_of_the_machine_are_read_and_its_keys_are_not", async {
+        for level in LEVELS {
+            let world = World::new(level).await;
+            let read = "for f in /etc/ssl/openssl.cnf /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/cert.pem; do \
+                test -e $f || continue; head -c 1 $f > /dev/null || echo $f; done; \
+                test -e /etc/ssl/certs && ls /etc/ssl/certs > /dev/null; ls /etc/ssl/private /etc/pki/tls/private \
+                2> /dev/null; true";
+            let denied = world.text(&Walls::default(), read).await;
+            assert_eq!(denied, "", "{level:?}");
+            // The folder above both is not granted, or what else is in it would be as well.
+            let above = world.shell(&Walls::default(), "ls /etc/ssl").await;
+            assert_ne!(above.ended.code, Some(0), "{level:?}");
+            world.finish().await;
+        }
     });
 }
 

@@ -10,8 +10,8 @@ use cortex_core::id::{Epoch, Generation, LinkId, LockId, NodeId, RunId, TokenId}
 use cortex_core::limits;
 use cortex_core::lock::{Lock, Locks, Target};
 use cortex_core::message::{Start, ToNode};
-use cortex_core::name::{Labels, Name};
-use cortex_core::node::{Facts, Node};
+use cortex_core::name::Name;
+use cortex_core::node::Node;
 use cortex_core::outbox::Lane;
 use cortex_core::policy::{Policy, Question, Site, judge};
 use cortex_core::run::{Command, Run, RunSpec, RunState, decide};
@@ -293,22 +293,7 @@ impl Hub {
 pub(super) fn enrol(store: &MemoryStore, ids: &[NodeId], now: WallTime) {
     for (index, id) in ids.iter().enumerate() {
         let done = store.write_now(|tx| {
-            tx.put_node(&Node {
-                id: *id,
-                name: Name::parse(&format!("node-{index}"))?,
-                labels: Labels::new(),
-                facts: Facts::default(),
-                key_hash: [0; 32],
-                epoch: Epoch(0),
-                joined_at: now,
-                last_seen_at: None,
-                quarantined: false,
-                removed_at: None,
-                owner: None,
-                recovery: None,
-                audit_seen: None,
-                ceiling: None,
-            })?;
+            tx.put_node(&Node::joined(*id, Name::parse(&format!("node-{index}"))?, [0; 32], now))?;
             Ok(tx.append_event(&Event::new(EventKind::NodeJoined, now).node(*id))?)
         });
         debug_assert!(done.is_ok(), "an empty store takes nodes");

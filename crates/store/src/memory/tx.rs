@@ -13,7 +13,7 @@ use cortex_core::name::Name;
 use cortex_core::node::{AuditHead, Node};
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
-use cortex_core::token::Token;
+use cortex_core::token::{Token, TokenKind};
 use cortex_core::user::{RoleGrant, User};
 
 use super::pool::{Pool, PoolChange};
@@ -142,6 +142,20 @@ impl Tx for Writing<'_> {
         let old = self.state.set_token(token.id, Some(token.clone()));
         self.note(Change::Token(token.id, old));
         Ok(())
+    }
+
+    fn trim_sessions(&mut self, before: WallTime, batch: usize) -> Result<u64, StoreError> {
+        let over = |token: &&Token| {
+            let ends = [token.revoked_at, token.expires_at];
+            token.kind == TokenKind::Session && ends.into_iter().flatten().any(|end| end < before)
+        };
+        let gone: Vec<TokenId> =
+            self.state.tokens.values().filter(over).map(|token| token.id).take(batch).collect();
+        for id in &gone {
+            let old = self.state.set_token(*id, None);
+            self.note(Change::Token(*id, old));
+        }
+        Ok(gone.len() as u64)
     }
 
     fn put_user(&mut self, user: &User) -> Result<(), WriteError> {

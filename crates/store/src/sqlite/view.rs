@@ -252,6 +252,10 @@ impl Tx for View<'_, Logs<'_>> {
         tokens::put(self.conn, token)
     }
 
+    fn trim_sessions(&mut self, before: WallTime, batch: usize) -> Result<u64, StoreError> {
+        tokens::trim(self.conn, before, batch)
+    }
+
     fn put_user(&mut self, user: &User) -> Result<(), WriteError> {
         users::put(self.conn, user)
     }

@@ -7,7 +7,7 @@ use cortex_core::name::Selector;
 use cortex_core::node::{AuditHead, Node};
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
-use cortex_core::token::{NodeScope, Role, Token};
+use cortex_core::token::{NodeScope, Role, Token, TokenKind};
 use cortex_core::user::{PasswordHash, RoleGrant, Subject as Holder, User};
 use cortex_store::ConsentFilter;
 use cortex_store::chain::CHAIN_START;
@@ -195,6 +195,37 @@ pub(crate) async fn what_was_ended_is_not_listed(subject: Subject) {
             Ok(())
         })
         .await;
+}
+
+pub(crate) async fn sessions_that_have_ended_go_and_nothing_else_does(subject: Subject) {
+    let ending = |number: u8, kind, expires: i64, revoked: Option<i64>| Token {
+        kind,
+        expires_at: Some(WallTime(expires)),
+        revoked_at: revoked.map(WallTime),
+        ..token(number, &format!("t{number}"))
+    };
+    subject
+        .put(move |tx| {
+            tx.put_token(&ending(1, TokenKind::Session, 50, None))?;
+            tx.put_token(&ending(2, TokenKind::Session, 90, Some(40)))?;
+            tx.put_token(&ending(3, TokenKind::Session, 60, None))?;
+            tx.put_token(&ending(4, TokenKind::Session, 90, Some(60)))?;
+            tx.put_token(&ending(5, TokenKind::Api, 50, Some(40)))?;
+            tx.put_token(&ending(6, TokenKind::Session, 55, None))?;
+            tx.put_token(&ending(7, TokenKind::Client, 50, None))
+        })
+        .await;
+    let left = async || {
+        let names = |tokens: Vec<Token>| -> Vec<String> {
+            tokens.iter().map(|token| token.name.to_string()).collect()
+        };
+        subject.get(move |view| view.tokens().map(names)).await
+    };
+    assert_eq!(subject.put(|tx| Ok(tx.trim_sessions(WallTime(60), 1)?)).await, 1);
+    assert_eq!(left().await, ["t7", "t6", "t5", "t4", "t3", "t2"], "the oldest went first");
+    assert_eq!(subject.put(|tx| Ok(tx.trim_sessions(WallTime(60), 9)?)).await, 2);
+    assert_eq!(left().await, ["t7", "t5", "t4", "t3"], "what ends then has not ended before");
+    subject.put(|tx| tx.put_token(&token(8, "t1"))).await;
 }
 
 pub(crate) async fn questions_are_paged_newest_first_and_trimmed_by_their_answer(subject: Subject) {

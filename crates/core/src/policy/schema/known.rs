@@ -108,6 +108,8 @@ static SCHEMAS: &[Schema] = &[
             lead("filter-branch", "starts shell commands"),
             lead("instaweb", "starts a web server and a browser"),
             lead("mergetool", "starts a program of the configuration"),
+            lead("remote-ext", "starts any command as a transport"),
+            lead("remote-fd", "is a transport over descriptors of somebody else"),
             lead("send-email", "starts a mail program"),
             lead("shell", "starts what it is sent"),
         ],
@@ -188,6 +190,23 @@ static SCHEMAS: &[Schema] = &[
             lead("install", "installs programs for every later command").asking(),
         ],
     },
+    Schema { programs: &["split"], rules: &[long("filter", "starts a shell for each piece")] },
+    Schema {
+        programs: &["fd", "fdfind"],
+        rules: &[
+            long("exec", "starts a program for each file"),
+            long("exec-batch", "starts a program"),
+            short('x', "starts a program for each file"),
+            short('X', "starts a program"),
+        ],
+    },
+    Schema {
+        programs: &["zip"],
+        rules: &[
+            prefix("-TT", "starts a program to test the archive"),
+            long("unzip-command", "starts a program to test the archive"),
+        ],
+    },
     Schema {
         programs: &["npm", "pnpm", "yarn"],
         rules: &[
@@ -195,8 +214,14 @@ static SCHEMAS: &[Schema] = &[
             long("script-shell", "names the shell of every script"),
             lead("adduser", "keeps a credential"),
             lead("login", "keeps a credential"),
-            lead("publish", "publishes"),
-            lead("unpublish", "publishes"),
+            // npm takes the beginning of a command for the command, and yarn has it below `npm`.
+            exact("pu", "publishes"),
+            exact("pub", "publishes"),
+            exact("publ", "publishes"),
+            exact("publi", "publishes"),
+            exact("publis", "publishes"),
+            exact("publish", "publishes"),
+            prefix("unp", "publishes"),
         ],
     },
     Schema {
@@ -219,15 +244,44 @@ static SCHEMAS: &[Schema] = &[
         rules: &[
             exact("-wrapper", "starts a program for each step"),
             prefix("-fplugin", "loads code into the compiler"),
+            prefix("-fpass-plugin", "loads code into the compiler"),
+            prefix("-iplugindir", "names the folder of code for the compiler"),
+            exact("-load", "loads code into the compiler"),
+            // What begins with two dashes is the same as with `-f`.
+            long("plugin", "loads code into the compiler"),
+            prefix("-plugin", "loads code into the linker"),
+            prefix("-Wl,-plugin", "loads code into the linker"),
+            prefix("-Wl,--plugin", "loads code into the linker"),
+            prefix("-fuse-ld=/", "names the linker"),
+            prefix("-fuse-ld=.", "names the linker"),
+            long("ld-path", "names the linker"),
             prefix("-specs", "names a file that says which programs are started"),
             long("specs", "names a file that says which programs are started"),
             prefix("-B", "names the folder where the compiler's programs are"),
+            long("prefix", "names the folder where the compiler's programs are"),
+            prefix("@", "names a file with further arguments, which nobody has judged"),
+        ],
+    },
+    Schema {
+        programs: &["ar", "ld", "nm", "ranlib"],
+        rules: &[
+            prefix("-plugin", LOADS),
+            long("plugin", LOADS),
             prefix("@", "names a file with further arguments, which nobody has judged"),
         ],
     },
     Schema {
         programs: &["rustc", "rustdoc"],
         rules: &[
+            prefix("linker=", LINKER),
+            prefix("-Clinker=", LINKER),
+            prefix("--codegen=linker=", LINKER),
+            // Letters before it in a cluster.
+            prefix("-gC", LINKER),
+            prefix("-OC", LINKER),
+            prefix("-vC", LINKER),
+            prefix("-gO", LINKER),
+            prefix("-Og", LINKER),
             prefix("@", "names a file with further arguments, which nobody has judged"),
             long("test-runtool", "starts a program for each test"),
         ],
@@ -260,13 +314,14 @@ static SCHEMAS: &[Schema] = &[
         rules: &[
             short('c', "is text that it runs"),
             short('m', "runs a module, some of which run text"),
+            short('i', "makes it run its standard input after the file"),
             exact("-", STDIN),
             prefix("/dev/", STDIN),
             prefix("/proc/", STDIN),
         ],
     },
     Schema {
-        programs: &["lua", "luajit", "perl", "php", "R", "Rscript", "ruby"],
+        programs: &["lua", "luajit", "perl", "php", "Rscript", "ruby"],
         rules: &[
             short('e', "is text that it runs"),
             short('E', "is text that it runs"),
@@ -275,6 +330,10 @@ static SCHEMAS: &[Schema] = &[
             short('r', "is text that it runs (php), or loads a library (ruby)"),
             short('l', "loads a library (lua)"),
             short('B', "is text that it runs first (php)"),
+            short('a', "makes it run its standard input (php)"),
+            short('i', "makes it run its standard input after the file (lua)"),
+            short('z', "loads a library (php)"),
+            long("interactive", "makes it run its standard input (php)"),
             short('R', "is text that it runs for each line (php)"),
             short('d', "sets any configuration (php), or starts a debugger"),
             long("run", "is text that it runs (php)"),
@@ -292,6 +351,10 @@ static SCHEMAS: &[Schema] = &[
             short('e', "is text that it runs"),
             short('p', "is text that it runs"),
             short('r', "loads a module first"),
+            short('i', STDIN),
+            long("interactive", STDIN),
+            prefix("data:", "is text that it runs"),
+            lead("exec", "is followed by text that it runs (bun)"),
             long("eval", "is text that it runs"),
             long("print", "is text that it runs"),
             long("require", "loads a module first"),
@@ -326,6 +389,8 @@ static SCHEMAS: &[Schema] = &[
     Schema { programs: LAUNCHERS, rules: &[prefix("", "it starts whatever it is given")] },
 ];
 
+const LINKER: &str = "names the linker";
+const LOADS: &str = "loads code into the program";
 const STDIN: &str = "makes it run what nobody has judged";
 
 /// The built-in rules of a program, by name or path.

@@ -5,6 +5,7 @@ use super::base_name;
 
 /// Interpreters whose arguments are as good as text to run.
 pub(super) const TEXTS: &[&str] = &[
+    "R",
     "awk",
     "dc",
     "elixir",
@@ -141,6 +142,64 @@ pub(super) fn runs_its_input(program: &str) -> bool {
     let (name, plain) = names(program);
     is_interpreter(program)
         || [EDITORS, ALONE].iter().any(|list| list.contains(&name) || list.contains(&plain))
+}
+
+/// Shells of one family: a `+` begins an option like a `-`, and one with `o` takes the next argument.
+const SHELLS: &[&str] = &["ash", "bash", "csh", "dash", "ksh", "mksh", "rbash", "sh", "tcsh", "zsh"];
+/// Letters of options whose value may be the argument after them, by interpreter.
+const VALUED: &[(&str, &str)] = &[
+    ("bun", "c"),
+    ("deno", "cL"),
+    ("fish", "DCdfop"),
+    ("luajit", "j"),
+    ("node", "C"),
+    ("nodejs", "C"),
+    ("perl", "I"),
+    ("php", "Sct"),
+    ("pypy", "WX"),
+    ("python", "WX"),
+    ("ruby", "CEI"),
+];
+
+/// Whether an interpreter that is given these arguments runs its standard input: none of them is surely
+/// a file, or one is standard input by another name.
+pub(super) fn reads_commands(program: &str, args: &[String]) -> bool {
+    runs_its_input(program) && (!names_file(program, args) || args.iter().any(|arg| is_of_kernel(arg)))
+}
+
+fn names_file(program: &str, args: &[String]) -> bool {
+    let is_value = |at: usize| at > 0 && args.get(at - 1).is_some_and(|before| takes_next(program, before));
+    args.iter().enumerate().any(|(at, arg)| !arg.starts_with(['-', '+']) && !is_value(at))
+}
+
+/// Whether the argument after this option may be its value.
+fn takes_next(program: &str, option: &str) -> bool {
+    let (name, plain) = names(program);
+    let is_shell = SHELLS.contains(&name) || SHELLS.contains(&plain);
+    let Some(letters) = option.strip_prefix(['-', '+']) else { return false };
+    match letters.strip_prefix('-') {
+        Some(long) => !is_shell && !long.is_empty() && !long.contains('='),
+        None if is_shell => letters.contains(['o', 'O']),
+        None => {
+            let valued =
+                VALUED.iter().find(|(of, _)| *of == name || *of == plain).map_or("", |(_, valued)| valued);
+            letters.find(|letter| valued.contains(letter)).is_some_and(|at| at + 1 == letters.len())
+        }
+    }
+}
+
+/// `/dev/stdin`, `//proc/self/fd/0`, `../dev/fd/0`. What is relative is told by two of its parts, since
+/// projects have a folder `dev` too.
+fn is_of_kernel(arg: &str) -> bool {
+    let parts: Vec<&str> = arg.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let own = |dir: &str, below: &str| match dir {
+        "dev" => matches!(below, "fd" | "stdin" | "tty"),
+        "proc" => matches!(below, "self" | "thread-self") || below.bytes().all(|b| b.is_ascii_digit()),
+        _ => false,
+    };
+    let rooted = arg.starts_with('/') && matches!(parts.first(), Some(&("dev" | "proc")));
+    let is_own = |pair: &[&str]| matches!(pair, [dir, below] if own(dir, below));
+    rooted || ((!arg.starts_with('/') || parts.contains(&"..")) && parts.windows(2).any(is_own))
 }
 
 /// The name of a program, and the same without the version at its end: `python3.11`, `gcc-12`.

@@ -2,9 +2,8 @@
 
 use cortex_core::policy::{is_interpreter, is_launcher};
 use cortex_wire::http::{PolicyGrant, PolicyView};
-use cortex_wire::policy::RootText;
 
-use super::{changed, path, root};
+use super::{Given, changed, path, root, what};
 use crate::cli::{Context, args};
 use crate::client::Client;
 use crate::error::Result;
@@ -13,6 +12,7 @@ use crate::error::Result;
 #[derive(clap::Args, Debug)]
 #[command(
     before_help = "Examples:\n  cortex policy allow build-2 cargo --for 1h --yes\n  cortex policy allow build-2 --root /srv/app:rw --yes",
+    override_usage = "cortex policy allow [OPTIONS] <NODE> <PROGRAM|--root <PATH[:rw]>|--port <PORT>>",
     group(clap::ArgGroup::new("what").required(true).args(["program", "root", "port"]))
 )]
 pub(super) struct Allow {
@@ -28,7 +28,7 @@ pub(super) struct Allow {
     any_arguments: bool,
     /// Files: `PATH`, `~/PATH` or `work`; `:rw` to write, `:rx` or `:rwx` to execute too.
     #[arg(long, value_name = "PATH[:rw]", value_parser = root)]
-    root: Option<RootText>,
+    root: Option<Given>,
     /// Outgoing TCP to this port.
     #[arg(long)]
     port: Option<u16>,
@@ -42,11 +42,7 @@ impl Allow {
         let (node, output) = (self.node, context.output);
         let time =
             self.for_ms.map_or("for good".to_owned(), |ms| format!("for {}", crate::duration::show(ms)));
-        let what = match (&self.program, self.port) {
-            (Some(program), _) => args::show_argv(std::slice::from_ref(program)),
-            (None, Some(port)) => format!("port {port}"),
-            (None, None) => "these files".to_owned(),
-        };
+        let what = what(self.program.as_ref(), self.port, self.root.as_ref());
         if let Some(warning) =
             self.program.as_deref().and_then(|program| warning(program, self.any_arguments))
             && !output.json
@@ -58,7 +54,7 @@ impl Allow {
             program: self.program,
             for_ms: self.for_ms,
             any_arguments: self.any_arguments,
-            root: self.root,
+            root: self.root.map(|given| given.root),
             port: self.port,
             kill: false,
         };

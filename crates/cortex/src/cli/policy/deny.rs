@@ -1,10 +1,9 @@
 //! `cortex policy deny`.
 
 use cortex_wire::http::{PolicyGrant, PolicyView};
-use cortex_wire::policy::RootText;
 
-use super::{changed, path, root};
-use crate::cli::{Context, args};
+use super::{Given, changed, path, root, what};
+use crate::cli::Context;
 use crate::client::Client;
 use crate::error::Result;
 
@@ -12,6 +11,7 @@ use crate::error::Result;
 #[derive(clap::Args, Debug)]
 #[command(
     before_help = "Examples:\n  cortex policy deny build-2 curl\n  cortex policy deny build-2 --root /srv/app --kill",
+    override_usage = "cortex policy deny [OPTIONS] <NODE> <PROGRAM|--root <PATH>|--port <PORT>>",
     group(clap::ArgGroup::new("what").required(true).args(["program", "root", "port"]))
 )]
 pub(super) struct Deny {
@@ -21,7 +21,7 @@ pub(super) struct Deny {
     program: Option<String>,
     /// Files that were allowed by this path.
     #[arg(long, value_name = "PATH", value_parser = root)]
-    root: Option<RootText>,
+    root: Option<Given>,
     /// A port that was allowed.
     #[arg(long)]
     port: Option<u16>,
@@ -36,11 +36,8 @@ pub(super) struct Deny {
 impl Deny {
     pub(super) async fn run(self, context: &Context, client: &mut Client) -> Result {
         let Self { node, program, root, port, kill, yes: _ } = self;
-        let what = match (&program, port) {
-            (Some(program), _) => args::show_argv(std::slice::from_ref(program)),
-            (None, Some(port)) => format!("port {port}"),
-            (None, None) => "this root".to_owned(),
-        };
+        let what = what(program.as_ref(), port, root.as_ref());
+        let root = root.map(|given| given.root);
         let grant = PolicyGrant { program, root, port, kill, ..PolicyGrant::default() };
         let policy: PolicyView = client.post(&format!("{}/deny", path(&node)), &grant).await?;
         changed(context, &policy, &format!("{what} is denied on {node}"))

@@ -11,6 +11,7 @@ use crate::error::Result;
 #[derive(clap::Args, Debug)]
 #[command(
     before_help = "Examples:\n  cortex policy diff build-2 dev\n  cortex policy diff build-2 --revision 4",
+    override_usage = "cortex policy diff [OPTIONS] <NODE> <PROFILE|--file <FILE>|--revision <REVISION>>",
     group(clap::ArgGroup::new("what").required(true).args(["profile", "file", "revision"]))
 )]
 pub(super) struct Diff {

@@ -1,7 +1,7 @@
 //! `cortex policy get`.
 
 use cortex_core::policy::{Args, Document, Sensitive};
-use cortex_core::sandbox::{Network, Root, RootPath};
+use cortex_core::sandbox::{Limits, Network, Root, RootPath};
 use cortex_wire::http::PolicyView;
 
 use super::path;
@@ -48,6 +48,7 @@ fn facts(policy: &PolicyView, document: &Document) -> Vec<(&'static str, String)
         ("roots", listed(&document.roots.iter().map(root).collect::<Vec<_>>())),
         ("network", network(&document.network)),
         ("sandbox", document.sandbox.as_str().to_owned()),
+        ("limits", limits(&document.limits)),
         ("asks for", listed(&document.sensitive.iter().map(sensitive).collect::<Vec<_>>())),
         ("longest run", crate::duration::show(policy.timeout_ms_max)),
         ("changed", policy.changed_at.clone()),
@@ -56,9 +57,13 @@ fn facts(policy: &PolicyView, document: &Document) -> Vec<(&'static str, String)
 
 fn allowed(policy: &PolicyView, document: &Document) -> String {
     let programs = policy.allow.iter().zip(&document.programs).map(|(grant, program)| {
-        let any = matches!(program.args, Args::Any).then(|| "any arguments".to_owned());
+        let args = match &program.args {
+            Args::Any => Some("any arguments".to_owned()),
+            Args::Known => None,
+            Args::Rules(rules) => Some(format!("own rules: {}", rules.len())),
+        };
         let until = grant.until.as_ref().map(|until| format!("until {until}"));
-        let more: Vec<String> = any.into_iter().chain(until).collect();
+        let more: Vec<String> = args.into_iter().chain(until).collect();
         if more.is_empty() {
             grant.program.clone()
         } else {
@@ -91,6 +96,45 @@ fn network(network: &Network) -> String {
     }
 }
 
+fn limits(limits: &Limits) -> String {
+    let Limits { memory_bytes, processes, output_bytes, files, file_bytes } = *limits;
+    let bytes = |what: &str, bytes: Option<u64>| bytes.map(|bytes| format!("{what} {}", size(bytes)));
+    let count = |what: &str, count: Option<u64>| count.map(|count| format!("{what} {count}"));
+    let all = [
+        bytes("memory", memory_bytes),
+        count("processes", processes.map(u64::from)),
+        bytes("output", output_bytes),
+        count("open files", files),
+        bytes("size of a file", file_bytes),
+    ];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+/// `1 GiB`; bytes when it is nothing round.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let round = units.into_iter().find(|(_, shift)| bytes > 0 && bytes.is_multiple_of(1 << shift));
+    round.map_or_else(|| format!("{bytes} bytes"), |(unit, shift)| format!("{} {unit}", bytes >> shift))
+}
+
 fn sensitive(one: &Sensitive) -> String {
     format!("`{} {}`", one.program, one.words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_shown_in_the_unit_that_fits() {
+        let some = Limits {
+            memory_bytes: Some(1 << 30),
+            processes: Some(256),
+            file_bytes: Some(1_500),
+            ..Limits::default()
+        };
+        assert_eq!(limits(&some), "memory 1 GiB, processes 256, size of a file 1500 bytes");
+        assert_eq!(limits(&Limits::default()), "none");
+    }
 }

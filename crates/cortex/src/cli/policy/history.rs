@@ -33,7 +33,7 @@ fn row(one: &PolicyRevision) -> Vec<String> {
         one.revision.to_string(),
         one.mode.as_ref().map_or_else(unverified, |mode| mode.to_uppercase()),
         one.profile.clone().unwrap_or_else(unverified),
-        one.changed_by.clone(),
+        args::short(&one.changed_by, args::ACTOR_CHARS_MAX),
         args::age(Some(&one.changed_at)),
         one.changes.clone(),
     ]

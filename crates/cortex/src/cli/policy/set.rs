@@ -13,6 +13,7 @@ use crate::error::Result;
 #[derive(clap::Args, Debug)]
 #[command(
     before_help = "Examples:\n  cortex policy set build-2 dev --yes\n  cortex policy set build-2 --network 443 --yes",
+    override_usage = "cortex policy set [OPTIONS] <NODE> <PROFILE|--file <FILE>|--network <NETWORK>|--sandbox <LEVEL>>",
     group(clap::ArgGroup::new("what").required(true).args(["profile", "file", "network", "sandbox"]))
 )]
 pub(super) struct Set {

@@ -44,8 +44,10 @@ impl Test {
         } else if verdict.ask {
             output.line(&format!("asks     `{shown}` on {node} needs a person's answer (rule {rule})"))?;
         } else {
-            let why = verdict.error.as_ref().map_or("", |problem| problem.message.as_str());
-            output.line(&format!("denied   `{shown}` may not run on {node} (rule {rule}): {why}"))?;
+            let (why, hint) =
+                verdict.error.as_ref().map_or(("", ""), |problem| (&problem.message, &problem.hint));
+            output.line(&format!("denied   `{shown}` may not run: {why}"))?;
+            output.say(&format!("  hint: {hint}"));
         }
         match (verdict.allowed, verdict.ask) {
             (true, _) => Ok(()),

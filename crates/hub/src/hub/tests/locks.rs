@@ -57,6 +57,33 @@ async fn a_lock_is_made_listed_shown_with_its_node_and_removed() {
 }
 
 #[tokio::test]
+async fn locks_that_have_ended_by_themselves_make_room_for_new_ones() {
+    let world = World::new(StoreKind::Memory).await;
+    let lock = |number: usize| cortex_core::lock::Lock {
+        id: cortex_core::id::LockId::mint(number as u64, &[1; 10]),
+        target: cortex_core::lock::Target::Label("role".to_owned(), "ci".to_owned()),
+        message: String::new(),
+        created_by: "token:admin".to_owned(),
+        created_at: WallTime(1),
+        expires_at: Some(WallTime(2)),
+        lifted_at: None,
+        lifted_by: None,
+    };
+    let fill = move |tx: &mut dyn Tx| {
+        for number in 0..cortex_core::limits::LOCKS_MAX {
+            tx.put_lock(&lock(number))?;
+        }
+        Ok(())
+    };
+    world.write(fill).await;
+    let made = world.lock("label:role=db").await;
+    let left = world.hub.context.view(|view| view.locks()).await.expect("readable");
+    assert_eq!(left.len(), cortex_core::limits::LOCKS_MAX);
+    assert!(left.iter().any(|lock| made["id"] == lock.id.to_string()), "the new one is among them");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_lock_that_makes_no_sense_or_is_not_anybodys_to_make_is_refused() {
     let world = World::new(StoreKind::Memory).await;
     world.node("a").await;

@@ -39,6 +39,8 @@ mod resources;
 mod retention;
 mod rights;
 mod runs;
+mod stale;
+mod tokens;
 
 /// Nothing in these tests takes that long unless it hangs.
 pub(super) const SOON: Duration = Duration::from_secs(10);
@@ -125,20 +127,9 @@ impl World {
     pub(super) async fn labelled(&self, name: &str, role: &str) -> NodeId {
         let id = clock::new_node_id(&self.hub.context.clock);
         let node = Node {
-            id,
-            name: Name::parse(name).expect("a name"),
             labels: [("role".to_owned(), role.to_owned())].into(),
             facts: Facts { os: "linux".to_owned(), ..Facts::default() },
-            key_hash: [7; 32],
-            epoch: cortex_core::id::Epoch(0),
-            joined_at: WallTime(1_700_000_000_000),
-            last_seen_at: None,
-            quarantined: false,
-            removed_at: None,
-            owner: None,
-            recovery: None,
-            audit_seen: None,
-            ceiling: None,
+            ..Node::joined(id, Name::parse(name).expect("a name"), [7; 32], WallTime(1_700_000_000_000))
         };
         let kept = node.clone();
         self.write(move |tx| tx.put_node(&kept)).await;

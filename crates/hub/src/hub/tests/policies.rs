@@ -121,7 +121,10 @@ async fn a_token_with_limits_opens_no_node_and_the_act_has_its_own_audit_row() {
     let directory = &world.hub.context.directory;
     let token = directory.token(&secret::hash(limited.as_bytes())).expect("it is known");
     let nodes = Some(NodeScope::Nodes([node].into()));
-    directory.put_token(Token { nodes, ..Token::clone(&token) });
+    let token = Token { nodes, ..Token::clone(&token) };
+    let kept = token.clone();
+    world.write(move |tx| tx.put_token(&kept)).await;
+    directory.put_token(token);
     let permissive = Some(json!({"profile": "permissive"}));
     let path = "/api/v1/policies/n1";
     world.with_token(&limited, Method::PUT, path, permissive.clone()).await.refused(403, "forbidden");
@@ -131,6 +134,15 @@ async fn a_token_with_limits_opens_no_node_and_the_act_has_its_own_audit_row() {
     world.admin(Method::PUT, path, json!({"profile": "permissive"})).await.ok(200);
     let rows = world.get("/api/v1/audit?node=n1&limit=1").await.ok(200);
     assert_eq!(rows["items"][0]["action"], "policy.permissive");
+    let rights = json!({"name": "policies", "role": "admin", "rights": ["policy:write", "invites:write"]});
+    let made = world.admin(Method::POST, "/api/v1/tokens", rights).await.ok(201);
+    let bound = made["token"].as_str().expect("a secret");
+    world.node("n2").await;
+    let other = "/api/v1/policies/n2";
+    world.with_token(bound, Method::PUT, other, permissive.clone()).await.refused(403, "forbidden");
+    world.with_token(bound, Method::PUT, other, Some(json!({"profile": "dev"}))).await.ok(200);
+    world.with_token(bound, Method::POST, "/api/v1/invites", permissive).await.refused(403, "forbidden");
+    world.with_token(bound, Method::POST, "/api/v1/invites", Some(json!({"profile": "dev"}))).await.ok(201);
     let back = Some(json!({"revision": 3}));
     let rollback = format!("{path}/rollback");
     world.with_token(&limited, Method::POST, &rollback, back).await.refused(403, "forbidden");

@@ -65,6 +65,34 @@ async fn a_refusal_for_want_of_a_right_is_in_the_audit_log() {
 }
 
 #[tokio::test]
+async fn what_a_use_case_refuses_for_want_of_a_right_is_in_the_audit_log_too_and_once() {
+    let world = World::new(StoreKind::Memory).await;
+    world.node("a").await;
+    let ada = world.person("ada", &[("admin", "role=ci")]).await;
+    let ask = async |method: Method, path: &str, body: Value| {
+        world.with_token(&ada, method, path, Some(body)).await
+    };
+    let label = json!({"labels": {"role": "db"}});
+    ask(Method::PATCH, "/api/v1/nodes/a", label).await.refused(403, "forbidden");
+    let password = json!({"current": "a wrong guess", "new": "her very own one"});
+    ask(Method::POST, "/api/v1/password", password).await.refused(403, "forbidden");
+    let viewer = world.person("bob", &[("viewer", "role=ci"), ("operator", "role=db")]).await;
+    let run = json!({"nodes": ["a"], "argv": ["true"]});
+    let started = world.with_token(&viewer, Method::POST, "/api/v1/runs", Some(run)).await;
+    started.refused(403, "forbidden");
+    let denied = async |actor: &str| {
+        let rows = world.get(&format!("/api/v1/audit?limit=1000&actor={actor}")).await.ok(200);
+        let rows = rows["items"].as_array().expect("items").clone().into_iter();
+        let denied = rows.filter(|row| row["outcome"] == "denied" && row["reason"] == "forbidden");
+        denied.map(|row| (row["action"].clone(), row["detail"].clone())).collect::<Vec<_>>()
+    };
+    let asked = denied("user:ada").await.into_iter().map(|(_, detail)| detail).collect::<Vec<_>>();
+    assert_eq!(asked, ["PATCH /api/v1/nodes/{node}", "POST /api/v1/password"]);
+    assert_eq!(denied("user:bob").await, [(json!("run.start"), Value::Null)], "it has a row of its own");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn what_a_token_may_not_do_is_in_the_audit_log_once_a_minute_with_its_number() {
     let world = World::new(StoreKind::Sqlite).await;
     let viewer = world.token("viewer", Role::Viewer, false, false).await;

@@ -13,8 +13,8 @@ use cortex_store::Tx;
 use tokio_util::sync::CancellationToken;
 
 use super::{Consents, asked_by, row_of, unknown};
-use crate::service::Caller;
 use crate::service::runs::{give_up, put_consent};
+use crate::service::{Caller, anew};
 
 /// Wait after a store that failed.
 const RETRY: Duration = Duration::from_secs(10);
@@ -32,6 +32,7 @@ impl Consents {
         self.seen(caller, id).await?;
         let (context, caller, now) = (self.context.clone(), caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
+            let caller = anew(tx, &caller, now)?;
             let consent = tx.consent(id)?.ok_or_else(|| unknown(id))?;
             let withdrawn = consent::withdraw(&consent, caller.actor(), None, now)?;
             if !asked_by(&caller, &consent) {

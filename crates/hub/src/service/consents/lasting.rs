@@ -12,7 +12,7 @@ use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
-use super::{Consents, pattern_words};
+use super::{Consents, may_not_answer, pattern_words, still_answers};
 use crate::service::{Caller, Context};
 
 impl Consents {
@@ -36,15 +36,14 @@ impl Consents {
             rules.iter().find(|rule| rule.id == id && self.sees_rule(caller, rule)).ok_or_else(unknown)?;
         if !self.has(caller, Right::ConsentsAnswer, rule.node) {
             caller.anywhere(Right::ConsentsAnswer)?;
-            let message = format!("`{}` may not end answers about this node.", caller.actor());
-            return Err(Refusal::new(Code::Forbidden, message));
+            return Err(may_not_answer(caller));
         }
-        let (context, by, now) = (self.context.clone(), caller.actor(), self.context.clock.wall());
-        let token = caller.token.id;
+        let (context, caller, now) = (self.context.clone(), caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
             let held = tx.consent_rules()?.into_iter().find(|rule| rule.id == id).ok_or_else(unknown)?;
-            let row = AuditRow::new(now, by, "consent.forget", Outcome::Allowed);
-            end(tx, held, AuditRow { token: Some(token), ..row }, &context)
+            let caller = still_answers(tx, &caller, held.node, now)?;
+            let row = AuditRow::new(now, caller.actor(), "consent.forget", Outcome::Allowed);
+            end(tx, held, AuditRow { token: Some(caller.token.id), ..row }, &context)
         };
         self.context.commit(work, |_| ()).await
     }

@@ -19,7 +19,7 @@ use cortex_store::{StoreExt, Tx, WriteError};
 
 use super::{DEADLINE, Enrol, busy, check_protocol, hash_of_chain};
 use crate::authority::{self, SignedNode};
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, put_quarantine};
 use crate::service::write_refusal;
 
 /// The use case. Cheap to clone.
@@ -136,7 +136,7 @@ impl Recover {
                     Ok(Ok(recovery))
                 }
                 Err(refusal) if refusal.code == Code::ClonedIdentity && !node.quarantined => {
-                    quarantine(tx, node, now)?;
+                    put_quarantine(tx, node, now)?;
                     let told = refusal.clone();
                     tx.after_commit(Box::new(move || {
                         let _runtime = runtime.enter();
@@ -171,11 +171,4 @@ fn record(tx: &mut dyn Tx, node: &Node, detail: String, now: WallTime) -> Result
     let row = AuditRow::new(now, actor, "node.recover", Outcome::Allowed);
     tx.append_audit(&AuditRow { node: Some(node.id), detail: Some(detail), ..row })?;
     Ok(())
-}
-
-fn quarantine(tx: &mut dyn Tx, node: Node, now: WallTime) -> Result<(), WriteError> {
-    let event =
-        Event::new(EventKind::NodeQuarantined, now).node(node.id).actor(format!("node:{}", node.name));
-    tx.append_event(&event.subject(node.name.as_str()))?;
-    tx.put_node(&Node { quarantined: true, ..node })
 }

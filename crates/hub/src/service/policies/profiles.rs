@@ -12,7 +12,7 @@ use cortex_store::{StoredProfile, Tx};
 use cortex_wire::policy as text;
 
 use super::{Policies, may_open};
-use crate::service::Caller;
+use crate::service::{Caller, anew};
 
 /// A profile with what it says.
 #[derive(Clone, Debug)]
@@ -26,11 +26,12 @@ pub struct Profile {
 }
 
 impl Policies {
-    /// All profiles: the built-in ones first, then those that are kept, by name.
+    /// All profiles: the built-in ones first, then those that are kept, by name. Needs `policy:read` somewhere.
     ///
     /// # Errors
-    /// `store_unavailable`; `policy_invalid` when one that is kept cannot be read.
-    pub async fn profiles(&self) -> Result<Vec<Profile>, Refusal> {
+    /// `forbidden`, `store_unavailable`; `policy_invalid` when one that is kept cannot be read.
+    pub async fn profiles(&self, caller: &Caller) -> Result<Vec<Profile>, Refusal> {
+        caller.anywhere(Right::PolicyRead)?;
         let kept = self.context.view(|view| view.profiles()).await?;
         let built_in = PROFILES.iter().filter_map(|name| {
             let document = Document::profile(name)?;
@@ -43,8 +44,8 @@ impl Policies {
     ///
     /// # Errors
     /// `not_found`, `store_unavailable`, `policy_invalid`.
-    pub async fn profile(&self, name: &str) -> Result<Profile, Refusal> {
-        let found = self.profiles().await?.into_iter().find(|profile| profile.name == name);
+    pub async fn profile(&self, caller: &Caller, name: &str) -> Result<Profile, Refusal> {
+        let found = self.profiles(caller).await?.into_iter().find(|profile| profile.name == name);
         found.ok_or_else(|| none(name))
     }
 
@@ -66,10 +67,12 @@ impl Policies {
         let name = own_name(name)?;
         let bytes = text::write_document(&document)?;
         let written = String::from_utf8_lossy(&bytes).into_owned();
-        let (now, actor) = (self.context.clock.wall(), caller.actor());
+        let (now, again, actor) = (self.context.clock.wall(), caller.clone(), caller.actor());
         let stored = StoredProfile { name, document: written, changed_by: actor, changed_at: now };
         let kept = stored.clone();
         let work = move |tx: &mut dyn Tx| {
+            let again = anew(tx, &again, now)?;
+            keeps_profiles(&again)?;
             let others = tx.profiles()?.into_iter().filter(|profile| profile.name != kept.name).count();
             if others >= PROFILES_MAX {
                 let message = format!("The hub keeps {PROFILES_MAX} profiles, which is the most it may.");
@@ -82,6 +85,7 @@ impl Policies {
             tx.append_audit(&AuditRow {
                 policy_hash: Some(*blake3::hash(kept.document.as_bytes()).as_bytes()),
                 detail: Some(format!("profile {}", kept.name)),
+                token: Some(again.token.id),
                 ..row
             })?;
             Ok(())
@@ -96,13 +100,16 @@ impl Policies {
     /// `forbidden`, `conflict` for a built-in one, `not_found`, `store_unavailable`.
     pub async fn remove_profile(&self, caller: &Caller, name: &str) -> Result<(), Refusal> {
         keeps_profiles(caller)?;
-        let (name, actor, now) = (own_name(name)?, caller.actor(), self.context.clock.wall());
+        let (name, again, now) = (own_name(name)?, caller.clone(), self.context.clock.wall());
         let work = move |tx: &mut dyn Tx| {
+            let again = anew(tx, &again, now)?;
+            keeps_profiles(&again)?;
             if !tx.remove_profile(&name)? {
                 return Err(none(name.as_str()).into());
             }
-            let row = AuditRow::new(now, actor, "policy.profile.rm", Outcome::Allowed);
-            tx.append_audit(&AuditRow { detail: Some(format!("profile {name}")), ..row })?;
+            let row = AuditRow::new(now, again.actor(), "policy.profile.rm", Outcome::Allowed);
+            let (detail, token) = (Some(format!("profile {name}")), Some(again.token.id));
+            tx.append_audit(&AuditRow { detail, token, ..row })?;
             Ok(())
         };
         self.context.commit(work, |()| ()).await

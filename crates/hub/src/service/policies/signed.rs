@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
-use cortex_core::id::{Generation, NodeId};
+use cortex_core::id::Generation;
 use cortex_core::message::SignedPolicy;
 use cortex_core::node::Node;
 use cortex_core::policy::Policy;
@@ -118,28 +118,22 @@ fn settle_one(
     tracing::warn!(node = %node.name, revision = %policy.revision, "the policy is {why}");
     let stored = sign(authority, generation, &policy, "hub")?;
     tx.put_policy(&stored)?;
-    append(tx, node.id, &policy, &stored, "policy.sign", "hub", why.to_owned(), now)?;
+    let row = AuditRow::new(now, "hub", "policy.sign", Outcome::Allowed);
+    append(tx, &policy, &stored, AuditRow { detail: Some(why.to_owned()), ..row })?;
     Ok(hold(authority, stored))
 }
 
 /// The audit row of a revision.
-#[expect(clippy::too_many_arguments, reason = "one row with all that it says")]
 pub(super) fn append(
     tx: &mut dyn Tx,
-    node: NodeId,
     policy: &Policy,
     stored: &StoredPolicy,
-    action: &str,
-    actor: &str,
-    detail: String,
-    now: WallTime,
+    row: AuditRow,
 ) -> Result<(), WriteError> {
-    let row = AuditRow::new(now, actor, action, Outcome::Allowed);
     tx.append_audit(&AuditRow {
-        node: Some(node),
+        node: Some(policy.node),
         policy_revision: Some(policy.revision),
         policy_hash: Some(*blake3::hash(&stored.document).as_bytes()),
-        detail: Some(detail),
         ..row
     })?;
     Ok(())
@@ -147,7 +141,7 @@ pub(super) fn append(
 
 #[cfg(test)]
 mod tests {
-    use cortex_core::id::Revision;
+    use cortex_core::id::{NodeId, Revision};
 
     use super::*;
 

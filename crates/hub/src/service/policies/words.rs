@@ -1,10 +1,8 @@
 //! What a change of a policy does, in words for people: for the audit log, for `policy diff`, and
 //! before `policy set`.
 
-use std::collections::BTreeSet;
-
 use cortex_core::name::printable;
-use cortex_core::policy::{Args, Document, Policy, Program};
+use cortex_core::policy::{Args, Document, Policy, Program, Sensitive};
 use cortex_core::sandbox::{Level, Limits, Network, Root, RootPath};
 use cortex_core::time::WallTime;
 
@@ -64,23 +62,21 @@ fn changes(before: &Document, after: &Document, now: WallTime) -> Vec<Word> {
     let permissive = ": everything runs that is not denied, without walls";
     let meaning = if mode(after) == "PERMISSIVE" { permissive } else { "" };
     let lower = if after.sandbox < before.sandbox { ": lower walls" } else { "" };
-    let programs = |document: &Document| document.programs.iter().map(|one| program(one, now)).collect();
-    let plain = |list: &[String]| list.iter().map(|item| printable(item, 80)).collect::<BTreeSet<_>>();
-    let roots = |document: &Document| document.roots.iter().map(root).collect();
+    let plain = |item: &String| printable(item, 80);
     let level = |level: Level| level.as_str().to_owned();
-    let days = |document: &Document| format!("{} s", document.timeout_ms_max / 1000);
+    let seconds = |document: &Document| format!("{} s", document.timeout_ms_max / 1000);
     let words = [
         turns("mode", mode(before), mode(after), meaning),
         turns("sandbox", level(before.sandbox), level(after.sandbox), lower),
         turns("network", network(&before.network), network(&after.network), ""),
-        list("allow", &programs(before), &programs(after)),
-        list("deny", &plain(&before.deny), &plain(&after.deny)),
-        list("always denied", &plain(&before.always_denied), &plain(&after.always_denied)),
-        list("env", &plain(&before.env), &plain(&after.env)),
-        list("roots", &roots(before), &roots(after)),
-        turns("longest run", days(before), days(after), ""),
+        list("allow", &before.programs, &after.programs, |one| program(one, now)),
+        list("deny", &before.deny, &after.deny, plain),
+        list("always denied", &before.always_denied, &after.always_denied, plain),
+        list("env", &before.env, &after.env, plain),
+        list("roots", &before.roots, &after.roots, root),
+        turns("longest run", seconds(before), seconds(after), ""),
         turns("limits", limits(&before.limits), limits(&after.limits), ""),
-        list("sensitive", &sensitive(before), &sensitive(after)),
+        list("sensitive", &before.sensitive, &after.sensitive, sensitive),
     ];
     words.into_iter().flatten().collect()
 }
@@ -89,9 +85,19 @@ fn turns(what: &'static str, from: String, to: String, meaning: &'static str) ->
     (from != to).then_some(Word::Turns { what, from, to, meaning })
 }
 
-fn list(what: &'static str, before: &BTreeSet<String>, after: &BTreeSet<String>) -> Option<Word> {
-    let added: Vec<String> = after.difference(before).cloned().collect();
-    let removed: Vec<String> = before.difference(after).cloned().collect();
+/// Compares the items, not their words: these are cut short, and do not tell one rule from another.
+fn list<T: PartialEq>(
+    what: &'static str,
+    before: &[T],
+    after: &[T],
+    word: impl Fn(&T) -> String,
+) -> Option<Word> {
+    let only = |these: &[T], those: &[T]| {
+        let mut words: Vec<String> = these.iter().filter(|one| !those.contains(one)).map(&word).collect();
+        words.sort();
+        words
+    };
+    let (added, removed) = (only(after, before), only(before, after));
     (!added.is_empty() || !removed.is_empty()).then_some(Word::List { what, added, removed })
 }
 
@@ -148,12 +154,9 @@ fn limits(limits: &Limits) -> String {
     if set.is_empty() { "none".to_owned() } else { set.join(", ") }
 }
 
-fn sensitive(document: &Document) -> BTreeSet<String> {
-    let shown = document.sensitive.iter().map(|one| {
-        let words = one.words.iter().map(|word| format!(" {}", printable(word, 40)));
-        format!("`{}{}`", printable(&one.program, 80), words.collect::<String>())
-    });
-    shown.collect()
+fn sensitive(one: &Sensitive) -> String {
+    let words = one.words.iter().map(|word| format!(" {}", printable(word, 40)));
+    format!("`{}{}`", printable(&one.program, 80), words.collect::<String>())
 }
 
 #[cfg(test)]
@@ -177,6 +180,22 @@ mod tests {
         assert!(narrower.contains("- allow") && !narrower.contains("+ allow"), "{narrower}");
         assert!(narrower.contains("! network ports 53,443 → none"), "{narrower}");
         assert_eq!(between("ci", "ci"), "= no difference");
+    }
+
+    #[test]
+    fn another_rule_and_the_end_of_a_long_name_are_a_difference_too() {
+        let ruled = |letter: &str| {
+            let text = format!(
+                r#"{{"programs": [{{"name": "git", "args": {{"rules": [{{"effect": "deny", "match": {{"short": "{letter}"}}}}]}}}}]}}"#
+            );
+            cortex_wire::policy::read_document(text.as_bytes()).expect("a document")
+        };
+        let [before, after] = ["c", "x"].map(ruled);
+        assert_ne!(lines(&before, &after, WallTime(0)), ["= no difference"]);
+        let denied =
+            |end: &str| Document { deny: vec![format!("/{}{end}", "x".repeat(90))], ..profile("strict") };
+        assert_ne!(lines(&denied("a"), &denied("b"), WallTime(0)), ["= no difference"]);
+        assert_eq!(lines(&denied("a"), &denied("a"), WallTime(0)), ["= no difference"]);
     }
 
     #[test]

@@ -9,13 +9,13 @@ use cortex_core::event::{Event, EventKind};
 use cortex_core::id::{Revision, RunId};
 use cortex_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use cortex_core::lock::{Lock, Locks};
-use cortex_core::name::Labels;
 use cortex_core::node::Node;
 use cortex_core::policy::Rule;
 use cortex_core::rights::Right;
 use cortex_core::run::{self, Run};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
+use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreError, Tx, WriteError};
 use tokio::sync::oneshot;
@@ -32,7 +32,8 @@ use crate::service::outcome::{Stored, write_once, write_surely};
 pub(super) struct Judged {
     pub(super) run: Run,
     pub(super) name: String,
-    pub(super) labels: Labels,
+    /// Whether a person asks, by a session.
+    in_person: bool,
     /// blake3 of the policy that judged it.
     policy_hash: Option<[u8; 32]>,
     /// What is to be done, or why not.
@@ -67,13 +68,13 @@ impl Runs {
             return refuse_all(refusal);
         }
         let mut rooms = BTreeMap::new();
-        let judged: Vec<Judged> =
-            request.nodes.iter().map(|node| self.judge(caller, &request, leave, node, &mut rooms)).collect();
+        let judge = |node| self.judge(caller, &request, leave, node, &mut rooms);
+        let judged: Vec<Judged> = request.nodes.iter().map(judge).collect();
         for one in judged.iter().filter(|one| one.starts()) {
             self.mesh.prepare(one.run.clone());
         }
         let ids: Vec<RunId> = judged.iter().map(|one| one.run.id).collect();
-        match self.write(judged).await {
+        match self.write(caller, judged).await {
             Ok(written) => {
                 let answers = written.into_iter().zip(ids).map(|(one, id)| self.send(one, id, &mut rooms));
                 request.nodes.iter().cloned().zip(answers).collect()
@@ -97,8 +98,8 @@ impl Runs {
         let policy = self.context.directory.policy(node.id, node.joined_at);
         let id = leave.run().unwrap_or_else(|| new_run_id(&self.context.clock));
         let mut run = new_run(caller, request, node, policy.revision, id, now);
-        let verdict = caller
-            .on(Right::RunsStart, node)
+        let verdict = self
+            .starter(caller, node)
             .and_then(|()| {
                 asked::judge(&self.context.directory, &policy.document, leave, &run, node.name.as_str())
             })
@@ -106,9 +107,6 @@ impl Runs {
                 if self.mesh.presence(node.id).is_none() {
                     return Err(Refusal::new(Code::NodeOffline, format!("{} is offline.", node.name)));
                 }
-                refuse_quarantined(
-                    &*self.context.directory.node(node.id).ok_or_else(|| removed(&node.name))?,
-                )?;
                 if matches!(verdict, Verdict::Start { .. }) {
                     rooms.insert(run.id, self.mesh.reserve(node.id)?);
                 }
@@ -117,18 +115,27 @@ impl Runs {
         if let Ok(Verdict::Start { lasting, .. }) = &verdict {
             run.consent = lasting.as_ref().map(|rule| rule.id).or_else(|| leave.consent());
         }
-        let (name, labels) = (node.name.to_string(), node.labels.clone());
-        let policy_hash = self.context.directory.policy_hash(node.id);
-        Judged { run, name, labels, policy_hash, verdict, approval: leave.approval() }
+        let (name, policy_hash) = (node.name.to_string(), self.context.directory.policy_hash(node.id));
+        let in_person = caller.token.kind == TokenKind::Session;
+        Judged { run, name, in_person, policy_hash, verdict, approval: leave.approval() }
     }
 
-    async fn write(&self, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
+    /// Refuses a caller that may not start runs there at this moment: both may have changed since the
+    /// request, whose nodes `parallel` holds back for as long as those before them run.
+    fn starter(&self, caller: &Caller, node: &Node) -> Result<(), Refusal> {
+        let node = self.context.directory.node(node.id).ok_or_else(|| removed(&node.name))?;
+        self.context.still(caller)?.on(Right::RunsStart, &node)?;
+        refuse_quarantined(&node)
+    }
+
+    async fn write(&self, caller: &Caller, judged: Vec<Judged>) -> Result<Vec<Written>, Refusal> {
         let accepted: Vec<RunId> = judged.iter().filter(|one| one.starts()).map(|one| one.run.id).collect();
-        let context = self.context.clone();
+        let (context, caller) = (self.context.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
             // Of this very transaction: a lock that is committed before it holds on these runs.
             let locks = Locks::new(tx.locks()?);
-            judged.iter().map(|one| put(tx, one, &locks, &context)).collect()
+            let caller = context.still(&caller);
+            judged.iter().map(|one| put(tx, one, &caller, &locks, &context)).collect()
         };
         match write_once(&self.context.store, STORE_DEADLINE, work).await {
             Stored::Done(written) => Ok(written),
@@ -210,17 +217,38 @@ impl Judged {
     const fn starts(&self) -> bool {
         matches!(self.verdict, Ok(Verdict::Start { .. }))
     }
+
+    /// Whether a run of the same name of a caller is the same caller's: a name that ended is given again,
+    /// and who has it then inherits nothing. A person is the same one in another session.
+    fn asked_it(&self, known: &Run) -> bool {
+        known.token == self.run.token || (self.in_person && known.user == self.run.user)
+    }
 }
 
-fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks, context: &Context) -> Result<Written, WriteError> {
+fn put(
+    tx: &mut dyn Tx,
+    one: &Judged,
+    caller: &Result<Caller, Refusal>,
+    locks: &Locks,
+    context: &Context,
+) -> Result<Written, WriteError> {
+    let node = tx.node(one.run.node)?.filter(|node| node.removed_at.is_none());
     if let Some(approval) = &one.approval {
-        if let Some(refusal) = asked::approve(tx, one, approval, locks, context)? {
+        if let Some(refusal) = asked::approve(tx, one, approval, node.as_ref(), locks, context)? {
             return Ok(Written::Refused(refusal));
         }
-    } else if let Some(refusal) = locked(locks, one) {
+    } else if let Some(refusal) = locked(locks, one, node.as_ref()) {
         return refuse(tx, one, refusal);
     }
     if let Some(known) = known(tx, &one.run)? {
+        if !one.asked_it(&known) {
+            let message = format!(
+                "The idempotency key was used on {} by an earlier {}, which is another one.",
+                one.name, known.caller
+            );
+            let refusal = Refusal::new(Code::Conflict, message).hint("Use a new key.");
+            return refuse(tx, one, refusal);
+        }
         if known.spec == one.run.spec {
             return Ok(Written::Known(known));
         }
@@ -239,7 +267,7 @@ fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks, context: &Context) -> Resul
     // An approval has asked for itself.
     if one.approval.is_none()
         && one.verdict.is_ok()
-        && let Err(refusal) = standing(tx.node(one.run.node)?, one)
+        && let Err(refusal) = standing(node.as_ref(), caller, one)
     {
         return refuse(tx, one, refusal);
     }
@@ -263,17 +291,20 @@ fn put(tx: &mut dyn Tx, one: &Judged, locks: &Locks, context: &Context) -> Resul
     Ok(Written::Accepted(run.clone()))
 }
 
-/// A node that was removed or shut out after the judgement gets nothing any more (ABUSE 100).
-fn standing(node: Option<Node>, one: &Judged) -> Result<(), Refusal> {
-    let node = node.filter(|node| node.removed_at.is_none()).ok_or_else(|| removed(&one.name))?;
-    refuse_quarantined(&node)
+/// A node that was removed or shut out after the judgement gets nothing any more (ABUSE 100), and a
+/// caller that has lost its right starts nothing there.
+fn standing(node: Option<&Node>, caller: &Result<Caller, Refusal>, one: &Judged) -> Result<(), Refusal> {
+    let node = node.ok_or_else(|| removed(&one.name))?;
+    refuse_quarantined(node)?;
+    caller.as_ref().map_err(Refusal::clone)?.on(Right::RunsStart, node)
 }
 
 /// The lock that stops the caller, or else the node.
-fn locked(locks: &Locks, one: &Judged) -> Option<Refusal> {
+fn locked(locks: &Locks, one: &Judged, node: Option<&Node>) -> Option<Refusal> {
     let (run, now) = (&one.run, one.run.accepted_at);
     let on_caller = run.token.and_then(|token| locks.on_caller(token, run.user, now));
-    on_caller.or_else(|| locks.on_node(run.node, &one.labels, now)).map(Lock::refusal)
+    let on_node = || node.and_then(|node| locks.on_node(node.id, &node.labels, now));
+    on_caller.or_else(on_node).map(Lock::refusal)
 }
 
 fn known(tx: &dyn Tx, run: &Run) -> Result<Option<Run>, WriteError> {

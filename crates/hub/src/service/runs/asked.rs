@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use cortex_core::access::Who;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::consent::{self, Consent, ConsentRule, Reply, Standing};
 use cortex_core::event::{Event, EventKind};
@@ -14,17 +13,18 @@ use cortex_core::id::{ConsentId, RunId};
 use cortex_core::limits::{CONSENT_RULES_MAX, CONSENTS_OPEN_PER_TOKEN_MAX};
 use cortex_core::lock::{Lock, Locks};
 use cortex_core::name::printable;
+use cortex_core::node::Node;
 use cortex_core::policy::{self, Answer, Document, Question, Rule};
 use cortex_core::rights::Right;
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
-use cortex_store::{ConsentFilter, Read, StoreError, Tx, WriteError};
+use cortex_store::{ConsentFilter, StoreError, Tx, WriteError};
 
 use super::accept::{Judged, Written, audit, refuse};
 use crate::directory::Directory;
-use crate::service::consents::{self, Turn, answerer};
-use crate::service::{Caller, Context, still_good};
+use crate::service::consents::{self, Turn, answerer, still_answers};
+use crate::service::{Caller, Context, principal};
 
 /// What may allow a command beside the policy.
 #[derive(Clone, Debug)]
@@ -228,21 +228,21 @@ pub(super) fn approve(
     tx: &mut dyn Tx,
     one: &Judged,
     approval: &Approval,
+    node: Option<&Node>,
     locks: &Locks,
     context: &Context,
 ) -> Result<Option<Refusal>, WriteError> {
     let now = one.run.accepted_at;
-    still_good(tx, &approval.by, now)?;
-    let own = locks.on_caller(approval.by.token.id, approval.by.token.user, now);
-    if let Some(lock) = own.or_else(|| locks.on_node(one.run.node, &one.labels, now)) {
+    let by = still_answers(tx, &approval.by, one.run.node, now)?;
+    if let Some(lock) = node.and_then(|node| locks.on_node(node.id, &node.labels, now)) {
         return Err(lock.refusal().into());
     }
     let consent = tx.consent(approval.consent)?.ok_or_else(|| consents::unknown(approval.consent))?;
-    let by = answerer(&approval.by);
+    let by = answerer(&by);
     let answered = consent::answer(&consent, &approval.reply, &by, approval.lasting, now)?;
     let locked = locks.on_caller(consent.token, consent.user, now).map(Lock::refusal);
     if let Err(refusal) =
-        locked.map_or_else(|| may_still_ask(tx, &consent, now), |refusal| Ok(Err(refusal)))?
+        locked.map_or_else(|| may_still_ask(tx, &consent, node, now), |refusal| Ok(Err(refusal)))?
     {
         return give_up(tx, &consent, &refusal, context, now).map(Some);
     }
@@ -316,36 +316,19 @@ pub(crate) fn give_up(
         .detail("why", refusal.code.as_str()))
 }
 
-/// Whoever asked, as it is at this moment.
-///
-/// # Errors
-/// The inner one when it may not ask any more: its token has ended, or its user is gone.
-pub(crate) fn asker(
-    view: &dyn Read,
-    consent: &Consent,
-    now: WallTime,
-) -> Result<Result<Who, Refusal>, StoreError> {
-    let gone =
-        |what: &str| Ok(Err(Refusal::new(Code::Unauthenticated, format!("The {what} that asked is gone."))));
-    let Some(token) = view.token(consent.token)? else { return gone("token") };
-    if let Err(refusal) = token.check(now) {
-        return Ok(Err(refusal));
-    }
-    let Some(id) = consent.user else { return Ok(Ok(Who::of(Arc::new(token)))) };
-    let Some(user) = view.user(id)?.filter(|user| user.removed_at.is_none()) else { return gone("user") };
-    let grants = view.grants()?.into_iter().filter(|grant| grant.is_of(&user)).collect();
-    Ok(Ok(Who { token: Arc::new(token), user: Some(Arc::new(user)), grants }))
-}
-
 /// Whether whoever asked may still start runs there, as this transaction sees it.
-fn may_still_ask(tx: &dyn Tx, consent: &Consent, now: WallTime) -> Result<Result<(), Refusal>, WriteError> {
-    let who = match asker(tx, consent, now)? {
+fn may_still_ask(
+    tx: &dyn Tx,
+    consent: &Consent,
+    node: Option<&Node>,
+    now: WallTime,
+) -> Result<Result<(), Refusal>, WriteError> {
+    let who = match principal(tx, consent.token, now)? {
         Ok(who) => who,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let node = tx.node(consent.node)?.filter(|node| node.removed_at.is_none());
     let gone = || Refusal::new(Code::NodeNotFound, "The node was removed.");
-    Ok(node.ok_or_else(gone).and_then(|node| who.on(Right::RunsStart, &node)))
+    Ok(node.ok_or_else(gone).and_then(|node| who.on(Right::RunsStart, node)))
 }
 
 /// Whether a lasting answer was ended since it was found: then the command is not what it covers.

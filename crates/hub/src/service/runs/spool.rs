@@ -213,6 +213,7 @@ fn to_json(row: &AuditRow) -> Value {
         "at": row.at.0, "actor": row.actor, "action": row.action, "outcome": row.outcome.as_str(),
         "reason": row.reason, "node": row.node.map(|id| id.to_string()), "run": row.run.map(|id| id.to_string()),
         "policy_revision": row.policy_revision.map(|revision| revision.0), "argv": row.argv, "detail": row.detail,
+        "token": row.token.map(|id| id.to_string()),
     })
 }
 
@@ -226,6 +227,7 @@ fn parse(line: &[u8]) -> Option<AuditRow> {
     row.detail = text("detail");
     row.node = text("node").and_then(|id| id.parse().ok());
     row.run = text("run").and_then(|id| id.parse().ok());
+    row.token = text("token").and_then(|id| id.parse().ok());
     row.policy_revision = value.get("policy_revision").and_then(Value::as_u64).map(cortex_core::id::Revision);
     let argv = value.get("argv")?.as_array()?;
     row.argv = argv.iter().filter_map(Value::as_str).map(str::to_owned).collect();

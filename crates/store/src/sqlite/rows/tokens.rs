@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 use cortex_core::id::TokenId;
 use cortex_core::name::Selector;
 use cortex_core::rights::Rights;
+use cortex_core::time::WallTime;
 use cortex_core::token::{NodeScope, Role, Token, TokenKind, Tool};
 use rusqlite::{Connection, params};
 
-use super::super::codec::{Columns, Id, execute, failed, is_unique, many, one};
+use super::super::codec::{Columns, Id, execute, failed, is_unique, limit, many, one};
 use super::upsert;
 use crate::{StoreError, WriteError, conflict};
 
@@ -22,6 +23,8 @@ macro_rules! columns {
 
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM tokens WHERE id = ?1");
 const NEWEST: &str = concat!("SELECT ", columns!(), " FROM tokens ORDER BY id DESC");
+const DELETE: &str = "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens \
+     WHERE kind = 'session' AND (revoked_at < ?1 OR expires_at < ?1) ORDER BY id LIMIT ?2)";
 static PUT: LazyLock<String> = LazyLock::new(|| upsert("tokens", columns!()));
 
 pub(in super::super) fn get(conn: &Connection, id: TokenId) -> Result<Option<Token>, StoreError> {
@@ -52,6 +55,10 @@ pub(in super::super) fn put(conn: &Connection, token: &Token) -> Result<(), Writ
         Err(error) if is_unique(&error) => Err(conflict::token_name(token)),
         Err(error) => Err(failed(error).into()),
     }
+}
+
+pub(in super::super) fn trim(conn: &Connection, before: WallTime, batch: usize) -> Result<u64, StoreError> {
+    execute(conn, DELETE, params![before.0, limit(batch)]).map(|gone| gone as u64).map_err(failed)
 }
 
 fn decode(row: &mut Columns<'_, '_>) -> Result<Token, StoreError> {
