@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::error::Refusal;
-use crate::id::{ConsentId, Epoch, Generation, Revision, RunId};
+use crate::id::{Attempt, ConsentId, Epoch, Generation, Revision, RunId, TaskId};
 use crate::node::{AuditHead, Facts};
 use crate::outbox::Lane;
 use crate::policy::Policy;
@@ -285,6 +285,8 @@ pub struct Start {
     pub traceparent: Option<String>,
     /// The question by which a person allowed it.
     pub consent: Option<ConsentId>,
+    /// The task that it is an attempt of.
+    pub task: Option<(TaskId, Attempt)>,
 }
 
 impl Start {
@@ -297,6 +299,7 @@ impl Start {
             policy_revision: run.policy_revision,
             traceparent: run.traceparent.clone(),
             consent: run.consent,
+            task: run.task,
         }
     }
 }

@@ -137,6 +137,12 @@ impl Selector {
         self.0.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 
+    /// The parts that `labels` do not hold, as they are written.
+    pub fn lacking(&self, labels: &Labels) -> Vec<String> {
+        let missing = self.0.iter().filter(|(key, value)| labels.get(key) != Some(value));
+        missing.map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
     /// Whether it matches all nodes, whatever their labels.
     pub fn is_all(&self) -> bool {
         self.0.is_empty()

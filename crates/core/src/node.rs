@@ -31,6 +31,8 @@ pub struct Facts {
     pub layers: Vec<Layer>,
     /// Where it has what policies name by purpose.
     pub place: Place,
+    /// Tasks of the pool that it works on at once: a claim that stands as long as its link. 0: none.
+    pub slots: u32,
 }
 
 /// How a node proves itself once its certificate ran out: a second key, good for a counted number

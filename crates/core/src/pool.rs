@@ -13,10 +13,14 @@
 
 mod decide;
 pub mod desk;
+pub mod explain;
 
 pub mod lane;
+pub mod leases;
 
 pub mod order;
+pub mod pause;
+pub mod schedule;
 mod spec;
 mod state;
 mod table;

@@ -10,7 +10,7 @@ mod decide;
 mod spec;
 mod state;
 
-use crate::id::{ConsentId, NodeId, Revision, RunId, TokenId, UserId};
+use crate::id::{Attempt, ConsentId, NodeId, Revision, RunId, TaskId, TokenId, UserId};
 use crate::stream::Positions;
 use crate::time::WallTime;
 
@@ -88,6 +88,8 @@ pub struct Run {
     pub sandbox: Option<String>,
     /// The question that allowed it, when there was one.
     pub consent: Option<ConsentId>,
+    /// The task that it is an attempt of.
+    pub task: Option<(TaskId, Attempt)>,
 }
 
 impl Run {
@@ -122,6 +124,7 @@ impl Run {
             user: None,
             sandbox: None,
             consent: None,
+            task: None,
         }
     }
 }

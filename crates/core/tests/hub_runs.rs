@@ -27,6 +27,7 @@ fn start() -> Start {
         policy_revision: Revision(1),
         traceparent: None,
         consent: None,
+        task: None,
     }
 }
 

@@ -32,6 +32,7 @@ fn start(program: &str) -> ToNode {
         policy_revision: Revision(1),
         traceparent: None,
         consent: None,
+        task: None,
     })
 }
 

@@ -387,5 +387,6 @@ fn start(run: u8) -> Start {
         policy_revision: Revision(1),
         traceparent: None,
         consent: None,
+        task: None,
     }
 }

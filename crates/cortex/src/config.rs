@@ -37,6 +37,8 @@ enum Kind {
     Folders,
     /// A level of the sandbox.
     Level,
+    /// A number of tasks at once.
+    Slots,
 }
 
 /// Every key there is.
@@ -81,6 +83,11 @@ pub(crate) const KEYS: &[Key] = &[
         name: "node.run_user",
         kind: Kind::Text,
         doc: "As whom runs of a root node execute: a system user, or UID:GID; cortex-run when it exists.",
+    },
+    Key {
+        name: "node.slots",
+        kind: Kind::Slots,
+        doc: "Tasks of the pool that a node works on at once; its processors when unset, 0 for none.",
     },
     Key {
         name: "node.work",
@@ -192,6 +199,11 @@ impl Config {
     /// A level of the sandbox, when somebody named one.
     pub(crate) fn level(&self, name: &str) -> Option<Level> {
         Level::parse(self.text(name))
+    }
+
+    /// A number of tasks at once, when somebody named one.
+    pub(crate) fn slots(&self, name: &str) -> Option<u32> {
+        self.text(name).parse().ok()
     }
 
     /// A listening address. The text was checked when it was set.
@@ -319,6 +331,10 @@ fn check(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Level => fine(
             Level::parse(text).is_some_and(|level| level > Level::None),
             "a level is partial, kernel or full; a node without walls is PERMISSIVE by its policy",
+        ),
+        Kind::Slots => fine(
+            text.parse().is_ok_and(|slots: u32| slots <= cortex_core::limits::SLOTS_MAX),
+            "a node works on 0 to 256 tasks at once",
         ),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cortex_core::id::{ConsentId, GrantId, InviteId, LockId, NodeId, RunId, TokenId, UserId};
+use cortex_core::id::{ConsentId, GrantId, InviteId, LockId, NodeId, RunId, TaskId, TokenId, UserId};
 use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
 
@@ -89,4 +89,5 @@ mint! {
     new_user_id -> UserId;
     new_grant_id -> GrantId;
     new_consent_id -> ConsentId;
+    new_task_id -> TaskId;
 }

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
+use crate::board::Board;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::directory::Directory;
@@ -33,6 +34,7 @@ use crate::service::invites::Invites;
 use crate::service::locks::{self, Locks};
 use crate::service::nodes::Nodes;
 use crate::service::policies::{self, Policies};
+use crate::service::pool::Pool;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
@@ -131,7 +133,8 @@ impl Hub {
         let (opened, directory) = (config.clone(), Directory::default());
         let hook = hook(&bus, &directory);
         let (store, logs) = blocking(move || open(&opened, hook)).await?;
-        let context = Context { store: wrap(store), clock, directory, bus };
+        let board = Board::new(clock);
+        let context = Context { store: wrap(store), clock, directory, bus, board };
         load(&context).await?;
         let (dir, fleet) = (config.data_dir.clone(), !context.directory.nodes().is_empty());
         let authority = Arc::new(blocking(move || open_authority(&dir, fleet)).await?);
@@ -223,6 +226,7 @@ impl Hub {
             policies: Policies::new(context.clone(), mesh.clone(), Arc::clone(&parts.authority)),
             audit: self.audit(&parts.config),
             events: Events::new(context.clone()),
+            pool: Pool::new(context.clone(), mesh.clone()),
             runs,
             metrics: Metrics::default(),
             workers: self.workers.clone(),
@@ -370,6 +374,8 @@ async fn load(context: &Context) -> Result<(), Refusal> {
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
     context.directory.put_locks(cortex_core::lock::Locks::new(locks));
     users.into_iter().for_each(|user| context.directory.put_user(user));
+    let (lanes, leased) = context.view(Board::stored).await?;
+    context.board.load(lanes, &leased);
     grants.into_iter().for_each(|grant| context.directory.put_grant(grant));
     Ok(())
 }

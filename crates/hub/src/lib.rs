@@ -8,8 +8,10 @@
 pub mod access;
 pub mod audit_watch;
 pub mod authority;
+pub mod board;
 pub mod bus;
 pub mod clock;
+pub mod cron;
 pub mod directory;
 pub mod files;
 pub mod grpc;

@@ -44,6 +44,7 @@ pub(crate) fn discover(path: &OsString, version: &str) -> Facts {
         tools: tools.map(|tool| (*tool).to_owned()).collect(),
         layers: Vec::new(),
         place: Place::default(),
+        slots: 0,
     }
 }
 

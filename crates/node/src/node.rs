@@ -60,6 +60,9 @@ pub struct NodeConfig {
     /// The highest level of the sandbox that is used, for machines on which a higher one breaks
     /// what has to work there.
     pub level_max: Level,
+    /// Tasks of the pool that it works on at once, at most [`cortex_core::limits::SLOTS_MAX`]; as
+    /// many as the machine has processors when this says nothing.
+    pub slots: Option<u32>,
 }
 
 impl NodeConfig {
@@ -76,6 +79,7 @@ impl NodeConfig {
             work: vec![usual_work()],
             reserved: Vec::new(),
             level_max: Level::Full,
+            slots: None,
         }
     }
 }
@@ -142,7 +146,8 @@ pub async fn run(
     }
     let ground = Ground { place: sandbox.host.place.clone(), level: Some(sandbox.level()) };
     runs.stand_on(ground);
-    let facts = facts::with_sandbox(prepared.facts, &sandbox);
+    let mut facts = facts::with_sandbox(prepared.facts, &sandbox);
+    facts.slots = config.slots.unwrap_or(facts.cpus).min(cortex_core::limits::SLOTS_MAX);
     let parts = Parts {
         dir: Arc::new(prepared.dir),
         identity: prepared.identity,

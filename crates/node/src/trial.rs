@@ -123,6 +123,7 @@ impl Trial {
                 policy_revision: Revision(0),
                 traceparent: None,
                 consent: None,
+                task: None,
             },
             walls: walls.cloned(),
             sandbox: Arc::clone(&self.sandbox),

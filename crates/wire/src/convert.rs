@@ -4,7 +4,7 @@
 //! what it knows and cannot be read is a refusal `invalid_argument`, and the link is closed.
 
 use bytes::Bytes;
-use cortex_core::id::{ConsentId, Epoch, Generation, NodeId, Revision, RunId, Seq};
+use cortex_core::id::{Attempt, ConsentId, Epoch, Generation, NodeId, Revision, RunId, Seq, TaskId};
 use cortex_core::limits;
 use cortex_core::message::{Envelope, Frame, Hello, RunReport, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use cortex_core::node::{AuditHead, Facts};
@@ -207,10 +207,11 @@ fn hello_from(hello: mesh::Hello, epoch: Epoch) -> Result<Hello, Refusal> {
 }
 
 fn facts_into(facts: Facts) -> mesh::Facts {
-    let Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers, place } = facts;
+    let Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers, place, slots } =
+        facts;
     let Place { home, work } = place;
     let layers = layers.into_iter().map(layer_into).collect();
-    mesh::Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers, home, work }
+    mesh::Facts { os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, layers, home, work, slots }
 }
 
 /// A node may say what it likes of itself, but not without bounds, and nothing that hides in a
@@ -232,6 +233,7 @@ fn facts_from(facts: mesh::Facts) -> Facts {
             home: path(&facts.home).unwrap_or_default(),
             work: facts.work.iter().take(limits::POLICY_ROOTS_MAX).filter_map(path).collect(),
         },
+        slots: facts.slots.min(limits::SLOTS_MAX),
     }
 }
 
@@ -356,6 +358,7 @@ fn ended_from(ended: mesh::Ended) -> Result<Ended, Refusal> {
 }
 
 fn start_into(start: Start) -> mesh::RunStart {
+    let (task, attempt) = start.task.unzip();
     mesh::RunStart {
         run_id: run_into(start.run),
         argv: start.spec.argv,
@@ -367,6 +370,8 @@ fn start_into(start: Start) -> mesh::RunStart {
         policy_revision: start.policy_revision.0,
         traceparent: start.traceparent,
         consent_id: start.consent.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
+        task_id: task.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
+        attempt: attempt.unwrap_or_default().0,
     }
 }
 
@@ -385,7 +390,16 @@ fn start_from(start: mesh::RunStart) -> Result<Start, Refusal> {
         policy_revision: Revision(start.policy_revision),
         traceparent: start.traceparent,
         consent: consent_from(&start.consent_id)?,
+        task: task_from(&start.task_id, start.attempt)?,
     })
+}
+
+fn task_from(bytes: &[u8], attempt: u64) -> Result<Option<(TaskId, Attempt)>, Refusal> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let id = TaskId::from_slice(bytes).ok_or_else(|| missing("task_id (16 bytes)"))?;
+    Ok(Some((id, Attempt(attempt))))
 }
 
 fn consent_from(bytes: &[u8]) -> Result<Option<ConsentId>, Refusal> {
@@ -517,6 +531,7 @@ mod tests {
             policy_revision: Revision(4),
             traceparent: Some("00-1-2-01".to_owned()),
             consent: Some(ConsentId::mint(1, &[7; 10])),
+            task: Some((TaskId::mint(1, &[8; 10]), Attempt(3))),
         };
         let welcome = Welcome {
             generation: Generation(1),

@@ -36,6 +36,11 @@ impl HubRuns {
         self.close_if_done(run);
     }
 
+    /// The hub does not wait for this run any more: it is lost, whatever its node says later.
+    pub fn give_up(&mut self, run: RunId, diagnostic: &str) {
+        self.lose(run, diagnostic);
+    }
+
     pub(super) fn lose(&mut self, run: RunId, diagnostic: &str) {
         let Some(open) = self.open.get_mut(&run) else { return };
         if open.ending.is_some() {

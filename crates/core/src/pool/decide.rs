@@ -8,7 +8,7 @@ mod tests;
 use super::{Holder, Priority, Step, StepKind, Task, TaskResult};
 use crate::error::{Code, Refusal};
 use crate::event::{Event, EventKind};
-use crate::id::{Attempt, NodeId};
+use crate::id::{Attempt, NodeId, TaskId};
 use crate::time::WallTime;
 use draft::Draft;
 
@@ -175,4 +175,9 @@ pub(super) fn stale_step(task: &Task, attempt: Attempt, holder: Holder, now: Wal
     let mut event = Event::new(EventKind::TaskStaleReport, now).subject(task.id.to_string());
     (event.node, event.run, event.detail) = (holder.node(), holder.run(), Some(attempt.to_string()));
     (step, event)
+}
+
+/// The same where only leases are known.
+pub(super) fn stale_lease(id: TaskId, attempt: Attempt) -> Refusal {
+    Refusal::new(Code::StaleAttempt, format!("Attempt {attempt} of task {id} has no lease."))
 }

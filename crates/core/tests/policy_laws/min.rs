@@ -47,6 +47,7 @@ fn on_a_node(
         policy_revision: Revision(1),
         traceparent: None,
         consent: consent.then(|| ConsentId::mint(1, &[1; 10])),
+        task: None,
     };
     for message in [ToNode::Welcome(welcome), ToNode::Start(start)] {
         runs.handle(Envelope { epoch: Epoch(1), message }, Timestamp(0));

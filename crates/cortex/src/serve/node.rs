@@ -48,6 +48,7 @@ fn settings(config: &Config, data_dir: &Path) -> NodeConfig {
         // Where a hub of the same machine keeps what no run may see.
         reserved: vec![config.path("hub.data_dir")],
         level_max: config.level("node.level_max").unwrap_or(usual.level_max),
+        slots: config.slots("node.slots"),
         ..NodeConfig::new(data_dir)
     }
 }

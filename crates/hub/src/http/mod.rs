@@ -24,6 +24,7 @@ use crate::service::invites::Invites;
 use crate::service::locks::Locks;
 use crate::service::nodes::Nodes;
 use crate::service::policies::Policies;
+use crate::service::pool::Pool;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
 use crate::service::standing::{Place, Standing};
@@ -88,6 +89,8 @@ pub struct Api {
     pub audit: Audit,
     /// Use cases of events.
     pub events: Events,
+    /// Use cases of the work pool.
+    pub pool: Pool,
     /// Use cases of runs.
     pub runs: Runs,
     /// Use cases of questions to people.

@@ -144,6 +144,8 @@ impl Inner {
                     state.runs.attached(link.id(), hello.runs);
                     // Behind the place in the registry: whoever hears of it finds the node here.
                     state.decisions.push(Decision::Event(self.event(EventKind::NodeOnline, node.id)));
+                    self.context.board.heard(node.id);
+                    self.context.board.wake_nodes();
                     tracing::info!(%epoch, "node is online");
                     Ok(())
                 }

@@ -11,7 +11,9 @@ use cortex_store::{Tx, WriteError};
 
 use super::slot::{Slot, SlotState};
 use super::{Inner, lock};
+use crate::board::Board;
 use crate::service::outcome::write_surely;
+use crate::service::pool::settle;
 
 /// How long a decision that nobody waits for lets others join it: the start of a short command
 /// and its end share one commit.
@@ -79,9 +81,10 @@ impl Inner {
     async fn commit(&self, batch: &Arc<[Decision]>) -> Option<Vec<Arc<Run>>> {
         write_surely(&self.context.store, &self.stop, "what a node reported", || {
             let (work, now) = (Arc::clone(batch), self.context.clock.wall());
+            let board = self.context.board.clone();
             move |tx: &mut dyn Tx| {
                 work.iter()
-                    .filter_map(|decision| apply(tx, decision, now).transpose())
+                    .filter_map(|decision| apply(tx, &board, decision, now).transpose())
                     .collect::<Result<Vec<_>, _>>()
             }
         })
@@ -107,6 +110,7 @@ impl Inner {
 /// Applies one decision. A refusal (the run was final already) changes nothing and is no error.
 fn apply(
     tx: &mut dyn Tx,
+    board: &Board,
     decision: &Decision,
     now: cortex_core::time::WallTime,
 ) -> Result<Option<Arc<Run>>, WriteError> {
@@ -125,5 +129,6 @@ fn apply(
     for event in &events {
         tx.append_event(event)?;
     }
+    settle(board, tx, &after, now)?;
     Ok(Some(Arc::new(after)))
 }

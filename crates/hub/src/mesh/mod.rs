@@ -421,6 +421,7 @@ impl Mesh {
     /// Answers a heartbeat. Touches neither store nor slot.
     pub fn heartbeat(&self, link: &Link, seq: u64) {
         self.inner.heartbeats.fetch_add(1, Ordering::Relaxed);
+        self.inner.context.board.heard(link.node());
         link.send(ToNode::HeartbeatAck { seq });
     }
 }

@@ -141,6 +141,11 @@ impl Mesh {
         });
     }
 
+    /// Gives a run up: it is settled as lost, and its node is told to end it, now or when it is back.
+    pub(crate) fn give_up(&self, node: NodeId, run: RunId, diagnostic: &str) {
+        self.inner.drive(node, |runs| runs.give_up(run, diagnostic));
+    }
+
     /// Sends standard input on.
     ///
     /// # Errors

@@ -320,8 +320,13 @@ mod tests {
     #[tokio::test]
     async fn whoever_tries_tokens_from_all_addresses_of_an_ipv6_network_has_one_row_and_a_number() {
         let (clock, store) = (Clock::default(), Arc::new(MemoryStore::new(None)));
-        let audit =
-            Audit::new(Context { store, clock, directory: Directory::default(), bus: Bus::new(clock) });
+        let audit = Audit::new(Context {
+            store,
+            clock,
+            directory: Directory::default(),
+            bus: Bus::new(clock),
+            board: crate::board::Board::new(clock),
+        });
         let stop = CancellationToken::new();
         stop.cancel();
         let rejected = |source: &str| {

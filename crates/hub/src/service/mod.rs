@@ -13,6 +13,7 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{Read, Store, StoreError, StoreExt, Tx, WriteError};
 use tokio::runtime::Handle;
 
+use crate::board::Board;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::directory::Directory;
@@ -27,6 +28,7 @@ mod network;
 pub mod nodes;
 pub(crate) mod outcome;
 pub mod policies;
+pub mod pool;
 pub mod runs;
 pub mod sessions;
 pub mod standing;
@@ -48,6 +50,8 @@ pub struct Context {
     pub directory: Directory,
     /// Where committed events go.
     pub bus: Bus,
+    /// What is known of the work pool without the store.
+    pub board: Board,
 }
 
 impl Context {
@@ -202,7 +206,13 @@ mod tests {
         let options = SqliteOptions { stall_ms: Some(Arc::clone(&stall_ms)), ..SqliteOptions::default() };
         let store = Arc::new(SqliteStore::open(dir.path(), options, None).expect("a store"));
         let clock = Clock::default();
-        let context = Context { store, clock, directory: Directory::default(), bus: Bus::new(clock) };
+        let context = Context {
+            store,
+            clock,
+            directory: Directory::default(),
+            bus: Bus::new(clock),
+            board: Board::new(clock),
+        };
         let (tell, told) = oneshot::channel();
         let work = |tx: &mut dyn Tx| Ok(tx.append_event(&Event::new(EventKind::HubStarted, WallTime(0)))?);
         let change = context.commit(work, move |seq: &Seq| tell.send(*seq).expect("somebody waits"));

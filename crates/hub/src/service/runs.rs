@@ -5,6 +5,7 @@
 
 mod accept;
 mod asked;
+pub(crate) mod attempts;
 mod follow;
 mod retention;
 mod spool;

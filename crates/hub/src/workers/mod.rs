@@ -54,6 +54,16 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
         let consents = consents.clone();
         async move { consents.run_expiry(shutdown).await }
     });
+    let pool = api.pool.clone();
+    workers.spawn(restart("pool-nodes", OnCancel::Wait), move |shutdown| {
+        let pool = pool.clone();
+        async move { pool.run_nodes(shutdown).await }
+    });
+    let pool = api.pool.clone();
+    workers.spawn(restart("pool-timers", OnCancel::Wait), move |shutdown| {
+        let pool = pool.clone();
+        async move { pool.run_timers(shutdown).await }
+    });
     let policies = api.policies.clone();
     workers.spawn(restart("policy-expiry", OnCancel::Wait), move |shutdown| {
         let policies = policies.clone();

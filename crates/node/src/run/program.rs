@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use cortex_core::id::RunId;
+use cortex_core::message::Start;
 use cortex_core::name::printable;
 use cortex_core::run::RunSpec;
 use cortex_core::sandbox::Place;
@@ -43,22 +43,23 @@ impl Surroundings {
     }
 
     /// The complete launch of a run without walls. `Err` is a sentence for people.
-    pub(crate) fn launch(&self, run: RunId, spec: &RunSpec, node: &str) -> Result<Launch, String> {
+    pub(crate) fn launch(&self, start: &Start, node: &str) -> Result<Launch, String> {
+        let spec = &start.spec;
         let program = self.resolve(spec.argv.first().map_or("", String::as_str), node)?;
         let mut env = vec![("PATH".into(), self.path.clone())];
         env.extend(self.variables.iter().cloned());
         let cwd = spec.cwd.as_ref().map_or_else(|| self.home.clone(), PathBuf::from);
-        Ok(Launch { program, argv: argv(spec), env: with_own(env, run, spec, node), cwd, confined: None })
+        Ok(Launch { program, argv: argv(spec), env: with_own(env, start, node), cwd, confined: None })
     }
 
     /// The complete launch of a run behind walls. `Err` says why it fails or is denied.
     pub(crate) fn launch_confined(
         &self,
-        run: RunId,
-        spec: &RunSpec,
+        start: &Start,
         node: &str,
         walls: &Confinement,
     ) -> Result<Launch, NotLaunched> {
+        let spec = &start.spec;
         let name = spec.argv.first().map_or("", String::as_str);
         if name.contains('/') && !name.starts_with('/') {
             return Err(NotLaunched::Failed(relative(name)));
@@ -85,13 +86,7 @@ impl Surroundings {
         }
         let cwd = spec.cwd.as_ref().map_or_else(|| walls.home().to_owned(), PathBuf::from);
         let confined = Some(walls.confined(&found));
-        Ok(Launch {
-            program: found.path,
-            argv: argv(spec),
-            env: with_own(env, run, spec, node),
-            cwd,
-            confined,
-        })
+        Ok(Launch { program: found.path, argv: argv(spec), env: with_own(env, start, node), cwd, confined })
     }
 
     fn variable(&self, name: &str) -> Option<&OsStr> {
@@ -131,14 +126,13 @@ fn argv(spec: &RunSpec) -> Vec<OsString> {
 
 /// The caller's variables in place of those before, and the node's own last. Each name once: which
 /// of two a program takes is its own affair.
-fn with_own(
-    mut env: Vec<(OsString, OsString)>,
-    run: RunId,
-    spec: &RunSpec,
-    node: &str,
-) -> Vec<(OsString, OsString)> {
-    let asked = spec.env.iter().map(|(name, value)| (name.into(), value.into()));
-    let own = [("CORTEX_RUN_ID".into(), run.to_string().into()), ("CORTEX_NODE".into(), node.into())];
+fn with_own(mut env: Vec<(OsString, OsString)>, start: &Start, node: &str) -> Vec<(OsString, OsString)> {
+    let asked = start.spec.env.iter().map(|(name, value)| (name.into(), value.into()));
+    let mut own = vec![("CORTEX_RUN_ID", start.run.to_string()), ("CORTEX_NODE", node.to_owned())];
+    if let Some((task, attempt)) = start.task {
+        own.extend([("CORTEX_TASK_ID", task.to_string()), ("CORTEX_ATTEMPT", attempt.to_string())]);
+    }
+    let own = own.into_iter().map(|(name, value)| (OsString::from(name), value.into()));
     for (name, value) in asked.chain(own) {
         env.retain(|(held, _)| *held != name);
         env.push((name, value));
@@ -160,6 +154,8 @@ fn is_executable(file: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cortex_core::id::{Attempt, Revision, RunId, TaskId};
+
     use super::*;
 
     fn surroundings() -> Surroundings {
@@ -171,9 +167,15 @@ mod tests {
         Surroundings::new("relative:/nowhere:/usr/bin:/bin".into(), of)
     }
 
-    fn launch(argv: &[&str]) -> Result<Launch, String> {
+    fn start(argv: &[&str]) -> Start {
         let spec = RunSpec { argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), ..RunSpec::default() };
-        surroundings().launch(RunId::mint(1, &[0; 10]), &spec, "build-2")
+        let run = RunId::mint(1, &[0; 10]);
+        let (caller, policy_revision) = ("token:a".to_owned(), Revision(1));
+        Start { run, spec, caller, policy_revision, traceparent: None, consent: None, task: None }
+    }
+
+    fn launch(argv: &[&str]) -> Result<Launch, String> {
+        surroundings().launch(&start(argv), "build-2")
     }
 
     #[test]
@@ -199,5 +201,20 @@ mod tests {
         let launch = launch(&["env"]).expect("every system has env");
         let names: Vec<_> = launch.env.iter().map(|(name, _)| name.to_str().expect("plain")).collect();
         assert_eq!(names, ["PATH", "HOME", "CORTEX_RUN_ID", "CORTEX_NODE"]);
+    }
+
+    #[test]
+    fn an_attempt_of_a_task_is_told_which_it_is_and_the_caller_cannot_say_otherwise() {
+        let mut start = start(&["env"]);
+        let task = TaskId::mint(1, &[9; 10]);
+        start.task = Some((task, Attempt(4)));
+        start.spec.env.push(("CORTEX_ATTEMPT".into(), "5".into()));
+        let launch = surroundings().launch(&start, "build-2").expect("every system has env");
+        let of = |name: &str| -> Vec<OsString> {
+            let named = launch.env.iter().filter(|(key, _)| key == name);
+            named.map(|(_, value)| value.clone()).collect()
+        };
+        assert_eq!(of("CORTEX_TASK_ID"), [OsString::from(task.to_string())]);
+        assert_eq!(of("CORTEX_ATTEMPT"), ["4"]);
     }
 }

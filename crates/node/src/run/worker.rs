@@ -191,23 +191,24 @@ impl Worker {
     async fn prepare(&self) -> Result<(Begun, Launch), Ended> {
         let (surroundings, guards) = (Arc::clone(&self.surroundings), Arc::clone(&self.guards));
         let (sandbox, walls) = (Arc::clone(&self.sandbox), self.walls.clone());
-        let (run, spec, node) = (self.start.run, self.start.spec.clone(), self.node.clone());
+        let (start, node) = (self.start.clone(), self.node.clone());
         let begun = tokio::task::spawn_blocking(move || {
-            let made = walls.map(|walls| Confinement::new(&sandbox, &walls, &run.to_string(), &node));
+            let made = walls.map(|walls| Confinement::new(&sandbox, &walls, &start.run.to_string(), &node));
             let mut confinement =
                 made.transpose().map_err(|refusal| denied_with(refusal.code, &refusal.message))?;
             let launch = match &confinement {
-                None => surroundings.launch(run, &spec, &node).map_err(failed)?,
+                None => surroundings.launch(&start, &node).map_err(failed)?,
                 Some(confinement) => {
-                    surroundings.launch_confined(run, &spec, &node, confinement).map_err(not_launched)?
+                    surroundings.launch_confined(&start, &node, confinement).map_err(not_launched)?
                 }
             };
             let groups = confinement.as_mut().map(Confinement::take_entrances).unwrap_or_default();
             let room = confinement.as_ref().map(|confinement| &confinement.room);
-            let process = Process::begin(&guards, room, spec.stdin, groups).map_err(|why| match why {
-                NoGuard::System(error) => guard_failed(&error),
-                NoGuard::Walls(why) => no_walls(&why),
-            })?;
+            let process =
+                Process::begin(&guards, room, start.spec.stdin, groups).map_err(|why| match why {
+                    NoGuard::System(error) => guard_failed(&error),
+                    NoGuard::Walls(why) => no_walls(&why),
+                })?;
             Ok((Begun { process, confinement }, launch))
         });
         begun.await.map_err(|error| failed(error.to_string()))?
@@ -321,6 +322,7 @@ mod tests {
             policy_revision: Revision(1),
             traceparent: None,
             consent: None,
+            task: None,
         };
         let (events, mut told) = mpsc::channel(8);
         let (orders, orders_in) = watch::channel(None);

@@ -205,6 +205,7 @@ impl Link {
             policy_revision: Revision(1),
             traceparent: None,
             consent: None,
+            task: None,
         }))
         .await;
         self.send(ToNode::Resume { run, from: 0, granted: limits::CREDIT_BYTES_START }).await;

@@ -25,6 +25,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/sqlite/0002_principals.sql"),
     },
     Migration { version: 3, name: "pool", sql: include_str!("../../migrations/sqlite/0003_pool.sql") },
+    Migration {
+        version: 4,
+        name: "attempts",
+        sql: include_str!("../../migrations/sqlite/0004_attempts.sql"),
+    },
 ];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`

@@ -1,7 +1,7 @@
 //! Nodes, invites, tokens, policies, runs: each is kept to the last field, found again, and
 //! conflicts are refused.
 
-use cortex_core::id::{Epoch, InviteId, NodeId, Revision, Seq, TokenId};
+use cortex_core::id::{Attempt, Epoch, InviteId, NodeId, Revision, Seq, TaskId, TokenId};
 use cortex_core::invite::Invite;
 use cortex_core::limits::POLICY_REVISIONS_KEPT;
 use cortex_core::name::Name;
@@ -38,6 +38,7 @@ pub(crate) fn node(number: u8, called: &str) -> Node {
             tools: vec!["cargo".to_owned(), "git".to_owned()],
             layers: vec![Layer { name: "seccomp".to_owned(), state: LayerState::Held, note: String::new() }],
             place: Place { home: "/home/u".to_owned(), work: vec!["/w".to_owned(), "/srv/x".to_owned()] },
+            slots: 3,
         },
         key_hash: [number; 32],
         epoch: Epoch(3),
@@ -135,6 +136,7 @@ pub(crate) fn full_run(number: u64) -> Run {
         user: Some(user(4, "u").id),
         sandbox: Some("full".to_owned()),
         consent: Some(consent(5).id),
+        task: Some((TaskId::mint(6, &[4; 10]), Attempt(7))),
         ..run(number, 1)
     }
 }

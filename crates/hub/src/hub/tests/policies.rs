@@ -251,6 +251,7 @@ fn on_the_node(
         policy_revision: Revision(1),
         traceparent: None,
         consent: None::<ConsentId>,
+        task: None,
     };
     for message in [ToNode::Welcome(welcome), ToNode::Start(start)] {
         runs.handle(Envelope { epoch: Epoch(1), message }, Timestamp(0));

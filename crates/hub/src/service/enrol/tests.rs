@@ -32,7 +32,13 @@ impl World {
         let options = SqliteOptions { stall_ms: Some(Arc::clone(&stall_ms)), ..SqliteOptions::default() };
         let store = Arc::new(SqliteStore::open(dir.path(), options, None).expect("a store"));
         let clock = Clock::default();
-        let context = Context { store, clock, directory: Directory::default(), bus: Bus::new(clock) };
+        let context = Context {
+            store,
+            clock,
+            directory: Directory::default(),
+            bus: Bus::new(clock),
+            board: crate::board::Board::new(clock),
+        };
         let now = clock.wall();
         let invite = Invite {
             id: new_invite_id(&clock),

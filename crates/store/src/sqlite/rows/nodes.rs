@@ -17,7 +17,7 @@ macro_rules! columns {
     () => {
         "id, name, labels, os, arch, hostname, version, sandbox, cpus, memory_bytes, tools, key_hash, \
          epoch, joined_at, last_seen_at, quarantined, removed_at, owner, recovery_key, recoveries, \
-         recoveries_left, recovered_key, audit_seq, audit_hash, ceiling, layers, home, work"
+         recoveries_left, recovered_key, audit_seq, audit_hash, ceiling, layers, home, work, slots"
     };
 }
 
@@ -74,6 +74,7 @@ pub(in super::super) fn put(conn: &Connection, node: &Node) -> Result<(), WriteE
         layers_text(&facts.layers)?,
         facts.place.home,
         json(&facts.place.work)?,
+        facts.slots,
     ];
     match execute(conn, &PUT, params) {
         Ok(_) => Ok(()),
@@ -119,6 +120,7 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
             tools: row.json()?,
             layers: Vec::new(),
             place: Place::default(),
+            slots: 0,
         },
         key_hash: row.hash()?,
         epoch: row.number().map(Epoch)?,
@@ -133,6 +135,7 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Node, StoreError> {
     };
     node.facts.layers = layers(row)?;
     node.facts.place = Place { home: row.take()?, work: row.json()? };
+    node.facts.slots = row.take()?;
     Ok(node)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use cortex_core::id::{NodeId, Revision, RunId};
+use cortex_core::id::{Attempt, NodeId, Revision, RunId, TaskId};
 use cortex_core::run::{Run, RunSpec, RunState};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
@@ -16,7 +16,7 @@ macro_rules! columns {
     () => {
         "id, node, argv, cwd, env, timeout_ms, stdin, state, caller, policy_revision, idempotency_key, \
          traceparent, accepted_at, started_at, ended_at, code, signal, duration_ms, stdout_bytes, \
-         stderr_bytes, cancelled_by, diagnostic, token, user, sandbox, consent"
+         stderr_bytes, cancelled_by, diagnostic, token, user, sandbox, consent, task, attempt"
     };
 }
 
@@ -127,6 +127,8 @@ pub(in super::super) fn put(conn: &Connection, run: &Run) -> Result<(), WriteErr
         run.user.as_ref().map(Id::key),
         run.sandbox,
         run.consent.as_ref().map(Id::key),
+        run.task.as_ref().map(|(task, _)| task.key()),
+        run.task.map(|(_, attempt)| signed(attempt.0)),
     ];
     match execute(conn, &PUT, params) {
         Ok(_) => Ok(()),
@@ -150,6 +152,11 @@ pub(in super::super) fn remove(conn: &Connection, runs: &[RunId]) -> Result<usiz
         gone += delete.execute([id.key()]).map_err(failed)?;
     }
     Ok(gone)
+}
+
+fn task(row: &mut Columns<'_, '_>) -> Result<Option<(TaskId, Attempt)>, StoreError> {
+    let (task, attempt) = (row.optional_id()?, row.optional_number()?);
+    Ok(task.zip(attempt.map(Attempt)))
 }
 
 fn quoted(wanted: impl Fn(RunState) -> bool) -> String {
@@ -186,5 +193,6 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<Run, StoreError> {
         user: row.optional_id()?,
         sandbox: row.take()?,
         consent: row.optional_id()?,
+        task: task(row)?,
     })
 }

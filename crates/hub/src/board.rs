@@ -1,0 +1,364 @@
+//! What the hub has in mind of the work pool: lanes in which something may wait, leases and when they
+//! end, whose turn it was, how many tasks are open. The store is the truth: this is loaded from it at
+//! the start and changed only after a commit. Never here: decisions, and waiting for anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cortex_core::Refusal;
+use cortex_core::id::{Attempt, LaneId, NodeId, RunId, TaskId};
+use cortex_core::pool::lane::{Head, LaneKey};
+use cortex_core::pool::leases::Leases;
+use cortex_core::pool::order::Turns;
+use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task, TaskState};
+use cortex_core::time::Timestamp;
+use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Board {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Clock,
+    state: Mutex<State>,
+    turns: Mutex<Turns>,
+    /// A command may wait, or a node may have room for one.
+    nodes: Notify,
+    /// A lease, a due time or a time to start came nearer.
+    timers: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    lanes: BTreeMap<LaneId, Arc<LaneKey>>,
+    /// Lanes in which something may be ready; those in which a claim found nothing are out.
+    ready: BTreeSet<LaneId>,
+    leases: Leases,
+    /// Runs of leased tasks, by node.
+    busy: BTreeMap<NodeId, BTreeMap<TaskId, (Attempt, RunId)>>,
+    /// The node that works on a task.
+    nodes: BTreeMap<TaskId, NodeId>,
+    /// Who waits for payloads, by kind.
+    workers: BTreeMap<String, Waiting>,
+}
+
+/// Those who wait for a kind.
+#[derive(Default)]
+struct Waiting {
+    count: usize,
+    wake: Arc<Notify>,
+}
+
+/// One who waits for payloads of some kinds.
+pub struct Asking {
+    board: Board,
+    kinds: Vec<String>,
+}
+
+impl Board {
+    /// Nothing is known.
+    pub fn new(clock: Clock) -> Self {
+        let inner = Inner {
+            clock,
+            state: Mutex::default(),
+            turns: Mutex::default(),
+            nodes: Notify::new(),
+            timers: Notify::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Takes up what the store holds. Each lease has its whole length again.
+    pub fn load(&self, lanes: Vec<(LaneId, LaneKey)>, leased: &[Task]) {
+        let now = self.inner.clock.now();
+        let mut state = self.state();
+        for (id, key) in lanes {
+            state.lanes.insert(id, Arc::new(key));
+            state.ready.insert(id);
+        }
+        leased.iter().for_each(|task| state.lease(task, now));
+    }
+
+    /// What the store holds, for [`Self::load`].
+    pub fn stored(view: &dyn Read) -> Result<(Vec<(LaneId, LaneKey)>, Vec<Task>), StoreError> {
+        Ok((view.lanes()?, view.leased_tasks()?))
+    }
+
+    /// A table over a transaction: what is put into it is known here once it is committed.
+    pub fn over<'t>(&self, tx: &'t mut dyn Tx) -> Noted<'t> {
+        Noted { board: self.clone(), tx }
+    }
+
+    /// Lanes in which something may be ready.
+    pub fn ready(&self) -> Vec<(LaneId, Arc<LaneKey>)> {
+        let state = self.state();
+        let lanes = state.ready.iter().filter_map(|id| Some((*id, Arc::clone(state.lanes.get(id)?))));
+        lanes.collect()
+    }
+
+    /// A claim found nothing in these lanes. Called within its transaction: what is put after it is
+    /// known after this.
+    pub fn found_empty(&self, lanes: impl IntoIterator<Item = LaneId>) {
+        let mut state = self.state();
+        lanes.into_iter().for_each(|lane| {
+            state.ready.remove(&lane);
+        });
+    }
+
+    /// A claim of these lanes was not kept: what it found, and what it found empty, counts for nothing.
+    pub fn not_claimed(&self, lanes: impl IntoIterator<Item = LaneId>) {
+        self.state().ready.extend(lanes);
+    }
+
+    /// Whose turn it was.
+    pub fn turns(&self) -> MutexGuard<'_, Turns> {
+        lock(&self.inner.turns)
+    }
+
+    /// Tasks that a node works on.
+    pub fn busy(&self, node: NodeId) -> usize {
+        self.state().busy.get(&node).map_or(0, BTreeMap::len)
+    }
+
+    /// The attempts that a node works on, with their runs.
+    pub fn attempts_of(&self, node: NodeId) -> Vec<(TaskId, Attempt, RunId)> {
+        let state = self.state();
+        let held = state.busy.get(&node).into_iter().flatten();
+        held.map(|(task, (attempt, run))| (*task, *attempt, *run)).collect()
+    }
+
+    /// A node was heard: its leases are extended.
+    pub fn heard(&self, node: NodeId) {
+        let mut state = self.state();
+        if state.busy.contains_key(&node) {
+            state.leases.heard(node, self.inner.clock.now());
+        }
+    }
+
+    /// A worker is still at it.
+    ///
+    /// # Errors
+    /// `stale_attempt`.
+    pub fn extend(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        holder: Holder,
+        ms: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let now = self.inner.clock.now();
+        self.state().leases.extend(task, attempt, holder, ms, now)
+    }
+
+    /// Leases that have ended, told again after a while until the store says otherwise.
+    pub fn ended_leases(&self) -> Vec<(TaskId, Attempt)> {
+        let now = self.inner.clock.now();
+        let mut state = self.state();
+        std::iter::from_fn(|| state.leases.poll_ended(now)).collect()
+    }
+
+    /// When the next lease may end.
+    pub fn next_lease(&self) -> Option<Timestamp> {
+        self.state().leases.poll_timeout().map(|(at, _)| at)
+    }
+
+    /// How many leases there are.
+    pub fn leases(&self) -> usize {
+        self.state().leases.len()
+    }
+
+    /// A node may have room, or may be asked again.
+    pub fn wake_nodes(&self) {
+        self.inner.nodes.notify_one();
+    }
+
+    /// Until a node may be given something.
+    pub async fn node_work(&self) {
+        self.inner.nodes.notified().await;
+    }
+
+    /// Until a timer may be due earlier than was said.
+    pub async fn timer_change(&self) {
+        self.inner.timers.notified().await;
+    }
+
+    /// One asks for payloads of these kinds, until the answer is dropped.
+    pub fn ask(&self, kinds: Vec<String>) -> Asking {
+        let mut state = self.state();
+        for kind in &kinds {
+            state.workers.entry(kind.clone()).or_default().count += 1;
+        }
+        drop(state);
+        Asking { board: self.clone(), kinds }
+    }
+
+    /// How many ask for payloads of this kind.
+    pub fn asking(&self, kind: &str) -> usize {
+        self.state().workers.get(kind).map_or(0, |waiting| waiting.count)
+    }
+
+    /// A task as it is committed.
+    fn put(&self, lane: Option<LaneId>, task: &Task) {
+        let now = self.inner.clock.now();
+        let mut state = self.state();
+        state.unlease(task);
+        let kind = task.spec.work.kind();
+        match (task.state, lane) {
+            (TaskState::Leased, _) => {
+                state.lease(task, now);
+                self.inner.timers.notify_one();
+            }
+            (TaskState::Ready, Some(lane)) if !task.parked => {
+                state.lanes.entry(lane).or_insert_with(|| Arc::new(task.lane()));
+                state.ready.insert(lane);
+                if kind.is_command() {
+                    self.inner.nodes.notify_one();
+                } else if let Some(waiting) = state.workers.get(kind.as_str()) {
+                    waiting.wake.notify_one();
+                }
+                if task.expires_at.is_some() {
+                    self.inner.timers.notify_one();
+                }
+            }
+            (TaskState::Scheduled, _) => self.inner.timers.notify_one(),
+            (TaskState::Ready | TaskState::Done | TaskState::Dead, _)
+            | (TaskState::Cancelled | TaskState::Expired, _) => {}
+        }
+        if task.state != TaskState::Leased {
+            // A node may have room.
+            self.inner.nodes.notify_one();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.inner.state)
+    }
+}
+
+impl State {
+    fn lease(&mut self, task: &Task, now: Timestamp) {
+        let Some(lease) = task.lease else { return };
+        self.leases.given(task.id, task.attempt, lease.holder, lease.ms, now);
+        if let Holder::Node { node, run } = lease.holder {
+            self.busy.entry(node).or_default().insert(task.id, (task.attempt, run));
+            self.nodes.insert(task.id, node);
+        }
+    }
+
+    /// The attempt that was known of it is over, unless it is the one that it has.
+    fn unlease(&mut self, task: &Task) {
+        if task.state == TaskState::Leased {
+            return;
+        }
+        self.leases.ended(task.id, task.attempt);
+        let Some(node) = self.nodes.remove(&task.id) else { return };
+        if let Some(held) = self.busy.get_mut(&node) {
+            held.remove(&task.id);
+            if held.is_empty() {
+                self.busy.remove(&node);
+                self.leases.forget(node);
+            }
+        }
+    }
+}
+
+impl Asking {
+    /// Until something of these kinds may be there.
+    pub async fn woken(&self) {
+        let wakes: Vec<Arc<Notify>> = {
+            let state = self.board.state();
+            let of = |kind: &String| state.workers.get(kind).map(|waiting| Arc::clone(&waiting.wake));
+            self.kinds.iter().filter_map(of).collect()
+        };
+        let waits = wakes.iter().map(|wake| Box::pin(wake.notified()));
+        if wakes.is_empty() {
+            return std::future::pending().await;
+        }
+        let _first = futures::future::select_all(waits).await;
+    }
+
+    /// There may be more than was taken: the next one is woken.
+    pub fn pass_on(&self) {
+        let state = self.board.state();
+        let waiting = self.kinds.iter().filter_map(|kind| state.workers.get(kind));
+        waiting.for_each(|waiting| waiting.wake.notify_one());
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut state = self.board.state();
+        for kind in &self.kinds {
+            let Some(waiting) = state.workers.get_mut(kind) else { continue };
+            waiting.count -= 1;
+            // It may have been woken and not looked.
+            waiting.wake.notify_one();
+            if waiting.count == 0 {
+                state.workers.remove(kind);
+            }
+        }
+    }
+}
+
+/// A transaction's tasks; see [`Board::over`].
+pub struct Noted<'t> {
+    board: Board,
+    /// The transaction, for what is no task.
+    pub tx: &'t mut dyn Tx,
+}
+
+impl Table for Noted<'_> {
+    type Error = WriteError;
+
+    fn task(&self, id: TaskId) -> Result<Option<Task>, WriteError> {
+        Table::task(self.tx, id)
+    }
+
+    fn task_by_key(&self, party: Owner, key: &str) -> Result<Option<Task>, WriteError> {
+        Table::task_by_key(self.tx, party, key)
+    }
+
+    fn waiting_for(&self, id: TaskId) -> Result<Vec<TaskId>, WriteError> {
+        Table::waiting_for(self.tx, id)
+    }
+
+    fn heads(&self, lanes: &[LaneId]) -> Result<Vec<Head>, WriteError> {
+        let heads = Table::heads(self.tx, lanes)?;
+        let has = |lane: &LaneId| heads.iter().any(|head| head.lane == *lane);
+        self.board.found_empty(lanes.iter().copied().filter(|lane| !has(lane)));
+        Ok(heads)
+    }
+
+    fn working(&self, key: &str) -> Result<u32, WriteError> {
+        Table::working(self.tx, key)
+    }
+
+    fn parked(&self, key: &str) -> Result<Vec<TaskId>, WriteError> {
+        Table::parked(self.tx, key)
+    }
+
+    fn put(&mut self, decided: &Decided) -> Result<(), WriteError> {
+        Table::put(self.tx, decided)?;
+        let lane = PoolRead::lane(self.tx, &decided.task.lane())?;
+        let (board, task) = (self.board.clone(), decided.task.clone());
+        self.tx.after_commit(Box::new(move || board.put(lane, &task)));
+        Ok(())
+    }
+
+    fn put_evidence(&mut self, id: TaskId, evidence: &Evidence) -> Result<(), WriteError> {
+        Table::put_evidence(self.tx, id, evidence)
+    }
+
+    fn lane(&self, key: &LaneKey) -> Result<Option<LaneId>, WriteError> {
+        Table::lane(self.tx, key)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,258 @@
+//! Use cases of the work pool: submit, look, steer; what nodes and other workers are given; and what
+//! happens by the clock.
+//!
+//! Everything about tasks is decided in one transaction by `core::pool::desk`, over a table that tells
+//! the board what was committed.
+
+mod control;
+mod nodes;
+mod owners;
+mod settle;
+mod timers;
+mod workers;
+
+use std::sync::Arc;
+
+use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::id::TaskId;
+use cortex_core::limits::{
+    IDEMPOTENCY_KEY_BYTES_MAX, SUBMIT_TASKS_MAX, TASKS_OPEN_MAX, TASKS_OPEN_PER_OWNER_MAX,
+};
+use cortex_core::pool::desk::{self, New, Submitted, not_found};
+use cortex_core::pool::{Evidence, Owner, Priority, Step, Task, TaskSpec, Work};
+use cortex_core::rights::Right;
+use cortex_core::time::WallTime;
+use cortex_core::token::TokenKind;
+use cortex_core::{Code, Refusal};
+use cortex_store::{TaskFilter, Tx, WriteError};
+
+use super::{Caller, Context};
+use crate::board::Board;
+use crate::clock::new_task_id;
+use crate::mesh::Mesh;
+
+pub(crate) use settle::settle;
+pub use workers::{Given, Report};
+
+/// The use cases. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool {
+    context: Context,
+    board: Board,
+    mesh: Mesh,
+}
+
+/// A task to be submitted.
+#[derive(Clone, Debug)]
+pub struct Submit {
+    /// What.
+    pub spec: TaskSpec,
+    /// How soon.
+    pub priority: Priority,
+    /// The caller's key.
+    pub key: Option<String>,
+    /// W3C traceparent.
+    pub traceparent: Option<String>,
+    /// Not before then.
+    pub due_at: Option<WallTime>,
+}
+
+/// A task with its story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// The task.
+    pub task: Task,
+    /// Its timeline, oldest first.
+    pub steps: Vec<Step>,
+    /// Reports that came too late.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Pool {
+    /// The use cases over these.
+    pub fn new(context: Context, mesh: Mesh) -> Self {
+        Self { board: context.board.clone(), context, mesh }
+    }
+
+    /// Keeps tasks, in one commit. Each is answered on its own, in the order of the request.
+    ///
+    /// # Errors
+    /// `too_large` for too many at once, `store_unavailable`; of single ones what
+    /// [`desk::submit`] says, `invalid_argument`, `forbidden` and `quota`.
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        tasks: Vec<Submit>,
+    ) -> Result<Vec<Result<Submitted, Refusal>>, Refusal> {
+        caller.anywhere(Right::TasksSubmit)?;
+        if tasks.is_empty() || tasks.len() > SUBMIT_TASKS_MAX {
+            let message = format!("{} tasks at once; it must be 1 to {SUBMIT_TASKS_MAX}.", tasks.len());
+            return Err(Refusal::new(Code::TooLarge, message).hint("Submit them in parts."));
+        }
+        let now = self.context.clock.wall();
+        let checked: Vec<Result<New, Refusal>> =
+            tasks.into_iter().map(|task| self.check(caller, task)).collect();
+        let (context, board, caller) = (self.context.clone(), self.board.clone(), caller.clone());
+        let work = move |tx: &mut dyn Tx| {
+            context.still(&caller)?.anywhere(Right::TasksSubmit)?;
+            let mut room = Room::of(tx, owner_of(&caller))?;
+            checked.into_iter().map(|new| put(&board, tx, new, &mut room, now)).collect()
+        };
+        self.context.commit(work, |_| ()).await
+    }
+
+    fn check(&self, caller: &Caller, task: Submit) -> Result<New, Refusal> {
+        task.spec.check()?;
+        if task.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
+            let message = format!("The idempotency key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes.");
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        }
+        may_have(caller, task.priority)?;
+        Ok(New {
+            id: new_task_id(&self.context.clock),
+            spec: Arc::new(task.spec),
+            priority: task.priority,
+            owner: owner_of(caller),
+            caller: caller.actor(),
+            key: task.key,
+            traceparent: task.traceparent,
+            schedule: None,
+            due_at: task.due_at,
+        })
+    }
+
+    /// A task that the caller sees.
+    ///
+    /// # Errors
+    /// `not_found`, `store_unavailable`.
+    pub async fn get(&self, caller: &Caller, id: TaskId) -> Result<Task, Refusal> {
+        let found = self.context.view(move |view| view.task(id)).await?;
+        found.filter(|task| sees(caller, task)).ok_or_else(|| not_found(id))
+    }
+
+    /// A task with its timeline and what came too late.
+    ///
+    /// # Errors
+    /// `not_found`, `store_unavailable`.
+    pub async fn story(&self, caller: &Caller, id: TaskId) -> Result<Story, Refusal> {
+        let read = move |view: &dyn cortex_store::Read| {
+            let Some(task) = view.task(id)? else { return Ok(None) };
+            Ok(Some(Story { task, steps: view.task_steps(id)?, evidence: view.task_evidence(id)? }))
+        };
+        let found = self.context.view(read).await?;
+        found.filter(|story| sees(caller, &story.task)).ok_or_else(|| not_found(id))
+    }
+
+    /// Tasks that the caller sees, newest first, and where the next page begins.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        mut filter: TaskFilter,
+        limit: usize,
+    ) -> Result<(Vec<Task>, Option<TaskId>), Refusal> {
+        if !caller.everywhere(Right::TasksRead) || caller.token.kind == TokenKind::Client {
+            filter.party = Some(owner_of(caller).party());
+        }
+        let mut found = self.context.view(move |view| view.tasks(&filter, limit + 1)).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|task| task.id);
+        Ok((found, next))
+    }
+}
+
+/// How many more tasks a party, and all, may have open.
+struct Room {
+    own: u64,
+    all: u64,
+}
+
+impl Room {
+    fn of(tx: &dyn Tx, owner: Owner) -> Result<Self, WriteError> {
+        let own = tx.open_tasks(Some(owner.party()))?;
+        Ok(Self {
+            own: TASKS_OPEN_PER_OWNER_MAX.saturating_sub(own),
+            all: TASKS_OPEN_MAX.saturating_sub(tx.open_tasks(None)?),
+        })
+    }
+
+    fn take(&mut self) -> Result<(), Refusal> {
+        if self.own == 0 || self.all == 0 {
+            let (whose, max) = if self.own == 0 {
+                ("You have", TASKS_OPEN_PER_OWNER_MAX)
+            } else {
+                ("The hub has", TASKS_OPEN_MAX)
+            };
+            let message = format!("{whose} {max} open tasks, which is the most there may be.");
+            return Err(Refusal::new(Code::Quota, message)
+                .hint("Wait for some to be done, or cancel some with `cortex task cancel`."));
+        }
+        (self.own, self.all) = (self.own - 1, self.all - 1);
+        Ok(())
+    }
+}
+
+fn put(
+    board: &Board,
+    tx: &mut dyn Tx,
+    new: Result<New, Refusal>,
+    room: &mut Room,
+    now: WallTime,
+) -> Result<Result<Submitted, Refusal>, WriteError> {
+    let new = match new.and_then(|new| room.take().map(|()| new)) {
+        Ok(new) => new,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let argv = match &new.spec.work {
+        Work::Command(run) => run.argv.clone(),
+        Work::Payload { .. } => Vec::new(),
+    };
+    let row = AuditRow {
+        argv,
+        token: new.owner.token,
+        detail: Some(format!("task {}", new.id)),
+        ..AuditRow::new(now, new.caller.clone(), "task.submit", Outcome::Allowed)
+    };
+    match desk::submit(&mut board.over(tx), new, now) {
+        Ok(Submitted::New(task)) => {
+            tx.append_audit(&row)?;
+            Ok(Ok(Submitted::New(task)))
+        }
+        Ok(known) => Ok(Ok(known)),
+        // Nothing was put then.
+        Err(WriteError::Refused(refusal)) => Ok(Err(refusal)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whose a task is that this caller submits. A person's session ends before the work does.
+pub(crate) fn owner_of(caller: &Caller) -> Owner {
+    let is_session = caller.token.kind == TokenKind::Session && caller.token.user.is_some();
+    Owner { token: (!is_session).then_some(caller.token.id), user: caller.token.user }
+}
+
+fn is_own(caller: &Caller, task: &Task) -> bool {
+    let own = owner_of(caller);
+    match caller.token.kind {
+        // An AI client sees what it submitted itself, and not what its person did.
+        TokenKind::Client => task.owner == own,
+        TokenKind::Api | TokenKind::Session => task.owner.party() == own.party(),
+    }
+}
+
+fn sees(caller: &Caller, task: &Task) -> bool {
+    let sees_all = caller.token.kind != TokenKind::Client && caller.everywhere(Right::TasksRead);
+    sees_all || is_own(caller, task)
+}
+
+/// Refuses the priority that is the administration's.
+fn may_have(caller: &Caller, priority: Priority) -> Result<(), Refusal> {
+    if priority == Priority::URGENT && !caller.everywhere(Right::PoolAdmin) {
+        let message = format!("`{}` may give priorities up to 8; 9 is for administrators.", caller.actor());
+        return Err(Refusal::new(Code::Forbidden, message).hint("Choose a priority of 0 to 8."));
+    }
+    Ok(())
+}

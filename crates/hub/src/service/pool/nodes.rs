@@ -1,0 +1,186 @@
+//! What nodes are given. A node that is connected claims as many tasks as it has slots, for as long as
+//! its link stands: whatever becomes ready is handed to one that has room, and nobody asks again and
+//! again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cortex_core::Refusal;
+use cortex_core::id::{LaneId, TaskId};
+use cortex_core::limits::CLAIM_TASKS_MAX;
+use cortex_core::lock::Locks;
+use cortex_core::node::Node;
+use cortex_core::policy::Rule;
+use cortex_core::pool::desk::{self, Take};
+use cortex_core::pool::lane::LaneKey;
+use cortex_core::pool::{Holder, Owner, Task};
+use cortex_core::rights::Right;
+use cortex_core::run::Run;
+use cortex_core::time::WallTime;
+use cortex_store::{Tx, WriteError};
+use tokio_util::sync::CancellationToken;
+
+use super::Pool;
+use super::owners::Owners;
+use crate::board::Board;
+use crate::clock::new_run_id;
+use crate::mesh::Reserved;
+use crate::service::runs::attempts::{self, Attempt};
+use crate::service::{Caller, Context};
+
+type Lanes = Vec<(LaneId, Arc<LaneKey>)>;
+
+/// One claim of one node.
+struct Claim {
+    context: Context,
+    board: Board,
+    node: Arc<Node>,
+    lanes: Lanes,
+    owners: BTreeMap<Owner, Arc<Caller>>,
+    limit: usize,
+    now: WallTime,
+}
+
+impl Pool {
+    /// Gives nodes what they have room for until `shutdown`. One of these must run.
+    ///
+    /// # Errors
+    /// `store_unavailable`; what was not handed out still waits.
+    pub async fn run_nodes(&self, shutdown: CancellationToken) -> Result<(), Refusal> {
+        loop {
+            self.serve_nodes().await?;
+            tokio::select! {
+                () = self.board.node_work() => {}
+                () = shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands out until no node with room is left, or nothing that one may have.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn serve_nodes(&self) -> Result<(), Refusal> {
+        loop {
+            let ready: Lanes =
+                self.board.ready().into_iter().filter(|(_, key)| key.kind.is_command()).collect();
+            if ready.is_empty() {
+                return Ok(());
+            }
+            let mut given = 0;
+            for (node, free) in self.nodes_with_room() {
+                given += self.claim_for(&node, free, &ready).await?;
+            }
+            if given == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Nodes that have room, those with most of it first.
+    fn nodes_with_room(&self) -> Vec<(Arc<Node>, usize)> {
+        let free = |node: &Node| (node.facts.slots as usize).saturating_sub(self.board.busy(node.id));
+        let nodes = self.context.directory.nodes().into_iter();
+        let here = nodes.filter(|node| !node.quarantined && self.mesh.presence(node.id).is_some());
+        let mut room: Vec<_> = here.map(|node| (free(&node), node)).filter(|(free, _)| *free > 0).collect();
+        room.sort_by_key(|(free, node)| (std::cmp::Reverse(*free), node.id));
+        room.into_iter().map(|(free, node)| (node, free)).collect()
+    }
+
+    /// Returns how many tasks the node got.
+    async fn claim_for(&self, node: &Arc<Node>, free: usize, ready: &Lanes) -> Result<usize, Refusal> {
+        let now = self.context.clock.wall();
+        let mut owners = Owners::new(&self.context, now);
+        let mut known = BTreeMap::new();
+        let mut lanes = Lanes::new();
+        for (id, key) in ready.iter().filter(|(_, key)| key.suits(node.id, &node.labels)) {
+            let Ok(owner) = owners.get(key.owner) else { continue };
+            if owner.has(Right::RunsStart, node) && !self.is_better_elsewhere(key, node) {
+                lanes.push((*id, Arc::clone(key)));
+                known.insert(key.owner, owner);
+            }
+        }
+        if lanes.is_empty() {
+            return Ok(0);
+        }
+        let rooms: Vec<Reserved> =
+            (0..free.min(CLAIM_TASKS_MAX)).map_while(|_| self.mesh.reserve(node.id).ok()).collect();
+        if rooms.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<LaneId> = lanes.iter().map(|(id, _)| *id).collect();
+        let claim = Claim {
+            context: self.context.clone(),
+            board: self.board.clone(),
+            node: Arc::clone(node),
+            lanes,
+            owners: known,
+            limit: rooms.len(),
+            now,
+        };
+        let mesh = self.mesh.clone();
+        let send = move |runs: &Vec<Run>| {
+            for (run, room) in runs.iter().zip(rooms) {
+                mesh.prepare(run.clone());
+                mesh.submit(run, room);
+            }
+        };
+        let claimed = self.context.commit(move |tx: &mut dyn Tx| claim.work(tx), send).await;
+        match claimed {
+            Ok(runs) => Ok(runs.len()),
+            Err(refusal) => {
+                self.board.not_claimed(ids);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Whether another node with room is one of those that are asked first.
+    fn is_better_elsewhere(&self, lane: &LaneKey, node: &Node) -> bool {
+        if lane.prefer.is_all() || lane.prefer.matches(&node.labels) {
+            return false;
+        }
+        self.nodes_with_room()
+            .iter()
+            .any(|(other, _)| lane.prefer.matches(&other.labels) && lane.suits(other.id, &other.labels))
+    }
+}
+
+impl Claim {
+    /// The claim, in its transaction: the tasks, and a run for each.
+    fn work(&self, tx: &mut dyn Tx) -> Result<Vec<Run>, WriteError> {
+        let locks = Locks::new(tx.locks()?);
+        let is_here =
+            tx.node(self.node.id)?.is_some_and(|node| node.removed_at.is_none() && !node.quarantined);
+        if !is_here || locks.on_node(self.node.id, &self.node.labels, self.now).is_some() {
+            return Ok(Vec::new());
+        }
+        let mut attempts: BTreeMap<TaskId, Attempt> = BTreeMap::new();
+        let mut turns = self.board.turns();
+        let mut take = |task: &Task| self.take(task, &mut attempts);
+        let mut table = self.board.over(tx);
+        let tasks = desk::claim(&mut table, &self.lanes, &mut turns, self.limit, self.now, &mut take)?;
+        drop(turns);
+        let mut runs = Vec::new();
+        for attempt in tasks.iter().filter_map(|task| attempts.remove(&task.id)) {
+            attempts::put(tx, &attempt)?;
+            runs.push(attempt.run);
+        }
+        Ok(runs)
+    }
+
+    fn take(&self, task: &Task, attempts: &mut BTreeMap<TaskId, Attempt>) -> Take {
+        let Some(owner) = self.owners.get(&task.owner) else { return Take::Stop };
+        let run = new_run_id(&self.context.clock);
+        match attempts::judge(&self.context, owner, &self.node, task, run, self.now) {
+            Ok(attempt) => {
+                attempts.insert(task.id, attempt);
+                Take::By(Holder::Node { node: self.node.id, run })
+            }
+            Err(refusal) => {
+                let why = Rule::of(&refusal).unwrap_or(refusal.code.as_str()).to_owned();
+                Take::Exclude { node: self.node.id, why }
+            }
+        }
+    }
+}

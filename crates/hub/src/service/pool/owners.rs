@@ -1,0 +1,72 @@
+//! Whether the owner of a task still may what the task needs. It is asked whenever something is handed
+//! out, as things are then: a lock, a revoked token, a role that was taken back stop what waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cortex_core::id::{TokenId, UserId};
+use cortex_core::name::Name;
+use cortex_core::pool::Owner;
+use cortex_core::time::WallTime;
+use cortex_core::token::{Role, Token, TokenKind};
+
+use crate::service::{Caller, Context};
+
+/// Owners as they stand at one moment, each looked up once.
+pub(super) struct Owners<'c> {
+    context: &'c Context,
+    now: WallTime,
+    found: BTreeMap<Owner, Result<Arc<Caller>, String>>,
+}
+
+impl<'c> Owners<'c> {
+    pub(super) const fn new(context: &'c Context, now: WallTime) -> Self {
+        Self { context, now, found: BTreeMap::new() }
+    }
+
+    /// The owner as a caller; or why nothing of it is handed out, for people.
+    pub(super) fn get(&mut self, owner: Owner) -> Result<Arc<Caller>, String> {
+        let (context, now) = (self.context, self.now);
+        self.found.entry(owner).or_insert_with(|| look_up(context, owner, now)).clone()
+    }
+}
+
+fn look_up(context: &Context, owner: Owner, now: WallTime) -> Result<Arc<Caller>, String> {
+    let token = match owner.token {
+        Some(id) => {
+            let token = context.directory.tokens().into_iter().find(|token| token.id == id);
+            token.ok_or("the token by which it was submitted has ended")?
+        }
+        None => stand_in(owner.user),
+    };
+    if let Err(refusal) = token.check(now) {
+        return Err(format!("the token by which it was submitted is of no more use: {}", refusal.message));
+    }
+    let caller = Caller::new(context.directory.who(token));
+    if owner.user.is_some() && caller.user.is_none() {
+        return Err("the user who submitted it was removed".to_owned());
+    }
+    match context.directory.locks().on_caller(caller.token.id, owner.user, now) {
+        Some(lock) => Err(format!("a lock holds on its owner: {}", lock.refusal().message)),
+        None => Ok(Arc::new(caller)),
+    }
+}
+
+/// For a person whose session may have ended: what the person may, without a bound of its own.
+fn stand_in(user: Option<UserId>) -> Arc<Token> {
+    let name = Name::parse("pool").unwrap_or_else(|_| unreachable!("it is a name"));
+    Arc::new(Token {
+        id: TokenId::new(Default::default()),
+        name,
+        role: Role::Admin,
+        secret_hash: [0; 32],
+        created_at: WallTime(0),
+        expires_at: None,
+        revoked_at: None,
+        kind: TokenKind::Session,
+        user,
+        rights: None,
+        nodes: None,
+        tools: None,
+    })
+}
