@@ -34,7 +34,7 @@ fn main() -> Result<(), Failed> {
     runtime.block_on(async {
         let mut out = std::io::stdout().lock();
         fill(&store, 0, waiting).await?;
-        writeln!(out, "write              us each   writes/s   per commit")?;
+        writeln!(out, "write              us each   cpu each   writes/s   per commit")?;
         let first = waiting;
         writeln!(out, "{}", measure(&store, "submit", tasks, move |tx, n| submit(tx, first + n)).await?)?;
         let lanes = Arc::new(store.read(DEADLINE, |view| view.lanes()).await?);
@@ -78,7 +78,7 @@ async fn measure(
     count: u64,
     work: impl Fn(&mut dyn Tx, u64) -> Result<(), WriteError> + Clone + Send + 'static,
 ) -> Result<String, Failed> {
-    let (begun, before) = (Instant::now(), store.stats());
+    let (begun, before, cpu_before) = (Instant::now(), store.stats(), writer_cpu());
     let callers: Vec<_> = (0..GROUP)
         .map(|caller| {
             let (store, work) = (Arc::clone(store), work.clone());
@@ -95,12 +95,26 @@ async fn measure(
         caller.await??;
     }
     let (took, after) = (begun.elapsed(), store.stats());
+    let cpu = writer_cpu().saturating_sub(cpu_before);
     Ok(format!(
-        "{name:<16} {:>9.1} {:>10.0} {:>12.1}",
+        "{name:<16} {:>9.1} {:>10.1} {:>10.0} {:>12.1}",
         took.as_secs_f64() * 1e6 / count as f64,
+        cpu.as_secs_f64() * 1e6 / count as f64,
         count as f64 / took.as_secs_f64(),
         count as f64 / (after.commits - before.commits) as f64,
     ))
+}
+
+/// Time that the writer had a processor, where the kernel tells: it is the same on a busy machine.
+fn writer_cpu() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let is_writer = |path: &PathBuf| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "store-write")
+    };
+    let writer = threads.map(|thread| thread.path()).find(is_writer);
+    let spent = writer.and_then(|path| std::fs::read_to_string(path.join("schedstat")).ok());
+    let nanos = spent.and_then(|text| text.split(' ').next()?.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 fn task_id(number: u64) -> TaskId {

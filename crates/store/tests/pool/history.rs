@@ -24,7 +24,7 @@ type Step = (Vec<Op>, bool);
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
     let ops = prop_oneof![5 => prop::collection::vec(op(), 1), 1 => prop::collection::vec(op(), 2..5)];
-    prop::collection::vec((ops, prop::bool::weighted(0.1)), 1..28)
+    prop::collection::vec((ops, prop::bool::weighted(0.1)), 1..40)
 }
 
 /// All that can be read of the pool.
@@ -190,9 +190,9 @@ proptest! {
     })]
 
     #[test]
-    fn both_stores_hand_out_what_the_rule_says_and_agree_on_all(history in history()) {
+    fn both_stores_hand_out_what_the_rule_says_and_agree_on_all(history in history(), is_narrow in any::<bool>()) {
         let both = Both::new();
-        let mut scene = Scene { now: WallTime(1_000), ..Scene::default() };
+        let mut scene = Scene { now: WallTime(1_000), is_narrow, ..Scene::default() };
         let mut model = Model::default();
         let mut before = Vec::new();
         for step in &history {

@@ -10,11 +10,11 @@ use cortex_core::pool::desk::{self, New, Report, Submitted, Take};
 use cortex_core::pool::lane::LaneKey;
 use cortex_core::pool::order::Turns;
 use cortex_core::pool::{
-    Backoff, Concurrency, Holder, Kind, Lost, Owner, Priority, Task, TaskResult, TaskSpec, Work,
+    Backoff, Concurrency, Holder, Kind, Lost, Owner, Priority, Task, TaskResult, TaskSpec, TaskState, Work,
 };
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
-use cortex_store::{Tx, WriteError};
+use cortex_store::{TaskFilter, Tx, WriteError};
 use proptest::prelude::*;
 
 /// Far beyond what any of these takes; a test that meets it has failed.
@@ -47,6 +47,7 @@ pub(crate) struct Submit {
     pub(crate) start_within_ms: Option<u64>,
     pub(crate) key: Option<u8>,
     pub(crate) denied_by: Option<u8>,
+    pub(crate) copies: u8,
 }
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
@@ -60,7 +61,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         2 => (task(), 0..4_u8).prop_map(|(task, how)| Op::Lose { task, how }),
         2 => task().prop_map(Op::Cancel),
         1 => task().prop_map(Op::Retry),
-        2 => (task(), 0..10_u8).prop_map(|(task, priority)| Op::Bump { task, priority }),
+        4 => (task(), 0..10_u8).prop_map(|(task, priority)| Op::Bump { task, priority }),
         2 => Just(Op::Wake),
         1 => any::<bool>().prop_map(|may_wait| Op::Expire { may_wait }),
         1 => (0..4_usize).prop_map(|limit| Op::Remove { limit }),
@@ -75,19 +76,31 @@ fn submit() -> impl Strategy<Value = Submit> {
     let start_within_ms = prop::option::weighted(0.2, 1..100_u64);
     let key = prop::option::weighted(0.2, 0..3_u8);
     let denied_by = prop::option::weighted(0.15, 0..2_u8);
-    (0..4_u8, 3..10_u8, 0..4_u8, concurrency, after, wait_ms, start_within_ms, key, denied_by).prop_map(
-        |(owner, priority, sort, concurrency, after, wait_ms, start_within_ms, key, denied_by)| Submit {
-            owner,
-            priority: if priority == 3 { 9 } else { priority - 1 },
-            sort,
-            concurrency,
-            after,
-            wait_ms,
-            start_within_ms,
-            key,
-            denied_by,
-        },
-    )
+    (0..4_u8, 3..10_u8, 0..4_u8, concurrency, after, wait_ms, start_within_ms, key, (denied_by, 1..4_u8))
+        .prop_map(
+            |(
+                owner,
+                priority,
+                sort,
+                concurrency,
+                after,
+                wait_ms,
+                start_within_ms,
+                key,
+                (denied_by, copies),
+            )| Submit {
+                owner,
+                priority: if priority == 3 { 9 } else { priority - 1 },
+                sort,
+                concurrency,
+                after,
+                wait_ms,
+                start_within_ms,
+                key,
+                denied_by,
+                copies,
+            },
+        )
 }
 
 /// What a history has come to, alike for both stores.
@@ -98,6 +111,8 @@ pub(crate) struct Scene {
     pub(crate) ids: Vec<TaskId>,
     pub(crate) turns: Turns,
     pub(crate) runs: u64,
+    /// All is of few sorts, so that many tasks meet in a lane and want one key.
+    pub(crate) is_narrow: bool,
 }
 
 /// What an operation came to.
@@ -115,19 +130,31 @@ impl Scene {
         self.ids.get(place % self.ids.len().max(1)).copied().unwrap_or_else(|| TaskId::mint(1, &[9; 10]))
     }
 
+    /// One of the tasks that stand there, mostly; sometimes any that ever was.
+    fn one_of(&self, tx: &dyn Tx, place: usize, states: &[TaskState]) -> Result<TaskId, WriteError> {
+        let filter = TaskFilter { states: states.to_vec(), ..TaskFilter::default() };
+        let there = tx.tasks(&filter, usize::MAX)?;
+        let found = there.get(place % there.len().max(1)).filter(|_| place % 8 != 7);
+        Ok(found.map_or_else(|| self.id(place), |task| task.id))
+    }
+
     /// Does it, in a transaction.
     pub(crate) fn play(mut self, tx: &mut dyn Tx, op: &Op) -> Result<Done, WriteError> {
         let mut claimed = Vec::new();
         let now = self.now;
         let answer = match op {
             Op::Submit(submit) => {
-                let id = TaskId::mint(1_000 + self.ids.len() as u64, &[3; 10]);
-                let new = self.new_task(id, submit);
-                let submitted = desk::submit(tx, new, now)?;
-                if matches!(submitted, Submitted::New(_)) {
-                    self.ids.push(id);
+                let mut all = Vec::new();
+                for _ in 0..submit.copies {
+                    let id = TaskId::mint(1_000 + self.ids.len() as u64, &[3; 10]);
+                    let new = self.new_task(id, submit);
+                    let submitted = desk::submit(tx, new, now)?;
+                    if matches!(submitted, Submitted::New(_)) {
+                        self.ids.push(id);
+                    }
+                    all.push(submitted);
                 }
-                format!("{submitted:?}")
+                format!("{all:?}")
             }
             Op::Claim { who, limit } => {
                 claimed = self.claim(tx, *who, *limit)?;
@@ -135,15 +162,23 @@ impl Scene {
             }
             Op::Report { task, how, is_stale } => self.report(tx, *task, *how, *is_stale)?,
             Op::Lose { task, how } => {
-                let id = self.id(*task);
+                let id = self.one_of(tx, *task, &[TaskState::Leased])?;
                 let attempt = tx.task(id)?.map_or(Attempt(0), |task| task.attempt);
                 let how = [Lost::Expired, Lost::NodeGone, Lost::GivenBack, Lost::Drained][usize::from(*how)];
                 format!("{:?}", desk::lose(tx, id, attempt, how, now)?)
             }
-            Op::Cancel(task) => format!("{:?}", desk::cancel(tx, self.id(*task), "user:ada".into(), now)?),
-            Op::Retry(task) => format!("{:?}", desk::retry(tx, self.id(*task), "user:ada".into(), now)?),
+            Op::Cancel(task) => {
+                let id =
+                    self.one_of(tx, *task, &[TaskState::Scheduled, TaskState::Ready, TaskState::Leased])?;
+                format!("{:?}", desk::cancel(tx, id, "user:ada".into(), now)?)
+            }
+            Op::Retry(task) => {
+                let id =
+                    self.one_of(tx, *task, &[TaskState::Dead, TaskState::Cancelled, TaskState::Expired])?;
+                format!("{:?}", desk::retry(tx, id, "user:ada".into(), now)?)
+            }
             Op::Bump { task, priority } => {
-                let id = self.id(*task);
+                let id = self.one_of(tx, *task, &[TaskState::Ready])?;
                 format!("{:?}", desk::bump(tx, id, "user:ada".into(), priority_of(*priority), now)?)
             }
             Op::Wake => {
@@ -170,6 +205,13 @@ impl Scene {
     }
 
     fn new_task(&self, id: TaskId, submit: &Submit) -> New {
+        let mut submit = submit.clone();
+        if self.is_narrow {
+            (submit.owner, submit.sort, submit.wait_ms) = (submit.owner % 2, submit.sort % 2, None);
+            submit.priority = 5 + submit.priority % 2;
+            submit.concurrency = submit.concurrency.map(|(_, limit)| (0, limit)).or(Some((0, 2)));
+        }
+        let submit = &submit;
         New {
             id,
             spec: Arc::new(spec(self, submit)),
@@ -204,7 +246,7 @@ impl Scene {
     }
 
     fn report(&self, tx: &mut dyn Tx, task: usize, how: u8, is_stale: bool) -> Result<String, WriteError> {
-        let id = self.id(task);
+        let id = self.one_of(tx, task, &[TaskState::Leased])?;
         let Some(task) = tx.task(id)? else { return Ok("gone".to_owned()) };
         let holder = task.lease.map_or(Holder::Worker { token: worker() }, |lease| lease.holder);
         let attempt = Attempt(task.attempt.0.saturating_sub(u64::from(is_stale)));

@@ -1,3 +1,6 @@
+//! The desk over a table of few tasks, which looks at each of them: what concerns concurrency keys.
+//! Its orders and all else are tested with the stores.
+
 use super::*;
 use crate::id::UserId;
 use crate::limits::STEPS_MAX;
