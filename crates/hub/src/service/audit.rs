@@ -325,7 +325,7 @@ mod tests {
             clock,
             directory: Directory::default(),
             bus: Bus::new(clock),
-            board: Board::new(clock),
+            board: crate::board::Board::new(clock),
         });
         let stop = CancellationToken::new();
         stop.cancel();

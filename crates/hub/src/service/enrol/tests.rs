@@ -37,7 +37,7 @@ impl World {
             clock,
             directory: Directory::default(),
             bus: Bus::new(clock),
-            board: Board::new(clock),
+            board: crate::board::Board::new(clock),
         };
         let now = clock.wall();
         let invite = Invite {
