@@ -14,7 +14,7 @@ use cortex_core::pool::pause::{Part, Pause};
 use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task, TaskState};
 use cortex_core::time::{Timestamp, WallTime};
 use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 
@@ -52,6 +52,8 @@ struct State {
     drained: BTreeSet<Part>,
     /// Who waits for payloads, by kind.
     workers: BTreeMap<String, Waiting>,
+    /// Who waits for the next change of a task.
+    watched: BTreeMap<TaskId, watch::Sender<()>>,
 }
 
 /// What the store holds at a start.
@@ -259,6 +261,13 @@ impl Board {
         Asking { board: self.clone(), kinds }
     }
 
+    /// Changes of a task from this moment on, until the answer is dropped.
+    pub fn watch(&self, task: TaskId) -> Watched {
+        let mut state = self.state();
+        let sender = state.watched.entry(task).or_insert_with(|| watch::channel(()).0);
+        Watched { changes: Some(sender.subscribe()), board: self.clone(), task }
+    }
+
     /// How many ask for payloads of this kind.
     pub fn asking(&self, kind: &str) -> usize {
         self.state().workers.get(kind).map_or(0, |waiting| waiting.count)
@@ -268,6 +277,9 @@ impl Board {
     fn put(&self, lane: Option<LaneId>, task: &Task) {
         let now = self.inner.clock.now();
         let mut state = self.state();
+        if let Some(watched) = state.watched.get(&task.id) {
+            watched.send_replace(());
+        }
         state.unlease(task);
         let kind = task.spec.work.kind();
         match (task.state, lane) {
@@ -338,6 +350,33 @@ impl State {
                 self.busy.remove(&node);
                 self.leases.forget(node);
             }
+        }
+    }
+}
+
+/// One who waits for changes of a task.
+pub struct Watched {
+    board: Board,
+    task: TaskId,
+    changes: Option<watch::Receiver<()>>,
+}
+
+impl Watched {
+    /// Until it has changed once more.
+    pub async fn changed(&mut self) {
+        if let Some(changes) = &mut self.changes {
+            // The sender is kept for as long as somebody watches.
+            drop(changes.changed().await);
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut state = self.board.state();
+        self.changes = None;
+        if state.watched.get(&self.task).is_some_and(|sender| sender.receiver_count() == 0) {
+            state.watched.remove(&self.task);
         }
     }
 }
