@@ -12,6 +12,7 @@ mod nodes;
 mod people;
 mod policies;
 mod runs;
+mod schedules;
 mod tasks;
 
 pub use crate::error::{ErrorBody, Problem};
@@ -27,6 +28,7 @@ pub use policies::{
     PolicyTest, PolicyVerdict, PolicyView, ProfileView,
 };
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
+pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, ScheduleView};
 pub use tasks::{
     ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
     TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,

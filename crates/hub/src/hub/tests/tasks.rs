@@ -7,6 +7,8 @@ use super::*;
 
 mod explained;
 mod given;
+mod paused;
+mod scheduled;
 mod worked;
 
 const BOTH: [StoreKind; 2] = [StoreKind::Memory, StoreKind::Sqlite];

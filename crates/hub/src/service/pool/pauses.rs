@@ -77,6 +77,19 @@ impl Pool {
         self.context.commit(work, move |_| board.remove_pause(&part)).await
     }
 
+    /// A part as people write it: a node by its name or id.
+    ///
+    /// # Errors
+    /// `invalid_argument`, `node_not_found`.
+    pub fn part(&self, caller: &Caller, text: &str) -> Result<Part, Refusal> {
+        match text.split_once(':') {
+            Some(("node", named)) => {
+                targets::find(&self.context.directory, caller, named).map(|node| Part::Node(node.id))
+            }
+            _ => Part::parse(text),
+        }
+    }
+
     /// All parts that stand still and that the caller may know of.
     pub fn pauses(&self, caller: &Caller) -> Vec<Pause> {
         let sees = |pause: &Pause| match &pause.part {
