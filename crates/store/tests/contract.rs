@@ -11,6 +11,8 @@ mod entities;
 mod logs;
 #[path = "contract/people.rs"]
 mod people;
+#[path = "contract/schedules.rs"]
+mod schedules;
 #[path = "contract/subject.rs"]
 mod subject;
 #[path = "contract/tasks.rs"]
@@ -78,6 +80,10 @@ contract! {
     tasks::a_refused_write_leaves_nothing_of_the_pool,
     tasks::only_ended_tasks_are_removed_with_all_that_is_theirs,
     tasks::evidence_is_bounded_and_timelines_are_kept_whole,
+    schedules::a_schedule_is_read_back_to_the_last_field_and_removed,
+    schedules::a_name_is_one_schedule_per_party,
+    schedules::schedules_are_due_in_the_order_of_their_ticks,
+    schedules::pauses_are_kept_and_removed_by_what_they_stop,
     logs::events_are_numbered_without_holes_whatever_fails_beside_them,
     logs::the_hook_hears_commits_in_order_and_before_the_callers,
     logs::events_are_paged_by_number,

@@ -23,8 +23,8 @@ pub struct NodeFacts {
     pub busy: u32,
     /// It is drained, and by whom.
     pub drained_by: Option<String>,
-    /// Its policy denied this task.
-    pub has_denied: bool,
+    /// Its policy denied this task, and by which rule.
+    pub denied_by: Option<String>,
 }
 
 /// A part of the pool that stands still.
@@ -93,8 +93,8 @@ pub enum Reason {
     Offline(Vec<String>),
     /// Nodes that could have it are drained.
     Drained(Vec<String>),
-    /// The policies of nodes that could have it denied it.
-    Denied(Vec<String>),
+    /// The policies of nodes that could have it denied it: which nodes, and by which rule.
+    Denied(Vec<(String, String)>),
     /// Nodes that could have it work on as many tasks as they take.
     Busy(Vec<String>),
     /// Nodes that could have it take no tasks.
@@ -170,7 +170,15 @@ pub fn explain(task: &Task, facts: &Facts) -> Vec<Reason> {
 }
 
 type Test = fn(&NodeFacts) -> bool;
-type Tell = fn(Vec<String>) -> Reason;
+type Tell = fn(&[&NodeFacts]) -> Reason;
+
+fn names(nodes: &[&NodeFacts]) -> Vec<String> {
+    nodes.iter().map(|node| node.name.clone()).collect()
+}
+
+fn denials(nodes: &[&NodeFacts]) -> Vec<(String, String)> {
+    nodes.iter().map(|node| (node.name.clone(), node.denied_by.clone().unwrap_or_default())).collect()
+}
 
 /// Why no node has it: nothing when one could take it now.
 fn of_nodes(selector: &Selector, nodes: &[NodeFacts]) -> Vec<Reason> {
@@ -181,18 +189,18 @@ fn of_nodes(selector: &Selector, nodes: &[NodeFacts]) -> Vec<Reason> {
     let mut left = suiting;
     let mut reasons = Vec::new();
     let steps: [(Test, Tell); 6] = [
-        (|node| !node.owner_may, Reason::OwnerMayNot),
-        (|node| node.has_denied, Reason::Denied),
-        (|node| !node.is_online, Reason::Offline),
-        (|node| node.drained_by.is_some(), Reason::Drained),
-        (|node| node.slots == 0, Reason::NoSlots),
-        (|node| node.busy >= node.slots, Reason::Busy),
+        (|node| !node.owner_may, |out| Reason::OwnerMayNot(names(out))),
+        (|node| node.denied_by.is_some(), |out| Reason::Denied(denials(out))),
+        (|node| !node.is_online, |out| Reason::Offline(names(out))),
+        (|node| node.drained_by.is_some(), |out| Reason::Drained(names(out))),
+        (|node| node.slots == 0, |out| Reason::NoSlots(names(out))),
+        (|node| node.busy >= node.slots, |out| Reason::Busy(names(out))),
     ];
     for (is_out, reason) in steps {
         let (out, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|node| is_out(node));
         left = rest;
         if !out.is_empty() {
-            reasons.push(reason(out.iter().map(|node| node.name.clone()).collect()));
+            reasons.push(reason(&out));
         }
     }
     if left.is_empty() { reasons } else { Vec::new() }

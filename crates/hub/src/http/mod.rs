@@ -48,6 +48,7 @@ mod nodes;
 mod output;
 mod pace;
 mod policies;
+mod pool;
 mod problem;
 mod profiles;
 mod run_stream;
@@ -55,6 +56,8 @@ mod runs;
 mod server;
 mod shut_out;
 mod status;
+mod task_view;
+mod tasks;
 mod text;
 mod tokens;
 mod users;
@@ -146,7 +149,7 @@ fn resources() -> OpenApiRouter<Api> {
     let info = utoipa::openapi::InfoBuilder::new()
         .title("Cortex Hub")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Nodes, runs, policies and events of one hub. Additions only."));
+        .description(Some("Nodes, runs, tasks, policies and events of one hub. Additions only."));
     let document = utoipa::openapi::OpenApiBuilder::new().info(info.build()).build();
     OpenApiRouter::with_openapi(document)
         .routes(routes!(health::healthz))
@@ -196,6 +199,18 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(runs::rerun))
         .routes(routes!(runs::input))
         .routes(routes!(output::output))
+        .routes(routes!(tasks::list, tasks::submit))
+        .routes(routes!(tasks::get))
+        .routes(routes!(tasks::explain))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::retry))
+        .routes(routes!(tasks::priority))
+        .routes(routes!(pool::stats))
+        .routes(routes!(pool::claim))
+        .routes(routes!(pool::extend))
+        .routes(routes!(pool::finish))
+        .routes(routes!(pool::fail))
+        .routes(routes!(pool::release))
 }
 
 async fn wrong_method(method: http::Method) -> problem::Failure {
