@@ -224,7 +224,8 @@ pub(crate) async fn tasks_are_paged_newest_first_and_filtered(subject: Subject) 
     let schedule = ScheduleId::mint(4, &[4; 10]);
     let bob = Owner { token: None, user: Some(user(2, "u").id) };
     let with_label = |task: Task, value: &str| {
-        let labels = [("team.x".to_owned(), value.to_owned())].into();
+        let more = if value == "b" { "7" } else { "6" };
+        let labels = [("team.x".to_owned(), value.to_owned()), (more.to_owned(), "8".to_owned())].into();
         Task { spec: Arc::new(TaskSpec { labels, ..TaskSpec::clone(&task.spec) }), ..task }
     };
     let all = [
@@ -248,6 +249,9 @@ pub(crate) async fn tasks_are_paged_newest_first_and_filtered(subject: Subject) 
         (TaskFilter { party: Some(bob), states, before: Some(id(9)), ..none() }, 9, vec![3]),
         (TaskFilter { label: label("a"), ..none() }, 9, vec![4, 3]),
         (TaskFilter { label: label("a"), party: Some(bob), ..none() }, 9, vec![3]),
+        (TaskFilter { label: label(""), ..none() }, 9, vec![]),
+        (TaskFilter { label: Some(("$[\"".to_owned(), "a".to_owned())), ..none() }, 9, vec![]),
+        (TaskFilter { label: Some(("7".to_owned(), "8".to_owned())), ..none() }, 9, vec![6]),
         (TaskFilter { schedule: Some(schedule), ..none() }, 9, vec![5, 4]),
         (TaskFilter { schedule: Some(schedule), party: Some(bob), ..none() }, 9, vec![5]),
         (TaskFilter { schedule: Some(schedule), label: label("b"), ..none() }, 9, vec![]),
