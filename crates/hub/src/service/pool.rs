@@ -9,6 +9,7 @@ mod explain;
 mod nodes;
 mod owners;
 mod pauses;
+pub mod retention;
 mod schedules;
 mod settle;
 mod stats;

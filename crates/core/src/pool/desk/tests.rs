@@ -172,13 +172,34 @@ fn a_smaller_limit_keeps_no_larger_one_of_its_lane_waiting() {
 }
 
 #[test]
+fn a_report_whose_answer_was_lost_is_answered_again_and_another_one_is_not_taken() {
+    let mut heap = with_limits(&[1]);
+    claim_all(&mut heap);
+    let result = |code| TaskResult { code: Some(code), ..TaskResult::default() };
+    let mut say =
+        |attempt, told| report(&mut heap, id(1), Attempt(attempt), worker(), told, NOW).expect("taken");
+    say(1, Report::Done(result(0))).expect("held");
+    say(1, Report::Done(result(0))).expect("the same again");
+    for (attempt, told) in [
+        (1, Report::Done(result(1))),
+        (0, Report::Done(result(0))),
+        (1, Report::Failed { result: result(0), is_final: false, chance: 0 }),
+        (1, Report::GivenBack),
+    ] {
+        assert_eq!(say(attempt, told).expect_err("too late").code, Code::StaleAttempt);
+    }
+    assert_eq!(heap.tasks[&id(1)].result, Some(result(0)));
+    assert_eq!(heap.told.iter().filter(|kind| **kind == StepKind::Done).count(), 1);
+}
+
+#[test]
 fn reports_that_come_too_late_leave_no_more_steps_than_there_may_be() {
     let mut heap = with_limits(&[1]);
     claim_all(&mut heap);
     done(&mut heap, 1);
     heap.tasks.get_mut(&id(1)).expect("it is there").steps = STEPS_MAX - 1;
     for _ in 0..3 {
-        let late = Report::Done(TaskResult::default());
+        let late = Report::Done(TaskResult { code: Some(1), ..TaskResult::default() });
         report(&mut heap, id(1), Attempt(1), worker(), late, NOW).expect("taken").expect_err("too late");
     }
     assert_eq!(heap.tasks[&id(1)].steps, STEPS_MAX);

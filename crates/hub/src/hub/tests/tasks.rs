@@ -7,6 +7,7 @@ use super::*;
 
 mod explained;
 mod given;
+mod kept;
 mod paused;
 mod scheduled;
 mod worked;
