@@ -138,6 +138,11 @@ impl Locks {
         self.holding(now).count()
     }
 
+    /// When the next of those that hold ends by itself.
+    pub fn next_end(&self, now: WallTime) -> Option<WallTime> {
+        self.holding(now).filter_map(|lock| lock.expires_at).min()
+    }
+
     /// Those that have ended by themselves and are beyond `max` in all, the first that ended first: each
     /// start of a run looks through all that were not lifted.
     pub fn beyond(&self, max: usize, now: WallTime) -> Vec<Lock> {
@@ -204,6 +209,8 @@ mod tests {
             let beyond = Locks::new(all.to_vec()).beyond(max, WallTime(100));
             beyond.iter().map(|lock| lock.expires_at.expect("an end").0).collect::<Vec<_>>()
         };
+        let next = |now| Locks::new(all.to_vec()).next_end(WallTime(now)).map(|end| end.0);
+        assert_eq!((next(45), next(100), next(900)), (Some(50), Some(900), None));
         assert_eq!(gone(4), Vec::<i64>::new());
         assert_eq!((gone(3), gone(2), gone(0)), (vec![40], vec![40, 50], vec![40, 50]));
     }

@@ -309,7 +309,7 @@ impl Draft {
             let mut event = Event::new(event, self.now).subject(self.task.id.to_string());
             event.node = by.holder.and_then(|holder| holder.node());
             event.run = by.holder.and_then(|holder| holder.run());
-            event.actor = by.actor.map(str::to_owned);
+            event.actor = by.actor.filter(|_| kind != StepKind::Leased).map(str::to_owned);
             // What failed may have been said by the work itself, which is no matter of the event log.
             let attempt = (self.task.attempt > Attempt(0)).then(|| self.task.attempt.to_string());
             event.detail = if kind == StepKind::Released { by.detail.clone() } else { attempt };

@@ -282,3 +282,27 @@ fn a_timeline_has_a_bound() {
     }
     assert_eq!(task.steps, crate::limits::STEPS_MAX);
 }
+
+#[test]
+fn a_waiting_task_that_nodes_denied_is_offered_to_them_again_and_no_other_is() {
+    let retry = || Command::Retry { by: "a".into(), waits_for: 0 };
+    let ready = task(spec());
+    assert!(decide(&ready, retry(), WallTime(20)).is_err(), "nobody denied it");
+    let denied = then(&ready, Command::Exclude { node: node(1), why: "exec.allow".into() });
+    let parked = then(&denied, Command::Park(true));
+    let again = decide(&parked, retry(), WallTime(20)).expect("offered again");
+    assert!(again.task.excluded.is_empty() && !again.task.parked);
+    assert_eq!((again.task.state, again.task.tries), (TaskState::Ready, 0));
+    assert_eq!(again.steps.iter().map(|step| step.kind).collect::<Vec<_>>(), [StepKind::Retried]);
+}
+
+#[test]
+fn a_claim_by_a_worker_names_its_token_in_the_timeline() {
+    let token = crate::id::TokenId::mint(1, &[4; 10]);
+    let claimed =
+        decide(&task(spec()), Command::Claim(Holder::Worker { token }), WallTime(20)).expect("claimed");
+    assert_eq!(claimed.steps[0].actor, Some(token.to_string()));
+    assert_eq!(claimed.events[0].actor, None, "the event log names actors by name");
+    let by_node = decide(&task(spec()), Command::Claim(holder()), WallTime(20)).expect("claimed");
+    assert_eq!(by_node.steps[0].actor, None);
+}

@@ -21,7 +21,7 @@ use cortex_store::{Tx, WriteError};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
-use super::owners::Owners;
+use super::owners::{Owners, let_in_again};
 use crate::board::Board;
 use crate::clock::new_run_id;
 use crate::mesh::Reserved;
@@ -47,10 +47,14 @@ impl Pool {
     /// # Errors
     /// `store_unavailable`; what was not handed out still waits.
     pub async fn run_nodes(&self, shutdown: CancellationToken) -> Result<(), Refusal> {
+        let mut seen = self.context.directory.principals();
         loop {
+            // Before the look, so that what changes during it is looked at again.
+            seen.borrow_and_update();
             self.serve_nodes().await?;
             tokio::select! {
                 () = self.board.node_work() => {}
+                () = let_in_again(&self.context, &mut seen) => {}
                 () = shutdown.cancelled() => return Ok(()),
             }
         }

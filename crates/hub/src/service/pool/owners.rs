@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cortex_core::id::{TokenId, UserId};
 use cortex_core::name::Name;
 use cortex_core::pool::Owner;
 use cortex_core::time::WallTime;
 use cortex_core::token::{Role, Token, TokenKind};
+use tokio::sync::watch;
 
 use crate::service::{Caller, Context};
 
@@ -28,6 +30,28 @@ impl<'c> Owners<'c> {
     pub(super) fn get(&mut self, owner: Owner) -> Result<Arc<Caller>, String> {
         let (context, now) = (self.context, self.now);
         self.found.entry(owner).or_insert_with(|| look_up(context, owner, now)).clone()
+    }
+}
+
+/// How long the end of a lock is waited for at once: a wall clock that is set is noticed then.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Until somebody or some node may be let in again: rights, labels or locks changed after `seen` was, or a
+/// lock ended by itself.
+pub(super) async fn let_in_again(context: &Context, seen: &mut watch::Receiver<u64>) {
+    let now = context.clock.wall();
+    let end = context.directory.locks().next_end(now);
+    let wait = end.map(|end| u64::try_from(end.0.saturating_sub(now.0)).unwrap_or(0));
+    let ended = async {
+        match wait {
+            Some(ms) => tokio::time::sleep(Duration::from_millis(ms.max(5)).min(LOOK_EVERY)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        // The directory outlives whoever has a share of it.
+        _ = seen.changed() => {}
+        () = ended => {}
     }
 }
 

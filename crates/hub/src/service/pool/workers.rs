@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Pool;
-use super::owners::Owners;
+use super::owners::{Owners, let_in_again};
 use crate::clock::random;
 use crate::service::Caller;
 
@@ -87,18 +87,33 @@ impl Pool {
         check(&kinds, max, wait_ms)?;
         let asking = self.board.ask(kinds.iter().map(|kind| kind.as_str().to_owned()).collect());
         let until = Instant::now() + Duration::from_millis(wait_ms);
+        let mut seen = self.context.directory.principals();
         loop {
-            let lanes = self.payloads(&kinds);
-            if !lanes.is_empty() {
-                let given = self.claim_of(caller, lanes, max).await?;
-                if !given.is_empty() {
-                    asking.pass_on();
-                    return Ok(given);
-                }
+            // Before the look, so that what changes during it is looked at again.
+            seen.borrow_and_update();
+            let given = self.claim_all(caller, &kinds, max).await?;
+            if !given.is_empty() {
+                asking.pass_on();
+                return Ok(given);
             }
             tokio::select! {
                 () = asking.woken() => {}
-                () = tokio::time::sleep_until(until) => return Ok(self.given(caller, Vec::new())),
+                () = let_in_again(&self.context, &mut seen) => {}
+                () = tokio::time::sleep_until(until) => return Ok(given),
+            }
+        }
+    }
+
+    /// Claims until something was given or nothing is left: one claim passes over so many tasks and no more.
+    async fn claim_all(&self, caller: &Caller, kinds: &[Kind], max: usize) -> Result<Given, Refusal> {
+        loop {
+            let lanes = self.payloads(kinds);
+            if lanes.is_empty() {
+                return Ok(self.given(caller, Vec::new()));
+            }
+            let given = self.claim_of(caller, lanes, max).await?;
+            if !given.is_empty() {
+                return Ok(given);
             }
         }
     }

@@ -259,3 +259,26 @@ async fn a_run_that_is_cancelled_by_itself_is_not_started_again_and_a_failed_one
     node.is_left_alone().await;
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_waits_is_given_when_a_label_a_lock_or_a_right_lets_a_node_have_it() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let node = world.played("n1", "ci", 5).await;
+    let dora = world.person("dora", &[("operator", "role=db")]).await;
+    let locked = world.post("/api/v1/locks", json!({"target": "node:n1"})).await.ok(201);
+    world.submit(json!({"argv": ["one"]})).await;
+    node.is_left_alone().await;
+    world.admin(Method::DELETE, &format!("/api/v1/locks/{}", id(&locked)), json!({})).await.ok(200);
+    assert_eq!(node.start().await.spec.argv, ["one"]);
+    world.submit(json!({"argv": ["two"], "selector": "role=db"})).await;
+    let three = json!({"argv": ["three"], "selector": "role=ci"});
+    world.with_token(&dora, Method::POST, TASKS, Some(three)).await.ok(202);
+    node.is_left_alone().await;
+    let grant = json!({"user": "dora", "role": "operator", "selector": "role=ci"});
+    world.post("/api/v1/grants", grant).await.ok(201);
+    assert_eq!(node.start().await.spec.argv, ["three"]);
+    let labels = json!({"labels": {"role": "db"}});
+    world.admin(Method::PATCH, "/api/v1/nodes/n1", labels).await.ok(200);
+    assert_eq!(node.start().await.spec.argv, ["two"]);
+    world.stop().await;
+}

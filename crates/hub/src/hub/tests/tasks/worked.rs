@@ -191,6 +191,42 @@ async fn a64_what_one_was_not_given_is_not_there_and_leaves_no_trace() {
 }
 
 #[tokio::test]
+async fn what_stands_behind_more_full_keys_than_one_claim_passes_over_is_given_all_the_same() {
+    let (world, a, _) = scene(StoreKind::Memory).await;
+    let keyed = json!({"kind": "resize", "concurrency": {"key": "db", "limit": 1}});
+    for _ in 0..2 {
+        let many: Vec<&Value> = (0..700).map(|_| &keyed).collect();
+        world.post(TASKS, json!(many)).await.ok(202);
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let free = world.submit(json!({"kind": "resize"})).await;
+    let first = world.claim_one(&a).await;
+    assert_ne!(first["id"], free["id"]);
+    let second = world.claim(&a, json!({"kinds": ["resize"]})).await;
+    assert_eq!(second.first().map(id), Some(id(&free)));
+    assert!(world.claim(&a, json!({"kinds": ["resize"]})).await.is_empty());
+    world.says(&a, &first, "finish", json!({})).await.ok(200);
+    assert_eq!(world.claim(&a, json!({"kinds": ["resize"], "max": 9})).await.len(), 1, "one at once");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a65_a_wall_clock_that_jumps_ends_no_lease() {
+    let (world, a, _) = scene(StoreKind::Sqlite).await;
+    let task = world.submit(json!({"kind": "resize", "lease_ms": 10_000})).await;
+    let claimed = world.claim_one(&a).await;
+    let context = world.hub.context.clone();
+    let ahead = context.clock.ahead(Duration::from_secs(3 * 3_600));
+    let context = crate::service::Context { clock: ahead, ..context };
+    let pool = crate::service::pool::Pool::new(context, world.hub.mesh.clone());
+    pool.serve_timers().await.expect("the store works");
+    assert_eq!(world.story(&task).await["state"], "leased");
+    world.says(&a, &claimed, "extend", json!({})).await.ok(200);
+    world.says(&a, &claimed, "finish", json!({})).await.ok(200);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_cancel_is_told_with_the_next_extension_and_ends_with_the_report() {
     let (world, a, _) = scene(StoreKind::Sqlite).await;
     for (report, body) in [("fail", json!({"message": "stopped"})), ("release", json!({}))] {
@@ -327,8 +363,20 @@ async fn tasks_of_a_locked_owner_wait_and_go_on_when_the_lock_is_lifted() {
     let explained = world.get(&of(&task, "/explain")).await.ok(200);
     assert_eq!(explained["reasons"][0]["reason"], "owner_stopped", "{explained}");
     let lock = format!("/api/v1/locks/{}", id(&lock));
-    world.admin(Method::DELETE, &lock, json!({})).await.ok(200);
-    assert_eq!(world.claim_one(&a).await["id"], task["id"]);
+    // Who waits already is told.
+    let lift = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        world.admin(Method::DELETE, &lock, json!({})).await.ok(200)
+    };
+    let began = std::time::Instant::now();
+    let (claimed, _) = tokio::join!(world.claim_one(&a), lift);
+    assert_eq!(claimed["id"], task["id"]);
+    assert!(began.elapsed() < Duration::from_secs(3), "it was told late");
+    world.says(&a, &claimed, "release", json!({})).await.ok(200);
+    let short = json!({"target": "token:worker-b", "ttl_ms": 500});
+    world.post("/api/v1/locks", short).await.ok(201);
+    assert!(world.claim(&a, json!({"kinds": ["resize"]})).await.is_empty());
+    assert_eq!(world.claim_one(&a).await["id"], task["id"], "the lock ended by itself");
     world.stop().await;
 }
 
