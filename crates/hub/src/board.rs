@@ -1,16 +1,16 @@
-//! What the hub has in mind of the work pool: lanes in which something may wait, leases and when they
-//! end, whose turn it was, how many tasks are open. The store is the truth: this is loaded from it at
-//! the start and changed only after a commit. Never here: decisions, and waiting for anything.
+//! What the hub has in mind of the work pool, shared: the machine [`board::Board`] of core, whose turn it
+//! was, and who waits for something. The store is the truth: this is loaded from it at the start and
+//! changed only after a commit. Never here: decisions, and waiting for anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cortex_core::Refusal;
 use cortex_core::id::{Attempt, LaneId, NodeId, RunId, TaskId};
-use cortex_core::pool::lane::{Head, LaneKey};
-use cortex_core::pool::leases::Leases;
+use cortex_core::pool::board;
+use cortex_core::pool::lane::{Head, LaneKey, Lanes};
 use cortex_core::pool::order::Turns;
-use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task, TaskState};
+use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task};
 use cortex_core::time::Timestamp;
 use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
 use tokio::sync::Notify;
@@ -35,14 +35,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    lanes: BTreeMap<LaneId, Arc<LaneKey>>,
-    /// Lanes in which something may be ready; those in which a claim found nothing are out.
-    ready: BTreeSet<LaneId>,
-    leases: Leases,
-    /// Runs of leased tasks, by node.
-    busy: BTreeMap<NodeId, BTreeMap<TaskId, (Attempt, RunId)>>,
-    /// The node that works on a task.
-    nodes: BTreeMap<TaskId, NodeId>,
+    board: board::Board,
     /// Who waits for payloads, by kind.
     workers: BTreeMap<String, Waiting>,
 }
@@ -76,12 +69,7 @@ impl Board {
     /// Takes up what the store holds. Each lease has its whole length again.
     pub fn load(&self, lanes: Vec<(LaneId, LaneKey)>, leased: &[Task]) {
         let now = self.inner.clock.now();
-        let mut state = self.state();
-        for (id, key) in lanes {
-            state.lanes.insert(id, Arc::new(key));
-            state.ready.insert(id);
-        }
-        leased.iter().for_each(|task| state.lease(task, now));
+        self.state().board.load(lanes, leased, now);
     }
 
     /// What the store holds, for [`Self::load`].
@@ -95,24 +83,13 @@ impl Board {
     }
 
     /// Lanes in which something may be ready.
-    pub fn ready(&self) -> Vec<(LaneId, Arc<LaneKey>)> {
-        let state = self.state();
-        let lanes = state.ready.iter().filter_map(|id| Some((*id, Arc::clone(state.lanes.get(id)?))));
-        lanes.collect()
-    }
-
-    /// A claim found nothing in these lanes. Called within its transaction: what is put after it is
-    /// known after this.
-    pub fn found_empty(&self, lanes: impl IntoIterator<Item = LaneId>) {
-        let mut state = self.state();
-        lanes.into_iter().for_each(|lane| {
-            state.ready.remove(&lane);
-        });
+    pub fn ready(&self) -> Lanes {
+        self.state().board.ready()
     }
 
     /// A claim of these lanes was not kept: what it found, and what it found empty, counts for nothing.
-    pub fn not_claimed(&self, lanes: impl IntoIterator<Item = LaneId>) {
-        self.state().ready.extend(lanes);
+    pub fn not_claimed(&self, lanes: Lanes) {
+        self.state().board.not_claimed(lanes);
     }
 
     /// Whose turn it was.
@@ -120,24 +97,27 @@ impl Board {
         lock(&self.inner.turns)
     }
 
-    /// Tasks that a node works on.
+    /// Tasks that a node works on, and those that claims may be about to give it.
     pub fn busy(&self, node: NodeId) -> usize {
-        self.state().busy.get(&node).map_or(0, BTreeMap::len)
+        self.state().board.busy(node)
+    }
+
+    /// Keeps so many of a node's slots taken until the claim for them is through, whoever has stopped
+    /// waiting for it.
+    pub fn promise(&self, node: NodeId, count: usize) -> Promise {
+        self.state().board.promise(node, count);
+        Promise { board: self.clone(), node, count }
     }
 
     /// The attempts that a node works on, with their runs.
     pub fn attempts_of(&self, node: NodeId) -> Vec<(TaskId, Attempt, RunId)> {
-        let state = self.state();
-        let held = state.busy.get(&node).into_iter().flatten();
-        held.map(|(task, (attempt, run))| (*task, *attempt, *run)).collect()
+        self.state().board.attempts_of(node)
     }
 
     /// A node was heard: its leases are extended.
     pub fn heard(&self, node: NodeId) {
-        let mut state = self.state();
-        if state.busy.contains_key(&node) {
-            state.leases.heard(node, self.inner.clock.now());
-        }
+        let now = self.inner.clock.now();
+        self.state().board.heard(node, now);
     }
 
     /// A worker is still at it.
@@ -152,24 +132,24 @@ impl Board {
         ms: Option<u64>,
     ) -> Result<(), Refusal> {
         let now = self.inner.clock.now();
-        self.state().leases.extend(task, attempt, holder, ms, now)
+        self.state().board.leases_mut().extend(task, attempt, holder, ms, now)
     }
 
     /// Leases that have ended, told again after a while until the store says otherwise.
     pub fn ended_leases(&self) -> Vec<(TaskId, Attempt)> {
         let now = self.inner.clock.now();
         let mut state = self.state();
-        std::iter::from_fn(|| state.leases.poll_ended(now)).collect()
+        std::iter::from_fn(|| state.board.leases_mut().poll_ended(now)).collect()
     }
 
     /// When the next lease may end.
     pub fn next_lease(&self) -> Option<Timestamp> {
-        self.state().leases.poll_timeout().map(|(at, _)| at)
+        self.state().board.leases().poll_timeout().map(|(at, _)| at)
     }
 
     /// How many leases there are.
     pub fn leases(&self) -> usize {
-        self.state().leases.len()
+        self.state().board.leases().len()
     }
 
     /// A node may have room, or may be asked again.
@@ -206,31 +186,14 @@ impl Board {
     fn put(&self, lane: Option<LaneId>, task: &Task) {
         let now = self.inner.clock.now();
         let mut state = self.state();
-        state.unlease(task);
-        let kind = task.spec.work.kind();
-        match (task.state, lane) {
-            (TaskState::Leased, _) => {
-                state.lease(task, now);
-                self.inner.timers.notify_one();
-            }
-            (TaskState::Ready, Some(lane)) if !task.parked => {
-                state.lanes.entry(lane).or_insert_with(|| Arc::new(task.lane()));
-                state.ready.insert(lane);
-                if kind.is_command() {
-                    self.inner.nodes.notify_one();
-                } else if let Some(waiting) = state.workers.get(kind.as_str()) {
-                    waiting.wake.notify_one();
-                }
-                if task.expires_at.is_some() {
-                    self.inner.timers.notify_one();
-                }
-            }
-            (TaskState::Scheduled, _) => self.inner.timers.notify_one(),
-            (TaskState::Ready | TaskState::Done | TaskState::Dead, _)
-            | (TaskState::Cancelled | TaskState::Expired, _) => {}
+        let woken = state.board.put(lane, task, now);
+        if let Some(waiting) = woken.kind.and_then(|kind| state.workers.get(kind.as_str())) {
+            waiting.wake.notify_one();
         }
-        if task.state != TaskState::Leased {
-            // A node may have room.
+        if woken.timers {
+            self.inner.timers.notify_one();
+        }
+        if woken.nodes {
             self.inner.nodes.notify_one();
         }
     }
@@ -240,30 +203,17 @@ impl Board {
     }
 }
 
-impl State {
-    fn lease(&mut self, task: &Task, now: Timestamp) {
-        let Some(lease) = task.lease else { return };
-        self.leases.given(task.id, task.attempt, lease.holder, lease.ms, now);
-        if let Holder::Node { node, run } = lease.holder {
-            self.busy.entry(node).or_default().insert(task.id, (task.attempt, run));
-            self.nodes.insert(task.id, node);
-        }
-    }
+/// Slots of a node that a claim may fill; see [`Board::promise`].
+pub struct Promise {
+    board: Board,
+    node: NodeId,
+    count: usize,
+}
 
-    /// The attempt that was known of it is over, unless it is the one that it has.
-    fn unlease(&mut self, task: &Task) {
-        if task.state == TaskState::Leased {
-            return;
-        }
-        self.leases.ended(task.id, task.attempt);
-        let Some(node) = self.nodes.remove(&task.id) else { return };
-        if let Some(held) = self.busy.get_mut(&node) {
-            held.remove(&task.id);
-            if held.is_empty() {
-                self.busy.remove(&node);
-                self.leases.forget(node);
-            }
-        }
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.board.state().board.fulfilled(self.node, self.count);
+        self.board.wake_nodes();
     }
 }
 
@@ -330,7 +280,7 @@ impl Table for Noted<'_> {
     fn heads(&self, lanes: &[LaneId]) -> Result<Vec<Head>, WriteError> {
         let heads = Table::heads(self.tx, lanes)?;
         let has = |lane: &LaneId| heads.iter().any(|head| head.lane == *lane);
-        self.board.found_empty(lanes.iter().copied().filter(|lane| !has(lane)));
+        self.board.state().board.found_empty(lanes.iter().copied().filter(|lane| !has(lane)));
         Ok(heads)
     }
 

@@ -9,7 +9,9 @@ use cortex_core::time::{Timestamp, WallTime};
 
 use crate::check::Happened;
 use crate::faults::Transition;
+use crate::hub::Answer;
 use crate::random::Random;
+use crate::worker::WorkerWake;
 
 /// Wall clock of the hub at the beginning of the world.
 const EPOCH_MS: i64 = 1_800_000_000_000;
@@ -30,6 +32,12 @@ pub(crate) enum Wake {
     HubFrame { life: u64, link: LinkId, message: ToHub },
     HubClosed { life: u64, link: LinkId },
     HubStart,
+    ServeNodes { life: u64 },
+    PoolTimer { life: u64 },
+    /// A person looks whether a request was answered.
+    Person { request: usize },
+    Answer { request: usize, answer: Answer },
+    Worker { worker: usize, wake: WorkerWake },
     Node { node: usize, wake: NodeWake },
 }
 
@@ -71,6 +79,8 @@ pub(crate) struct Context {
     pub(crate) slow: Vec<(u64, u64)>,
     /// Frames to each node, kept to be repeated on a later link.
     pub(crate) recorded: Vec<Vec<Envelope<ToNode>>>,
+    /// How far the hub's wall clock is ahead of the time that passed; it may be behind.
+    pub(crate) wall_ahead_ms: i64,
     order: u64,
     links: u64,
 }
@@ -86,6 +96,7 @@ impl Context {
             parted_until: vec![0; nodes],
             slow: vec![(0, 0); nodes],
             recorded: vec![Vec::new(); nodes],
+            wall_ahead_ms: 0,
             order: 0,
             links: 0,
         }
@@ -96,7 +107,7 @@ impl Context {
     }
 
     pub(crate) const fn wall(&self) -> WallTime {
-        WallTime(EPOCH_MS).plus_ms(self.now)
+        WallTime(EPOCH_MS + self.wall_ahead_ms).plus_ms(self.now)
     }
 
     pub(crate) fn at(&mut self, at: u64, wake: Wake) {

@@ -86,6 +86,11 @@ impl Leases {
         }
     }
 
+    /// Whether this attempt has a lease.
+    pub fn has(&self, task: TaskId, attempt: Attempt) -> bool {
+        self.held.get(&task).is_some_and(|held| held.attempt == attempt)
+    }
+
     /// The attempts that a node has, by task.
     pub fn of_node(&self, node: NodeId) -> impl Iterator<Item = (TaskId, Attempt)> + '_ {
         let least = TaskId::from_slice(&[0; 16]).map(|id| (node, id));

@@ -31,7 +31,7 @@ use crate::board::Board;
 use crate::clock::new_task_id;
 use crate::mesh::Mesh;
 
-pub(crate) use settle::settle;
+pub(crate) use settle::{came_late, settle};
 pub use workers::{Given, Report};
 
 /// The use cases. Cheap to clone.

@@ -1,13 +1,13 @@
 //! Workers that are no nodes: they claim payloads by kind over the API, and report by the number of
 //! their attempt. The same fence holds on them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cortex_core::id::{Attempt, LaneId, TaskId};
+use cortex_core::id::{Attempt, TaskId};
 use cortex_core::limits::{CLAIM_TASKS_MAX, CLAIM_WAIT_MS_MAX, RESULT_BYTES_MAX, TASK_TEXT_BYTES_MAX};
+use cortex_core::lock::Locks;
 use cortex_core::pool::desk::{self, Take, not_found};
-use cortex_core::pool::lane::LaneKey;
+use cortex_core::pool::lane::{Lanes, unlocked};
 use cortex_core::pool::{Holder, Kind, Task, TaskResult};
 use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal};
@@ -70,7 +70,7 @@ impl Pool {
         }
     }
 
-    fn payloads(&self, kinds: &[Kind]) -> Vec<(LaneId, Arc<LaneKey>)> {
+    fn payloads(&self, kinds: &[Kind]) -> Lanes {
         let mut owners = Owners::new(&self.context, self.context.clock.wall());
         let ready = self.board.ready().into_iter().filter(|(_, key)| kinds.contains(&key.kind));
         ready.filter(|(_, key)| owners.get(key.owner).is_ok()).collect()
@@ -79,20 +79,21 @@ impl Pool {
     async fn claim_of(
         &self,
         caller: &Caller,
-        lanes: Vec<(LaneId, Arc<LaneKey>)>,
+        lanes: Lanes,
         max: usize,
     ) -> Result<Given, Refusal> {
         let (now, context, caller) = (self.context.clock.wall(), self.context.clone(), caller.clone());
-        let ids: Vec<LaneId> = lanes.iter().map(|(id, _)| *id).collect();
+        let asked = lanes.clone();
         let work = move |tx: &mut dyn Tx| {
             context.still(&caller)?.anywhere(Right::PoolWork)?;
+            let lanes = unlocked(&lanes, &Locks::new(tx.locks()?), now);
             let mut turns = context.board.turns();
             let mut take = |_: &Task| Take::By(Holder::Worker { token: caller.token.id });
             desk::claim(&mut context.board.over(tx), &lanes, &mut turns, max, now, &mut take)
         };
         let claimed = self.context.commit(work, |_| ()).await;
         if claimed.is_err() {
-            self.board.not_claimed(ids);
+            self.board.not_claimed(asked);
         }
         claimed
     }
