@@ -236,7 +236,10 @@ impl Hub {
                 cx.after(limits::ATTACH_STORE_MS_MAX, Wake::AttachReady { life, link, epoch: None });
             }
             ToHub::Heartbeat { seq } => {
-                self.node_heard(node, cx);
+                // Heartbeats are read once the link is attached.
+                if self.registry.get(self.ids[node]).is_some_and(|presence| presence.link == link) {
+                    self.node_heard(node, cx);
+                }
                 self.send(link, Lane::Control, ToNode::HeartbeatAck { seq }, cx);
             }
             ToHub::Started { .. }

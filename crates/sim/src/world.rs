@@ -109,8 +109,9 @@ impl World {
         let kinds = self.events().iter().map(|(_, kind)| *kind).collect();
         let peace = self.peace();
         let violations = check::check(&self.cx.history, &peace);
-        self.cx.history.iter().for_each(|line| format!("{line:?}").hash(&mut self.hasher));
-        let trace = self.cx.history.iter().map(|(at, what)| format!("{at:>7} ms {what:?}")).collect();
+        let trace: Vec<String> =
+            self.cx.history.iter().map(|(at, what)| format!("{at:>7} ms {what:?}")).collect();
+        trace.hash(&mut self.hasher);
         Report { seed, violations, kinds, trace_hash: self.hasher.finish(), trace }
     }
 
