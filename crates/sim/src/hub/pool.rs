@@ -27,6 +27,7 @@ use super::Hub;
 use super::store::{Done, Job, LEAKED, held};
 use super::table::{Noted, Told, Watch};
 use crate::check::Happened;
+use crate::faults::{FAULTS_MS, Transition};
 use crate::net::{Context, Wake};
 use crate::node::ground;
 use crate::random::Random;
@@ -284,6 +285,7 @@ impl Hub {
                     && let Some(node) = self.ids.iter().position(|id| *id == node)
                 {
                     self.runs[node].cancel(run, KILL_GRACE_MS);
+                    die_soon(cx);
                 }
                 if !late {
                     self.answer(*request, Answer::Task(task.id), cx);
@@ -318,6 +320,7 @@ impl Hub {
                     && let Some(node) = self.ids.iter().position(|id| *id == node)
                 {
                     self.runs[node].give_up(run, "The lease of its task ended.");
+                    die_soon(cx);
                 }
                 self.timing_done(number, false, cx);
             }
@@ -473,6 +476,15 @@ impl Hub {
             workers: u32::from(kinds.contains(&task.spec.work.kind())),
             ..Facts::default()
         })
+    }
+}
+
+/// Something is committed, and what follows from it is not: a good moment for the hub to die.
+fn die_soon(cx: &mut Context) {
+    if cx.now < FAULTS_MS && cx.random.chance(15) {
+        let (power, silent) = (cx.random.chance(50), cx.random.chance(50));
+        let (wait, down_ms) = (cx.random.between(0, 5), cx.random.between(10, 5_000));
+        cx.after(wait, Wake::Transition(Transition::HubCrash { power, silent, down_ms }));
     }
 }
 
