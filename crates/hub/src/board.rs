@@ -157,6 +157,12 @@ impl Board {
         self.inner.nodes.notify_one();
     }
 
+    /// What may be handed out to whom has changed: a lock went, a right or a label came.
+    pub fn wake_all(&self) {
+        self.wake_nodes();
+        self.state().workers.values().for_each(|waiting| waiting.wake.notify_one());
+    }
+
     /// Until a node may be given something.
     pub async fn node_work(&self) {
         self.inner.nodes.notified().await;

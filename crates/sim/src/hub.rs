@@ -135,6 +135,7 @@ impl Hub {
             Wake::LogSync { life: l, run } if self.up && l == life => self.log_sync(run),
             Wake::Pump { life: l, link } if self.up && l == life => self.pump(link, cx),
             Wake::ServeNodes { life: l } if self.up && l == life => self.serve_again(cx),
+            Wake::LookAgain { life: l } if self.up && l == life => self.look_again(cx),
             Wake::PoolTimer { life: l } if self.up && l == life => self.serve_timers(cx),
             Wake::HubFrame { life: l, link, message } if self.up && l == life => {
                 self.frame(link, message, cx);
@@ -154,6 +155,7 @@ impl Hub {
             | Wake::LogSync { .. }
             | Wake::Pump { .. }
             | Wake::ServeNodes { .. }
+            | Wake::LookAgain { .. }
             | Wake::PoolTimer { .. }
             | Wake::Person { .. }
             | Wake::Answer { .. }

@@ -33,6 +33,7 @@ pub(crate) enum Wake {
     HubClosed { life: u64, link: LinkId },
     HubStart,
     ServeNodes { life: u64 },
+    LookAgain { life: u64 },
     PoolTimer { life: u64 },
     /// A person looks whether a request was answered.
     Person { request: usize },

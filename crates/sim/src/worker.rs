@@ -45,7 +45,11 @@ pub(crate) struct Worker {
 
 /// Wait before a report is sent again that nobody answered.
 const AGAIN_MS: u64 = 2_500;
-const EXTEND_MS: u64 = 4_000;
+
+/// When a worker says that it is at it: in time, or just not.
+const fn extend_ms(random: &mut Random) -> u64 {
+    random.between(4_000, 10_500)
+}
 
 /// A kind of payloads, by its number.
 pub(crate) fn kind(number: usize) -> Kind {
@@ -97,7 +101,7 @@ impl Worker {
                 // It was taken away: what it brings is of no use, and is told all the same.
                 self.held.insert((task, attempt), Held { extends: false, ..held.clone() });
             }
-            let wait = EXTEND_MS.min(held.until - cx.now).max(1);
+            let wait = extend_ms(&mut cx.random).min(held.until - cx.now).max(1);
             self.after(wait, WorkerWake::Step { task, attempt }, cx);
             return;
         }
@@ -123,13 +127,13 @@ fn plan(cx: &mut Context) -> Option<(Held, u64)> {
         0..=6 if !peace => return None,
         // Silent until long after, and then there it is again.
         7..=16 if !peace => (random.between(12_000, 40_000), false, done),
-        17..=28 => (random.between(8_000, 16_000), true, done),
+        17..=28 => (random.between(8_000, 25_000), true, done),
         29..=40 => (quick, false, failed(random, false)),
         41..=43 => (quick, false, failed(random, true)),
         44..=51 => (quick, false, Report::GivenBack),
         _ => (quick, false, done),
     };
-    let first = if extends { EXTEND_MS } else { ms };
+    let first = if extends { extend_ms(random).min(ms) } else { ms };
     Some((Held { until: cx.now + ms, extends, report }, first))
 }
 

@@ -153,6 +153,7 @@ impl World {
             | Wake::LogSync { .. }
             | Wake::Pump { .. }
             | Wake::ServeNodes { .. }
+            | Wake::LookAgain { .. }
             | Wake::PoolTimer { .. }
             | Wake::HubFrame { .. }
             | Wake::HubClosed { .. }

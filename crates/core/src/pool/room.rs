@@ -34,8 +34,9 @@ pub fn is_for<'n>(lane: &LaneKey, here: Room<'n>, others: impl IntoIterator<Item
             || !others.into_iter().any(|room| is_preferred(&room) && could(&room)))
 }
 
-/// Longest sleep: a wall clock that is set back or ahead is noticed then.
-const LOOK_EVERY_MS: u64 = 30_000;
+/// Longest sleep: what nobody tells of is noticed then, be it a wall clock that is set or a lock that
+/// runs out.
+pub const LOOK_EVERY_MS: u64 = 30_000;
 /// Shortest, should a row be due that a decision does not find so.
 const MOMENT_MS: u64 = 5;
 

@@ -17,7 +17,7 @@ use cortex_core::pool::desk::{self, New, Report, Submitted, Take};
 use cortex_core::pool::explain::{Facts, NodeFacts, Reason, explain};
 use cortex_core::pool::lane::{Lanes, unlocked};
 use cortex_core::pool::order::Turns;
-use cortex_core::pool::room::{Room, in_turn, is_for, sleep_ms};
+use cortex_core::pool::room::{LOOK_EVERY_MS, Room, in_turn, is_for, sleep_ms};
 use cortex_core::pool::{Holder, Kind, Lost, Priority, Task, TaskState, Work};
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
@@ -112,11 +112,19 @@ struct Round {
 
 impl Hub {
     /// Takes up what the store holds.
-    pub(super) fn load_pool(&mut self, cx: &Context) {
+    pub(super) fn load_pool(&mut self, cx: &mut Context) {
         let read = self.store.read_now(|view| Ok((view.lanes()?, view.leased_tasks()?)));
         let (lanes, leased) = read.unwrap_or_default();
         self.pool.board.load(lanes, &leased, cx.timestamp());
         (self.pool.wake_nodes, self.pool.wake_timers) = (true, true);
+        self.look_again(cx);
+    }
+
+    /// Serves nodes that nobody has woken.
+    pub(super) fn look_again(&mut self, cx: &mut Context) {
+        self.pool.wake_nodes = true;
+        let life = self.life;
+        cx.after(LOOK_EVERY_MS, Wake::LookAgain { life });
     }
 
     pub(super) fn node_heard(&mut self, node: usize, cx: &mut Context) {
@@ -379,14 +387,14 @@ impl Hub {
 
     fn answer(&self, request: usize, answer: Answer, cx: &mut Context) {
         let (wait, lost) = (cx.random.between(1, 60), cx.random.chance(LOST_ANSWERS));
-        if !lost {
+        if !lost || cx.now >= FAULTS_MS {
             cx.after(wait, Wake::Answer { request, answer });
         }
     }
 
     fn answer_worker(&self, worker: usize, wake: WorkerWake, cx: &mut Context) {
         let (wait, lost) = (cx.random.between(1, 60), cx.random.chance(LOST_ANSWERS));
-        if !lost {
+        if !lost || cx.now >= FAULTS_MS {
             cx.after(wait, Wake::Worker { worker, wake });
         }
     }
@@ -440,7 +448,8 @@ impl Hub {
             // A time that has come is named beside another reason.
             if !reasons.iter().any(|reason| is_good(reason, now)) {
                 let state = task.state.as_str();
-                restless.push(format!("I8: task {} is still {state}: {reasons:?}", task.id));
+                let lane = task.lane();
+                restless.push(format!("I8: task {} is still {state}: {reasons:?} in {lane:?}", task.id));
             }
         }
         restless

@@ -304,7 +304,11 @@ impl Hub {
             (Job::Cancel { node }, Done::Cancelled(Some(run))) => {
                 self.runs[*node].cancel(run, limits::KILL_GRACE_MS);
             }
-            (Job::Lock { .. }, Done::Locked(open)) => self.cut(open, cx),
+            (Job::Lock { .. }, Done::Locked(open)) => {
+                self.cut(open, cx);
+                // What was locked may be handed out.
+                self.wake_nodes();
+            }
             (Job::SetPolicy { node }, Done::Policy(policy)) => {
                 cx.note(Happened::PolicySet { node: *node, revision: policy.revision.0 });
                 if let Some(link) = self.runs[*node].link() {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cortex_core::Refusal;
 use cortex_core::id::TaskId;
@@ -13,7 +14,7 @@ use cortex_core::node::Node;
 use cortex_core::policy::Rule;
 use cortex_core::pool::desk::{self, Take};
 use cortex_core::pool::lane::{Lanes, unlocked};
-use cortex_core::pool::room::{Room, in_turn, is_for};
+use cortex_core::pool::room::{LOOK_EVERY_MS, Room, in_turn, is_for};
 use cortex_core::pool::{Holder, Owner, Task};
 use cortex_core::rights::Right;
 use cortex_core::run::Run;
@@ -28,6 +29,9 @@ use crate::clock::new_run_id;
 use crate::mesh::Reserved;
 use crate::service::runs::attempts::{self, Attempt};
 use crate::service::{Caller, Context};
+
+/// See [`LOOK_EVERY_MS`].
+const LOOK_EVERY: Duration = Duration::from_millis(LOOK_EVERY_MS);
 
 /// One claim of one node.
 struct Claim {
@@ -50,6 +54,7 @@ impl Pool {
             self.serve_nodes().await?;
             tokio::select! {
                 () = self.board.node_work() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = shutdown.cancelled() => return Ok(()),
             }
         }
