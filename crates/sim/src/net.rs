@@ -20,26 +20,76 @@ const EPOCH_MS: i64 = 1_800_000_000_000;
 #[derive(Clone, Debug)]
 pub(crate) enum Wake {
     Transition(Transition),
-    HubTimer { life: u64 },
-    StoreDone { life: u64 },
-    StoreLate { life: u64, job: u64 },
-    DecideAgain { life: u64, node: usize },
-    AttachReady { life: u64, link: LinkId, epoch: Option<Epoch> },
-    Farewell { life: u64, link: LinkId },
-    LogFlush { life: u64, run: RunId },
-    LogSync { life: u64, run: RunId },
-    Pump { life: u64, link: LinkId },
-    HubFrame { life: u64, link: LinkId, message: ToHub },
-    HubClosed { life: u64, link: LinkId },
+    HubTimer {
+        life: u64,
+    },
+    StoreDone {
+        life: u64,
+    },
+    StoreLate {
+        life: u64,
+        job: u64,
+    },
+    DecideAgain {
+        life: u64,
+        node: usize,
+    },
+    AttachReady {
+        life: u64,
+        link: LinkId,
+        epoch: Option<Epoch>,
+    },
+    Farewell {
+        life: u64,
+        link: LinkId,
+    },
+    LogFlush {
+        life: u64,
+        run: RunId,
+    },
+    LogSync {
+        life: u64,
+        run: RunId,
+    },
+    Pump {
+        life: u64,
+        link: LinkId,
+    },
+    HubFrame {
+        life: u64,
+        link: LinkId,
+        message: ToHub,
+    },
+    HubClosed {
+        life: u64,
+        link: LinkId,
+    },
     HubStart,
-    ServeNodes { life: u64 },
-    LookAgain { life: u64 },
-    PoolTimer { life: u64 },
+    ServeNodes {
+        life: u64,
+    },
+    LookAgain {
+        life: u64,
+    },
+    PoolTimer {
+        life: u64,
+    },
     /// A person looks whether a request was answered.
-    Person { request: usize },
-    Answer { request: usize, answer: Answer },
-    Worker { worker: usize, wake: WorkerWake },
-    Node { node: usize, wake: NodeWake },
+    Person {
+        request: usize,
+    },
+    Answer {
+        request: usize,
+        answer: Answer,
+    },
+    Worker {
+        worker: usize,
+        wake: WorkerWake,
+    },
+    Node {
+        node: usize,
+        wake: NodeWake,
+    },
 }
 
 /// What is to come to a node. A frozen node gets it when it thaws, in the order in which it came.

@@ -239,4 +239,3 @@ fn is_endless(spec: &TaskSpec) -> bool {
         Work::Payload { .. } => false,
     }
 }
-

@@ -79,7 +79,9 @@ impl Worker {
                 let wait = cx.random.between(200, 3_000);
                 self.after(wait, WorkerWake::Ask, cx);
             }
-            WorkerWake::Given(tasks) => tasks.into_iter().for_each(|(task, attempt)| self.take(task, attempt, cx)),
+            WorkerWake::Given(tasks) => {
+                tasks.into_iter().for_each(|(task, attempt)| self.take(task, attempt, cx))
+            }
             WorkerWake::Step { task, attempt } => self.step(task, attempt, hub, cx),
             WorkerWake::Heard { task, attempt } => drop(self.held.remove(&(task, attempt))),
         }

@@ -94,7 +94,17 @@ impl World {
         }
         let hub = Hub::new(ids, places, pattern);
         let people = People::default();
-        Self { cx, hub, nodes, people, workers, seen: 0, hasher: DefaultHasher::new(), runs: 0, restless: Vec::new() }
+        Self {
+            cx,
+            hub,
+            nodes,
+            people,
+            workers,
+            seen: 0,
+            hasher: DefaultHasher::new(),
+            runs: 0,
+            restless: Vec::new(),
+        }
     }
 
     fn play(mut self, seed: u64) -> Report {

@@ -102,3 +102,48 @@ pub fn owed(run: &Run, task: Option<&Task>) -> Owed {
         Some(_) => Owed::Nothing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Attempt, NodeId, Revision, RunId, TaskId};
+    use crate::run::RunSpec;
+
+    fn run(state: RunState, code: Option<i32>) -> Run {
+        let (id, node) = (RunId::mint(1, &[1; 10]), NodeId::mint(1, &[2; 10]));
+        let run = Run::accepted(id, node, RunSpec::default(), "token:a".to_owned(), Revision(1), WallTime(0));
+        Run { state, code, task: Some((TaskId::mint(1, &[3; 10]), Attempt(2))), ..run }
+    }
+
+    #[test]
+    fn each_end_of_a_run_is_a_report_and_none_when_nobody_saw_it() {
+        let of = |state, code, cancel_is_asked| report(&run(state, code), cancel_is_asked, 0);
+        assert!(
+            matches!(of(RunState::Exited, Some(0), true), Some(Report::Done(_))),
+            "it was done all the same"
+        );
+        assert!(matches!(of(RunState::Exited, Some(3), true), Some(Report::Cancelled(_))));
+        assert!(matches!(of(RunState::Exited, Some(3), false), Some(Report::Failed { is_final: false, .. })));
+        assert!(matches!(of(RunState::TimedOut, None, false), Some(Report::Failed { is_final: false, .. })));
+        assert!(matches!(of(RunState::Cancelled, None, false), Some(Report::Failed { is_final: true, .. })));
+        assert!(matches!(of(RunState::Denied, None, false), Some(Report::Denied { .. })));
+        for state in [RunState::Lost, RunState::Queued, RunState::Running, RunState::Disconnected] {
+            assert_eq!(of(state, None, false), None);
+        }
+    }
+
+    #[test]
+    fn a_run_whose_task_does_not_know_it_is_owed_its_end_and_one_of_a_person_nothing() {
+        let run = run(RunState::Running, None);
+        assert_eq!(owed(&run, None), Owed::End);
+        assert_eq!(owed(&Run { task: None, ..run }, None), Owed::Nothing);
+    }
+
+    #[test]
+    fn what_a_lock_or_a_policy_ended_is_given_back() {
+        for (by, given_back) in [("lock:x", true), ("policy:x", true), ("token:a", false)] {
+            let run = Run { cancelled_by: Some(by.to_owned()), ..run(RunState::Cancelled, None) };
+            assert_eq!(report(&run, false, 0) == Some(Report::GivenBack), given_back, "{by}");
+        }
+    }
+}

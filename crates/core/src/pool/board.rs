@@ -160,3 +160,92 @@ impl Board {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::pool::{Lease, Owner, Priority, TaskSpec, Work};
+    use crate::run::RunSpec;
+    use crate::time::WallTime;
+
+    const LANE: Option<LaneId> = Some(LaneId(7));
+
+    fn node() -> NodeId {
+        NodeId::mint(1, &[1; 10])
+    }
+
+    fn task(state: TaskState) -> Task {
+        let run = RunId::mint(1, &[2; 10]);
+        let lease = Lease { holder: Holder::Node { node: node(), run }, ms: 100, since: WallTime(0) };
+        Task {
+            id: TaskId::mint(1, &[3; 10]),
+            spec: Arc::new(TaskSpec::new(Work::Command(RunSpec::default()))),
+            owner: Owner { token: None, user: None },
+            caller: "token:a".to_owned(),
+            idempotency_key: None,
+            traceparent: None,
+            schedule: None,
+            priority: Priority::DEFAULT,
+            state,
+            attempt: Attempt(1),
+            tries: 0,
+            parked: false,
+            waits_for: 0,
+            submitted_at: WallTime(0),
+            due_at: None,
+            ready_at: Some(WallTime(0)),
+            expires_at: None,
+            lease: (state == TaskState::Leased).then_some(lease),
+            excluded: BTreeSet::new(),
+            ended_at: None,
+            result: None,
+            cancelled_by: None,
+            steps: 0,
+        }
+    }
+
+    fn lanes(board: &Board) -> Vec<u64> {
+        board.ready().iter().map(|(id, _)| id.0).collect()
+    }
+
+    #[test]
+    fn a_lane_is_looked_at_from_the_first_ready_task_until_a_claim_finds_it_empty() {
+        let mut board = Board::default();
+        let parked = Task { parked: true, ..task(TaskState::Ready) };
+        assert!(!board.put(LANE, &parked, Timestamp(0)).timers && lanes(&board).is_empty());
+        let woken = board.put(LANE, &task(TaskState::Ready), Timestamp(0));
+        assert_eq!((woken.nodes, woken.kind, lanes(&board)), (true, None, vec![7]));
+        let claimed = board.ready();
+        board.found_empty([LaneId(7)]);
+        assert!(lanes(&board).is_empty());
+        board.not_claimed(claimed);
+        assert_eq!(lanes(&board), [7], "the claim was not kept");
+    }
+
+    #[test]
+    fn a_task_that_is_put_again_while_it_is_worked_on_keeps_the_lease_that_it_has() {
+        let mut board = Board::default();
+        board.put(LANE, &task(TaskState::Leased), Timestamp(0));
+        let asked = Task { cancelled_by: Some("token:a".to_owned()), ..task(TaskState::Leased) };
+        board.put(LANE, &asked, Timestamp(90));
+        assert_eq!(board.leases_mut().poll_ended(Timestamp(100)), Some((asked.id, Attempt(1))));
+        board.put(LANE, &task(TaskState::Ready), Timestamp(101));
+        assert_eq!((board.entries(), board.busy(node())), (0, 0));
+    }
+
+    #[test]
+    fn slots_that_a_claim_may_fill_are_taken_until_it_is_through() {
+        let mut board = Board::default();
+        board.promise(node(), 2);
+        board.promise(node(), 1);
+        board.put(LANE, &task(TaskState::Leased), Timestamp(0));
+        assert_eq!(board.busy(node()), 4);
+        board.fulfilled(node(), 2);
+        board.fulfilled(node(), 1);
+        assert_eq!(board.busy(node()), 1);
+        board.put(LANE, &task(TaskState::Done), Timestamp(1));
+        assert_eq!(board.entries(), 0);
+    }
+}

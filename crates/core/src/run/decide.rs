@@ -37,7 +37,9 @@ impl Command {
     pub const fn ended(&self) -> Option<&Ended> {
         match self {
             Self::End(ended) => Some(ended),
-            Self::Start(_) | Self::Disconnect | Self::Reattach | Self::Cancel { .. } | Self::Lose { .. } => None,
+            Self::Start(_) | Self::Disconnect | Self::Reattach | Self::Cancel { .. } | Self::Lose { .. } => {
+                None
+            }
         }
     }
 }

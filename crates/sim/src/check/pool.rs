@@ -102,7 +102,8 @@ impl Story {
             Happened::Over { task, attempt } => self.over(at, *task, *attempt, peace),
             Happened::GivenUp { run } => self.given_up(at, *run, peace),
             Happened::Reported { task, attempt, holder, brings } => {
-                let is_held = self.leases.get(task).is_some_and(|l| l.attempt == *attempt && l.holder == *holder);
+                let is_held =
+                    self.leases.get(task).is_some_and(|l| l.attempt == *attempt && l.holder == *holder);
                 if *brings && !is_held {
                     self.late.insert((*task, *attempt), *holder);
                 }
@@ -191,12 +192,17 @@ impl Story {
 
     /// A lease is over only when nobody was heard of for its whole length, and the hub was there.
     fn over(&mut self, at: u64, task: TaskId, attempt: Attempt, peace: &Peace) {
-        let Some(held) = self.leases.get(&task).copied().filter(|held| held.attempt == attempt) else { return };
+        let Some(held) = self.leases.get(&task).copied().filter(|held| held.attempt == attempt) else {
+            return;
+        };
         let heard = self.seen(held.holder, peace).map_or(0, |seen| seen.heard);
         let extended = self.extended.get(&(task, attempt)).copied().unwrap_or(0);
         let since = held.at.max(self.hub_started).max(extended).max(heard);
         if at < since + held.ms {
-            self.say(at, &format!("I2: the lease of {task}, attempt {attempt}, is over after {} ms", at - since));
+            self.say(
+                at,
+                &format!("I2: the lease of {task}, attempt {attempt}, is over after {} ms", at - since),
+            );
         }
         self.over.insert((task, attempt), at);
     }
@@ -209,7 +215,10 @@ impl Story {
         let was_here = seen.heard > self.hub_started;
         let end = if was_here { seen.heard + GRACE_MS } else { self.hub_started + RESTART_GRACE_MS };
         if at < end && seen.crashed.is_none_or(|crashed| crashed < held.at) {
-            self.say(at, &format!("I2: {task} was taken from a node that was here, or had time to come back"));
+            self.say(
+                at,
+                &format!("I2: {task} was taken from a node that was here, or had time to come back"),
+            );
         }
     }
 
@@ -223,7 +232,10 @@ impl Story {
         let id = (put.task, held.attempt);
         let over = self.over.get(&id).copied().filter(|over| *over >= self.hub_started);
         if put.was_lost_by("lease_expired") && self.extended.get(&id).copied() > over {
-            self.say(at, &format!("I2: {}, attempt {}, was taken after it was extended", put.task, held.attempt));
+            self.say(
+                at,
+                &format!("I2: {}, attempt {}, was taken after it was extended", put.task, held.attempt),
+            );
         }
     }
 

@@ -354,13 +354,7 @@ impl Hub {
     }
 
     /// Who waited for it waits no more: it failed, or its time is over.
-    pub(super) fn pool_given_up(
-        &mut self,
-        number: u64,
-        job: &PoolJob,
-        code: Option<Code>,
-        cx: &mut Context,
-    ) {
+    pub(super) fn pool_given_up(&mut self, number: u64, job: &PoolJob, code: Option<Code>, cx: &mut Context) {
         match job {
             PoolJob::Submit { request, .. } | PoolJob::Steer { request, .. } => {
                 self.answer(*request, code.map_or(Answer::Unavailable, Answer::Refused), cx);
@@ -435,13 +429,17 @@ impl Hub {
     pub(crate) fn restless_tasks(&self, kinds: &[Kind], now: WallTime) -> Vec<String> {
         let mut restless = Vec::new();
         if self.pool.board.entries() > 0 {
-            restless.push(format!("I8: the pool still has {} leases and slots in use", self.pool.board.entries()));
+            restless.push(format!(
+                "I8: the pool still has {} leases and slots in use",
+                self.pool.board.entries()
+            ));
         }
         let locks = self.locks();
         let read = self.store.read_now(|view| {
             let all = view.tasks(&TaskFilter::default(), usize::MAX)?;
             let open = all.into_iter().filter(|task| !task.state.is_final());
-            open.map(|task| Ok((self.facts(view, &task, (kinds, &locks), now)?, task))).collect::<Result<Vec<_>, _>>()
+            open.map(|task| Ok((self.facts(view, &task, (kinds, &locks), now)?, task)))
+                .collect::<Result<Vec<_>, _>>()
         });
         for (facts, task) in read.unwrap_or_default() {
             let reasons = explain(&task, &facts);
@@ -462,10 +460,13 @@ impl Hub {
         (kinds, locks): (&[Kind], &Locks),
         now: WallTime,
     ) -> Result<Facts, cortex_store::StoreError> {
+        let is_shut_out = |id: NodeId| Ok(view.node(id)?.is_none_or(|node| node.quarantined));
+        let shut_out: Vec<bool> =
+            self.ids.iter().map(|id| is_shut_out(*id)).collect::<Result<_, cortex_store::StoreError>>()?;
         let node = |(index, place): (usize, &Place)| NodeFacts {
             name: format!("node-{index}"),
             labels: place.labels.clone(),
-            is_online: self.registry.get(self.ids[index]).is_some(),
+            is_online: self.registry.get(self.ids[index]).is_some() && !shut_out[index],
             owner_may: true,
             slots: place.slots,
             busy: u32::try_from(self.pool.board.busy(self.ids[index])).unwrap_or(u32::MAX),
@@ -689,5 +690,10 @@ fn attempt(task: &Task, id: RunId, policy: &Policy, now: WallTime) -> Result<Run
     let question = Question { spec, node: "node", site: &site, now: Some(now), consent: false };
     judge(&policy.document, &question)?;
     let run = Run::accepted(id, policy.node, spec.clone(), task.caller.clone(), policy.revision, now);
-    Ok(Run { token: task.owner.token, user: task.owner.user, task: Some((task.id, task.attempt.next())), ..run })
+    Ok(Run {
+        token: task.owner.token,
+        user: task.owner.user,
+        task: Some((task.id, task.attempt.next())),
+        ..run
+    })
 }

@@ -76,12 +76,7 @@ impl Pool {
         ready.filter(|(_, key)| owners.get(key.owner).is_ok()).collect()
     }
 
-    async fn claim_of(
-        &self,
-        caller: &Caller,
-        lanes: Lanes,
-        max: usize,
-    ) -> Result<Given, Refusal> {
+    async fn claim_of(&self, caller: &Caller, lanes: Lanes, max: usize) -> Result<Given, Refusal> {
         let (now, context, caller) = (self.context.clock.wall(), self.context.clone(), caller.clone());
         let asked = lanes.clone();
         let work = move |tx: &mut dyn Tx| {
