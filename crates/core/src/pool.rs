@@ -85,6 +85,14 @@ impl Holder {
         }
     }
 
+    /// The token, when it is a worker over the API.
+    pub const fn worker(&self) -> Option<TokenId> {
+        match self {
+            Self::Node { .. } => None,
+            Self::Worker { token } => Some(*token),
+        }
+    }
+
     /// The run, when it is a node's.
     pub const fn run(&self) -> Option<RunId> {
         match self {
@@ -196,7 +204,7 @@ pub struct Step {
     pub node: Option<NodeId>,
     /// By which run.
     pub run: Option<RunId>,
-    /// Who caused it, when somebody asked for it.
+    /// Who caused it, when somebody asked for it; of a claim by a worker the id of its token.
     pub actor: Option<String>,
     /// A word or sentence more.
     pub detail: Option<String>,

@@ -111,6 +111,8 @@ pub const CLIENT: Rights = Rights::of(&[
     Right::RunsRead,
     Right::RunsStart,
     Right::RunsControl,
+    Right::TasksSubmit,
+    Right::PoolWork,
     Right::PolicyRead,
     Right::ConsentsRead,
     Right::EventsRead,

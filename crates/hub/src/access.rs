@@ -43,6 +43,8 @@ pub enum Needs {
     AnyToken,
     /// A token with this right; on a node that is named, there.
     Right(Right),
+    /// A token with one of these rights, the first of which is the one to ask for.
+    Either(Right, Right),
     /// A token with this right on all nodes: what is given here cannot be narrowed.
     Everywhere(Right),
 }
@@ -60,6 +62,8 @@ pub enum Names {
     Consent,
     /// An answer that lasts, likewise.
     ConsentRule,
+    /// A task: it is seen by who submitted it, and by who may see all tasks.
+    Task,
 }
 
 /// One row.
@@ -93,10 +97,11 @@ impl Entry {
     pub fn admit(&self, who: &Who) -> Result<(), Refusal> {
         match self.needs {
             Needs::Nothing | Needs::AnyToken => Ok(()),
-            Needs::Right(_) | Needs::Everywhere(_) if !who.token.has_tool(self.tool) => {
+            Needs::Right(_) | Needs::Either(..) | Needs::Everywhere(_) if !who.token.has_tool(self.tool) => {
                 Err(self.wrong_audience(who))
             }
             Needs::Right(right) => who.anywhere(right),
+            Needs::Either(first, second) => who.anywhere(second).or_else(|_| who.anywhere(first)),
             Needs::Everywhere(right) if who.everywhere(right) => Ok(()),
             Needs::Everywhere(right) => {
                 let message =
@@ -132,6 +137,11 @@ const fn any(method: &'static str, path: &'static str) -> Entry {
 
 const fn http(method: &'static str, path: &'static str, right: Right) -> Entry {
     Entry::http(method, path, Needs::Right(right))
+}
+
+/// To look at tasks: whoever submits may look at its own.
+const fn task(method: &'static str, path: &'static str) -> Entry {
+    Entry::http(method, path, Needs::Either(Right::TasksRead, Right::TasksSubmit))
 }
 
 const fn grpc(service: &'static str, method: &'static str, needs: Needs) -> Entry {
@@ -203,6 +213,26 @@ pub const ENTRIES: &[Entry] = &[
     http("DELETE", "/api/v1/consents/{id}", Right::RunsStart).tool(Tool::Exec),
     http("GET", "/api/v1/consent-rules", Right::ConsentsRead),
     http("DELETE", "/api/v1/consent-rules/{id}", Right::ConsentsAnswer),
+    task("GET", "/api/v1/pool/tasks").tool(Tool::TaskGet),
+    http("POST", "/api/v1/pool/tasks", Right::TasksSubmit).tool(Tool::TaskSubmit),
+    task("GET", "/api/v1/pool/tasks/{id}").tool(Tool::TaskGet),
+    task("GET", "/api/v1/pool/tasks/{id}/explain").tool(Tool::TaskGet),
+    http("POST", "/api/v1/pool/tasks/{id}/cancel", Right::TasksSubmit).tool(Tool::TaskCancel),
+    http("POST", "/api/v1/pool/tasks/{id}/retry", Right::TasksSubmit).tool(Tool::TaskSubmit),
+    http("POST", "/api/v1/pool/tasks/{id}/priority", Right::TasksSubmit).tool(Tool::TaskSubmit),
+    http("GET", "/api/v1/pool/stats", Right::StatsRead),
+    http("POST", "/api/v1/pool/claims", Right::PoolWork).tool(Tool::TaskClaim),
+    http("POST", "/api/v1/pool/leases/{id}/{attempt}/extend", Right::PoolWork).tool(Tool::TaskReport),
+    http("POST", "/api/v1/pool/leases/{id}/{attempt}/finish", Right::PoolWork).tool(Tool::TaskReport),
+    http("POST", "/api/v1/pool/leases/{id}/{attempt}/fail", Right::PoolWork).tool(Tool::TaskReport),
+    http("POST", "/api/v1/pool/leases/{id}/{attempt}/release", Right::PoolWork).tool(Tool::TaskReport),
+    task("GET", "/api/v1/pool/schedules"),
+    http("POST", "/api/v1/pool/schedules", Right::TasksSubmit),
+    http("PATCH", "/api/v1/pool/schedules/{schedule}", Right::TasksSubmit),
+    http("DELETE", "/api/v1/pool/schedules/{schedule}", Right::TasksSubmit),
+    http("GET", "/api/v1/pool/pauses", Right::StatsRead),
+    Entry::http("POST", "/api/v1/pool/pauses", Needs::Everywhere(Right::PoolAdmin)),
+    Entry::http("DELETE", "/api/v1/pool/pauses/{part}", Needs::Everywhere(Right::PoolAdmin)),
     grpc("cortex.mesh.v1.EnrolmentService", "Enrol", Needs::Invite),
     grpc("cortex.mesh.v1.EnrolmentService", "Recover", Needs::RecoveryKey),
     grpc("cortex.mesh.v1.MeshService", "Attach", Needs::NodeCertificate),
@@ -243,6 +273,8 @@ const fn names(path: &str) -> Names {
         Names::Consent
     } else if contains(path, "/consent-rules/{id}") {
         Names::ConsentRule
+    } else if contains(path, "/tasks/{id}") {
+        Names::Task
     } else {
         Names::Nothing
     }
@@ -329,7 +361,10 @@ mod tests {
     #[test]
     fn what_reads_has_a_reading_right_and_what_writes_has_another() {
         for (method, path, entry) in routes() {
-            let (Needs::Right(right) | Needs::Everywhere(right)) = entry.needs else { continue };
+            let (Needs::Right(right) | Needs::Either(right, _) | Needs::Everywhere(right)) = entry.needs
+            else {
+                continue;
+            };
             let reads = method == "GET" || path.ends_with("/test") || path.ends_with("/diff");
             assert_eq!(right.as_str().ends_with(":read"), reads, "{method} {path}");
         }
@@ -338,7 +373,15 @@ mod tests {
     #[test]
     fn a_client_gets_no_door_that_its_kind_could_not_use() {
         for entry in ENTRIES.iter().filter(|entry| entry.tool.is_some()) {
-            let Needs::Right(right) = entry.needs else { panic!("{entry:?}") };
+            let right = match entry.needs {
+                Needs::Right(right) | Needs::Either(_, right) => right,
+                Needs::Nothing
+                | Needs::Invite
+                | Needs::NodeCertificate
+                | Needs::RecoveryKey
+                | Needs::AnyToken
+                | Needs::Everywhere(_) => panic!("{entry:?}"),
+            };
             assert!(cortex_core::rights::CLIENT.has(right), "{entry:?}");
         }
     }
@@ -349,6 +392,7 @@ mod tests {
         assert_eq!(names("/api/v1/runs/{id}/output"), Names::Run);
         assert_eq!(names("/api/v1/consents/{id}/deny"), Names::Consent);
         assert_eq!(names("/api/v1/consent-rules/{id}"), Names::ConsentRule);
+        assert_eq!(names("/api/v1/pool/tasks/{id}/cancel"), Names::Task);
         assert_eq!(names("/api/v1/invites/{id}"), Names::Nothing);
     }
 }

@@ -2,7 +2,7 @@
 //! was, and who waits for something. The store is the truth: this is loaded from it at the start and
 //! changed only after a commit. Never here: decisions, and waiting for anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cortex_core::Refusal;
@@ -10,10 +10,11 @@ use cortex_core::id::{Attempt, LaneId, NodeId, RunId, TaskId};
 use cortex_core::pool::board;
 use cortex_core::pool::lane::{Head, LaneKey, Lanes};
 use cortex_core::pool::order::Turns;
-use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task};
-use cortex_core::time::Timestamp;
+use cortex_core::pool::pause::{Part, Pause};
+use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task, TaskState};
+use cortex_core::time::{Timestamp, WallTime};
 use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 
@@ -36,8 +37,23 @@ struct Inner {
 #[derive(Default)]
 struct State {
     board: board::Board,
+    /// When the timers are looked at next; the start when that is not known.
+    planned: Timestamp,
+    /// Parts that stand still.
+    pauses: BTreeMap<Part, Pause>,
+    /// Those of them whose work was given back.
+    drained: BTreeSet<Part>,
     /// Who waits for payloads, by kind.
     workers: BTreeMap<String, Waiting>,
+    /// Who waits for the next change of a task.
+    watched: BTreeMap<TaskId, watch::Sender<()>>,
+}
+
+/// What the store holds at a start.
+pub struct Stored {
+    lanes: Vec<(LaneId, LaneKey)>,
+    leased: Vec<Task>,
+    pauses: Vec<Pause>,
 }
 
 /// Those who wait for a kind.
@@ -67,14 +83,63 @@ impl Board {
     }
 
     /// Takes up what the store holds. Each lease has its whole length again.
-    pub fn load(&self, lanes: Vec<(LaneId, LaneKey)>, leased: &[Task]) {
+    pub fn load(&self, stored: Stored) {
+        let Stored { lanes, leased, pauses } = stored;
         let now = self.inner.clock.now();
-        self.state().board.load(lanes, leased, now);
+        let mut state = self.state();
+        state.board.load(lanes, &leased, now);
+        state.pauses = pauses.into_iter().map(|pause| (pause.part.clone(), pause)).collect();
     }
 
     /// What the store holds, for [`Self::load`].
-    pub fn stored(view: &dyn Read) -> Result<(Vec<(LaneId, LaneKey)>, Vec<Task>), StoreError> {
-        Ok((view.lanes()?, view.leased_tasks()?))
+    pub fn stored(view: &dyn Read) -> Result<Stored, StoreError> {
+        Ok(Stored { lanes: view.lanes()?, leased: view.leased_tasks()?, pauses: view.pauses()? })
+    }
+
+    /// A pause was committed.
+    pub fn put_pause(&self, pause: Pause) {
+        let mut state = self.state();
+        state.drained.remove(&pause.part);
+        state.pauses.insert(pause.part.clone(), pause);
+        self.inner.timers.notify_one();
+    }
+
+    /// A pause was removed: whoever waits looks again.
+    pub fn remove_pause(&self, part: &Part) {
+        let mut state = self.state();
+        state.pauses.remove(part);
+        state.drained.remove(part);
+        drop(state);
+        self.wake_all();
+    }
+
+    /// Parts that stand still.
+    pub fn pauses(&self) -> Vec<Pause> {
+        self.state().pauses.values().cloned().collect()
+    }
+
+    /// Parts whose work is to be given back at this moment.
+    pub fn to_drain(&self, now: WallTime) -> Vec<Part> {
+        let state = self.state();
+        let over = state.pauses.values().filter(|pause| pause.drained_at.is_some_and(|at| at <= now));
+        over.map(|pause| pause.part.clone()).filter(|part| !state.drained.contains(part)).collect()
+    }
+
+    /// When the work of the next part is to be given back.
+    pub fn next_drain(&self) -> Option<WallTime> {
+        let state = self.state();
+        let open = state.pauses.values().filter(|pause| !state.drained.contains(&pause.part));
+        open.filter_map(|pause| pause.drained_at).min()
+    }
+
+    /// The work of this part was given back.
+    pub fn drained(&self, part: &Part) {
+        self.state().drained.insert(part.clone());
+    }
+
+    /// A timer may be due earlier than was said.
+    pub fn wake_timers(&self) {
+        self.inner.timers.notify_one();
     }
 
     /// A table over a transaction: what is put into it is known here once it is committed.
@@ -183,6 +248,13 @@ impl Board {
         Asking { board: self.clone(), kinds }
     }
 
+    /// Changes of a task from this moment on, until the answer is dropped.
+    pub fn watch(&self, task: TaskId) -> Watched {
+        let mut state = self.state();
+        let sender = state.watched.entry(task).or_insert_with(|| watch::channel(()).0);
+        Watched { changes: Some(sender.subscribe()), board: self.clone(), task }
+    }
+
     /// How many ask for payloads of this kind.
     pub fn asking(&self, kind: &str) -> usize {
         self.state().workers.get(kind).map_or(0, |waiting| waiting.count)
@@ -192,16 +264,36 @@ impl Board {
     fn put(&self, lane: Option<LaneId>, task: &Task) {
         let now = self.inner.clock.now();
         let mut state = self.state();
+        if let Some(watched) = state.watched.get(&task.id) {
+            watched.send_replace(());
+        }
         let woken = state.board.put(lane, task, now);
         if let Some(waiting) = woken.kind.and_then(|kind| state.workers.get(kind.as_str())) {
             waiting.wake.notify_one();
         }
-        if woken.timers {
+        if woken.timers && self.timer_of(task, now).is_some_and(|at| at < state.planned) {
             self.inner.timers.notify_one();
         }
         if woken.nodes {
             self.inner.nodes.notify_one();
         }
+    }
+
+    /// When something is due of a task by the clock.
+    fn timer_of(&self, task: &Task, now: Timestamp) -> Option<Timestamp> {
+        let wall = self.inner.clock.wall();
+        let until = |at: WallTime| now.plus_ms(u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0));
+        match task.state {
+            TaskState::Scheduled => task.due_at.filter(|_| task.waits_for == 0).map(until),
+            TaskState::Ready => task.expires_at.map(until),
+            TaskState::Leased => task.lease.map(|lease| now.plus_ms(lease.ms)),
+            TaskState::Done | TaskState::Dead | TaskState::Cancelled | TaskState::Expired => None,
+        }
+    }
+
+    /// The timers are looked at then, unless something is due before: that is told.
+    pub fn plan_timers(&self, at: Timestamp) {
+        self.state().planned = at;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -220,6 +312,33 @@ impl Drop for Promise {
     fn drop(&mut self) {
         self.board.state().board.fulfilled(self.node, self.count);
         self.board.wake_nodes();
+    }
+}
+
+/// One who waits for changes of a task.
+pub struct Watched {
+    board: Board,
+    task: TaskId,
+    changes: Option<watch::Receiver<()>>,
+}
+
+impl Watched {
+    /// Until it has changed once more.
+    pub async fn changed(&mut self) {
+        if let Some(changes) = &mut self.changes {
+            // The sender is kept for as long as somebody watches.
+            drop(changes.changed().await);
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut state = self.board.state();
+        self.changes = None;
+        if state.watched.get(&self.task).is_some_and(|sender| sender.receiver_count() == 0) {
+            state.watched.remove(&self.task);
+        }
     }
 }
 

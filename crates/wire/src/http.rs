@@ -12,6 +12,8 @@ mod nodes;
 mod people;
 mod policies;
 mod runs;
+mod schedules;
+mod tasks;
 
 pub use crate::error::{ErrorBody, Problem};
 pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
@@ -26,6 +28,12 @@ pub use policies::{
     PolicyTest, PolicyVerdict, PolicyView, ProfileView,
 };
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
+pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, ScheduleView};
+pub use tasks::{
+    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
+    TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
+    TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
+};
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

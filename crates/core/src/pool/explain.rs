@@ -21,10 +21,10 @@ pub struct NodeFacts {
     pub slots: u32,
     /// Tasks that it works on.
     pub busy: u32,
-    /// It is drained, and by whom.
-    pub drained_by: Option<String>,
-    /// Its policy denied this task.
-    pub has_denied: bool,
+    /// It stands still: who said so.
+    pub paused_by: Option<String>,
+    /// Its policy denied this task, and by which rule.
+    pub denied_by: Option<String>,
 }
 
 /// A part of the pool that stands still.
@@ -91,10 +91,10 @@ pub enum Reason {
     OwnerMayNot(Vec<String>),
     /// Nodes that could have it are not connected.
     Offline(Vec<String>),
-    /// Nodes that could have it are drained.
-    Drained(Vec<String>),
-    /// The policies of nodes that could have it denied it.
-    Denied(Vec<String>),
+    /// Nodes that could have it stand still, each with who said so.
+    NodePaused(Vec<(String, String)>),
+    /// The policies of nodes that could have it denied it: which nodes, and by which rule.
+    Denied(Vec<(String, String)>),
     /// Nodes that could have it work on as many tasks as they take.
     Busy(Vec<String>),
     /// Nodes that could have it take no tasks.
@@ -119,7 +119,7 @@ impl Reason {
             Self::NoNodeWith { .. } => "no_node",
             Self::OwnerMayNot(_) => "owner_may_not",
             Self::Offline(_) => "offline",
-            Self::Drained(_) => "drained",
+            Self::NodePaused(_) => "node_paused",
             Self::Denied(_) => "denied",
             Self::Busy(_) => "busy",
             Self::NoSlots(_) => "no_slots",
@@ -170,7 +170,16 @@ pub fn explain(task: &Task, facts: &Facts) -> Vec<Reason> {
 }
 
 type Test = fn(&NodeFacts) -> bool;
-type Tell = fn(Vec<String>) -> Reason;
+type Tell = fn(&[&NodeFacts]) -> Reason;
+
+fn names(nodes: &[&NodeFacts]) -> Vec<String> {
+    nodes.iter().map(|node| node.name.clone()).collect()
+}
+
+/// Each with what is said of it.
+fn with(nodes: &[&NodeFacts], of: fn(&NodeFacts) -> &Option<String>) -> Vec<(String, String)> {
+    nodes.iter().map(|node| (node.name.clone(), of(node).clone().unwrap_or_default())).collect()
+}
 
 /// Why no node has it: nothing when one could take it now.
 fn of_nodes(selector: &Selector, nodes: &[NodeFacts]) -> Vec<Reason> {
@@ -181,18 +190,18 @@ fn of_nodes(selector: &Selector, nodes: &[NodeFacts]) -> Vec<Reason> {
     let mut left = suiting;
     let mut reasons = Vec::new();
     let steps: [(Test, Tell); 6] = [
-        (|node| !node.owner_may, Reason::OwnerMayNot),
-        (|node| node.has_denied, Reason::Denied),
-        (|node| !node.is_online, Reason::Offline),
-        (|node| node.drained_by.is_some(), Reason::Drained),
-        (|node| node.slots == 0, Reason::NoSlots),
-        (|node| node.busy >= node.slots, Reason::Busy),
+        (|node| !node.owner_may, |out| Reason::OwnerMayNot(names(out))),
+        (|node| node.denied_by.is_some(), |out| Reason::Denied(with(out, |node| &node.denied_by))),
+        (|node| !node.is_online, |out| Reason::Offline(names(out))),
+        (|node| node.paused_by.is_some(), |out| Reason::NodePaused(with(out, |node| &node.paused_by))),
+        (|node| node.slots == 0, |out| Reason::NoSlots(names(out))),
+        (|node| node.busy >= node.slots, |out| Reason::Busy(names(out))),
     ];
     for (is_out, reason) in steps {
         let (out, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|node| is_out(node));
         left = rest;
         if !out.is_empty() {
-            reasons.push(reason(out.iter().map(|node| node.name.clone()).collect()));
+            reasons.push(reason(&out));
         }
     }
     if left.is_empty() { reasons } else { Vec::new() }

@@ -70,9 +70,9 @@ fn each_reason_of_a_node_is_told_and_one_node_that_is_free_ends_them() {
     let n = || node("n1", &[]);
     for (node, reason) in [
         (NodeFacts { owner_may: false, ..n() }, "owner_may_not"),
-        (NodeFacts { has_denied: true, ..n() }, "denied"),
+        (NodeFacts { denied_by: Some("exec.allow".into()), ..n() }, "denied"),
         (NodeFacts { is_online: false, ..n() }, "offline"),
-        (NodeFacts { drained_by: Some("user:ada".into()), ..n() }, "drained"),
+        (NodeFacts { paused_by: Some("user:ada".into()), ..n() }, "node_paused"),
         (NodeFacts { slots: 0, ..n() }, "no_slots"),
         (NodeFacts { busy: 2, ..n() }, "busy"),
         (n(), "next"),
@@ -86,6 +86,13 @@ fn each_reason_of_a_node_is_told_and_one_node_that_is_free_ends_them() {
         explain(&plain, &with(mixed)),
         [Reason::Offline(vec!["a".into()]), Reason::Busy(vec!["b".into()])]
     );
+}
+
+#[test]
+fn who_denied_it_is_named_with_the_rule() {
+    let denier = NodeFacts { denied_by: Some("exec.allow".into()), ..node("a", &[]) };
+    let reasons = explain(&task(|_| {}), &with(vec![denier]));
+    assert_eq!(reasons, [Reason::Denied(vec![("a".into(), "exec.allow".into())])]);
 }
 
 #[test]

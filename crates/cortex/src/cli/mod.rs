@@ -20,6 +20,7 @@ mod password;
 mod policy;
 mod run;
 mod status;
+mod task;
 mod token;
 mod up;
 mod user;
@@ -86,6 +87,7 @@ enum Command {
     Exec(exec::Exec),
     Consent(consent::Consent),
     Run(run::Run),
+    Task(Box<task::Task>),
     Policy(policy::Policy),
     Token(token::Token),
     Lock(lock::Lock),
@@ -110,6 +112,7 @@ impl Command {
             | Self::Exec(_)
             | Self::Consent(_)
             | Self::Run(_)
+            | Self::Task(_)
             | Self::Policy(_)
             | Self::Token(_)
             | Self::Lock(_)
@@ -191,6 +194,7 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Exec(exec) => exec.run(context).await,
         Command::Consent(consent) => consent.run(context).await,
         Command::Run(run) => run.run(context).await,
+        Command::Task(task) => task.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::Token(token) => token.run(context).await,
         Command::Lock(lock) => lock.run(context).await,

@@ -159,7 +159,8 @@ fn facts(run: &RunView) -> Vec<(&'static str, String)> {
     ]
 }
 
-async fn logs(
+/// Writes the output of a run: what there is, or all to its end.
+pub(super) async fn logs(
     context: &Context,
     client: &mut Client,
     id: &str,

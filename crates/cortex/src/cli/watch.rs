@@ -8,6 +8,7 @@ mod show;
 mod track;
 
 pub(crate) use follow::follow_all;
+pub(crate) use patience::Patience;
 pub(crate) use raw::follow_bytes;
 pub(crate) use show::Show;
 pub(crate) use track::{Outcome, TRANSPORT, Watch, status_of, transport_or};

@@ -105,6 +105,7 @@ fn changes(every: &mut Every) {
     consents(every);
     people(every);
     locks(every);
+    tasks(every);
     let token = id(&every.ok("token create reader --role viewer")["record"]);
     every.ok(&format!("token revoke {token}"));
     let invite = id(&every.ok("invite"));
@@ -145,6 +146,36 @@ fn consents(every: &mut Every) {
     let rule = id(&every.ok("consent rules")[0]);
     every.ok(&format!("consent forget {rule}"));
     every.refused(&format!("consent forget {rule}"), 3, "not_found");
+}
+
+fn tasks(every: &mut Every) {
+    let task = id(&every.ok("task add --label team=blue -- echo one"));
+    every.ok("task add --wait -- echo two");
+    every.ok("task ls --label team=blue");
+    every.ok(&format!("task get {task}"));
+    every.ok(&format!("task explain {task}"));
+    every.ok("task stats");
+    let waits = id(&every.ok("task add -l role=nobody -- true"));
+    every.refused(&format!("task logs {waits}"), 3, "not_found");
+    every.ok(&format!("task bump {waits} --priority 7"));
+    every.ok(&format!("task cancel {waits}"));
+    every.refused(&format!("task cancel {task}"), 8, "conflict");
+    every.ok(&format!("task retry {waits}"));
+    every.refused(&format!("task get {}", "0198a1c2-0000-7000-8000-000000000000"), 3, "not_found");
+    every.refused("task add --priority 11 -- true", 2, "invalid_argument");
+    every.refused("task add --concurrency many -- true", 2, "invalid_argument");
+    let payload = id(&every.ok("task add --kind resize"));
+    for (at, report) in ["release", "fail --final"].iter().enumerate() {
+        every.ok("task claim --kind resize");
+        let attempt = at + 1;
+        every.ok(&format!("task extend {payload} {attempt}"));
+        let (word, rest) = report.split_once(' ').unwrap_or((report, ""));
+        every.ok(format!("task {word} {payload} {attempt} {rest}").trim_end());
+    }
+    let last = id(&every.ok("task add --kind resize"));
+    every.ok("task claim --kind resize --max 2");
+    every.ok(&format!("task finish {last} 1"));
+    every.refused(&format!("task finish {last} 1"), 8, "stale_attempt");
 }
 
 fn people(every: &mut Every) {
@@ -220,6 +251,7 @@ fn an_empty_list_is_brackets_for_scripts_and_the_next_command_for_people() {
     for (list, next) in [
         (["node", "ls"], "cortex invite"),
         (["run", "ls"], "cortex exec"),
+        (["task", "ls"], "cortex task add"),
         (["policy", "ls"], "cortex invite"),
         (["invite", "ls"], "cortex invite"),
     ] {

@@ -16,6 +16,7 @@ mod people;
 mod recovery;
 mod runs;
 mod secrets;
+mod tasks;
 mod up;
 mod users;
 mod work;

@@ -48,13 +48,17 @@ mod nodes;
 mod output;
 mod pace;
 mod policies;
+mod pool;
 mod problem;
 mod profiles;
 mod run_stream;
 mod runs;
+mod schedules;
 mod server;
 mod shut_out;
 mod status;
+mod task_view;
+mod tasks;
 mod text;
 mod tokens;
 mod users;
@@ -146,7 +150,7 @@ fn resources() -> OpenApiRouter<Api> {
     let info = utoipa::openapi::InfoBuilder::new()
         .title("Cortex Hub")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Nodes, runs, policies and events of one hub. Additions only."));
+        .description(Some("Nodes, runs, tasks, policies and events of one hub. Additions only."));
     let document = utoipa::openapi::OpenApiBuilder::new().info(info.build()).build();
     OpenApiRouter::with_openapi(document)
         .routes(routes!(health::healthz))
@@ -196,6 +200,22 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(runs::rerun))
         .routes(routes!(runs::input))
         .routes(routes!(output::output))
+        .routes(routes!(tasks::list, tasks::submit))
+        .routes(routes!(tasks::get))
+        .routes(routes!(tasks::explain))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::retry))
+        .routes(routes!(tasks::priority))
+        .routes(routes!(pool::stats))
+        .routes(routes!(pool::claim))
+        .routes(routes!(pool::extend))
+        .routes(routes!(pool::finish))
+        .routes(routes!(pool::fail))
+        .routes(routes!(pool::release))
+        .routes(routes!(schedules::list, schedules::add))
+        .routes(routes!(schedules::switch, schedules::remove))
+        .routes(routes!(schedules::pauses, schedules::pause))
+        .routes(routes!(schedules::resume))
 }
 
 async fn wrong_method(method: http::Method) -> problem::Failure {

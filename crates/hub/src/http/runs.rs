@@ -365,7 +365,7 @@ fn spec(request: RunRequest) -> Result<RunSpec, Failure> {
     Ok(spec)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     if text.is_empty() || text.len() > IDEMPOTENCY_KEY_BYTES_MAX {
@@ -377,7 +377,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
 }
 
 /// The W3C header when it has its form; a wrong one is left out, as the standard says.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let lengths: Vec<usize> = text.split('-').map(str::len).collect();
     let hex = text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());

@@ -5,12 +5,19 @@
 //! the board what was committed.
 
 mod control;
+mod explain;
 mod nodes;
 mod owners;
+mod pauses;
+pub mod retention;
+mod schedules;
 mod settle;
+mod stats;
 mod timers;
+mod words;
 mod workers;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
@@ -25,13 +32,18 @@ use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 use cortex_store::{TaskFilter, Tx, WriteError};
+use tokio::time::Instant;
 
 use super::{Caller, Context};
 use crate::board::Board;
 use crate::clock::new_task_id;
 use crate::mesh::Mesh;
 
+pub use explain::Explained;
+pub use schedules::NewSchedule;
 pub(crate) use settle::{came_late, settle};
+pub use stats::{NodeShare, Stats};
+pub(crate) use words::words;
 pub use workers::{Given, Report};
 
 /// The use cases. Cheap to clone.
@@ -90,8 +102,10 @@ impl Pool {
             return Err(Refusal::new(Code::TooLarge, message).hint("Submit them in parts."));
         }
         let now = self.context.clock.wall();
+        // Of tasks that are equal otherwise the lower id goes first: theirs are in the order of the request.
+        let ids: BTreeSet<TaskId> = tasks.iter().map(|_| new_task_id(&self.context.clock)).collect();
         let checked: Vec<Result<New, Refusal>> =
-            tasks.into_iter().map(|task| self.check(caller, task)).collect();
+            tasks.into_iter().zip(ids).map(|(task, id)| self.check(caller, task, id)).collect();
         let (context, board, caller) = (self.context.clone(), self.board.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
             context.still(&caller)?.anywhere(Right::TasksSubmit)?;
@@ -101,7 +115,7 @@ impl Pool {
         self.context.commit(work, |_| ()).await
     }
 
-    fn check(&self, caller: &Caller, task: Submit) -> Result<New, Refusal> {
+    fn check(&self, caller: &Caller, task: Submit, id: TaskId) -> Result<New, Refusal> {
         task.spec.check()?;
         if task.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
             let message = format!("The idempotency key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes.");
@@ -109,7 +123,7 @@ impl Pool {
         }
         may_have(caller, task.priority)?;
         Ok(New {
-            id: new_task_id(&self.context.clock),
+            id,
             spec: Arc::new(task.spec),
             priority: task.priority,
             owner: owner_of(caller),
@@ -141,6 +155,31 @@ impl Pool {
         };
         let found = self.context.view(read).await?;
         found.filter(|story| sees(caller, &story.task)).ok_or_else(|| not_found(id))
+    }
+
+    /// The same once its timeline has more than `after` steps or it has ended, or when `until` has come.
+    ///
+    /// # Errors
+    /// `not_found`, `store_unavailable`.
+    pub async fn story_after(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        after: u32,
+        until: Instant,
+    ) -> Result<Story, Refusal> {
+        // Before the first look, so that nothing is missed between two.
+        let mut watched = self.board.watch(id);
+        loop {
+            let story = self.story(caller, id).await?;
+            if story.task.steps > after || story.task.state.is_final() {
+                return Ok(story);
+            }
+            tokio::select! {
+                () = watched.changed() => {}
+                () = tokio::time::sleep_until(until) => return Ok(story),
+            }
+        }
     }
 
     /// Tasks that the caller sees, newest first, and where the next page begins.

@@ -140,7 +140,9 @@ impl TestHub {
             writes: AtomicU64::new(0),
         });
         let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-        let context = Context { store: shared, clock, directory: Directory::default(), bus: Bus::new(clock) };
+        let (directory, bus) = (Directory::default(), Bus::new(clock));
+        let board = cortex_hub::board::Board::new(clock);
+        let context = Context { store: shared, clock, directory, bus, board };
         let nodes = kept.store.read_now(|view| view.nodes()).expect("nodes");
         nodes.into_iter().for_each(|node| context.directory.put_node(node));
         for token in [Role::Viewer, Role::Operator, Role::Admin].map(token) {

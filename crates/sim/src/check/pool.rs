@@ -104,7 +104,10 @@ impl Story {
             Happened::Reported { task, attempt, holder, brings } => {
                 let is_held =
                     self.leases.get(task).is_some_and(|l| l.attempt == *attempt && l.holder == *holder);
-                if *brings && !is_held {
+                // The answer to the end of the work was lost, and is given again.
+                let is_repeated = self.states.get(task) == Some(&TaskState::Done)
+                    && self.numbers.get(task) == Some(attempt);
+                if *brings && !is_held && !is_repeated {
                     self.late.insert((*task, *attempt), *holder);
                 }
                 self.report = Some((*task, *attempt, *holder));

@@ -470,8 +470,8 @@ impl Hub {
             owner_may: true,
             slots: place.slots,
             busy: u32::try_from(self.pool.board.busy(self.ids[index])).unwrap_or(u32::MAX),
-            drained_by: None,
-            has_denied: task.excluded.contains(&self.ids[index]),
+            paused_by: None,
+            denied_by: task.excluded.contains(&self.ids[index]).then(|| "policy".to_owned()),
         };
         let dependency = |id: &TaskId| Ok(view.task(*id)?.map(|task| (*id, task.state)));
         let dependencies: Vec<_> =
@@ -513,7 +513,7 @@ fn is_good(reason: &Reason, now: WallTime) -> bool {
         | Reason::KeyFull { .. }
         | Reason::Paused(_)
         | Reason::OwnerMayNot(_)
-        | Reason::Drained(_)
+        | Reason::NodePaused(_)
         | Reason::Busy(_)
         | Reason::Next => false,
     }

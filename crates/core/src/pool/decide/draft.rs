@@ -98,7 +98,9 @@ impl Draft {
         task.parked = false;
         task.attempt = task.attempt.next();
         task.lease = Some(Lease { holder, ms: task.spec.lease_ms, since: self.now });
-        let by = By { holder: Some(holder), ..By::default() };
+        // Of a node the run tells later who had this attempt; of a worker nothing else does.
+        let worker = holder.worker().map(|token| token.to_string());
+        let by = By { holder: Some(holder), actor: worker.as_deref(), ..By::default() };
         self.tell(StepKind::Leased, Some(EventKind::TaskLeased), by);
         Ok(())
     }
@@ -200,6 +202,9 @@ impl Draft {
     }
 
     fn retry(&mut self, by: &str, waits_for: u32) -> Result<(), Refusal> {
+        if self.task.state == TaskState::Ready && !self.task.excluded.is_empty() {
+            return self.forget_denials(by);
+        }
         if !self.task.state.is_final() {
             let message = format!("Task {} has not ended: it is {}.", self.task.id, self.task.state.as_str());
             return Err(Refusal::new(Code::Conflict, message)
@@ -218,6 +223,15 @@ impl Draft {
         task.ready_at = None;
         self.tell(StepKind::Retried, None, By { actor: Some(by), ..By::default() });
         self.wait_or_make_ready();
+        Ok(())
+    }
+
+    /// It waits, and nodes that denied it may be asked again: somebody has changed their policies.
+    fn forget_denials(&mut self, by: &str) -> Result<(), Refusal> {
+        self.task.excluded.clear();
+        // It comes into another lane, where nothing may stand for its key yet.
+        self.task.parked = false;
+        self.tell(StepKind::Retried, None, By { actor: Some(by), ..By::default() });
         Ok(())
     }
 

@@ -11,20 +11,20 @@ const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What is left of it.
-pub(super) struct Patience {
+pub(crate) struct Patience {
     max: Duration,
     until: Instant,
     wait: Duration,
 }
 
 impl Patience {
-    pub(super) fn new(max: Duration) -> Self {
+    pub(crate) fn new(max: Duration) -> Self {
         Self { max, until: Instant::now() + max, wait: WAIT_MIN }
     }
 
     /// Waits before another try; `false` when there is to be none. The stream `progressed` when
     /// the last one gave something.
-    pub(super) async fn wait(&mut self, progressed: bool) -> bool {
+    pub(crate) async fn wait(&mut self, progressed: bool) -> bool {
         if progressed {
             *self = Self::new(self.max);
         }

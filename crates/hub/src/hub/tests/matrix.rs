@@ -23,9 +23,11 @@ const ADMIN: &[&str] = &[
     "users:read",
     "users:write",
     "locks:write",
+    "pool:admin",
 ];
 /// What operators may as well, and viewers not.
-const OPERATOR: &[&str] = &["runs:start", "runs:control", "consents:answer"];
+const OPERATOR: &[&str] =
+    &["runs:start", "runs:control", "consents:answer", "tasks:submit", "tasks:control", "pool:work"];
 /// What is about the hub and not about a node.
 const HUB: &[&str] = &[
     "invites:read",
@@ -36,6 +38,8 @@ const HUB: &[&str] = &[
     "users:write",
     "locks:read",
     "locks:write",
+    "pool:work",
+    "pool:admin",
 ];
 
 /// A kind of caller.
@@ -105,7 +109,8 @@ fn expected(entry: &Entry, column: Column) -> Answer {
     let (right, everywhere) = match entry.needs {
         Needs::Nothing => return Answer::In,
         Needs::AnyToken => (None, false),
-        Needs::Right(right) => (Some(right.as_str()), false),
+        // Each of these kinds of callers has both of the two rights, or the first one.
+        Needs::Right(right) | Needs::Either(right, _) => (Some(right.as_str()), false),
         Needs::Everywhere(right) => (Some(right.as_str()), true),
         Needs::Invite | Needs::NodeCertificate | Needs::RecoveryKey => panic!("{entry:?} is no route"),
     };
@@ -166,6 +171,7 @@ fn role(needs: Needs) -> Role {
         | Needs::RecoveryKey
         | Needs::AnyToken
         | Needs::Right(_)
+        | Needs::Either(..)
         | Needs::Everywhere(_) => Role::Viewer,
     }
 }
@@ -176,6 +182,8 @@ struct Ground {
     run: String,
     consent: String,
     rule: String,
+    /// A task of the administrator, which nobody can have.
+    task: String,
     bearers: std::collections::BTreeMap<Column, String>,
     roles: [(Role, String); 3],
     /// AI clients with one tool each.
@@ -190,6 +198,9 @@ impl Ground {
         let link = world.attach(mine).await;
         let run = world.open_run("mine-1", &link, b"secret").await.to_string();
         let (consent, rule) = questions(&world).await;
+        let waits = json!({"argv": ["true"], "selector": "role=nobody"});
+        let task = world.admin(Method::POST, "/api/v1/pool/tasks", waits).await.ok(202)["id"].clone();
+        let task = task.as_str().expect("an id").to_owned();
         let removed = world.person("removed", &[("viewer", "")]).await;
         world.admin(Method::DELETE, "/api/v1/users/removed", json!({})).await.ok(204);
         let left = world.person("left", &[("admin", "")]).await;
@@ -231,7 +242,7 @@ impl Ground {
             (Role::Operator, world.person("o", &[("operator", "")]).await),
             (Role::Admin, world.admin.clone()),
         ];
-        Self { run, consent, rule, bearers: bearers.into(), roles, clients, world }
+        Self { run, consent, rule, task, bearers: bearers.into(), roles, clients, world }
     }
 
     fn bearer(&self, entry: &Entry, column: Column) -> Option<String> {
@@ -265,7 +276,11 @@ impl Ground {
     /// What is asked for: things that are there, or of the same form and nobody's.
     fn path(&self, entry: &Entry, path: &str, there: bool) -> String {
         let node = if there { "mine-1" } else { NOBODY };
-        let path = path.replace("{node}", node).replace("{token}", NOBODY).replace("{user}", NOBODY);
+        let path = path
+            .replace("{attempt}", "1")
+            .replace("{node}", node)
+            .replace("{token}", NOBODY)
+            .replace("{user}", NOBODY);
         path.replace("{id}", if there { self.real(entry) } else { NO_ID })
     }
 
@@ -275,6 +290,7 @@ impl Ground {
             Names::Run => &self.run,
             Names::Consent => &self.consent,
             Names::ConsentRule => &self.rule,
+            Names::Task => &self.task,
             Names::Nothing | Names::Node => NO_ID,
         }
     }
@@ -323,6 +339,7 @@ fn body(path: &str) -> &'static [u8] {
         "test" => br#"{"argv":["true"]}"#,
         "diff" => br#"{"profile":"dev"}"#,
         "recoveries" => br#"{"left":5}"#,
+        "priority" => br#"{"priority":3}"#,
         // The first that is kept: what changed it was asked before.
         "rollback" => br#"{"revision":2}"#,
         _ if path.starts_with("/api/v1/policies/") => br#"{"profile":"permissive"}"#,
@@ -419,7 +436,9 @@ fn the_rights_of_this_test_are_those_of_the_roles() {
 fn no_get_needs_a_right_that_changes_something() {
     for (_, path, entry) in access::routes().filter(|(method, ..)| *method == "GET") {
         let reads = match entry.needs {
-            Needs::Right(right) | Needs::Everywhere(right) => right.as_str().ends_with(":read"),
+            Needs::Right(right) | Needs::Either(right, _) | Needs::Everywhere(right) => {
+                right.as_str().ends_with(":read")
+            }
             Needs::Nothing | Needs::AnyToken => true,
             Needs::Invite | Needs::NodeCertificate | Needs::RecoveryKey => false,
         };

@@ -40,6 +40,7 @@ mod retention;
 mod rights;
 mod runs;
 mod stale;
+mod tasks;
 mod tokens;
 
 /// Nothing in these tests takes that long unless it hangs.

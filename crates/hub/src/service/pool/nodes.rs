@@ -13,7 +13,7 @@ use cortex_core::lock::Locks;
 use cortex_core::node::Node;
 use cortex_core::policy::Rule;
 use cortex_core::pool::desk::{self, Take};
-use cortex_core::pool::lane::{Lanes, unlocked};
+use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
 use cortex_core::pool::room::{LOOK_EVERY_MS, Room, in_turn, is_for};
 use cortex_core::pool::{Holder, Owner, Task};
 use cortex_core::rights::Right;
@@ -66,8 +66,11 @@ impl Pool {
     /// `store_unavailable`.
     pub async fn serve_nodes(&self) -> Result<(), Refusal> {
         loop {
+            let pauses = self.board.pauses();
+            let moves = |key: &LaneKey| !pauses.iter().any(|pause| pause.part.holds_lane(key));
             let ready: Lanes =
                 self.board.ready().into_iter().filter(|(_, key)| key.kind.is_command()).collect();
+            let ready: Lanes = ready.into_iter().filter(|(_, key)| moves(key)).collect();
             if ready.is_empty() {
                 return Ok(());
             }
@@ -83,13 +86,15 @@ impl Pool {
         }
     }
 
-    /// Nodes that are connected and that no lock holds on.
+    /// Nodes that are connected, and that neither a lock nor a pause holds on.
     fn nodes_here(&self) -> Vec<Arc<Node>> {
         let (locks, now) = (self.context.directory.locks(), self.context.clock.wall());
+        let pauses = self.board.pauses();
+        let stands = |node: &Node| pauses.iter().any(|pause| pause.part.holds_node(node.id, &node.labels));
         let mut nodes = self.context.directory.nodes();
         nodes.retain(|node| {
             let is_free = !node.quarantined && locks.on_node(node.id, &node.labels, now).is_none();
-            is_free && self.mesh.presence(node.id).is_some()
+            is_free && !stands(node) && self.mesh.presence(node.id).is_some()
         });
         nodes
     }

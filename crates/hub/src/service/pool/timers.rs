@@ -8,7 +8,8 @@ use cortex_core::id::{Attempt, TaskId};
 use cortex_core::pool::Lost;
 use cortex_core::pool::room::sleep_ms;
 use cortex_core::pool::{Holder, Task, desk};
-use cortex_store::{PoolRead, Tx};
+use cortex_core::time::Timestamp;
+use cortex_store::{PoolRead, Read, Tx};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
@@ -25,6 +26,8 @@ impl Pool {
     /// None: what the store could not do is tried again.
     pub async fn run_timers(&self, shutdown: CancellationToken) -> Result<(), Refusal> {
         while !shutdown.is_cancelled() {
+            // What comes while this looks is told, and looked at again.
+            self.board.plan_timers(Timestamp(u64::MAX));
             let wait = match self.serve_timers().await {
                 Ok(wait) => wait,
                 Err(refusal) => {
@@ -32,6 +35,8 @@ impl Pool {
                     RETRY
                 }
             };
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            self.board.plan_timers(self.context.clock.now().plus_ms(ms));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.board.timer_change() => {}
@@ -51,6 +56,8 @@ impl Pool {
         }
         while self.wake_due().await? == BATCH {}
         while self.expire_due().await? == BATCH {}
+        while self.tick_due().await? > 0 {}
+        self.drain_due().await?;
         self.until_next().await
     }
 
@@ -113,9 +120,10 @@ impl Pool {
     }
 
     async fn until_next(&self) -> Result<Duration, Refusal> {
-        let (due, expiry) = self.context.view(|view| Ok((view.next_due()?, view.next_expiry()?))).await?;
+        let read = |view: &dyn Read| Ok([view.next_due()?, view.next_expiry()?, view.next_tick()?]);
+        let stored = self.context.view(read).await?;
         let (wall, now) = (self.context.clock.wall(), self.context.clock.now());
-        let ms = sleep_ms(due.into_iter().chain(expiry), wall, self.board.next_lease(), now);
-        Ok(Duration::from_millis(ms))
+        let by_wall = stored.into_iter().flatten().chain(self.board.next_drain());
+        Ok(Duration::from_millis(sleep_ms(by_wall, wall, self.board.next_lease(), now)))
     }
 }

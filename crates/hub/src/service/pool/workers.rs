@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use cortex_core::id::{Attempt, TaskId};
-use cortex_core::limits::{CLAIM_TASKS_MAX, CLAIM_WAIT_MS_MAX, RESULT_BYTES_MAX, TASK_TEXT_BYTES_MAX};
+use cortex_core::id::{Attempt, TaskId, TokenId};
+use cortex_core::limits::{
+    CLAIM_TASKS_MAX, CLAIM_WAIT_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, RESULT_BYTES_MAX, TASK_TEXT_BYTES_MAX,
+};
 use cortex_core::lock::Locks;
 use cortex_core::pool::desk::{self, Take, not_found};
-use cortex_core::pool::lane::{Lanes, unlocked};
-use cortex_core::pool::{Holder, Kind, Task, TaskResult};
+use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
+use cortex_core::pool::{Holder, Kind, Step, StepKind, Task, TaskResult};
 use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal};
-use cortex_store::{PoolRead, Tx};
+use cortex_store::{PoolRead, Read, StoreError, Tx};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Pool;
@@ -22,8 +26,37 @@ use crate::service::Caller;
 /// Kinds that one claim asks for.
 const KINDS_MAX: usize = 16;
 
-/// What a claim gave.
-pub type Given = Vec<Task>;
+/// What a claim gave. What nobody takes out of it, since the worker went away while the claim was
+/// stored, is given back at once; what was taken out and never arrived is left to its lease.
+pub struct Given {
+    pool: Pool,
+    holder: Holder,
+    tasks: Vec<Task>,
+}
+
+impl Given {
+    /// The tasks, for the answer to the worker.
+    #[must_use]
+    pub fn take(mut self) -> Vec<Task> {
+        std::mem::take(&mut self.tasks)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        let tasks = std::mem::take(&mut self.tasks);
+        // Without a runtime the hub is ending, and the leases end by themselves after its restart.
+        if !tasks.is_empty() && Handle::try_current().is_ok() {
+            let (pool, holder) = (self.pool.clone(), self.holder);
+            drop(self.pool.mesh.spawn(async move { pool.give_back(holder, tasks).await }));
+        }
+    }
+}
 
 /// What a worker says of its attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,20 +98,29 @@ impl Pool {
             }
             tokio::select! {
                 () = asking.woken() => {}
-                () = tokio::time::sleep_until(until) => return Ok(Vec::new()),
+                () = tokio::time::sleep_until(until) => return Ok(self.given(caller, Vec::new())),
             }
         }
     }
 
     fn payloads(&self, kinds: &[Kind]) -> Lanes {
         let mut owners = Owners::new(&self.context, self.context.clock.wall());
-        let ready = self.board.ready().into_iter().filter(|(_, key)| kinds.contains(&key.kind));
+        let pauses = self.board.pauses();
+        let stands = |key: &LaneKey| pauses.iter().any(|pause| pause.part.holds_lane(key));
+        let ready = self.board.ready().into_iter();
+        let ready = ready.filter(|(_, key)| kinds.contains(&key.kind) && !stands(key));
         ready.filter(|(_, key)| owners.get(key.owner).is_ok()).collect()
     }
 
+    fn given(&self, caller: &Caller, tasks: Vec<Task>) -> Given {
+        Given { pool: self.clone(), holder: Holder::Worker { token: caller.token.id }, tasks }
+    }
+
+    /// In a task of its own: a worker that goes away meanwhile leaves no lease behind.
     async fn claim_of(&self, caller: &Caller, lanes: Lanes, max: usize) -> Result<Given, Refusal> {
         let (now, context, caller) = (self.context.clock.wall(), self.context.clone(), caller.clone());
         let asked = lanes.clone();
+        let (pool, who) = (self.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
             context.still(&caller)?.anywhere(Right::PoolWork)?;
             let lanes = unlocked(&lanes, &Locks::new(tx.locks()?), now);
@@ -86,21 +128,58 @@ impl Pool {
             let mut take = |_: &Task| Take::By(Holder::Worker { token: caller.token.id });
             desk::claim(&mut context.board.over(tx), &lanes, &mut turns, max, now, &mut take)
         };
-        let claimed = self.context.commit(work, |_| ()).await;
-        if claimed.is_err() {
-            self.board.not_claimed(asked);
-        }
-        claimed
+        let (tell, told) = oneshot::channel();
+        drop(self.mesh.spawn(async move {
+            let claimed = pool.context.commit(work, |_| ()).await;
+            if claimed.is_err() {
+                pool.board.not_claimed(asked);
+            }
+            drop(tell.send(claimed.map(|tasks| pool.given(&who, tasks))));
+        }));
+        told.await.map_err(|_| Refusal::new(Code::Internal, "The claim ended unexpectedly."))?
     }
 
-    /// The worker is still at it: its lease has its whole length again. Nothing is written: after a
-    /// restart of the hub it has that anyway.
+    async fn give_back(&self, holder: Holder, tasks: Vec<Task>) {
+        let (now, board) = (self.context.clock.wall(), self.board.clone());
+        let work = move |tx: &mut dyn Tx| {
+            let table = &mut board.over(tx);
+            tasks.iter().try_for_each(|task| {
+                desk::report(table, task.id, task.attempt, holder, desk::Report::GivenBack, now).map(drop)
+            })
+        };
+        if let Err(refusal) = self.context.commit(work, |()| ()).await {
+            tracing::warn!(%refusal, "tasks whose worker went away wait for the end of their leases");
+        }
+    }
+
+    /// The worker is still at it: its lease has its whole length again, or the one that is given. Nothing
+    /// is written: after a restart of the hub it has the length of its task anyway. Says whether somebody
+    /// asks for the task's end.
     ///
     /// # Errors
-    /// `forbidden`, `stale_attempt`.
-    pub fn extend(&self, caller: &Caller, id: TaskId, attempt: Attempt) -> Result<(), Refusal> {
+    /// `forbidden`, `invalid_argument` for a length out of bounds, `not_found` for what this worker never
+    /// had, `stale_attempt` when the attempt is over.
+    pub async fn extend(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        attempt: Attempt,
+        ms: Option<u64>,
+    ) -> Result<bool, Refusal> {
         caller.anywhere(Right::PoolWork)?;
-        self.board.extend(id, attempt, Holder::Worker { token: caller.token.id }, None)
+        if ms.is_some_and(|ms| !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(&ms)) {
+            let message = format!("A lease has {LEASE_MS_MIN} to {LEASE_MS_MAX} milliseconds.");
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        }
+        let token = caller.token.id;
+        let extended = self.board.extend(id, attempt, Holder::Worker { token }, ms);
+        let look = move |view: &dyn Read| {
+            let task = view.task(id)?;
+            let had = task.is_some() && had(view, id, attempt, token)?;
+            Ok(task.filter(|_| had))
+        };
+        let task = self.context.view(look).await?.ok_or_else(|| not_found(id))?;
+        extended.map(|()| task.cancelled_by.is_some())
     }
 
     /// Takes a worker's report.
@@ -120,16 +199,28 @@ impl Pool {
         let (now, board, token) = (self.context.clock.wall(), self.board.clone(), caller.token.id);
         let holder = Holder::Worker { token };
         let work = move |tx: &mut dyn Tx| {
-            let task = PoolRead::task(tx, id)?.filter(|task| !task.spec.work.kind().is_command());
-            let task = task.ok_or_else(|| not_found(id))?;
-            let of_others = task.attempt == attempt && task.lease.is_some_and(|lease| lease.holder != holder);
-            if of_others || attempt == Attempt(0) || attempt > task.attempt {
+            if PoolRead::task(tx, id)?.is_none() || !had(tx, id, attempt, token)? {
                 return Err(not_found(id).into());
             }
             desk::report(&mut board.over(tx), id, attempt, holder, report, now)
         };
         self.context.commit(work, |_| ()).await?
     }
+}
+
+/// Whether a worker with this token was ever given this attempt. To whom it was not, the task is not there
+/// (ABUSE 64).
+fn had<R: PoolRead + ?Sized>(
+    view: &R,
+    id: TaskId,
+    attempt: Attempt,
+    token: TokenId,
+) -> Result<bool, StoreError> {
+    let token = token.to_string();
+    let is_it = |step: &Step| {
+        step.kind == StepKind::Leased && step.attempt == attempt && step.actor.as_deref() == Some(&token)
+    };
+    Ok(view.task_steps(id)?.iter().any(is_it))
 }
 
 fn check(kinds: &[Kind], max: usize, wait_ms: u64) -> Result<(), Refusal> {
