@@ -11,15 +11,16 @@
 //! over a [`Table`] that a store is: claims in their order, keys that are full, tasks that wait for
 //! others. [`order`] is the one place where it is written who goes first.
 
+pub mod attempt;
+pub mod board;
 mod decide;
 pub mod desk;
 pub mod explain;
-
 pub mod lane;
 pub mod leases;
-
 pub mod order;
 pub mod pause;
+pub mod room;
 pub mod schedule;
 mod spec;
 mod state;

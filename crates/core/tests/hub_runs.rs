@@ -282,7 +282,35 @@ fn what_the_hub_does_not_know_is_let_go() {
     runs.handle(LINK, ToHub::Started { run: id(), level: Level::Full });
     runs.handle(LINK, ToHub::Ended { run: id(), ended: end_at(1) });
     let settled = Action::Send(ToNode::Settled { run: id() });
-    assert_eq!(drain(&mut runs), [forget.clone(), forget.clone(), forget, settled]);
+    let late = Action::Decide(id(), Command::End(end_at(1)));
+    assert_eq!(drain(&mut runs), [forget.clone(), forget.clone(), forget, late, settled]);
+}
+
+#[test]
+fn how_a_run_ended_that_was_given_up_is_told_to_the_store_and_changes_nothing_here() {
+    let late = Action::Decide(id(), Command::End(end_at(1)));
+    // The node comes back with the end: the loss waits for its commit, or is settled.
+    for is_settled in [false, true] {
+        let mut runs = running();
+        runs.give_up(id(), "gone");
+        if is_settled {
+            runs.settled(id());
+        }
+        drain(&mut runs);
+        runs.attached(LinkId(9), vec![RunReport { ended: Some(end_at(1)), ..report(true) }]);
+        let expected = if is_settled {
+            vec![late.clone(), Action::Send(ToNode::Forget { run: id() })]
+        } else {
+            vec![late.clone()]
+        };
+        assert_eq!(drain(&mut runs), expected, "settled: {is_settled}");
+    }
+    // On the link that was there all the time.
+    let mut runs = running();
+    runs.give_up(id(), "gone");
+    drain(&mut runs);
+    runs.handle(LINK, ToHub::Ended { run: id(), ended: end_at(1) });
+    assert_eq!(drain(&mut runs), [late]);
 }
 
 #[test]

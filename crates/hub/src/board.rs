@@ -1,14 +1,14 @@
-//! What the hub has in mind of the work pool: lanes in which something may wait, leases and when they
-//! end, whose turn it was, how many tasks are open. The store is the truth: this is loaded from it at
-//! the start and changed only after a commit. Never here: decisions, and waiting for anything.
+//! What the hub has in mind of the work pool, shared: the machine [`board::Board`] of core, whose turn it
+//! was, and who waits for something. The store is the truth: this is loaded from it at the start and
+//! changed only after a commit. Never here: decisions, and waiting for anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cortex_core::Refusal;
 use cortex_core::id::{Attempt, LaneId, NodeId, RunId, TaskId};
-use cortex_core::pool::lane::{Head, LaneKey};
-use cortex_core::pool::leases::Leases;
+use cortex_core::pool::board;
+use cortex_core::pool::lane::{Head, LaneKey, Lanes};
 use cortex_core::pool::order::Turns;
 use cortex_core::pool::pause::{Part, Pause};
 use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task, TaskState};
@@ -36,16 +36,9 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    lanes: BTreeMap<LaneId, Arc<LaneKey>>,
-    /// Lanes in which something may be ready; those in which a claim found nothing are out.
-    ready: BTreeSet<LaneId>,
-    leases: Leases,
+    board: board::Board,
     /// When the timers are looked at next; the start when that is not known.
     planned: Timestamp,
-    /// Runs of leased tasks, by node.
-    busy: BTreeMap<NodeId, BTreeMap<TaskId, (Attempt, RunId)>>,
-    /// The node that works on a task.
-    nodes: BTreeMap<TaskId, NodeId>,
     /// Parts that stand still.
     pauses: BTreeMap<Part, Pause>,
     /// Those of them whose work was given back.
@@ -94,11 +87,7 @@ impl Board {
         let Stored { lanes, leased, pauses } = stored;
         let now = self.inner.clock.now();
         let mut state = self.state();
-        for (id, key) in lanes {
-            state.lanes.insert(id, Arc::new(key));
-            state.ready.insert(id);
-        }
-        leased.iter().for_each(|task| state.lease(task, now));
+        state.board.load(lanes, &leased, now);
         state.pauses = pauses.into_iter().map(|pause| (pause.part.clone(), pause)).collect();
     }
 
@@ -120,8 +109,8 @@ impl Board {
         let mut state = self.state();
         state.pauses.remove(part);
         state.drained.remove(part);
-        self.inner.nodes.notify_one();
-        state.workers.values().for_each(|waiting| waiting.wake.notify_one());
+        drop(state);
+        self.wake_all();
     }
 
     /// Parts that stand still.
@@ -159,24 +148,13 @@ impl Board {
     }
 
     /// Lanes in which something may be ready.
-    pub fn ready(&self) -> Vec<(LaneId, Arc<LaneKey>)> {
-        let state = self.state();
-        let lanes = state.ready.iter().filter_map(|id| Some((*id, Arc::clone(state.lanes.get(id)?))));
-        lanes.collect()
-    }
-
-    /// A claim found nothing in these lanes. Called within its transaction: what is put after it is
-    /// known after this.
-    pub fn found_empty(&self, lanes: impl IntoIterator<Item = LaneId>) {
-        let mut state = self.state();
-        lanes.into_iter().for_each(|lane| {
-            state.ready.remove(&lane);
-        });
+    pub fn ready(&self) -> Lanes {
+        self.state().board.ready()
     }
 
     /// A claim of these lanes was not kept: what it found, and what it found empty, counts for nothing.
-    pub fn not_claimed(&self, lanes: impl IntoIterator<Item = LaneId>) {
-        self.state().ready.extend(lanes);
+    pub fn not_claimed(&self, lanes: Lanes) {
+        self.state().board.not_claimed(lanes);
     }
 
     /// Whose turn it was.
@@ -184,24 +162,27 @@ impl Board {
         lock(&self.inner.turns)
     }
 
-    /// Tasks that a node works on.
+    /// Tasks that a node works on, and those that claims may be about to give it.
     pub fn busy(&self, node: NodeId) -> usize {
-        self.state().busy.get(&node).map_or(0, BTreeMap::len)
+        self.state().board.busy(node)
+    }
+
+    /// Keeps so many of a node's slots taken until the claim for them is through, whoever has stopped
+    /// waiting for it.
+    pub fn promise(&self, node: NodeId, count: usize) -> Promise {
+        self.state().board.promise(node, count);
+        Promise { board: self.clone(), node, count }
     }
 
     /// The attempts that a node works on, with their runs.
     pub fn attempts_of(&self, node: NodeId) -> Vec<(TaskId, Attempt, RunId)> {
-        let state = self.state();
-        let held = state.busy.get(&node).into_iter().flatten();
-        held.map(|(task, (attempt, run))| (*task, *attempt, *run)).collect()
+        self.state().board.attempts_of(node)
     }
 
     /// A node was heard: its leases are extended.
     pub fn heard(&self, node: NodeId) {
-        let mut state = self.state();
-        if state.busy.contains_key(&node) {
-            state.leases.heard(node, self.inner.clock.now());
-        }
+        let now = self.inner.clock.now();
+        self.state().board.heard(node, now);
     }
 
     /// A worker is still at it.
@@ -216,29 +197,35 @@ impl Board {
         ms: Option<u64>,
     ) -> Result<(), Refusal> {
         let now = self.inner.clock.now();
-        self.state().leases.extend(task, attempt, holder, ms, now)
+        self.state().board.leases_mut().extend(task, attempt, holder, ms, now)
     }
 
     /// Leases that have ended, told again after a while until the store says otherwise.
     pub fn ended_leases(&self) -> Vec<(TaskId, Attempt)> {
         let now = self.inner.clock.now();
         let mut state = self.state();
-        std::iter::from_fn(|| state.leases.poll_ended(now)).collect()
+        std::iter::from_fn(|| state.board.leases_mut().poll_ended(now)).collect()
     }
 
     /// When the next lease may end.
     pub fn next_lease(&self) -> Option<Timestamp> {
-        self.state().leases.poll_timeout().map(|(at, _)| at)
+        self.state().board.leases().poll_timeout().map(|(at, _)| at)
     }
 
     /// How many leases there are.
     pub fn leases(&self) -> usize {
-        self.state().leases.len()
+        self.state().board.leases().len()
     }
 
     /// A node may have room, or may be asked again.
     pub fn wake_nodes(&self) {
         self.inner.nodes.notify_one();
+    }
+
+    /// What may be handed out to whom has changed: a lock went, a right or a label came.
+    pub fn wake_all(&self) {
+        self.wake_nodes();
+        self.state().workers.values().for_each(|waiting| waiting.wake.notify_one());
     }
 
     /// Until a node may be given something.
@@ -280,27 +267,14 @@ impl Board {
         if let Some(watched) = state.watched.get(&task.id) {
             watched.send_replace(());
         }
-        state.unlease(task);
-        let kind = task.spec.work.kind();
-        match (task.state, lane) {
-            (TaskState::Leased, _) => state.lease(task, now),
-            (TaskState::Ready, Some(lane)) if !task.parked => {
-                state.lanes.entry(lane).or_insert_with(|| Arc::new(task.lane()));
-                state.ready.insert(lane);
-                if kind.is_command() {
-                    self.inner.nodes.notify_one();
-                } else if let Some(waiting) = state.workers.get(kind.as_str()) {
-                    waiting.wake.notify_one();
-                }
-            }
-            (TaskState::Ready | TaskState::Scheduled | TaskState::Done | TaskState::Dead, _)
-            | (TaskState::Cancelled | TaskState::Expired, _) => {}
+        let woken = state.board.put(lane, task, now);
+        if let Some(waiting) = woken.kind.and_then(|kind| state.workers.get(kind.as_str())) {
+            waiting.wake.notify_one();
         }
-        if self.timer_of(task, now).is_some_and(|at| at < state.planned) {
+        if woken.timers && self.timer_of(task, now).is_some_and(|at| at < state.planned) {
             self.inner.timers.notify_one();
         }
-        if task.state != TaskState::Leased {
-            // A node may have room.
+        if woken.nodes {
             self.inner.nodes.notify_one();
         }
     }
@@ -327,30 +301,17 @@ impl Board {
     }
 }
 
-impl State {
-    fn lease(&mut self, task: &Task, now: Timestamp) {
-        let Some(lease) = task.lease else { return };
-        self.leases.given(task.id, task.attempt, lease.holder, lease.ms, now);
-        if let Holder::Node { node, run } = lease.holder {
-            self.busy.entry(node).or_default().insert(task.id, (task.attempt, run));
-            self.nodes.insert(task.id, node);
-        }
-    }
+/// Slots of a node that a claim may fill; see [`Board::promise`].
+pub struct Promise {
+    board: Board,
+    node: NodeId,
+    count: usize,
+}
 
-    /// The attempt that was known of it is over, unless it is the one that it has.
-    fn unlease(&mut self, task: &Task) {
-        if task.state == TaskState::Leased {
-            return;
-        }
-        self.leases.ended(task.id, task.attempt);
-        let Some(node) = self.nodes.remove(&task.id) else { return };
-        if let Some(held) = self.busy.get_mut(&node) {
-            held.remove(&task.id);
-            if held.is_empty() {
-                self.busy.remove(&node);
-                self.leases.forget(node);
-            }
-        }
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.board.state().board.fulfilled(self.node, self.count);
+        self.board.wake_nodes();
     }
 }
 
@@ -444,7 +405,7 @@ impl Table for Noted<'_> {
     fn heads(&self, lanes: &[LaneId]) -> Result<Vec<Head>, WriteError> {
         let heads = Table::heads(self.tx, lanes)?;
         let has = |lane: &LaneId| heads.iter().any(|head| head.lane == *lane);
-        self.board.found_empty(lanes.iter().copied().filter(|lane| !has(lane)));
+        self.board.state().board.found_empty(lanes.iter().copied().filter(|lane| !has(lane)));
         Ok(heads)
     }
 

@@ -2,13 +2,19 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "each check reads only the kinds that it is about")]
 
+mod pool;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use cortex_core::event::EventKind;
-use cortex_core::id::RunId;
+use cortex_core::id::{Attempt, NodeId, RunId, TaskId};
+use cortex_core::pool::{Holder, TaskState};
 use cortex_core::run::{Run, RunState};
 use cortex_core::stream::Positions;
+
+pub(crate) use pool::Put;
 
 /// One thing that happened in the world, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +53,7 @@ pub(crate) enum Happened {
         node: usize,
         run: RunId,
         output: Positions,
+        code: Option<i32>,
     },
     /// A process died with its node process.
     Killed {
@@ -57,6 +64,11 @@ pub(crate) enum Happened {
         node: usize,
     },
     HubCrashed,
+    HubStarted,
+    /// A heartbeat of the node came to the hub.
+    Heard {
+        node: usize,
+    },
     /// The hub counts the node as here.
     Online {
         node: usize,
@@ -104,6 +116,51 @@ pub(crate) enum Happened {
     LinkBroken {
         node: usize,
     },
+    /// Somebody was told that a task is kept.
+    Kept {
+        task: TaskId,
+    },
+    /// Somebody was told that the end of a task is asked for.
+    CancelKept {
+        task: TaskId,
+    },
+    /// Somebody has a task that ended tried again, in the transaction that follows.
+    Retried {
+        task: TaskId,
+    },
+    /// An attempt is reported, in the transaction that follows; whether with something to keep.
+    Reported {
+        task: TaskId,
+        attempt: Attempt,
+        holder: Holder,
+        brings: bool,
+    },
+    /// A task was put and is committed.
+    Put(Arc<Put>),
+    /// A worker is told that its lease has its whole length again.
+    Extended {
+        task: TaskId,
+        attempt: Attempt,
+    },
+    /// The hub finds that a lease is over.
+    Over {
+        task: TaskId,
+        attempt: Attempt,
+    },
+    /// The hub gives a run up.
+    GivenUp {
+        run: RunId,
+    },
+    /// A worker has a payload that it will have done.
+    Worked {
+        task: TaskId,
+        attempt: Attempt,
+    },
+    /// A claim did not keep to the order, or to the room that there was.
+    Misordered {
+        task: TaskId,
+        why: &'static str,
+    },
     /// A driver could not do what a machine asked for.
     Broken(String),
 }
@@ -123,6 +180,10 @@ pub(crate) struct Peace {
     pub(crate) runs: Vec<Run>,
     pub(crate) ends: Vec<(RunId, EventKind)>,
     pub(crate) logs: BTreeMap<RunId, (Positions, bool)>,
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) tasks: BTreeMap<TaskId, TaskState>,
+    /// Reports of each task that came too late.
+    pub(crate) evidence: BTreeMap<TaskId, Vec<(Attempt, Holder)>>,
     /// Sentences about what has not come to rest.
     pub(crate) restless: Vec<String>,
 }
@@ -134,6 +195,7 @@ pub(crate) fn check(history: &[(u64, Happened)], peace: &Peace) -> Vec<Violation
     found.extend(judged_by_what_was_acknowledged(history));
     found.extend(output_is_honest(history));
     found.extend(ends_once(history, peace));
+    found.extend(pool::check(history, peace));
     for run in &peace.runs {
         found.extend(log_of(run, history, peace));
     }

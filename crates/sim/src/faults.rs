@@ -42,6 +42,16 @@ pub(crate) enum Transition {
     Replay { node: usize },
     /// A node sends output that does not follow.
     Rude { node: usize },
+    /// Somebody submits a task.
+    Submit,
+    /// Somebody asks for the end of a task.
+    CancelTask,
+    /// Somebody has a task tried again.
+    RetryTask,
+    /// Somebody changes a task's priority.
+    BumpTask,
+    /// The hub's wall clock is set: so far from the time that passed.
+    SetClock { ahead_ms: i64 },
 }
 
 /// The fate of a seed: moments and transitions, in order.
@@ -66,6 +76,28 @@ pub(crate) fn locks(random: &mut Random) -> Vec<(u64, Transition)> {
         let from = random.between(500, FAULTS_MS - 20_000);
         plan.push((from, Transition::Lock { lift: false }));
         plan.push((from + random.between(10, 20_000), Transition::Lock { lift: true }));
+    }
+    plan
+}
+
+/// What people do with the pool, and the clock that it looks at, in a world that has one at all.
+pub(crate) fn pool(random: &mut Random) -> Vec<(u64, Transition)> {
+    let mut plan = Vec::new();
+    let mut some = |low, high, transition| {
+        for _ in 0..random.between(low, high) {
+            plan.push((random.between(300, FAULTS_MS - 500), transition));
+        }
+    };
+    some(8, 24, Transition::Submit);
+    some(0, 5, Transition::CancelTask);
+    some(1, 5, Transition::RetryTask);
+    some(0, 4, Transition::BumpTask);
+    let jumps = if random.chance(40) { random.between(1, 3) } else { 0 };
+    for _ in 0..jumps {
+        let far = if random.chance(20) { 86_400_000 } else { 30_000 };
+        let ms = i64::try_from(random.between(1, far)).unwrap_or(0);
+        let ahead_ms = if random.chance(50) { ms } else { -ms };
+        plan.push((random.between(300, FAULTS_MS - 500), Transition::SetClock { ahead_ms }));
     }
     plan
 }

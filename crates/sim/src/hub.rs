@@ -1,7 +1,9 @@
 //! The hub of the world: the driver that `cortex_hub` is, over the memory store and simulated
 //! logs. The store and the logs survive a crash; all else here is memory.
 
+mod pool;
 mod store;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,18 +17,21 @@ use cortex_core::link::HubLink;
 use cortex_core::message::{Envelope, Hello, ToHub, ToNode, Welcome};
 use cortex_core::outbox::{Lane, Outbox};
 use cortex_core::registry::{Attached, Registry};
+use cortex_core::run::Command;
 use cortex_core::time::WallTime;
 use cortex_store::memory::MemoryStore;
 
 use crate::check::Happened;
 use crate::log::{Log, printed};
 use crate::net::{Context, Wake};
+pub(crate) use pool::{Answer, Place, PoolJob, Steer};
 pub(crate) use store::{Job, LEAKED, token_of};
 
 pub(crate) struct Hub {
     pub(crate) up: bool,
     pub(crate) life: u64,
     pub(crate) ids: Vec<NodeId>,
+    pub(crate) places: Vec<Place>,
     pub(crate) store: MemoryStore,
     pub(crate) logs: BTreeMap<RunId, Log>,
     pub(crate) registry: Registry,
@@ -41,6 +46,9 @@ pub(crate) struct Hub {
     pub(crate) slow_store: (u64, u64),
     pub(crate) refusing_until: u64,
     timer_at: Option<u64>,
+    pool: pool::Pool,
+    /// Ids that were made of a counter, so that they have an order.
+    minted: u64,
     pattern: Bytes,
 }
 
@@ -57,7 +65,7 @@ struct End {
 }
 
 impl Hub {
-    pub(crate) fn new(ids: Vec<NodeId>, pattern: Bytes) -> Self {
+    pub(crate) fn new(ids: Vec<NodeId>, places: Vec<Place>, pattern: Bytes) -> Self {
         let hub = Self {
             up: false,
             life: 0,
@@ -75,10 +83,13 @@ impl Hub {
             slow_store: (0, 0),
             refusing_until: 0,
             timer_at: None,
+            pool: pool::Pool::default(),
+            minted: 500_000_000,
             ids,
+            places,
             pattern,
         };
-        store::enrol(&hub.store, &hub.ids, WallTime(0));
+        store::enrol(&hub.store, &hub.ids, &hub.places, WallTime(0));
         hub
     }
 
@@ -89,7 +100,10 @@ impl Hub {
         let stuck = self.links.values().filter(|end| !end.pumping);
         let waiting: usize = stuck.map(|end| end.outbox.len()).sum();
         let deciding = self.deciding.iter().filter(|deciding| deciding.is_under_way()).count();
-        runs + waiting + deciding + self.owner.len() + self.jobs.len() + self.flushing.len()
+        let pool = self.pool.board.entries();
+        // A task that nobody can have is postponed for ever, if it wants to be.
+        let jobs = self.jobs.iter().filter(|queued| !queued.is_by_the_clock()).count();
+        pool + runs + waiting + deciding + self.owner.len() + jobs + self.flushing.len()
     }
 
     /// What [`Self::entries`] counts, by name.
@@ -120,6 +134,9 @@ impl Hub {
             Wake::LogFlush { life: l, run } if self.up && l == life => self.log_flush(run, cx),
             Wake::LogSync { life: l, run } if self.up && l == life => self.log_sync(run),
             Wake::Pump { life: l, link } if self.up && l == life => self.pump(link, cx),
+            Wake::ServeNodes { life: l } if self.up && l == life => self.serve_again(cx),
+            Wake::LookAgain { life: l } if self.up && l == life => self.look_again(cx),
+            Wake::PoolTimer { life: l } if self.up && l == life => self.serve_timers(cx),
             Wake::HubFrame { life: l, link, message } if self.up && l == life => {
                 self.frame(link, message, cx);
             }
@@ -137,6 +154,12 @@ impl Hub {
             | Wake::LogFlush { .. }
             | Wake::LogSync { .. }
             | Wake::Pump { .. }
+            | Wake::ServeNodes { .. }
+            | Wake::LookAgain { .. }
+            | Wake::PoolTimer { .. }
+            | Wake::Person { .. }
+            | Wake::Answer { .. }
+            | Wake::Worker { .. }
             | Wake::HubFrame { .. }
             | Wake::HubClosed { .. }
             | Wake::Transition(_)
@@ -170,6 +193,7 @@ impl Hub {
         self.runs = self.ids.iter().map(|_| HubRuns::new()).collect();
         self.deciding = self.ids.iter().map(|_| store::Deciding::default()).collect();
         self.timer_at = None;
+        self.pool = pool::Pool::default();
         cx.note(Happened::HubCrashed);
     }
 
@@ -207,12 +231,19 @@ impl Hub {
         }
         match message {
             ToHub::Hello(hello) => {
+                let slots = hello.facts.slots;
                 end.hello = Some(*hello);
-                self.enqueue(Job::Attach { link, node }, cx);
+                self.enqueue(Job::Attach { link, node, slots }, cx);
                 let life = self.life;
                 cx.after(limits::ATTACH_STORE_MS_MAX, Wake::AttachReady { life, link, epoch: None });
             }
-            ToHub::Heartbeat { seq } => self.send(link, Lane::Control, ToNode::HeartbeatAck { seq }, cx),
+            ToHub::Heartbeat { seq } => {
+                // Heartbeats are read once the link is attached.
+                if self.registry.get(self.ids[node]).is_some_and(|presence| presence.link == link) {
+                    self.node_heard(node, cx);
+                }
+                self.send(link, Lane::Control, ToNode::HeartbeatAck { seq }, cx);
+            }
             ToHub::Started { .. }
             | ToHub::Output(_)
             | ToHub::Ended { .. }
@@ -277,6 +308,8 @@ impl Hub {
         self.send(link, Lane::Control, ToNode::Welcome(welcome), cx);
         self.runs[node].attached(link, hello.runs);
         self.tell_presence(node, EventKind::NodeOnline, cx);
+        self.node_heard(node, cx);
+        self.wake_nodes();
     }
 
     /// Ends a link from this side. Its farewell comes some time later.
@@ -341,6 +374,7 @@ impl Hub {
 
     /// Does what the machines ask for, and arms the timer for what comes next.
     fn carry_out(&mut self, cx: &mut Context) {
+        self.serve_pool(cx);
         for node in 0..self.runs.len() {
             while let Some(action) = self.runs[node].poll_action() {
                 self.act(node, action, cx);
@@ -364,7 +398,12 @@ impl Hub {
                 let lane = message.lane();
                 self.send(link, lane, message, cx);
             }
-            Action::Decide(run, command) => self.decide(node, Decision::Run(run, command), cx),
+            Action::Decide(run, command) => {
+                if let Command::Lose { .. } = command {
+                    cx.note(Happened::GivenUp { run });
+                }
+                self.decide(node, Decision::Run(run, command), cx);
+            }
             Action::Append { run, stream, offset, data } => {
                 let len = data.len() as u64;
                 let good = data == printed(&self.pattern, run, stream, offset, len);

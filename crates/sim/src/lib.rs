@@ -10,7 +10,9 @@ mod hub;
 mod log;
 mod net;
 mod node;
+mod people;
 mod random;
+mod worker;
 mod world;
 
 pub use check::Violation;

@@ -9,7 +9,9 @@ use cortex_core::time::{Timestamp, WallTime};
 
 use crate::check::Happened;
 use crate::faults::Transition;
+use crate::hub::Answer;
 use crate::random::Random;
+use crate::worker::WorkerWake;
 
 /// Wall clock of the hub at the beginning of the world.
 const EPOCH_MS: i64 = 1_800_000_000_000;
@@ -18,19 +20,76 @@ const EPOCH_MS: i64 = 1_800_000_000_000;
 #[derive(Clone, Debug)]
 pub(crate) enum Wake {
     Transition(Transition),
-    HubTimer { life: u64 },
-    StoreDone { life: u64 },
-    StoreLate { life: u64, job: u64 },
-    DecideAgain { life: u64, node: usize },
-    AttachReady { life: u64, link: LinkId, epoch: Option<Epoch> },
-    Farewell { life: u64, link: LinkId },
-    LogFlush { life: u64, run: RunId },
-    LogSync { life: u64, run: RunId },
-    Pump { life: u64, link: LinkId },
-    HubFrame { life: u64, link: LinkId, message: ToHub },
-    HubClosed { life: u64, link: LinkId },
+    HubTimer {
+        life: u64,
+    },
+    StoreDone {
+        life: u64,
+    },
+    StoreLate {
+        life: u64,
+        job: u64,
+    },
+    DecideAgain {
+        life: u64,
+        node: usize,
+    },
+    AttachReady {
+        life: u64,
+        link: LinkId,
+        epoch: Option<Epoch>,
+    },
+    Farewell {
+        life: u64,
+        link: LinkId,
+    },
+    LogFlush {
+        life: u64,
+        run: RunId,
+    },
+    LogSync {
+        life: u64,
+        run: RunId,
+    },
+    Pump {
+        life: u64,
+        link: LinkId,
+    },
+    HubFrame {
+        life: u64,
+        link: LinkId,
+        message: ToHub,
+    },
+    HubClosed {
+        life: u64,
+        link: LinkId,
+    },
     HubStart,
-    Node { node: usize, wake: NodeWake },
+    ServeNodes {
+        life: u64,
+    },
+    LookAgain {
+        life: u64,
+    },
+    PoolTimer {
+        life: u64,
+    },
+    /// A person looks whether a request was answered.
+    Person {
+        request: usize,
+    },
+    Answer {
+        request: usize,
+        answer: Answer,
+    },
+    Worker {
+        worker: usize,
+        wake: WorkerWake,
+    },
+    Node {
+        node: usize,
+        wake: NodeWake,
+    },
 }
 
 /// What is to come to a node. A frozen node gets it when it thaws, in the order in which it came.
@@ -71,6 +130,8 @@ pub(crate) struct Context {
     pub(crate) slow: Vec<(u64, u64)>,
     /// Frames to each node, kept to be repeated on a later link.
     pub(crate) recorded: Vec<Vec<Envelope<ToNode>>>,
+    /// How far the hub's wall clock is ahead of the time that passed; it may be behind.
+    pub(crate) wall_ahead_ms: i64,
     order: u64,
     links: u64,
 }
@@ -86,6 +147,7 @@ impl Context {
             parted_until: vec![0; nodes],
             slow: vec![(0, 0); nodes],
             recorded: vec![Vec::new(); nodes],
+            wall_ahead_ms: 0,
             order: 0,
             links: 0,
         }
@@ -96,7 +158,7 @@ impl Context {
     }
 
     pub(crate) const fn wall(&self) -> WallTime {
-        WallTime(EPOCH_MS).plus_ms(self.now)
+        WallTime(EPOCH_MS + self.wall_ahead_ms).plus_ms(self.now)
     }
 
     pub(crate) fn at(&mut self, at: u64, wake: Wake) {

@@ -17,6 +17,7 @@ use cortex_core::time::Timestamp;
 use crate::check::Happened;
 use crate::log::printed;
 use crate::net::{Context, NodeWake};
+use crate::people::ENDLESS;
 
 pub(crate) struct Node {
     pub(crate) index: usize,
@@ -26,6 +27,8 @@ pub(crate) struct Node {
     /// What came while it was frozen.
     pub(crate) held: VecDeque<NodeWake>,
     pub(crate) runs: NodeRuns,
+    /// Tasks that it works on at once.
+    slots: u32,
     /// Its clock gains or loses: thousandths of the true time.
     rate: u64,
     life: u64,
@@ -54,6 +57,7 @@ struct Disk {
 struct Process {
     steps: u64,
     large: bool,
+    code: i32,
     stubborn: bool,
     began: u64,
     written: Positions,
@@ -79,7 +83,7 @@ fn standing(mut runs: NodeRuns) -> NodeRuns {
 }
 
 impl Node {
-    pub(crate) fn new(index: usize, id: NodeId, rate: u64, pattern: Bytes) -> Self {
+    pub(crate) fn new(index: usize, id: NodeId, rate: u64, slots: u32, pattern: Bytes) -> Self {
         Self {
             index,
             id,
@@ -87,6 +91,7 @@ impl Node {
             frozen_until: 0,
             held: VecDeque::new(),
             runs: standing(NodeRuns::restore(Generation(0), Epoch(0), [])),
+            slots,
             rate,
             life: 0,
             instance: 0,
@@ -227,7 +232,7 @@ impl Node {
             instance: self.instance,
             generation,
             epoch,
-            facts: Facts::default(),
+            facts: Facts { slots: self.slots, ..Facts::default() },
             ceiling: None,
             audit_head: None,
             runs: self.runs.reports(),
@@ -393,9 +398,17 @@ impl Node {
         let durable = &self.disk.journal[..self.disk.synced];
         let journaled = durable.contains(&Record::Accepted(run));
         cx.note(Happened::Spawned { node: self.index, run, journaled });
+        let argument = start.spec.argv.get(1).map_or("", String::as_str);
+        let steps = cx.random.between(0, if start.task.is_some() { 4 } else { 12 });
         let process = Process {
-            steps: cx.random.between(0, 12),
-            large: start.spec.argv.get(1).is_some_and(|size| size == "large"),
+            steps: if argument == ENDLESS { u64::MAX } else { steps },
+            large: argument == "large",
+            code: match argument {
+                "ok" => 0,
+                "flaky" => i32::from(steps % 2 == 0),
+                "fail" => 1,
+                _ => i32::from(run.as_bytes()[15] & 7),
+            },
             stubborn: cx.random.chance(20),
             began: cx.now,
             written: Positions::default(),
@@ -417,7 +430,7 @@ impl Node {
         let now = self.local(cx);
         if cx.random.chance(3) {
             self.processes.remove(&run);
-            cx.note(Happened::Exited { node: self.index, run, output: Positions::default() });
+            cx.note(Happened::Exited { node: self.index, run, output: Positions::default(), code: None });
             self.runs.ended(run, ended(EndCause::Failed, None, None, 0));
             return;
         }
@@ -431,21 +444,23 @@ impl Node {
         if process.steps == 0 {
             let duration = cx.now - process.began;
             let output = process.written;
+            let code = Some(process.code);
             self.processes.remove(&run);
-            cx.note(Happened::Exited { node: self.index, run, output });
-            let code = Some(i32::from(run.as_bytes()[15] & 7));
+            cx.note(Happened::Exited { node: self.index, run, output, code });
             self.runs.ended(run, ended(EndCause::Exited, code, None, duration));
             return;
         }
-        process.steps -= 1;
+        let is_endless = process.steps == u64::MAX;
+        process.steps -= u64::from(!is_endless);
         let stream = if cx.random.chance(70) { Stream::Stdout } else { Stream::Stderr };
         let len = if process.large { 60_000 } else { cx.random.between(1, 300) };
         let (position, offset) = (process.written.total(), process.written.of(stream));
         process.written.advance(stream, len);
         self.spool.entry(run).or_default().push_back(Piece { position, stream, offset, len });
         self.runs.wrote(run, stream, len);
+        let slow = if is_endless { 100 } else { 8 };
         let wait =
-            if cx.random.chance(8) { cx.random.between(1_000, 4_000) } else { cx.random.between(1, 400) };
+            if cx.random.chance(slow) { cx.random.between(1_000, 4_000) } else { cx.random.between(1, 400) };
         let life = self.life;
         cx.node_after(wait, self.index, NodeWake::Step { life, run });
     }
@@ -466,7 +481,7 @@ impl Node {
 
     fn die(&mut self, run: RunId, signal: i32, cx: &mut Context) {
         let Some(process) = self.processes.remove(&run) else { return };
-        cx.note(Happened::Exited { node: self.index, run, output: process.written });
+        cx.note(Happened::Exited { node: self.index, run, output: process.written, code: None });
         self.runs.ended(run, ended(EndCause::Exited, None, Some(signal), cx.now - process.began));
     }
 

@@ -5,15 +5,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cortex_core::event::EventKind;
 use cortex_core::id::{NodeId, RunId, Seq};
+use cortex_core::name::Labels;
 use cortex_core::run::RunSpec;
-use cortex_store::{AuditFilter, RunFilter};
+use cortex_store::{AuditFilter, RunFilter, TaskFilter};
 
 use crate::check::{self, Happened, Peace, Violation};
 use crate::faults::{self, FAULTS_MS, Transition};
-use crate::hub::{Hub, Job, LEAKED, token_of};
+use crate::hub::{Hub, Job, LEAKED, Place, Steer, token_of};
 use crate::net::{Context, NodeWake, Wake};
 use crate::node::Node;
+use crate::people::{self, People};
 use crate::random::Random;
+use crate::worker::{Worker, WorkerWake};
 
 /// Time after the last fault in which all must be online and settled (I8).
 const DRAIN_MS: u64 = 60_000;
@@ -46,6 +49,8 @@ struct World {
     cx: Context,
     hub: Hub,
     nodes: Vec<Node>,
+    people: People,
+    workers: Vec<Worker>,
     seen: usize,
     hasher: DefaultHasher,
     runs: u64,
@@ -58,10 +63,13 @@ impl World {
         let mut cx = Context::new(seed, count);
         let ids: Vec<NodeId> = (0..count).map(|_| NodeId::mint(1, &cx.random.bytes())).collect();
         let pattern = crate::log::pattern();
+        // By dice of their own, and not in every world: fate does to the others what it did before.
+        let mut pool = (seed % 4 >= 2).then(|| Random::new(seed ^ 0x9001));
+        let places: Vec<Place> = (0..count).map(|index| place(index, pool.as_mut())).collect();
         let mut nodes = Vec::new();
         for (index, id) in ids.iter().enumerate() {
             let rate = cx.random.between(850, 1_150);
-            nodes.push(Node::new(index, *id, rate, pattern.clone()));
+            nodes.push(Node::new(index, *id, rate, places[index].slots, pattern.clone()));
             let wait = cx.random.between(0, 500);
             cx.node_after(wait, index, NodeWake::Start);
         }
@@ -69,14 +77,34 @@ impl World {
         for (at, transition) in faults::plan(&mut cx.random, count) {
             cx.at(at, Wake::Transition(transition));
         }
-        // By a die of its own, and not in every world: fate does to the others what it did before.
+        let mut workers = Vec::new();
+        if let Some(pool) = &mut pool {
+            for (at, transition) in faults::pool(pool) {
+                cx.at(at, Wake::Transition(transition));
+            }
+            for index in 0..1 + pool.index(2) {
+                workers.push(Worker::new(index));
+                cx.at(pool.between(0, 2_000), Wake::Worker { worker: index, wake: WorkerWake::Ask });
+            }
+        }
         if seed % 4 == 3 {
             for (at, transition) in faults::locks(&mut Random::new(seed ^ 0x10c4)) {
                 cx.at(at, Wake::Transition(transition));
             }
         }
-        let hub = Hub::new(ids, pattern);
-        Self { cx, hub, nodes, seen: 0, hasher: DefaultHasher::new(), runs: 0, restless: Vec::new() }
+        let hub = Hub::new(ids, places, pattern);
+        let people = People::default();
+        Self {
+            cx,
+            hub,
+            nodes,
+            people,
+            workers,
+            seen: 0,
+            hasher: DefaultHasher::new(),
+            runs: 0,
+            restless: Vec::new(),
+        }
     }
 
     fn play(mut self, seed: u64) -> Report {
@@ -85,13 +113,15 @@ impl World {
         self.until(FAULTS_MS + DRAIN_MS);
         self.expect_drained();
         self.expect_locks_held();
+        self.expect_pool_drained();
         self.until(FAULTS_MS + DRAIN_MS + IDLE_MS);
         self.expect_idle();
         let kinds = self.events().iter().map(|(_, kind)| *kind).collect();
         let peace = self.peace();
         let violations = check::check(&self.cx.history, &peace);
-        self.cx.history.iter().for_each(|line| format!("{line:?}").hash(&mut self.hasher));
-        let trace = self.cx.history.iter().map(|(at, what)| format!("{at:>7} ms {what:?}")).collect();
+        let trace: Vec<String> =
+            self.cx.history.iter().map(|(at, what)| format!("{at:>7} ms {what:?}")).collect();
+        trace.hash(&mut self.hasher);
         Report { seed, violations, kinds, trace_hash: self.hasher.finish(), trace }
     }
 
@@ -119,6 +149,9 @@ impl World {
         match wake {
             Wake::Transition(transition) => self.transition(transition),
             Wake::Node { node, wake } => self.node_wake(node, wake),
+            Wake::Person { request } => self.people.impatient(request, &mut self.hub, &mut self.cx),
+            Wake::Answer { request, answer } => self.people.answered(request, &answer, &mut self.cx),
+            Wake::Worker { worker, wake } => self.workers[worker].handle(wake, &mut self.hub, &mut self.cx),
             Wake::HubFrame { link, .. } | Wake::HubClosed { link, .. } if !self.cx.carries(link) => {}
             Wake::HubTimer { .. }
             | Wake::StoreDone { .. }
@@ -129,6 +162,9 @@ impl World {
             | Wake::LogFlush { .. }
             | Wake::LogSync { .. }
             | Wake::Pump { .. }
+            | Wake::ServeNodes { .. }
+            | Wake::LookAgain { .. }
+            | Wake::PoolTimer { .. }
             | Wake::HubFrame { .. }
             | Wake::HubClosed { .. }
             | Wake::HubStart => self.hub.handle(wake, &mut self.cx),
@@ -185,6 +221,14 @@ impl World {
                 self.work(transition);
                 return;
             }
+            Transition::Submit => return self.people.submit(&mut self.hub, cx),
+            Transition::CancelTask => return self.people.steer(Steer::Cancel, &mut self.hub, cx),
+            Transition::RetryTask => return self.people.steer(Steer::Retry, &mut self.hub, cx),
+            Transition::BumpTask => {
+                let priority = people::priority(&mut cx.random);
+                return self.people.steer(Steer::Bump(priority), &mut self.hub, cx);
+            }
+            Transition::SetClock { ahead_ms } => cx.wall_ahead_ms = ahead_ms,
             Transition::HubCrash { power, silent, down_ms } => {
                 self.hub.crash(power, silent, cx);
                 cx.after(down_ms, Wake::HubStart);
@@ -258,6 +302,11 @@ impl World {
             | Transition::RefusingStore { .. }
             | Transition::Replay { .. }
             | Transition::RacePolicy { .. }
+            | Transition::Submit
+            | Transition::CancelTask
+            | Transition::RetryTask
+            | Transition::BumpTask
+            | Transition::SetClock { .. }
             | Transition::Rude { .. } => return,
         };
         self.hub.submit(job, cx);
@@ -268,6 +317,7 @@ impl World {
         let cx = &mut self.cx;
         self.hub.slow_store = (0, 0);
         self.hub.refusing_until = 0;
+        cx.wall_ahead_ms = 0;
         cx.at(FAULTS_MS, Wake::HubStart);
         let late: Vec<(u64, u64)> =
             cx.queue.iter().filter(|(_, w)| matches!(w, Wake::Transition(_))).map(|(key, _)| *key).collect();
@@ -299,6 +349,12 @@ impl World {
         for run in open {
             self.restless.push(format!("I8: {} is still {}", run.id, run.state.as_str()));
         }
+    }
+
+    fn expect_pool_drained(&mut self) {
+        let kinds: Vec<_> = self.workers.iter().flat_map(|worker| worker.kinds().to_vec()).collect();
+        self.restless.extend(self.hub.restless_tasks(&kinds, self.cx.wall()));
+        self.restless.append(&mut self.people.wrong);
     }
 
     /// Nothing of a locked token is accepted after the lock's event.
@@ -336,7 +392,14 @@ impl World {
 
     fn peace(&self) -> Peace {
         let ends = self.events().into_iter().filter(|(_, kind)| *kind == EventKind::RunEnded);
+        let tasks = self.hub.store.read_now(|view| view.tasks(&TaskFilter::default(), usize::MAX));
+        let tasks = tasks.unwrap_or_default();
+        let late = |id| self.hub.store.read_now(|view| view.task_evidence(id)).unwrap_or_default();
+        let brought = |id| late(id).into_iter().map(|one| (one.attempt, one.holder)).collect();
         Peace {
+            nodes: self.hub.ids.clone(),
+            evidence: tasks.iter().map(|task| (task.id, brought(task.id))).collect(),
+            tasks: tasks.iter().map(|task| (task.id, task.state)).collect(),
             runs: self
                 .hub
                 .store
@@ -347,4 +410,16 @@ impl World {
             restless: self.restless.clone(),
         }
     }
+}
+
+/// Where a node of this place stands, and how much it does at once; nothing in a world without a pool.
+fn place(index: usize, pool: Option<&mut Random>) -> Place {
+    let Some(random) = pool else { return Place { labels: Labels::new(), slots: 0 } };
+    let site = if index % 2 == 0 { "a" } else { "b" };
+    let mut labels = Labels::from([("site".to_owned(), site.to_owned())]);
+    if index == 2 {
+        labels.insert("gpu".to_owned(), "1".to_owned());
+    }
+    let slots = if random.chance(8) { 0 } else { random.between(1, 3) };
+    Place { labels, slots: u32::try_from(slots).unwrap_or(1) }
 }

@@ -24,6 +24,9 @@ const ELSEWHERE: &[EventKind] = &[
     EventKind::ConsentRuleMade,
     EventKind::ConsentRuleEnded,
     EventKind::AuditBroken,
+    // Nothing makes them yet: schedules and pauses are decided in core and have no driver.
+    EventKind::ScheduleChanged,
+    EventKind::PoolPaused,
 ];
 
 #[test]

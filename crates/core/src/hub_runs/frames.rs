@@ -72,10 +72,14 @@ impl HubRuns {
     fn handle_ended(&mut self, run: RunId, mut ended: Ended) {
         let Some(open) = self.open.get_mut(&run) else {
             // Settled before: the node did not hear it.
+            self.came_late(run, Some(ended));
             self.actions.push_back(Action::Send(ToNode::Settled { run }));
             return;
         };
         if open.ending.is_some() {
+            if open.lost {
+                self.came_late(run, Some(ended));
+            }
             return;
         }
         let arrived = open.receiver.next();

@@ -8,7 +8,7 @@ use super::{Action, HubRuns};
 use crate::id::{LinkId, RunId};
 use crate::limits;
 use crate::message::{RunReport, Start, ToNode};
-use crate::run::Command;
+use crate::run::{Command, Ended};
 use crate::stream::Positions;
 use crate::time::Timestamp;
 
@@ -40,9 +40,17 @@ impl HubRuns {
                 None => self.not_reported(run),
             }
         }
-        for run in reported.into_keys() {
+        for (run, report) in reported {
+            self.came_late(run, report.ended);
             self.actions.push_back(Action::Send(ToNode::Forget { run }));
         }
+    }
+
+    /// A run that is over here: how it ended is told to the store all the same, which keeps what it is
+    /// worth of it.
+    pub(super) fn came_late(&mut self, run: RunId, ended: Option<Ended>) {
+        let end = ended.map(|ended| Action::Decide(run, Command::End(ended)));
+        self.actions.extend(end);
     }
 
     /// A link ended. Nothing happens when it is not the current one.
@@ -74,6 +82,9 @@ impl HubRuns {
         // The end, or the loss, waits for its commit or its log; the node is told when both are
         // done. Told earlier, it would forget a run that a hub which crashes takes up again.
         if open.ending.is_some() {
+            if open.lost {
+                self.came_late(run, report.ended.clone());
+            }
             return;
         }
         open.receiver.resume();

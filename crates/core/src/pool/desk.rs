@@ -228,6 +228,22 @@ pub fn report<T: Table + ?Sized>(
     change(table, &task, command, now).map(Ok)
 }
 
+/// Keeps what an attempt brought that was over when nobody had heard of its end. Nothing when it is not
+/// over, or the task is gone.
+pub fn keep_late<T: Table + ?Sized>(
+    table: &mut T,
+    id: TaskId,
+    attempt: Attempt,
+    holder: Holder,
+    result: TaskResult,
+    now: WallTime,
+) -> Result<(), T::Error> {
+    let is_over =
+        |task: &Task| task.attempt != attempt || task.lease.is_none_or(|lease| lease.holder != holder);
+    let Some(task) = table.task(id)?.filter(is_over) else { return Ok(()) };
+    keep_evidence(table, task, attempt, holder, Report::Done(result), now).map(drop)
+}
+
 /// Whether the answer to this very report was lost: the task is done by this attempt, with this result.
 fn is_repeated(task: &Task, attempt: Attempt, report: &Report) -> bool {
     let Report::Done(result) = report else { return false };

@@ -2,11 +2,16 @@
 //! of the heads of lanes, so that a claim costs the same however many tasks wait.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Kind, Owner, Priority, Task};
-use crate::id::{LaneId, NodeId, TaskId};
+use crate::id::{LaneId, NodeId, TaskId, TokenId};
+use crate::lock::Locks;
 use crate::name::{Labels, Selector};
 use crate::time::WallTime;
+
+/// Lanes with their numbers.
+pub type Lanes = Vec<(LaneId, Arc<LaneKey>)>;
 
 /// What tasks of one lane have in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,4 +58,12 @@ pub struct Head {
     pub ready_at: WallTime,
     /// Which task.
     pub task: TaskId,
+}
+
+/// Those of these lanes on whose owners no lock holds. To be asked within the transaction of a claim:
+/// nothing is handed out behind a lock that was committed before.
+pub fn unlocked(lanes: &[(LaneId, Arc<LaneKey>)], locks: &Locks, now: WallTime) -> Lanes {
+    let nobody = TokenId::new(uuid::Uuid::nil());
+    let is_free = |owner: &Owner| locks.on_caller(owner.token.unwrap_or(nobody), owner.user, now).is_none();
+    lanes.iter().filter(|(_, key)| is_free(&key.owner)).cloned().collect()
 }

@@ -31,6 +31,8 @@ struct Held {
     /// Given or extended last.
     since: Timestamp,
     due: Timestamp,
+    /// Its end was told, and is on its way to the store.
+    is_over: bool,
 }
 
 impl Leases {
@@ -42,11 +44,12 @@ impl Leases {
             self.of_node.insert((node, task));
         }
         let due = now.plus_ms(ms);
-        self.held.insert(task, Held { attempt, holder, ms, since: now, due });
+        self.held.insert(task, Held { attempt, holder, ms, since: now, due, is_over: false });
         self.due.insert((due, task));
     }
 
-    /// The worker is still at it. `ms` is the new length, when it asks for another.
+    /// The worker is still at it. `ms` is the new length, when it asks for another. A lease whose end was
+    /// told is not extended: the task may be for others already.
     ///
     /// # Errors
     /// `stale_attempt`.
@@ -58,7 +61,10 @@ impl Leases {
         ms: Option<u64>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let held = self.held.get_mut(&task).filter(|held| held.attempt == attempt && held.holder == holder);
+        let held = self
+            .held
+            .get_mut(&task)
+            .filter(|held| held.attempt == attempt && held.holder == holder && !held.is_over);
         let held = held.ok_or_else(|| stale_lease(task, attempt))?;
         held.since = now;
         held.ms = ms.unwrap_or(held.ms);
@@ -84,6 +90,11 @@ impl Leases {
         if self.held.get(&task).is_some_and(|held| held.attempt == attempt) {
             self.remove(task);
         }
+    }
+
+    /// Whether this attempt has a lease.
+    pub fn has(&self, task: TaskId, attempt: Attempt) -> bool {
+        self.held.get(&task).is_some_and(|held| held.attempt == attempt)
     }
 
     /// The attempts that a node has, by task.
@@ -117,6 +128,7 @@ impl Leases {
             let heard = held.holder.node().and_then(|node| self.heard.get(&node)).copied();
             let end = held.since.max(heard.unwrap_or_default()).plus_ms(held.ms);
             let has_ended = end <= now;
+            held.is_over |= has_ended;
             held.due = if has_ended { now.plus_ms(AGAIN_MS) } else { end };
             self.due.insert((held.due, task));
             if has_ended {
@@ -199,6 +211,19 @@ mod tests {
         leases.extend(task(1), Attempt(2), worker(), Some(500), Timestamp(50)).expect("its own");
         assert_eq!(ended(&mut leases, 549), []);
         assert_eq!(ended(&mut leases, 550), [task(1)]);
+    }
+
+    #[test]
+    fn a_lease_whose_end_was_told_is_not_extended_any_more() {
+        let mut leases = Leases::default();
+        leases.given(task(1), Attempt(1), worker(), 100, Timestamp(0));
+        leases.extend(task(1), Attempt(1), worker(), None, Timestamp(100)).expect("nobody has looked yet");
+        assert_eq!(ended(&mut leases, 200), [task(1)]);
+        let refusal = leases.extend(task(1), Attempt(1), worker(), None, Timestamp(200)).expect_err("over");
+        assert_eq!(refusal.code, Code::StaleAttempt);
+        assert_eq!(ended(&mut leases, 200 + AGAIN_MS), [task(1)], "it is told until it is stored");
+        leases.given(task(1), Attempt(2), worker(), 100, Timestamp(2_000));
+        leases.extend(task(1), Attempt(2), worker(), None, Timestamp(2_050)).expect("another lease");
     }
 
     #[test]

@@ -32,6 +32,18 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// How it ended, when it is the end that a node reports.
+    pub const fn ended(&self) -> Option<&Ended> {
+        match self {
+            Self::End(ended) => Some(ended),
+            Self::Start(_) | Self::Disconnect | Self::Reattach | Self::Cancel { .. } | Self::Lose { .. } => {
+                None
+            }
+        }
+    }
+}
+
 /// Applies `command`. The same command twice is refused or changes nothing, never applied twice.
 pub fn decide(run: &Run, command: Command, now: WallTime) -> Result<(Run, Vec<Event>), Refusal> {
     if run.state.is_final() {

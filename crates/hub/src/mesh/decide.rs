@@ -13,7 +13,7 @@ use super::slot::{Slot, SlotState};
 use super::{Inner, lock};
 use crate::board::Board;
 use crate::service::outcome::write_surely;
-use crate::service::pool::settle;
+use crate::service::pool::{came_late, settle};
 
 /// How long a decision that nobody waits for lets others join it: the start of a short command
 /// and its end share one commit.
@@ -122,7 +122,13 @@ fn apply(
         Decision::Run(id, command) => (*id, command.clone()),
     };
     let Some(before) = tx.run(id)? else { return Ok(None) };
-    let Ok((after, events)) = run::decide(&before, command, now) else { return Ok(Some(Arc::new(before))) };
+    let end = command.ended().cloned();
+    let Ok((after, events)) = run::decide(&before, command, now) else {
+        if let Some(ended) = end {
+            came_late(board, tx, &before, &ended, now)?;
+        }
+        return Ok(Some(Arc::new(before)));
+    };
     if after != before {
         tx.put_run(&after)?;
     }

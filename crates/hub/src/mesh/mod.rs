@@ -21,11 +21,12 @@ use cortex_core::hub_runs::{Action, Decision, HubRuns};
 use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
 use cortex_core::limits::{ATTACHES_AT_ONCE_MAX, BACKOFF_MS_MAX, RESTART_GRACE_MS};
 use cortex_core::message::{SignedPolicy, Start, ToHub, ToNode};
+use cortex_core::pool::attempt::{self, Owed};
 use cortex_core::registry::Registry;
 use cortex_core::run::Run;
 use cortex_core::time::Timestamp;
 use cortex_core::{Code, Refusal};
-use cortex_store::StoreExt;
+use cortex_store::{Read, StoreError, StoreExt};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -129,17 +130,21 @@ impl Mesh {
     /// `store_unavailable` when store or disk do not answer.
     pub async fn restore(&self) -> Result<(), Refusal> {
         let store = &self.inner.context.store;
-        let open = store.read(RESTORE_DEADLINE, |view| view.open_runs()).await.map_err(store_refusal)?;
+        let open = store.read(RESTORE_DEADLINE, open_with_owed).await.map_err(store_refusal)?;
         let mut nodes = BTreeSet::new();
-        for run in open {
+        for (run, owed) in open {
             nodes.insert(run.node);
             let log = self.inner.logs.recover(run.id, self.inner.sink()).await?;
             let (kept, started) = (log.end(), run.started_at.is_some());
-            let (start, cancelled) = (Start::of(&run), run.cancelled_by.is_some());
+            let start = Start::of(&run);
+            let (id, cancelled) = (run.id, run.cancelled_by.is_some() || owed == Owed::Cancel);
             let live = self.inner.insert_live(run, log);
             self.inner.with_slot(live.node, |slot, state| {
                 state.live.insert(start.run, Arc::clone(&live));
                 state.runs.restore(start, started, kept, cancelled);
+                if owed == Owed::End {
+                    state.runs.give_up(id, "The attempt was over when the hub ended.");
+                }
                 self.inner.act(slot, state);
             });
         }
@@ -262,6 +267,16 @@ impl Mesh {
     pub(crate) fn live(&self, run: RunId) -> Option<Arc<Live>> {
         lock(&self.inner.runs).get(&run).cloned()
     }
+}
+
+/// Open runs, each with what its task says of it.
+fn open_with_owed(view: &dyn Read) -> Result<Vec<(Run, Owed)>, StoreError> {
+    let with = |run: Run| {
+        let task = run.task.map(|(id, _)| view.task(id)).transpose()?.flatten();
+        let owed = attempt::owed(&run, task.as_ref());
+        Ok((run, owed))
+    };
+    view.open_runs()?.into_iter().map(with).collect()
 }
 
 impl Inner {

@@ -131,8 +131,12 @@ impl Locks {
             }
             Ok(Changed { shown, all: All::new(tx.locks()?) })
         };
-        let directory = self.context.directory.clone();
-        let after = move |changed: &Changed| directory.put_locks(changed.all.clone());
+        let (directory, board) = (self.context.directory.clone(), self.context.board.clone());
+        let after = move |changed: &Changed| {
+            directory.put_locks(changed.all.clone());
+            // What was locked may be handed out.
+            board.wake_all();
+        };
         Ok(self.context.commit(work, after).await?.shown)
     }
 

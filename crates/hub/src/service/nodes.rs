@@ -114,6 +114,7 @@ impl Nodes {
         let (context, mesh) = (self.context.clone(), self.mesh.clone());
         let after = move |node: &Node| {
             context.directory.put_node(node.clone());
+            context.board.wake_all();
             let locks = context.directory.locks();
             // A label may have put the node under a lock.
             if let Some(lock) = locks.on_node(node.id, &node.labels, context.clock.wall()) {

@@ -41,7 +41,7 @@ use crate::mesh::Mesh;
 
 pub use explain::Explained;
 pub use schedules::NewSchedule;
-pub(crate) use settle::settle;
+pub(crate) use settle::{came_late, settle};
 pub use stats::{NodeShare, Stats};
 pub(crate) use words::words;
 pub use workers::{Given, Report};

@@ -207,8 +207,12 @@ impl Users {
             record(tx, &again, "user.grant", grant_words(&grant, &whom), now)?;
             Ok(grant)
         };
-        let directory = self.context.directory.clone();
-        self.context.commit(work, move |grant: &RoleGrant| directory.put_grant(grant.clone())).await
+        let (directory, board) = (self.context.directory.clone(), self.context.board.clone());
+        let after = move |grant: &RoleGrant| {
+            directory.put_grant(grant.clone());
+            board.wake_all();
+        };
+        self.context.commit(work, after).await
     }
 
     /// Takes a role back. Needs `users:write`. Twice changes nothing; `Conflict` when nobody would be

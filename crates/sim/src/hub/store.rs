@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::error::Code;
 use cortex_core::event::{Event, EventKind};
 use cortex_core::hub_runs::{Decision, Decisions};
 use cortex_core::id::{Epoch, Generation, LinkId, LockId, NodeId, RunId, TokenId};
@@ -14,13 +15,17 @@ use cortex_core::name::Name;
 use cortex_core::node::Node;
 use cortex_core::outbox::Lane;
 use cortex_core::policy::{Policy, Question, Site, judge};
-use cortex_core::run::{Command, Run, RunSpec, RunState, decide};
+use cortex_core::pool::Holder;
+use cortex_core::pool::attempt::{self, Owed};
+use cortex_core::run::{Command, EndCause, Run, RunSpec, RunState, decide};
 use cortex_core::stream::Positions;
 use cortex_core::time::WallTime;
 use cortex_store::memory::MemoryStore;
-use cortex_store::{RunFilter, StoreError, StoredPolicy, Tx, WriteError};
+use cortex_store::{Read, RunFilter, StoreError, StoredPolicy, Tx, WriteError};
 
 use super::Hub;
+use super::pool::{Desk, Place, PoolDone, PoolJob};
+use super::table::{Noted, Told};
 use crate::check::Happened;
 use crate::faults::FAULTS_MS;
 use crate::net::{Context, Wake};
@@ -33,13 +38,14 @@ const RETRY_MS_MAX: u64 = 5_000;
 /// One transaction and what follows it.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
-    Attach { link: LinkId, node: usize },
+    Attach { link: LinkId, node: usize, slots: u32 },
     Quarantine { node: usize },
     Accept { node: usize, run: RunId, spec: RunSpec },
     Decide { node: usize, batch: Arc<[Decision]> },
     Cancel { node: usize },
     SetPolicy { node: usize },
     Lock { lift: bool },
+    Pool(PoolJob),
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +56,12 @@ pub(super) struct Queued {
     late: bool,
     /// Its caller took it back before it began: nothing of it is done.
     taken_back: bool,
+}
+
+impl Queued {
+    pub(super) const fn is_by_the_clock(&self) -> bool {
+        matches!(self.job, Job::Pool(PoolJob::Expire { .. }))
+    }
 }
 
 /// What of one node is brought to the store, as `cortex_hub` does it: one batch after the other,
@@ -68,13 +80,14 @@ impl Deciding {
 }
 
 /// What a committed job gives back.
-enum Done {
+pub(super) enum Done {
     Nothing,
     Epoch(Option<Epoch>),
     Accepted(Box<Run>),
     Cancelled(Option<RunId>),
     Policy(Box<Policy>),
     Locked(Vec<Run>),
+    Pool(PoolDone),
 }
 
 /// The token that is locked now and then.
@@ -92,13 +105,18 @@ impl Hub {
         let wall = cx.wall();
         let event = Event::new(EventKind::HubStarted, wall);
         drop(self.store.write_now(|tx| Ok(tx.append_event(&event)?)));
-        let open = self.store.read_now(|view| view.open_runs()).unwrap_or_default();
-        for run in open {
+        cx.note(Happened::HubStarted);
+        self.load_pool(cx);
+        let open = self.store.read_now(open_with_owed).unwrap_or_default();
+        for (run, owed) in open {
             let Some(node) = self.ids.iter().position(|id| *id == run.node) else { continue };
             let kept = self.logs.get(&run.id).map_or_else(Positions::default, crate::log::Log::positions);
-            let (started, cancelled) = (run.started_at.is_some(), run.cancelled_by.is_some());
+            let cancelled = run.cancelled_by.is_some() || owed == Owed::Cancel;
             self.owner.insert(run.id, node);
-            self.runs[node].restore(Start::of(&run), started, kept, cancelled);
+            self.runs[node].restore(Start::of(&run), run.started_at.is_some(), kept, cancelled);
+            if owed == Owed::End {
+                self.runs[node].give_up(run.id, "The attempt was over when the hub ended.");
+            }
         }
         // A hub that ended between a lock and its effect.
         self.cut_locked(cx);
@@ -125,7 +143,8 @@ impl Hub {
         }
     }
 
-    pub(super) fn enqueue(&mut self, job: Job, cx: &mut Context) {
+    /// Returns its number.
+    pub(super) fn enqueue(&mut self, job: Job, cx: &mut Context) -> u64 {
         let (until, delay) = self.slow_store;
         let delay = if until > cx.now { delay } else { cx.random.between(0, 5) };
         let healed = FAULTS_MS.max(cx.now) + 5;
@@ -138,6 +157,7 @@ impl Hub {
         if at > cx.now + limits::STORE_MS_MAX {
             cx.after(limits::STORE_MS_MAX, Wake::StoreLate { life, job: number });
         }
+        number
     }
 
     /// Nobody waits any more, and the transaction may still be committed.
@@ -151,6 +171,8 @@ impl Hub {
             if queued.taken_back {
                 self.failed(&job, cx);
             }
+        } else if let Job::Pool(job) = &job {
+            self.pool_given_up(number, job, None, cx);
         }
     }
 
@@ -183,7 +205,7 @@ impl Hub {
     }
 
     pub(super) fn store_done(&mut self, cx: &mut Context) {
-        let Some(Queued { job, late, taken_back, .. }) = self.jobs.pop_front() else { return };
+        let Some(Queued { job, late, taken_back, number }) = self.jobs.pop_front() else { return };
         if taken_back {
             return;
         }
@@ -197,10 +219,18 @@ impl Hub {
         if late && matches!(job, Job::Attach { .. } | Job::Quarantine { .. }) {
             return;
         }
-        match result {
-            Ok(done) => self.committed(&job, done, cx),
-            Err(WriteError::Refused(_)) => {}
-            Err(WriteError::Store(_)) => {
+        match (result, &job) {
+            (Ok(Done::Pool(done)), Job::Pool(job)) => self.pool_committed((number, late), job, done, cx),
+            (Ok(done), _) => self.committed(&job, done, cx),
+            (Err(error), Job::Pool(job)) => {
+                let code: Option<Code> = match error {
+                    WriteError::Refused(refusal) => Some(refusal.code),
+                    WriteError::Store(_) => None,
+                };
+                self.pool_failed((number, late), job, code, cx);
+            }
+            (Err(WriteError::Refused(_)), _) => {}
+            (Err(WriteError::Store(_)), _) => {
                 if let Job::Attach { link, .. } = job {
                     let life = self.life;
                     cx.after(0, Wake::AttachReady { life, link, epoch: None });
@@ -221,22 +251,35 @@ impl Hub {
         self.last_done = cx.now;
     }
 
-    fn transact(&self, job: &Job, cx: &mut Context) -> Result<Done, WriteError> {
-        let wall = cx.wall();
-        let done = self.store.write_now(|tx| match job {
-            Job::Attach { node, .. } => Ok(Done::Epoch(tx.next_epoch(self.ids[*node])?)),
-            Job::Quarantine { node } => quarantine(tx, self.ids[*node], wall),
-            Job::Accept { node, run, spec } => accept(tx, self.ids[*node], *run, spec, wall),
+    fn transact(&mut self, job: &Job, cx: &mut Context) -> Result<Done, WriteError> {
+        let (wall, chance) = (cx.wall(), cx.now.wrapping_mul(0x9E37_79B9));
+        let mut told = Told::default();
+        let (store, ids, places) = (&self.store, &self.ids, &self.places);
+        let mut desk = Desk {
+            ids,
+            places,
+            turns: &mut self.pool.turns,
+            random: &mut cx.random,
+            minted: &mut self.minted,
+            told: &mut told,
+            wall,
+        };
+        let done = store.write_now(|tx| match job {
+            Job::Attach { node, slots, .. } => attach(tx, ids[*node], *slots),
+            Job::Quarantine { node } => quarantine(tx, ids[*node], wall),
+            Job::Accept { node, run, spec } => accept(tx, ids[*node], *run, spec, wall),
             Job::Decide { batch, .. } => {
                 for decision in batch.iter() {
-                    apply_decision(tx, decision, wall)?;
+                    apply_decision(tx, desk.told, decision, chance, wall)?;
                 }
                 Ok(Done::Nothing)
             }
-            Job::Cancel { node } => cancel(tx, self.ids[*node], wall),
-            Job::SetPolicy { node } => set_policy(tx, self.ids[*node], wall),
+            Job::Cancel { node } => cancel(tx, ids[*node], wall),
+            Job::SetPolicy { node } => set_policy(tx, ids[*node], wall),
             Job::Lock { lift } => lock(tx, *lift, wall),
+            Job::Pool(job) => desk.transact(tx, job),
         })?;
+        self.tell(told, cx);
         if let Job::Decide { node, batch } = job {
             for run in batch.iter().filter_map(Decision::ends) {
                 cx.note(Happened::Settled { node: *node, run });
@@ -261,7 +304,11 @@ impl Hub {
             (Job::Cancel { node }, Done::Cancelled(Some(run))) => {
                 self.runs[*node].cancel(run, limits::KILL_GRACE_MS);
             }
-            (Job::Lock { .. }, Done::Locked(open)) => self.cut(open, cx),
+            (Job::Lock { .. }, Done::Locked(open)) => {
+                self.cut(open, cx);
+                // What was locked may be handed out.
+                self.wake_nodes();
+            }
             (Job::SetPolicy { node }, Done::Policy(policy)) => {
                 cx.note(Happened::PolicySet { node: *node, revision: policy.revision.0 });
                 if let Some(link) = self.runs[*node].link() {
@@ -290,14 +337,34 @@ impl Hub {
     }
 }
 
-pub(super) fn enrol(store: &MemoryStore, ids: &[NodeId], now: WallTime) {
-    for (index, id) in ids.iter().enumerate() {
+fn open_with_owed(view: &dyn Read) -> Result<Vec<(Run, Owed)>, StoreError> {
+    let with = |run: Run| {
+        let task = run.task.map(|(id, _)| view.task(id)).transpose()?.flatten();
+        let owed = attempt::owed(&run, task.as_ref());
+        Ok((run, owed))
+    };
+    view.open_runs()?.into_iter().map(with).collect()
+}
+
+pub(super) fn enrol(store: &MemoryStore, ids: &[NodeId], places: &[Place], now: WallTime) {
+    for (index, (id, place)) in ids.iter().zip(places).enumerate() {
         let done = store.write_now(|tx| {
-            tx.put_node(&Node::joined(*id, Name::parse(&format!("node-{index}"))?, [0; 32], now))?;
+            let joined = Node::joined(*id, Name::parse(&format!("node-{index}"))?, [0; 32], now);
+            tx.put_node(&Node { labels: place.labels.clone(), ..joined })?;
             Ok(tx.append_event(&Event::new(EventKind::NodeJoined, now).node(*id))?)
         });
         debug_assert!(done.is_ok(), "an empty store takes nodes");
     }
+}
+
+/// The epoch of a new link, and how many tasks the node takes now.
+fn attach(tx: &mut dyn Tx, id: NodeId, slots: u32) -> Result<Done, WriteError> {
+    let epoch = tx.next_epoch(id)?;
+    if let Some(mut node) = tx.node(id)? {
+        node.facts.slots = slots;
+        tx.put_node(&node)?;
+    }
+    Ok(Done::Epoch(epoch))
 }
 
 pub(super) fn welcome(store: &MemoryStore, id: NodeId) -> (Generation, Policy, bool) {
@@ -320,7 +387,7 @@ fn stored(policy: &Policy) -> StoredPolicy {
     }
 }
 
-fn held(stored: Option<StoredPolicy>, node: NodeId) -> Policy {
+pub(super) fn held(stored: Option<StoredPolicy>, node: NodeId) -> Policy {
     let read = stored.and_then(|stored| {
         let profile = String::from_utf8(stored.document).ok()?;
         Policy::from_profile(node, &profile, stored.revision, stored.changed_at)
@@ -357,17 +424,41 @@ fn accept(
 }
 
 /// A run that was final already stays as it is.
-fn apply_decision(tx: &mut dyn Tx, decision: &Decision, now: WallTime) -> Result<(), WriteError> {
-    match decision {
+fn apply_decision(
+    tx: &mut dyn Tx,
+    told: &mut Told,
+    decision: &Decision,
+    chance: u64,
+    now: WallTime,
+) -> Result<(), WriteError> {
+    let (id, command) = match decision {
         Decision::Event(event) => {
             tx.append_event(event)?;
-            Ok(())
+            return Ok(());
         }
-        Decision::Run(run, command) => match apply(tx, *run, command.clone(), now) {
-            Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
-            Err(error) => Err(error),
-        },
+        Decision::Run(id, command) => (*id, command),
+    };
+    let Some(before) = tx.run(id)? else {
+        return Err(StoreError::Damaged(format!("run {id} is gone")).into());
+    };
+    let of = before.task.map(|(task, number)| (task, number, Holder::Node { node: before.node, run: id }));
+    // What is said a second time of an end that was taken is no news.
+    let is_news = !before.state.is_final() || before.state == RunState::Lost;
+    if let (Some((task, number, holder)), Some(ended), true) = (of, command.ended(), is_news) {
+        let brings = !matches!(ended.cause, EndCause::Denied);
+        told.report(task, number, holder, brings);
     }
+    let Ok((after, events)) = decide(&before, command.clone(), now) else {
+        if let Some(ended) = command.ended() {
+            attempt::came_late(&mut Noted::over(tx, told), &before, ended, now)?;
+        }
+        return Ok(());
+    };
+    tx.put_run(&after)?;
+    for event in &events {
+        tx.append_event(event)?;
+    }
+    attempt::settle(&mut Noted::over(tx, told), &after, chance, now)
 }
 
 fn apply(tx: &mut dyn Tx, id: RunId, command: Command, now: WallTime) -> Result<(), WriteError> {

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cortex_core::Refusal;
-use cortex_core::id::{LaneId, TaskId};
+use cortex_core::id::TaskId;
 use cortex_core::limits::CLAIM_TASKS_MAX;
 use cortex_core::lock::Locks;
 use cortex_core::node::Node;
 use cortex_core::policy::Rule;
 use cortex_core::pool::desk::{self, Take};
-use cortex_core::pool::lane::LaneKey;
+use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
+use cortex_core::pool::room::{Room, in_turn, is_for};
 use cortex_core::pool::{Holder, Owner, Task};
 use cortex_core::rights::Right;
 use cortex_core::run::Run;
@@ -27,8 +28,6 @@ use crate::clock::new_run_id;
 use crate::mesh::Reserved;
 use crate::service::runs::attempts::{self, Attempt};
 use crate::service::{Caller, Context};
-
-type Lanes = Vec<(LaneId, Arc<LaneKey>)>;
 
 /// One claim of one node.
 struct Claim {
@@ -74,9 +73,11 @@ impl Pool {
             if ready.is_empty() {
                 return Ok(());
             }
+            let nodes = self.nodes_here();
             let mut given = 0;
-            for (node, free) in self.nodes_with_room() {
-                given += self.claim_for(&node, free, &ready).await?;
+            for room in in_turn(self.rooms(&nodes)) {
+                let Some(node) = nodes.iter().find(|node| node.id == room.node) else { continue };
+                given += self.claim_for(node, room.free, &nodes, &ready).await?;
             }
             if given == 0 {
                 return Ok(());
@@ -84,47 +85,73 @@ impl Pool {
         }
     }
 
-    /// Nodes that have room, those with most of it first.
-    fn nodes_with_room(&self) -> Vec<(Arc<Node>, usize)> {
-        let free = |node: &Node| (node.facts.slots as usize).saturating_sub(self.board.busy(node.id));
-        let nodes = self.context.directory.nodes().into_iter();
+    /// Nodes that are connected, and that neither a lock nor a pause holds on.
+    fn nodes_here(&self) -> Vec<Arc<Node>> {
+        let (locks, now) = (self.context.directory.locks(), self.context.clock.wall());
         let pauses = self.board.pauses();
         let stands = |node: &Node| pauses.iter().any(|pause| pause.part.holds_node(node.id, &node.labels));
-        let here = nodes.filter(|node| !node.quarantined && self.mesh.presence(node.id).is_some());
-        let here = here.filter(|node| !stands(node));
-        let mut room: Vec<_> = here.map(|node| (free(&node), node)).filter(|(free, _)| *free > 0).collect();
-        room.sort_by_key(|(free, node)| (std::cmp::Reverse(*free), node.id));
-        room.into_iter().map(|(free, node)| (node, free)).collect()
+        let mut nodes = self.context.directory.nodes();
+        nodes.retain(|node| {
+            let is_free = !node.quarantined && locks.on_node(node.id, &node.labels, now).is_none();
+            is_free && !stands(node) && self.mesh.presence(node.id).is_some()
+        });
+        nodes
+    }
+
+    /// The room that nodes have at this moment.
+    fn rooms<'n>(&self, nodes: &'n [Arc<Node>]) -> Vec<Room<'n>> {
+        let free = |node: &Node| (node.facts.slots as usize).saturating_sub(self.board.busy(node.id));
+        nodes.iter().map(|node| Room { node: node.id, labels: &node.labels, free: free(node) }).collect()
     }
 
     /// Returns how many tasks the node got.
-    async fn claim_for(&self, node: &Arc<Node>, free: usize, ready: &Lanes) -> Result<usize, Refusal> {
+    async fn claim_for(
+        &self,
+        node: &Arc<Node>,
+        free: usize,
+        nodes: &[Arc<Node>],
+        ready: &Lanes,
+    ) -> Result<usize, Refusal> {
         let now = self.context.clock.wall();
         let mut owners = Owners::new(&self.context, now);
-        let mut known = BTreeMap::new();
-        let mut lanes = Lanes::new();
+        let (mut known, mut lanes) = (BTreeMap::new(), Lanes::new());
+        let here = Room { node: node.id, labels: &node.labels, free };
+        let rooms = self.rooms(nodes);
         for (id, key) in ready.iter().filter(|(_, key)| key.suits(node.id, &node.labels)) {
             let Ok(owner) = owners.get(key.owner) else { continue };
-            if owner.has(Right::RunsStart, node) && !self.is_better_elsewhere(key, node) {
+            let may = |other: &Arc<Node>| owner.has(Right::RunsStart, other);
+            let others = nodes.iter().zip(&rooms).filter(|(other, _)| may(other)).map(|(_, room)| *room);
+            if may(node) && is_for(key, here, others) {
                 lanes.push((*id, Arc::clone(key)));
-                known.insert(key.owner, owner);
+                known.insert(key.owner, Arc::clone(&owner));
             }
         }
         if lanes.is_empty() {
             return Ok(0);
         }
+        self.claim_of_lanes(node, free, lanes, known, now).await
+    }
+
+    async fn claim_of_lanes(
+        &self,
+        node: &Arc<Node>,
+        free: usize,
+        lanes: Lanes,
+        owners: BTreeMap<Owner, Arc<Caller>>,
+        now: WallTime,
+    ) -> Result<usize, Refusal> {
         let rooms: Vec<Reserved> =
             (0..free.min(CLAIM_TASKS_MAX)).map_while(|_| self.mesh.reserve(node.id).ok()).collect();
         if rooms.is_empty() {
             return Ok(0);
         }
-        let ids: Vec<LaneId> = lanes.iter().map(|(id, _)| *id).collect();
+        let promise = self.board.promise(node.id, rooms.len());
         let claim = Claim {
             context: self.context.clone(),
             board: self.board.clone(),
             node: Arc::clone(node),
-            lanes,
-            owners: known,
+            lanes: lanes.clone(),
+            owners,
             limit: rooms.len(),
             now,
         };
@@ -134,25 +161,16 @@ impl Pool {
                 mesh.prepare(run.clone());
                 mesh.submit(run, room);
             }
+            drop(promise);
         };
         let claimed = self.context.commit(move |tx: &mut dyn Tx| claim.work(tx), send).await;
         match claimed {
             Ok(runs) => Ok(runs.len()),
             Err(refusal) => {
-                self.board.not_claimed(ids);
+                self.board.not_claimed(lanes);
                 Err(refusal)
             }
         }
-    }
-
-    /// Whether another node with room is one of those that are asked first.
-    fn is_better_elsewhere(&self, lane: &LaneKey, node: &Node) -> bool {
-        if lane.prefer.is_all() || lane.prefer.matches(&node.labels) {
-            return false;
-        }
-        self.nodes_with_room()
-            .iter()
-            .any(|(other, _)| lane.prefer.matches(&other.labels) && lane.suits(other.id, &other.labels))
     }
 }
 
@@ -165,11 +183,12 @@ impl Claim {
         if !is_here || locks.on_node(self.node.id, &self.node.labels, self.now).is_some() {
             return Ok(Vec::new());
         }
+        let lanes = unlocked(&self.lanes, &locks, self.now);
         let mut attempts: BTreeMap<TaskId, Attempt> = BTreeMap::new();
         let mut turns = self.board.turns();
         let mut take = |task: &Task| self.take(task, &mut attempts);
         let mut table = self.board.over(tx);
-        let tasks = desk::claim(&mut table, &self.lanes, &mut turns, self.limit, self.now, &mut take)?;
+        let tasks = desk::claim(&mut table, &lanes, &mut turns, self.limit, self.now, &mut take)?;
         drop(turns);
         let mut runs = Vec::new();
         for attempt in tasks.iter().filter_map(|task| attempts.remove(&task.id)) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cortex_core::id::{TokenId, UserId};
 use cortex_core::name::Name;
 use cortex_core::pool::Owner;
+use cortex_core::pool::room::LOOK_EVERY_MS;
 use cortex_core::time::WallTime;
 use cortex_core::token::{Role, Token, TokenKind};
 use tokio::sync::watch;
@@ -33,8 +34,8 @@ impl<'c> Owners<'c> {
     }
 }
 
-/// How long the end of a lock is waited for at once: a wall clock that is set is noticed then.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// See [`LOOK_EVERY_MS`].
+const LOOK_EVERY: Duration = Duration::from_millis(LOOK_EVERY_MS);
 
 /// Until somebody or some node may be let in again: rights, labels or locks changed after `seen` was, or a
 /// lock ended by itself.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use cortex_core::Refusal;
 use cortex_core::id::{Attempt, TaskId};
 use cortex_core::pool::Lost;
+use cortex_core::pool::room::sleep_ms;
 use cortex_core::pool::{Holder, Task, desk};
-use cortex_core::time::{Timestamp, WallTime};
+use cortex_core::time::Timestamp;
 use cortex_store::{PoolRead, Read, Tx};
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +16,6 @@ use super::Pool;
 
 /// Tasks of one transaction.
 const BATCH: usize = 256;
-/// Longest sleep: a wall clock that is set back or ahead is noticed then.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Wait after the store failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -124,11 +123,7 @@ impl Pool {
         let read = |view: &dyn Read| Ok([view.next_due()?, view.next_expiry()?, view.next_tick()?]);
         let stored = self.context.view(read).await?;
         let (wall, now) = (self.context.clock.wall(), self.context.clock.now());
-        let until = |at: WallTime| u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0);
-        let lease = self.board.next_lease().map(|at| at.ms_since(now));
-        let drain = self.board.next_drain();
-        let next = stored.into_iter().flatten().chain(drain).map(until).chain(lease).min();
-        // A moment at least, should a row be due that a decision does not find so.
-        Ok(next.map_or(LOOK_EVERY, |ms| Duration::from_millis(ms.max(5)).min(LOOK_EVERY)))
+        let by_wall = stored.into_iter().flatten().chain(self.board.next_drain());
+        Ok(Duration::from_millis(sleep_ms(by_wall, wall, self.board.next_lease(), now)))
     }
 }

@@ -1,15 +1,15 @@
 //! Workers that are no nodes: they claim payloads by kind over the API, and report by the number of
 //! their attempt. The same fence holds on them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cortex_core::id::{Attempt, LaneId, TaskId, TokenId};
+use cortex_core::id::{Attempt, TaskId, TokenId};
 use cortex_core::limits::{
     CLAIM_TASKS_MAX, CLAIM_WAIT_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, RESULT_BYTES_MAX, TASK_TEXT_BYTES_MAX,
 };
+use cortex_core::lock::Locks;
 use cortex_core::pool::desk::{self, Take, not_found};
-use cortex_core::pool::lane::LaneKey;
+use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
 use cortex_core::pool::{Holder, Kind, Step, StepKind, Task, TaskResult};
 use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal};
@@ -118,7 +118,7 @@ impl Pool {
         }
     }
 
-    fn payloads(&self, kinds: &[Kind]) -> Vec<(LaneId, Arc<LaneKey>)> {
+    fn payloads(&self, kinds: &[Kind]) -> Lanes {
         let mut owners = Owners::new(&self.context, self.context.clock.wall());
         let pauses = self.board.pauses();
         let stands = |key: &LaneKey| pauses.iter().any(|pause| pause.part.holds_lane(key));
@@ -132,17 +132,13 @@ impl Pool {
     }
 
     /// In a task of its own: a worker that goes away meanwhile leaves no lease behind.
-    async fn claim_of(
-        &self,
-        caller: &Caller,
-        lanes: Vec<(LaneId, Arc<LaneKey>)>,
-        max: usize,
-    ) -> Result<Given, Refusal> {
+    async fn claim_of(&self, caller: &Caller, lanes: Lanes, max: usize) -> Result<Given, Refusal> {
         let (now, context, caller) = (self.context.clock.wall(), self.context.clone(), caller.clone());
-        let ids: Vec<LaneId> = lanes.iter().map(|(id, _)| *id).collect();
+        let asked = lanes.clone();
         let (pool, who) = (self.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
             context.still(&caller)?.anywhere(Right::PoolWork)?;
+            let lanes = unlocked(&lanes, &Locks::new(tx.locks()?), now);
             let mut turns = context.board.turns();
             let mut take = |_: &Task| Take::By(Holder::Worker { token: caller.token.id });
             desk::claim(&mut context.board.over(tx), &lanes, &mut turns, max, now, &mut take)
@@ -151,7 +147,7 @@ impl Pool {
         drop(self.mesh.spawn(async move {
             let claimed = pool.context.commit(work, |_| ()).await;
             if claimed.is_err() {
-                pool.board.not_claimed(ids);
+                pool.board.not_claimed(asked);
             }
             drop(tell.send(claimed.map(|tasks| pool.given(&who, tasks))));
         }));
