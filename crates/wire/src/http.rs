@@ -11,6 +11,7 @@ mod locks;
 mod nodes;
 mod people;
 mod policies;
+mod pool;
 mod runs;
 mod tasks;
 
@@ -26,9 +27,11 @@ pub use policies::{
     GrantView, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback, PolicySet,
     PolicyTest, PolicyVerdict, PolicyView, ProfileView,
 };
+pub use pool::{
+    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
+};
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
 pub use tasks::{
-    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
     TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
     TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
 };
