@@ -163,6 +163,12 @@ pub const STEPS_MAX: u32 = 1_000;
 pub const EVIDENCE_MAX: usize = 8;
 /// Tasks that a node works on at once at most.
 pub const SLOTS_MAX: u32 = 256;
+/// Bytes of a schedule's times, and of its zone.
+pub const CRON_BYTES_MAX: usize = 256;
+/// A tick that is looked at later than that was missed: the schedule says what becomes of it.
+pub const TICK_LATE_MS: u64 = 60_000;
+/// Parts of the pool that stand still at once.
+pub const PAUSES_MAX: usize = 1_000;
 /// Schedules of one hub.
 pub const SCHEDULES_MAX: usize = 10_000;
 /// How long an ended task is kept.

@@ -19,6 +19,8 @@ pub mod lane;
 pub mod leases;
 
 pub mod order;
+pub mod pause;
+pub mod schedule;
 mod spec;
 mod state;
 mod table;

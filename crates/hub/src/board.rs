@@ -10,8 +10,9 @@ use cortex_core::id::{Attempt, LaneId, NodeId, RunId, TaskId};
 use cortex_core::pool::lane::{Head, LaneKey};
 use cortex_core::pool::leases::Leases;
 use cortex_core::pool::order::Turns;
+use cortex_core::pool::pause::{Part, Pause};
 use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task, TaskState};
-use cortex_core::time::Timestamp;
+use cortex_core::time::{Timestamp, WallTime};
 use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
 use tokio::sync::{Notify, watch};
 
@@ -39,18 +40,28 @@ struct State {
     /// Lanes in which something may be ready; those in which a claim found nothing are out.
     ready: BTreeSet<LaneId>,
     leases: Leases,
+    /// When the timers are looked at next; the start when that is not known.
+    planned: Timestamp,
     /// Runs of leased tasks, by node.
     busy: BTreeMap<NodeId, BTreeMap<TaskId, (Attempt, RunId)>>,
     /// The node that works on a task.
     nodes: BTreeMap<TaskId, NodeId>,
+    /// Parts that stand still.
+    pauses: BTreeMap<Part, Pause>,
+    /// Those of them whose work was given back.
+    drained: BTreeSet<Part>,
     /// Who waits for payloads, by kind.
     workers: BTreeMap<String, Waiting>,
     /// Who waits for the next change of a task.
     watched: BTreeMap<TaskId, watch::Sender<()>>,
 }
 
-/// What a store holds of lanes, and tasks that somebody works on.
-pub type Stored = (Vec<(LaneId, LaneKey)>, Vec<Task>);
+/// What the store holds at a start.
+pub struct Stored {
+    lanes: Vec<(LaneId, LaneKey)>,
+    leased: Vec<Task>,
+    pauses: Vec<Pause>,
+}
 
 /// Those who wait for a kind.
 #[derive(Default)]
@@ -79,7 +90,8 @@ impl Board {
     }
 
     /// Takes up what the store holds. Each lease has its whole length again.
-    pub fn load(&self, (lanes, leased): Stored) {
+    pub fn load(&self, stored: Stored) {
+        let Stored { lanes, leased, pauses } = stored;
         let now = self.inner.clock.now();
         let mut state = self.state();
         for (id, key) in lanes {
@@ -87,11 +99,58 @@ impl Board {
             state.ready.insert(id);
         }
         leased.iter().for_each(|task| state.lease(task, now));
+        state.pauses = pauses.into_iter().map(|pause| (pause.part.clone(), pause)).collect();
     }
 
     /// What the store holds, for [`Self::load`].
     pub fn stored(view: &dyn Read) -> Result<Stored, StoreError> {
-        Ok((view.lanes()?, view.leased_tasks()?))
+        Ok(Stored { lanes: view.lanes()?, leased: view.leased_tasks()?, pauses: view.pauses()? })
+    }
+
+    /// A pause was committed.
+    pub fn put_pause(&self, pause: Pause) {
+        let mut state = self.state();
+        state.drained.remove(&pause.part);
+        state.pauses.insert(pause.part.clone(), pause);
+        self.inner.timers.notify_one();
+    }
+
+    /// A pause was removed: whoever waits looks again.
+    pub fn remove_pause(&self, part: &Part) {
+        let mut state = self.state();
+        state.pauses.remove(part);
+        state.drained.remove(part);
+        self.inner.nodes.notify_one();
+        state.workers.values().for_each(|waiting| waiting.wake.notify_one());
+    }
+
+    /// Parts that stand still.
+    pub fn pauses(&self) -> Vec<Pause> {
+        self.state().pauses.values().cloned().collect()
+    }
+
+    /// Parts whose work is to be given back at this moment.
+    pub fn to_drain(&self, now: WallTime) -> Vec<Part> {
+        let state = self.state();
+        let over = state.pauses.values().filter(|pause| pause.drained_at.is_some_and(|at| at <= now));
+        over.map(|pause| pause.part.clone()).filter(|part| !state.drained.contains(part)).collect()
+    }
+
+    /// When the work of the next part is to be given back.
+    pub fn next_drain(&self) -> Option<WallTime> {
+        let state = self.state();
+        let open = state.pauses.values().filter(|pause| !state.drained.contains(&pause.part));
+        open.filter_map(|pause| pause.drained_at).min()
+    }
+
+    /// The work of this part was given back.
+    pub fn drained(&self, part: &Part) {
+        self.state().drained.insert(part.clone());
+    }
+
+    /// A timer may be due earlier than was said.
+    pub fn wake_timers(&self) {
+        self.inner.timers.notify_one();
     }
 
     /// A table over a transaction: what is put into it is known here once it is committed.
@@ -224,10 +283,7 @@ impl Board {
         state.unlease(task);
         let kind = task.spec.work.kind();
         match (task.state, lane) {
-            (TaskState::Leased, _) => {
-                state.lease(task, now);
-                self.inner.timers.notify_one();
-            }
+            (TaskState::Leased, _) => state.lease(task, now),
             (TaskState::Ready, Some(lane)) if !task.parked => {
                 state.lanes.entry(lane).or_insert_with(|| Arc::new(task.lane()));
                 state.ready.insert(lane);
@@ -236,18 +292,34 @@ impl Board {
                 } else if let Some(waiting) = state.workers.get(kind.as_str()) {
                     waiting.wake.notify_one();
                 }
-                if task.expires_at.is_some() {
-                    self.inner.timers.notify_one();
-                }
             }
-            (TaskState::Scheduled, _) => self.inner.timers.notify_one(),
-            (TaskState::Ready | TaskState::Done | TaskState::Dead, _)
+            (TaskState::Ready | TaskState::Scheduled | TaskState::Done | TaskState::Dead, _)
             | (TaskState::Cancelled | TaskState::Expired, _) => {}
+        }
+        if self.timer_of(task, now).is_some_and(|at| at < state.planned) {
+            self.inner.timers.notify_one();
         }
         if task.state != TaskState::Leased {
             // A node may have room.
             self.inner.nodes.notify_one();
         }
+    }
+
+    /// When something is due of a task by the clock.
+    fn timer_of(&self, task: &Task, now: Timestamp) -> Option<Timestamp> {
+        let wall = self.inner.clock.wall();
+        let until = |at: WallTime| now.plus_ms(u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0));
+        match task.state {
+            TaskState::Scheduled => task.due_at.filter(|_| task.waits_for == 0).map(until),
+            TaskState::Ready => task.expires_at.map(until),
+            TaskState::Leased => task.lease.map(|lease| now.plus_ms(lease.ms)),
+            TaskState::Done | TaskState::Dead | TaskState::Cancelled | TaskState::Expired => None,
+        }
+    }
+
+    /// The timers are looked at then, unless something is due before: that is told.
+    pub fn plan_timers(&self, at: Timestamp) {
+        self.state().planned = at;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cortex_core::id::{ConsentId, GrantId, InviteId, LockId, NodeId, RunId, TaskId, TokenId, UserId};
+use cortex_core::id::{
+    ConsentId, GrantId, InviteId, LockId, NodeId, RunId, ScheduleId, TaskId, TokenId, UserId,
+};
 use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
 
@@ -90,4 +92,5 @@ mint! {
     new_grant_id -> GrantId;
     new_consent_id -> ConsentId;
     new_task_id -> TaskId;
+    new_schedule_id -> ScheduleId;
 }

@@ -374,8 +374,7 @@ async fn load(context: &Context) -> Result<(), Refusal> {
     tokens.into_iter().for_each(|token| context.directory.put_token(token));
     context.directory.put_locks(cortex_core::lock::Locks::new(locks));
     users.into_iter().for_each(|user| context.directory.put_user(user));
-    let stored = context.view(Board::stored).await?;
-    context.board.load(stored);
+    context.board.load(context.view(Board::stored).await?);
     grants.into_iter().for_each(|grant| context.directory.put_grant(grant));
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod authority;
 pub mod board;
 pub mod bus;
 pub mod clock;
+pub mod cron;
 pub mod directory;
 pub mod files;
 pub mod grpc;

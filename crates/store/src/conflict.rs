@@ -3,6 +3,7 @@
 use cortex_core::id::Revision;
 use cortex_core::node::Node;
 use cortex_core::pool::Task;
+use cortex_core::pool::schedule::Schedule;
 use cortex_core::run::Run;
 use cortex_core::token::Token;
 use cortex_core::user::User;
@@ -44,6 +45,12 @@ pub(crate) fn policy_revision(policy: &StoredPolicy, stored: Revision) -> WriteE
 pub(crate) fn run_key(run: &Run) -> WriteError {
     Refusal::new(Code::Conflict, format!("Run {} repeats the idempotency key of an earlier run.", run.id))
         .hint("Use the run that has this key, or choose a new key.")
+        .into()
+}
+
+pub(crate) fn schedule_name(schedule: &Schedule) -> WriteError {
+    Refusal::new(Code::Conflict, format!("You have another schedule `{}`.", schedule.name))
+        .hint("Choose another name, or remove the other one with `cortex task schedule rm` first.")
         .into()
 }
 

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 use cortex_core::id::{LaneId, ScheduleId, TaskId};
 use cortex_core::pool::lane::{Head, LaneKey};
+use cortex_core::pool::pause::{Part, Pause};
+use cortex_core::pool::schedule::Schedule;
 use cortex_core::pool::{Decided, Evidence, Owner, Step, Table, Task, TaskState};
 use cortex_core::time::WallTime;
 
@@ -74,6 +76,17 @@ pub trait PoolRead {
     fn task_counts(&self) -> Result<BTreeMap<TaskState, u64>, StoreError>;
     /// Ended tasks and when they ended, those that ended first in front, at most `limit`.
     fn ended_tasks(&self, limit: usize) -> Result<Vec<(TaskId, WallTime)>, StoreError>;
+
+    /// A schedule by id.
+    fn schedule(&self, id: ScheduleId) -> Result<Option<Schedule>, StoreError>;
+    /// All schedules, by name.
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError>;
+    /// Schedules that are on and whose next tick has come, the longest due in front.
+    fn schedules_due(&self, now: WallTime, limit: usize) -> Result<Vec<Schedule>, StoreError>;
+    /// When the next tick of one that is on is due.
+    fn next_tick(&self) -> Result<Option<WallTime>, StoreError>;
+    /// Parts of the pool that stand still.
+    fn pauses(&self) -> Result<Vec<Pause>, StoreError>;
 }
 
 /// Writing tasks, within one transaction.
@@ -87,6 +100,14 @@ pub trait PoolTx: PoolRead {
     /// Removes those of these tasks that have ended, with all that belongs to them, and returns how
     /// many went. One that is open, or not there, is left out.
     fn remove_tasks(&mut self, tasks: &[TaskId]) -> Result<usize, StoreError>;
+    /// Inserts or replaces a schedule. A second one of the same party and name is refused `Conflict`.
+    fn put_schedule(&mut self, schedule: &Schedule) -> Result<(), WriteError>;
+    /// Removes a schedule; whether there was one. Its tasks stay.
+    fn remove_schedule(&mut self, id: ScheduleId) -> Result<bool, StoreError>;
+    /// Inserts or replaces a pause.
+    fn put_pause(&mut self, pause: &Pause) -> Result<(), StoreError>;
+    /// Removes a pause; whether there was one.
+    fn remove_pause(&mut self, part: &Part) -> Result<bool, StoreError>;
 }
 
 impl Table for dyn Tx + '_ {

@@ -11,8 +11,12 @@ mod entities;
 mod logs;
 #[path = "contract/people.rs"]
 mod people;
+#[path = "contract/schedules.rs"]
+mod schedules;
 #[path = "contract/subject.rs"]
 mod subject;
+#[path = "contract/tasks.rs"]
+mod tasks;
 #[path = "contract/transactions.rs"]
 mod transactions;
 
@@ -66,6 +70,20 @@ contract! {
     transactions::values_come_back_from_closures,
     transactions::a_closed_store_says_so,
     transactions::accepted_writes_are_answered_before_it_closes,
+    tasks::a_task_is_read_back_to_the_last_field,
+    tasks::what_was_submitted_is_written_once,
+    tasks::a_key_is_one_task_per_party,
+    tasks::tasks_are_paged_newest_first_and_filtered,
+    tasks::claims_find_heads_keys_and_waiters,
+    tasks::times_are_found_in_their_order,
+    tasks::a_lane_is_there_for_as_long_as_a_task_is_in_it,
+    tasks::a_refused_write_leaves_nothing_of_the_pool,
+    tasks::only_ended_tasks_are_removed_with_all_that_is_theirs,
+    tasks::evidence_is_bounded_and_timelines_are_kept_whole,
+    schedules::a_schedule_is_read_back_to_the_last_field_and_removed,
+    schedules::a_name_is_one_schedule_per_party,
+    schedules::schedules_are_due_in_the_order_of_their_ticks,
+    schedules::pauses_are_kept_and_removed_by_what_they_stop,
     logs::events_are_numbered_without_holes_whatever_fails_beside_them,
     logs::the_hook_hears_commits_in_order_and_before_the_callers,
     logs::events_are_paged_by_number,

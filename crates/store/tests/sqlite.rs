@@ -15,3 +15,5 @@ mod directory;
 mod faults;
 #[path = "sqlite/kill.rs"]
 mod kill;
+#[path = "sqlite/pool.rs"]
+mod pool;

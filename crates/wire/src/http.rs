@@ -13,6 +13,7 @@ mod people;
 mod policies;
 mod pool;
 mod runs;
+mod schedules;
 mod tasks;
 
 pub use crate::error::{ErrorBody, Problem};
@@ -31,6 +32,7 @@ pub use pool::{
     ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
 };
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
+pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, ScheduleView};
 pub use tasks::{
     TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
     TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,

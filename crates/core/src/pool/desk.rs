@@ -3,6 +3,9 @@
 //! tasks that wait for one that is done. Hub and simulator call it over their stores. Never here:
 //! clocks, nodes, links; rights and policies are the caller's, by `take`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -209,6 +212,9 @@ pub fn report<T: Table + ?Sized>(
 ) -> Result<Result<Task, Refusal>, T::Error> {
     let task = table.task(id)?.ok_or_else(|| not_found(id))?;
     let is_held = task.attempt == attempt && task.lease.is_some_and(|lease| lease.holder == holder);
+    if is_repeated(&task, attempt, &report) {
+        return Ok(Ok(task));
+    }
     if !is_held {
         return keep_evidence(table, task, attempt, holder, report, now).map(Err);
     }
@@ -220,6 +226,12 @@ pub fn report<T: Table + ?Sized>(
         Report::Denied { node, why } => Command::Exclude { node, why },
     };
     change(table, &task, command, now).map(Ok)
+}
+
+/// Whether the answer to this very report was lost: the task is done by this attempt, with this result.
+fn is_repeated(task: &Task, attempt: Attempt, report: &Report) -> bool {
+    let Report::Done(result) = report else { return false };
+    task.state == TaskState::Done && task.attempt == attempt && task.result.as_ref() == Some(result)
 }
 
 /// Keeps a report of an attempt that this holder may have had. Who never had it is told the same.

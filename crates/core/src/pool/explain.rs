@@ -21,8 +21,8 @@ pub struct NodeFacts {
     pub slots: u32,
     /// Tasks that it works on.
     pub busy: u32,
-    /// It is drained, and by whom.
-    pub drained_by: Option<String>,
+    /// It stands still: who said so.
+    pub paused_by: Option<String>,
     /// Its policy denied this task, and by which rule.
     pub denied_by: Option<String>,
 }
@@ -91,8 +91,8 @@ pub enum Reason {
     OwnerMayNot(Vec<String>),
     /// Nodes that could have it are not connected.
     Offline(Vec<String>),
-    /// Nodes that could have it are drained.
-    Drained(Vec<String>),
+    /// Nodes that could have it stand still, each with who said so.
+    NodePaused(Vec<(String, String)>),
     /// The policies of nodes that could have it denied it: which nodes, and by which rule.
     Denied(Vec<(String, String)>),
     /// Nodes that could have it work on as many tasks as they take.
@@ -119,7 +119,7 @@ impl Reason {
             Self::NoNodeWith { .. } => "no_node",
             Self::OwnerMayNot(_) => "owner_may_not",
             Self::Offline(_) => "offline",
-            Self::Drained(_) => "drained",
+            Self::NodePaused(_) => "node_paused",
             Self::Denied(_) => "denied",
             Self::Busy(_) => "busy",
             Self::NoSlots(_) => "no_slots",
@@ -176,8 +176,9 @@ fn names(nodes: &[&NodeFacts]) -> Vec<String> {
     nodes.iter().map(|node| node.name.clone()).collect()
 }
 
-fn denials(nodes: &[&NodeFacts]) -> Vec<(String, String)> {
-    nodes.iter().map(|node| (node.name.clone(), node.denied_by.clone().unwrap_or_default())).collect()
+/// Each with what is said of it.
+fn with(nodes: &[&NodeFacts], of: fn(&NodeFacts) -> &Option<String>) -> Vec<(String, String)> {
+    nodes.iter().map(|node| (node.name.clone(), of(node).clone().unwrap_or_default())).collect()
 }
 
 /// Why no node has it: nothing when one could take it now.
@@ -190,9 +191,9 @@ fn of_nodes(selector: &Selector, nodes: &[NodeFacts]) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let steps: [(Test, Tell); 6] = [
         (|node| !node.owner_may, |out| Reason::OwnerMayNot(names(out))),
-        (|node| node.denied_by.is_some(), |out| Reason::Denied(denials(out))),
+        (|node| node.denied_by.is_some(), |out| Reason::Denied(with(out, |node| &node.denied_by))),
         (|node| !node.is_online, |out| Reason::Offline(names(out))),
-        (|node| node.drained_by.is_some(), |out| Reason::Drained(names(out))),
+        (|node| node.paused_by.is_some(), |out| Reason::NodePaused(with(out, |node| &node.paused_by))),
         (|node| node.slots == 0, |out| Reason::NoSlots(names(out))),
         (|node| node.busy >= node.slots, |out| Reason::Busy(names(out))),
     ];

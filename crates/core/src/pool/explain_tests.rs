@@ -72,7 +72,7 @@ fn each_reason_of_a_node_is_told_and_one_node_that_is_free_ends_them() {
         (NodeFacts { owner_may: false, ..n() }, "owner_may_not"),
         (NodeFacts { denied_by: Some("exec.allow".into()), ..n() }, "denied"),
         (NodeFacts { is_online: false, ..n() }, "offline"),
-        (NodeFacts { drained_by: Some("user:ada".into()), ..n() }, "drained"),
+        (NodeFacts { paused_by: Some("user:ada".into()), ..n() }, "node_paused"),
         (NodeFacts { slots: 0, ..n() }, "no_slots"),
         (NodeFacts { busy: 2, ..n() }, "busy"),
         (n(), "next"),

@@ -1,8 +1,11 @@
-//! `cortex task add|ls|get|logs|cancel|retry|bump|explain|stats`, and for workers that are no nodes
+//! `cortex task add|ls|get|logs|cancel|retry|bump|explain|stats`, `schedule`, `pause|drain|resume|pauses`,
+//! and for workers that are no nodes
 //! `claim|extend|finish|fail|release`.
 
 mod add;
 mod follow;
+mod pause;
+mod schedule;
 mod show;
 mod work;
 
@@ -94,6 +97,13 @@ enum Action {
     /// Show how many tasks wait, and what the nodes have of them.
     #[command(before_help = "Example:\n  cortex task stats --json")]
     Stats,
+    Schedule(schedule::Schedule),
+    Pause(pause::Pause),
+    Drain(pause::Drain),
+    Resume(pause::Resume),
+    /// List the parts of the pool that stand still.
+    #[command(before_help = "Example:\n  cortex task pauses")]
+    Pauses,
     Claim(work::Claim),
     Extend(work::Extend),
     Finish(work::Finish),
@@ -143,6 +153,11 @@ impl Task {
                 let stats: PoolStats = client.get("/pool/stats").await?;
                 show::stats(output, &stats)
             }
+            Action::Schedule(schedule) => schedule.run(context, &mut client).await,
+            Action::Pause(pause) => pause.run(context, &mut client).await,
+            Action::Drain(drain) => drain.run(context, &mut client).await,
+            Action::Resume(resume) => resume.run(context, &mut client).await,
+            Action::Pauses => pause::list(context, &mut client).await,
             Action::Claim(claim) => claim.run(context, &mut client).await,
             Action::Extend(extend) => extend.run(context, &mut client).await,
             Action::Finish(finish) => finish.run(context, &mut client).await,

@@ -261,7 +261,8 @@ fn a13_two_copies_of_one_identity_are_both_shut_out() {
     assert_eq!(Ended::of(start(&original)).expect(4).value()["error"]["code"], "cloned_identity");
     assert!(world.logs().contains("two machines use one identity"), "the operator is told");
     link_audited(&world, "b", "cloned_identity");
-    world.cortex(&["exec", "b", "--json", "--", "true"]).expect(7);
+    let refused = world.cortex(&["exec", "b", "--json", "--", "true"]).expect(4);
+    assert_eq!(refused.value()["error"]["code"], "cloned_identity", "and not only that it is away");
     others_go_on(&world);
 }
 

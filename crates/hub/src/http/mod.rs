@@ -53,6 +53,7 @@ mod problem;
 mod profiles;
 mod run_stream;
 mod runs;
+mod schedules;
 mod server;
 mod shut_out;
 mod status;
@@ -211,6 +212,10 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(pool::finish))
         .routes(routes!(pool::fail))
         .routes(routes!(pool::release))
+        .routes(routes!(schedules::list, schedules::add))
+        .routes(routes!(schedules::switch, schedules::remove))
+        .routes(routes!(schedules::pauses, schedules::pause))
+        .routes(routes!(schedules::resume))
 }
 
 async fn wrong_method(method: http::Method) -> problem::Failure {

@@ -8,6 +8,9 @@ mod control;
 mod explain;
 mod nodes;
 mod owners;
+mod pauses;
+pub mod retention;
+mod schedules;
 mod settle;
 mod stats;
 mod timers;
@@ -37,6 +40,7 @@ use crate::clock::new_task_id;
 use crate::mesh::Mesh;
 
 pub use explain::Explained;
+pub use schedules::NewSchedule;
 pub(crate) use settle::settle;
 pub use stats::{NodeShare, Stats};
 pub(crate) use words::words;

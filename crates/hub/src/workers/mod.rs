@@ -8,6 +8,7 @@ use cortex_core::retention::Kept;
 
 use crate::http::Api;
 use crate::mesh::Mesh;
+use crate::service::pool::retention;
 use crate::workers::supervisor::{Fate, OnCancel, OnError, Supervisor};
 
 pub mod supervisor;
@@ -63,6 +64,11 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
     workers.spawn(restart("pool-timers", OnCancel::Wait), move |shutdown| {
         let pool = pool.clone();
         async move { pool.run_timers(shutdown).await }
+    });
+    let pool = api.pool.clone();
+    workers.spawn(restart("task-retention", OnCancel::Wait), move |shutdown| {
+        let pool = pool.clone();
+        async move { pool.run_retention(retention::KEPT, shutdown).await }
     });
     let policies = api.policies.clone();
     workers.spawn(restart("policy-expiry", OnCancel::Wait), move |shutdown| {

@@ -4,9 +4,11 @@ mod port;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cortex_core::id::{LaneId, TaskId};
+use cortex_core::id::{LaneId, ScheduleId, TaskId};
 use cortex_core::limits::EVIDENCE_MAX;
 use cortex_core::pool::lane::LaneKey;
+use cortex_core::pool::pause::{Part, Pause};
+use cortex_core::pool::schedule::Schedule;
 use cortex_core::pool::{Decided, Evidence, Owner, Step, Task, TaskState};
 use cortex_core::time::WallTime;
 
@@ -49,6 +51,8 @@ pub(super) struct Pool {
     /// Tasks of a party that have not ended.
     open: BTreeMap<Owner, u64>,
     counts: BTreeMap<TaskState, u64>,
+    schedules: BTreeMap<ScheduleId, Schedule>,
+    pauses: BTreeMap<Part, Pause>,
 }
 
 /// What was there before a change.
@@ -60,6 +64,8 @@ pub(super) enum PoolChange {
     Evidence(TaskId, Option<Vec<Evidence>>),
     Lane(LaneKey, Option<Lane>),
     LanesMade(LaneId),
+    Schedule(ScheduleId, Option<Box<Schedule>>),
+    Pause(Part, Option<Pause>),
 }
 
 impl Pool {
@@ -75,6 +81,8 @@ impl Pool {
             PoolChange::Evidence(id, old) => drop(set(&mut self.evidence, id, old)),
             PoolChange::Lane(key, old) => drop(set(&mut self.lanes, key, old)),
             PoolChange::LanesMade(old) => self.lanes_made = old,
+            PoolChange::Schedule(id, old) => drop(set(&mut self.schedules, id, old.map(|it| *it))),
+            PoolChange::Pause(part, old) => drop(set(&mut self.pauses, part, old)),
         }
     }
 
@@ -119,6 +127,38 @@ impl Pool {
         note(PoolChange::Steps(id, self.steps.remove(&id)));
         note(PoolChange::Evidence(id, self.evidence.remove(&id)));
         true
+    }
+
+    fn put_schedule(
+        &mut self,
+        schedule: &Schedule,
+        note: &mut impl FnMut(PoolChange),
+    ) -> Result<(), WriteError> {
+        let same = |other: &Schedule| {
+            other.id != schedule.id
+                && other.name == schedule.name
+                && other.owner.party() == schedule.owner.party()
+        };
+        if self.schedules.values().any(same) {
+            return Err(conflict::schedule_name(schedule));
+        }
+        let old = self.schedules.insert(schedule.id, schedule.clone());
+        note(PoolChange::Schedule(schedule.id, old.map(Box::new)));
+        Ok(())
+    }
+
+    fn remove_schedule(&mut self, id: ScheduleId, note: &mut impl FnMut(PoolChange)) -> bool {
+        let old = self.schedules.remove(&id);
+        let was_there = old.is_some();
+        note(PoolChange::Schedule(id, old.map(Box::new)));
+        was_there
+    }
+
+    fn set_pause(&mut self, part: &Part, pause: Option<&Pause>, note: &mut impl FnMut(PoolChange)) -> bool {
+        let old = set(&mut self.pauses, part.clone(), pause.cloned());
+        let was_there = old.is_some();
+        note(PoolChange::Pause(part.clone(), old));
+        was_there
     }
 
     fn enter_lane(&mut self, task: &Task, note: &mut impl FnMut(PoolChange)) {

@@ -30,6 +30,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "attempts",
         sql: include_str!("../../migrations/sqlite/0004_attempts.sql"),
     },
+    Migration {
+        version: 5,
+        name: "schedules",
+        sql: include_str!("../../migrations/sqlite/0005_schedules.sql"),
+    },
 ];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`

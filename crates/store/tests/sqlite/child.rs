@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cortex_core::audit::{AuditRow, Outcome};
+use cortex_core::event::EventKind;
 use cortex_core::id::{RunId, Seq};
 use cortex_core::time::WallTime;
 use cortex_store::chain::verify_chain;
 use cortex_store::sqlite::{SqliteOptions, SqliteStore};
-use cortex_store::{AuditFilter, RunFilter, Store, StoreError, StoreExt, Tx, WriteError};
+use cortex_store::{AuditFilter, LoggedEvent, RunFilter, Store, StoreError, StoreExt, Tx, WriteError};
 
+use crate::pool;
 use crate::support::{SOON, event, run, run_id};
 
 const DIR: &str = "CORTEX_STORE_CHILD";
@@ -59,7 +61,7 @@ pub(crate) struct Said {
     pub(crate) acked: BTreeSet<u64>,
     /// Runs whose writes were answered with an error.
     pub(crate) failed: BTreeSet<u64>,
-    /// Events that the hook heard.
+    /// Runs of whose writes the hook heard.
     pub(crate) heard: BTreeSet<u64>,
     /// Further words, such as those of the shim.
     pub(crate) words: Vec<(String, u64)>,
@@ -133,8 +135,9 @@ async fn write_all(dir: &Path, first: u64, count: u64, callers: u64) {
 /// A fault may hit the opening too; then it is opened again.
 async fn open(dir: &Path) -> SqliteStore {
     for _ in 0..10 {
-        let hook: cortex_store::CommitHook =
-            Arc::new(|commit| commit.events.iter().for_each(|logged| say("heard", logged.seq.0)));
+        let hook: cortex_store::CommitHook = Arc::new(|commit| {
+            commit.events.iter().filter_map(number_of).for_each(|number| say("heard", number))
+        });
         // Small, so that faults also meet the copying of the log into the database.
         let options = SqliteOptions { checkpoint_pages: 16, ..SqliteOptions::default() };
         match SqliteStore::open(dir, options, Some(hook)) {
@@ -149,7 +152,14 @@ async fn open(dir: &Path) -> SqliteStore {
 fn write_one(tx: &mut dyn Tx, number: u64) -> Result<(), WriteError> {
     tx.append_audit(&AuditRow::new(WallTime(0), number.to_string(), "run.start", Outcome::Allowed))?;
     tx.append_event(&event(number.to_string()))?;
-    tx.put_run(&run(number, 1))
+    tx.put_run(&run(number, 1))?;
+    pool::write(tx, number)
+}
+
+/// The run of whose write an event tells; none of one that the pool tells.
+fn number_of(logged: &LoggedEvent) -> Option<u64> {
+    let own = Some(&logged.event).filter(|event| event.kind == EventKind::NodeChanged);
+    own?.subject.as_deref().map(|number| number.parse().expect("a number"))
 }
 
 /// One line, written at once: what is said is out of the process.
@@ -166,13 +176,14 @@ pub(crate) fn stored(dir: &Path) -> BTreeSet<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let store = SqliteStore::open(dir, SqliteOptions::default(), None).expect("it opens after whatever");
-        let (runs, events, audit) = store
+        let (runs, events, audit, tasks) = store
             .read(SOON, |view| {
                 let all = usize::MAX;
                 Ok((
                     view.runs(&RunFilter::default(), all)?,
                     view.events(Seq(0), all)?,
                     view.audit(&AuditFilter::default(), all)?,
+                    pool::Found::read(view)?,
                 ))
             })
             .await
@@ -181,13 +192,14 @@ pub(crate) fn stored(dir: &Path) -> BTreeSet<u64> {
         assert_eq!(seqs, (1..=events.len() as u64).collect::<Vec<_>>(), "events without holes");
         assert_eq!(verify_chain(&audit), Ok(()));
         let number = |text: &str| text.parse::<u64>().expect("a number");
-        let of_events: BTreeSet<u64> =
-            events.iter().filter_map(|logged| logged.event.subject.as_deref()).map(number).collect();
+        let told: Vec<u64> = events.iter().filter_map(number_of).collect();
+        let of_events: BTreeSet<u64> = told.iter().copied().collect();
         let of_audit: BTreeSet<u64> = audit.iter().map(|logged| number(&logged.row.actor)).collect();
         let ids: BTreeSet<RunId> = runs.iter().map(|run| run.id).collect();
         assert_eq!(of_events, of_audit, "a write is whole");
         assert_eq!(of_events.iter().map(|number| run_id(*number)).collect::<BTreeSet<_>>(), ids);
-        assert_eq!((of_events.len(), of_audit.len()), (events.len(), audit.len()), "and happened once");
+        assert_eq!((of_events.len(), of_audit.len()), (told.len(), audit.len()), "and happened once");
+        tasks.check(&of_events);
         store
             .write(SOON, |tx| {
                 tx.append_event(&event("0"))?;

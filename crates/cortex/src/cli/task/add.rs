@@ -25,6 +25,25 @@ use crate::error::{Failure, Result};
     before_help = "Examples:\n  cortex task add -l role=ci --wait -- cargo test\n  cortex task add --priority 8 --attempts 5 --run-limit 10m --key nightly-2030-01-31 -- ./nightly\n  cortex task add --concurrency deploy=1 --not-before 30m -- ./deploy\n  cortex task add --kind resize --payload-file job.json"
 )]
 pub(super) struct Add {
+    #[command(flatten)]
+    what: What,
+    /// A task that must be done before; may be repeated.
+    #[arg(long, value_name = "ID")]
+    after: Vec<String>,
+    /// Your own key: the same key is the same task.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Not before that moment (RFC 3339), or not before that time has passed, such as 30m.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    not_before: Option<String>,
+    /// Stay until it has ended: show its output, and leave with its exit code.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What a task is, whenever it is made.
+#[derive(clap::Args, Debug)]
+pub(super) struct What {
     /// Labels that its node must have, such as role=ci,os=linux.
     #[arg(short = 'l', long, value_name = "SEL", value_parser = args::selector)]
     selector: Option<String>,
@@ -52,18 +71,9 @@ pub(super) struct Add {
     /// That time begins anew while no node is enrolled that could have it.
     #[arg(long, requires = "start_within")]
     start_within_pauses: bool,
-    /// A task that must be done before; may be repeated.
-    #[arg(long, value_name = "ID")]
-    after: Vec<String>,
-    /// Your own key: the same key is the same task.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
     /// At most N tasks with this key at once, whoever submitted them.
     #[arg(long, value_name = "KEY=N", value_parser = concurrency)]
     concurrency: Option<TaskConcurrency>,
-    /// Not before that moment (RFC 3339), or not before that time has passed, such as 30m.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    not_before: Option<String>,
     /// A label for people and lists; may be repeated.
     #[arg(long = "label", value_name = "K=V", value_parser = args::label)]
     labels: Vec<(String, String)>,
@@ -79,9 +89,6 @@ pub(super) struct Add {
     /// Of a payload: the file with its bytes; `-` is standard input.
     #[arg(long, value_name = "FILE", requires = "kind")]
     payload_file: Option<PathBuf>,
-    /// Stay until it has ended: show its output, and leave with its exit code.
-    #[arg(long)]
-    wait: bool,
     /// The program and its arguments, after `--`. No shell sees them.
     #[arg(last = true, required_unless_present = "kind", value_name = "ARGV")]
     argv: Vec<String>,
@@ -103,6 +110,17 @@ impl Add {
     }
 
     fn request(self) -> Result<TaskRequest> {
+        Ok(TaskRequest {
+            after: self.after,
+            not_before: self.not_before,
+            key: Some(self.key.map_or_else(fresh_key, Ok)?),
+            ..self.what.request()?
+        })
+    }
+}
+
+impl What {
+    pub(super) fn request(self) -> Result<TaskRequest> {
         let payload = self
             .payload_file
             .as_deref()
@@ -129,11 +147,9 @@ impl Add {
             start_within_ms: self.start_within,
             start_within_pauses: self.start_within_pauses,
             lease_ms: self.lease,
-            after: self.after,
             concurrency: self.concurrency,
             labels: self.labels.into_iter().collect(),
-            not_before: self.not_before,
-            key: Some(self.key.map_or_else(fresh_key, Ok)?),
+            ..TaskRequest::default()
         })
     }
 }

@@ -7,6 +7,9 @@ use super::*;
 
 mod explained;
 mod given;
+mod kept;
+mod paused;
+mod scheduled;
 mod worked;
 
 const BOTH: [StoreKind; 2] = [StoreKind::Memory, StoreKind::Sqlite];

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use cortex_core::Refusal;
 use cortex_core::id::{NodeId, TaskId};
 use cortex_core::node::Node;
-use cortex_core::pool::explain::{Facts, NodeFacts, Reason, explain};
+use cortex_core::pool::explain::{Facts, NodeFacts, PauseFacts, Reason, explain};
+use cortex_core::pool::pause::Pause;
 use cortex_core::pool::{StepKind, Task, TaskState};
 use cortex_core::rights::Right;
 use cortex_store::{Read, StoreError};
@@ -52,10 +53,12 @@ impl Pool {
         let owner = Owners::new(&self.context, self.context.clock.wall()).get(task.owner);
         let nodes = self.context.directory.nodes().into_iter();
         let nodes = nodes.filter(|node| !node.quarantined && caller.sees(node));
+        let pauses = self.board.pauses();
+        let told = |pause: &Pause| PauseFacts { what: pause.part.to_string(), by: pause.by.clone() };
         let may = |node: &Node| owner.as_ref().is_ok_and(|owner| owner.has(Right::RunsStart, node));
         Facts {
-            nodes: nodes.map(|node| self.node_facts(&node, may(&node), &stored.denials)).collect(),
-            pauses: Vec::new(),
+            nodes: nodes.map(|node| self.node_facts(&node, may(&node), &stored.denials, &pauses)).collect(),
+            pauses: pauses.iter().filter(|pause| pause.part.holds_lane(&task.lane())).map(told).collect(),
             dependencies: stored.dependencies.clone(),
             working: stored.working,
             owner_stopped: owner.as_ref().err().cloned(),
@@ -63,7 +66,14 @@ impl Pool {
         }
     }
 
-    fn node_facts(&self, node: &Arc<Node>, owner_may: bool, denials: &BTreeMap<NodeId, String>) -> NodeFacts {
+    fn node_facts(
+        &self,
+        node: &Arc<Node>,
+        owner_may: bool,
+        denials: &BTreeMap<NodeId, String>,
+        pauses: &[Pause],
+    ) -> NodeFacts {
+        let pause = pauses.iter().find(|pause| pause.part.holds_node(node.id, &node.labels));
         NodeFacts {
             name: node.name.to_string(),
             labels: node.labels.clone(),
@@ -71,7 +81,7 @@ impl Pool {
             owner_may,
             slots: node.facts.slots,
             busy: u32::try_from(self.board.busy(node.id)).unwrap_or(u32::MAX),
-            drained_by: None,
+            paused_by: pause.map(|pause| pause.by.clone()),
             denied_by: denials.get(&node.id).cloned(),
         }
     }

@@ -66,8 +66,11 @@ impl Pool {
     /// `store_unavailable`.
     pub async fn serve_nodes(&self) -> Result<(), Refusal> {
         loop {
+            let pauses = self.board.pauses();
+            let moves = |key: &LaneKey| !pauses.iter().any(|pause| pause.part.holds_lane(key));
             let ready: Lanes =
                 self.board.ready().into_iter().filter(|(_, key)| key.kind.is_command()).collect();
+            let ready: Lanes = ready.into_iter().filter(|(_, key)| moves(key)).collect();
             if ready.is_empty() {
                 return Ok(());
             }
@@ -85,7 +88,10 @@ impl Pool {
     fn nodes_with_room(&self) -> Vec<(Arc<Node>, usize)> {
         let free = |node: &Node| (node.facts.slots as usize).saturating_sub(self.board.busy(node.id));
         let nodes = self.context.directory.nodes().into_iter();
+        let pauses = self.board.pauses();
+        let stands = |node: &Node| pauses.iter().any(|pause| pause.part.holds_node(node.id, &node.labels));
         let here = nodes.filter(|node| !node.quarantined && self.mesh.presence(node.id).is_some());
+        let here = here.filter(|node| !stands(node));
         let mut room: Vec<_> = here.map(|node| (free(&node), node)).filter(|(free, _)| *free > 0).collect();
         room.sort_by_key(|(free, node)| (std::cmp::Reverse(*free), node.id));
         room.into_iter().map(|(free, node)| (node, free)).collect()

@@ -7,8 +7,8 @@ use cortex_core::Refusal;
 use cortex_core::id::{Attempt, TaskId};
 use cortex_core::pool::Lost;
 use cortex_core::pool::{Holder, Task, desk};
-use cortex_core::time::WallTime;
-use cortex_store::{PoolRead, Tx};
+use cortex_core::time::{Timestamp, WallTime};
+use cortex_store::{PoolRead, Read, Tx};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
@@ -27,6 +27,8 @@ impl Pool {
     /// None: what the store could not do is tried again.
     pub async fn run_timers(&self, shutdown: CancellationToken) -> Result<(), Refusal> {
         while !shutdown.is_cancelled() {
+            // What comes while this looks is told, and looked at again.
+            self.board.plan_timers(Timestamp(u64::MAX));
             let wait = match self.serve_timers().await {
                 Ok(wait) => wait,
                 Err(refusal) => {
@@ -34,6 +36,8 @@ impl Pool {
                     RETRY
                 }
             };
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            self.board.plan_timers(self.context.clock.now().plus_ms(ms));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.board.timer_change() => {}
@@ -53,6 +57,8 @@ impl Pool {
         }
         while self.wake_due().await? == BATCH {}
         while self.expire_due().await? == BATCH {}
+        while self.tick_due().await? > 0 {}
+        self.drain_due().await?;
         self.until_next().await
     }
 
@@ -115,11 +121,13 @@ impl Pool {
     }
 
     async fn until_next(&self) -> Result<Duration, Refusal> {
-        let (due, expiry) = self.context.view(|view| Ok((view.next_due()?, view.next_expiry()?))).await?;
+        let read = |view: &dyn Read| Ok([view.next_due()?, view.next_expiry()?, view.next_tick()?]);
+        let stored = self.context.view(read).await?;
         let (wall, now) = (self.context.clock.wall(), self.context.clock.now());
         let until = |at: WallTime| u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0);
         let lease = self.board.next_lease().map(|at| at.ms_since(now));
-        let next = due.into_iter().chain(expiry).map(until).chain(lease).min();
+        let drain = self.board.next_drain();
+        let next = stored.into_iter().flatten().chain(drain).map(until).chain(lease).min();
         // A moment at least, should a row be due that a decision does not find so.
         Ok(next.map_or(LOOK_EVERY, |ms| Duration::from_millis(ms.max(5)).min(LOOK_EVERY)))
     }

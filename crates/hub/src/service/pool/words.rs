@@ -45,10 +45,11 @@ pub(crate) fn words(reason: &Reason, time: impl Fn(WallTime) -> String) -> (Stri
             format!("Not connected: {}.", nodes.join(", ")),
             "Start the node, or look at it with `cortex node get`.",
         ),
-        Reason::Drained(nodes) => hinted(
-            format!("Drained: {}.", nodes.join(", ")),
-            "Let it take tasks again with `cortex node resume`.",
-        ),
+        Reason::NodePaused(nodes) => {
+            let all: Vec<String> = nodes.iter().map(|(node, by)| format!("{node} (by {by})")).collect();
+            let what = "See what stands still with `cortex task pauses`, and let it go on with `cortex task resume`.";
+            hinted(format!("Stands still: {}.", all.join(", ")), what)
+        }
         Reason::Denied(nodes) => denied(nodes),
         Reason::Busy(nodes) => (format!("Busy with as many tasks as they take: {}.", nodes.join(", ")), None),
         Reason::NoSlots(nodes) => hinted(
@@ -127,7 +128,7 @@ mod tests {
             (Reason::NoNodeWith { selector, nearest }, "which lacks gpu=a100", true),
             (Reason::OwnerMayNot(node()), "build-2", true),
             (Reason::Offline(node()), "build-2", true),
-            (Reason::Drained(node()), "build-2", true),
+            (Reason::NodePaused(vec![("build-2".into(), "user:ada".into())]), "build-2 (by user:ada)", true),
             (Reason::Denied(vec![("build-2".into(), "exec.allow".into())]), "rule exec.allow", true),
             (Reason::Busy(node()), "build-2", false),
             (Reason::NoSlots(node()), "build-2", true),

@@ -120,7 +120,10 @@ impl Pool {
 
     fn payloads(&self, kinds: &[Kind]) -> Vec<(LaneId, Arc<LaneKey>)> {
         let mut owners = Owners::new(&self.context, self.context.clock.wall());
-        let ready = self.board.ready().into_iter().filter(|(_, key)| kinds.contains(&key.kind));
+        let pauses = self.board.pauses();
+        let stands = |key: &LaneKey| pauses.iter().any(|pause| pause.part.holds_lane(key));
+        let ready = self.board.ready().into_iter();
+        let ready = ready.filter(|(_, key)| kinds.contains(&key.kind) && !stands(key));
         ready.filter(|(_, key)| owners.get(key.owner).is_ok()).collect()
     }
 

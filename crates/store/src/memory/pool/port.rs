@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Deref};
 
-use cortex_core::id::{LaneId, TaskId};
+use cortex_core::id::{LaneId, ScheduleId, TaskId};
 use cortex_core::pool::lane::{Head, LaneKey};
+use cortex_core::pool::pause::{Part, Pause};
+use cortex_core::pool::schedule::Schedule;
 use cortex_core::pool::{Decided, Evidence, Owner, Step, Task, TaskState};
 use cortex_core::time::WallTime;
 
@@ -115,6 +117,35 @@ impl<S: Deref<Target = State>, U> PoolRead for Held<S, U> {
     fn ended_tasks(&self, limit: usize) -> Result<Vec<(TaskId, WallTime)>, StoreError> {
         Ok(self.state.pool.ended.iter().take(limit).map(|(at, id)| (*id, *at)).collect())
     }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<Schedule>, StoreError> {
+        Ok(self.state.pool.schedules.get(&id).cloned())
+    }
+
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+        let mut all: Vec<Schedule> = self.state.pool.schedules.values().cloned().collect();
+        all.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        Ok(all)
+    }
+
+    fn schedules_due(&self, now: WallTime, limit: usize) -> Result<Vec<Schedule>, StoreError> {
+        let on = self.state.pool.schedules.values().filter(|it| it.is_on);
+        let mut due: Vec<Schedule> =
+            on.filter(|it| it.next_at.is_some_and(|at| at <= now)).cloned().collect();
+        due.sort_by_key(|it| (it.next_at, it.id));
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    fn next_tick(&self) -> Result<Option<WallTime>, StoreError> {
+        Ok(self.state.pool.schedules.values().filter(|it| it.is_on).filter_map(|it| it.next_at).min())
+    }
+
+    fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        let mut all: Vec<Pause> = self.state.pool.pauses.values().cloned().collect();
+        all.sort_by_key(|pause| pause.part.to_string());
+        Ok(all)
+    }
 }
 
 impl PoolTx for Writing<'_> {
@@ -132,6 +163,27 @@ impl PoolTx for Writing<'_> {
     fn remove_tasks(&mut self, tasks: &[TaskId]) -> Result<usize, StoreError> {
         let (pool, mut note) = self.pool();
         Ok(tasks.iter().filter(|id| Pool::remove(pool, **id, &mut note)).count())
+    }
+
+    fn put_schedule(&mut self, schedule: &Schedule) -> Result<(), WriteError> {
+        let (pool, mut note) = self.pool();
+        pool.put_schedule(schedule, &mut note)
+    }
+
+    fn remove_schedule(&mut self, id: ScheduleId) -> Result<bool, StoreError> {
+        let (pool, mut note) = self.pool();
+        Ok(pool.remove_schedule(id, &mut note))
+    }
+
+    fn put_pause(&mut self, pause: &Pause) -> Result<(), StoreError> {
+        let (pool, mut note) = self.pool();
+        pool.set_pause(&pause.part, Some(pause), &mut note);
+        Ok(())
+    }
+
+    fn remove_pause(&mut self, part: &Part) -> Result<bool, StoreError> {
+        let (pool, mut note) = self.pool();
+        Ok(pool.set_pause(part, None, &mut note))
     }
 }
 

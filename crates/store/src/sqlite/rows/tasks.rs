@@ -79,8 +79,8 @@ const UPDATE: &str = concat!(changing!(), "CAST(timeline || ?23 AS BLOB) WHERE i
 /// With a timeline that begins anew, see [`MOVE`].
 const UPDATE_ANEW: &str = concat!(changing!(), "?23 WHERE id = ?1");
 /// Puts the timeline aside.
-const MOVE: &str =
-    "INSERT INTO task_steps (task, n, timeline) SELECT id, steps, timeline FROM tasks WHERE id = ?1";
+const MOVE: &str = "INSERT INTO task_steps (task, n, timeline) SELECT id, (SELECT coalesce(max(n), 0) + 1 FROM task_steps \
+     WHERE task = ?1), timeline FROM tasks WHERE id = ?1";
 
 /// Bytes of a timeline in the row of its task: beyond it goes aside, so that a change stays cheap
 /// however long the timeline is.

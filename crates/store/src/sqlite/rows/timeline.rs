@@ -1,4 +1,5 @@
-//! A timeline as bytes: steps one after the other, so that one more is an append.
+//! A timeline as bytes: steps one after the other, so that one more is an append to the row of the
+//! task that is written anyway, and not a row of its own somewhere in a large table.
 //!
 //! A step is: when (8), the attempt (8), what is there (1), the node (16), the run (16), then its
 //! kind, the actor and the detail, each with its length (4) in front. Numbers have their lowest byte

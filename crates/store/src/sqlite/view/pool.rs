@@ -5,13 +5,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cortex_core::id::{LaneId, TaskId};
+use cortex_core::id::{LaneId, ScheduleId, TaskId};
 use cortex_core::pool::lane::{Head, LaneKey};
+use cortex_core::pool::pause::{Part, Pause};
+use cortex_core::pool::schedule::Schedule;
 use cortex_core::pool::{Decided, Evidence, Owner, Step, Task, TaskState};
 use cortex_core::time::WallTime;
 
 use super::super::ledger::Ledger;
-use super::super::rows::{lanes, tasks};
+use super::super::rows::{lanes, pauses, schedules, tasks};
 use super::{Logs, View};
 use crate::{PoolRead, PoolTx, StoreError, TaskFilter, WriteError};
 
@@ -172,6 +174,26 @@ impl<L: Beside> PoolRead for View<'_, L> {
     fn ended_tasks(&self, limit: usize) -> Result<Vec<(TaskId, WallTime)>, StoreError> {
         tasks::ended(self.conn, limit)
     }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<Schedule>, StoreError> {
+        schedules::get(self.conn, id)
+    }
+
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+        schedules::all(self.conn)
+    }
+
+    fn schedules_due(&self, now: WallTime, limit: usize) -> Result<Vec<Schedule>, StoreError> {
+        schedules::due(self.conn, now, limit)
+    }
+
+    fn next_tick(&self) -> Result<Option<WallTime>, StoreError> {
+        schedules::next(self.conn)
+    }
+
+    fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        pauses::all(self.conn)
+    }
 }
 
 impl PoolTx for View<'_, Logs<'_>> {
@@ -205,5 +227,21 @@ impl PoolTx for View<'_, Logs<'_>> {
             gone += 1;
         }
         Ok(gone)
+    }
+
+    fn put_schedule(&mut self, schedule: &Schedule) -> Result<(), WriteError> {
+        schedules::put(self.conn, schedule)
+    }
+
+    fn remove_schedule(&mut self, id: ScheduleId) -> Result<bool, StoreError> {
+        schedules::remove(self.conn, id)
+    }
+
+    fn put_pause(&mut self, pause: &Pause) -> Result<(), StoreError> {
+        pauses::put(self.conn, pause)
+    }
+
+    fn remove_pause(&mut self, part: &Part) -> Result<bool, StoreError> {
+        pauses::remove(self.conn, part)
     }
 }

@@ -15,14 +15,14 @@ impl World {
     }
 
     /// The one reason, and what its sentence must hold.
-    async fn waits_for(&self, task: &Value, reason: &str, holds: &[&str]) {
+    pub(super) async fn waits_for(&self, task: &Value, reason: &str, holds: &[&str]) {
         let reasons = self.reasons(task).await;
         assert_eq!(reasons.len(), 1, "{reasons:?}");
         assert_eq!(reasons[0].0, reason, "{reasons:?}");
         assert!(holds.iter().all(|part| reasons[0].1.contains(part)), "{reasons:?} lacks {holds:?}");
     }
 
-    async fn with_slots(&self, name: &str, role: &str, slots: u32) -> Arc<Link> {
+    pub(super) async fn with_slots(&self, name: &str, role: &str, slots: u32) -> Arc<Link> {
         let id = self.labelled(name, role).await;
         let path = format!("/api/v1/policies/{name}");
         self.admin(Method::PUT, &path, json!({"profile": "permissive"})).await.ok(200);

@@ -87,7 +87,10 @@ pub(super) fn list_sql(filter: &TaskFilter) -> String {
         more.push_str(" AND specs.party = ?3");
     }
     if filter.label.is_some() {
-        more.push_str(" AND specs.labels ->> ?5 = ?6");
+        // Not by a path: what somebody asks for need not be one.
+        more.push_str(
+            " AND EXISTS (SELECT 1 FROM json_each(specs.labels) AS label WHERE label.key = ?5 AND label.value = ?6)",
+        );
     }
     let states: Vec<&str> =
         TaskState::ALL.iter().filter(|it| filter.states.contains(it)).map(|it| it.as_str()).collect();
