@@ -11,6 +11,7 @@ mod locks;
 mod nodes;
 mod people;
 mod policies;
+mod pool;
 mod runs;
 mod schedules;
 mod tasks;
@@ -27,10 +28,12 @@ pub use policies::{
     GrantView, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback, PolicySet,
     PolicyTest, PolicyVerdict, PolicyView, ProfileView,
 };
+pub use pool::{
+    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
+};
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
 pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, ScheduleView};
 pub use tasks::{
-    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
     TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
     TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
 };

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::id::TaskId;
 use cortex_core::limits::{
-    IDEMPOTENCY_KEY_BYTES_MAX, SUBMIT_TASKS_MAX, TASKS_OPEN_MAX, TASKS_OPEN_PER_OWNER_MAX,
+    IDEMPOTENCY_KEY_BYTES_MAX, PAGE_ITEMS_MAX, SUBMIT_TASKS_MAX, TASKS_OPEN_MAX, TASKS_OPEN_PER_OWNER_MAX,
 };
 use cortex_core::pool::desk::{self, New, Submitted, not_found};
 use cortex_core::pool::{Evidence, Owner, Priority, Step, Task, TaskSpec, Work};
@@ -45,6 +45,9 @@ pub(crate) use settle::{came_late, settle};
 pub use stats::{NodeShare, Stats};
 pub(crate) use words::words;
 pub use workers::{Given, Report};
+
+/// Pages of tasks that one answer looks through for a caller that sees few of them.
+const FOREIGN_PAGES_MAX: usize = 10;
 
 /// The use cases. Cheap to clone.
 #[derive(Clone)]
@@ -182,7 +185,8 @@ impl Pool {
         }
     }
 
-    /// Tasks that the caller sees, newest first, and where the next page begins.
+    /// Tasks that the caller sees, newest first, and where the next page begins. Of an AI client a page may
+    /// have fewer than `limit` and not be the last.
     ///
     /// # Errors
     /// `store_unavailable`.
@@ -192,14 +196,29 @@ impl Pool {
         mut filter: TaskFilter,
         limit: usize,
     ) -> Result<(Vec<Task>, Option<TaskId>), Refusal> {
-        if !caller.everywhere(Right::TasksRead) || caller.token.kind == TokenKind::Client {
+        let is_client = caller.token.kind == TokenKind::Client;
+        if !caller.everywhere(Right::TasksRead) || is_client {
             filter.party = Some(owner_of(caller).party());
         }
-        let mut found = self.context.view(move |view| view.tasks(&filter, limit + 1)).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| more).map(|task| task.id);
-        Ok((found, next))
+        // An AI client does not see all of its person's.
+        let size = if is_client { PAGE_ITEMS_MAX } else { limit + 1 };
+        let mut seen = Vec::new();
+        for _ in 0..FOREIGN_PAGES_MAX {
+            let asked = filter.clone();
+            let found = self.context.view(move |view| view.tasks(&asked, size)).await?;
+            let is_last = found.len() < size;
+            filter.before = found.last().map(|task| task.id);
+            seen.extend(found.into_iter().filter(|task| sees(caller, task)));
+            if seen.len() > limit {
+                seen.truncate(limit);
+                let next = seen.last().map(|task| task.id);
+                return Ok((seen, next));
+            }
+            if is_last {
+                return Ok((seen, None));
+            }
+        }
+        Ok((seen, filter.before))
     }
 }
 

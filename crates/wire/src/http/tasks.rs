@@ -1,4 +1,4 @@
-//! Tasks of the work pool: how they are submitted, how they stand, and how workers take them.
+//! Tasks of the work pool: how they are submitted, how they stand, and why they wait.
 
 use std::collections::BTreeMap;
 
@@ -339,125 +339,6 @@ pub struct TaskPriority {
     pub priority: u8,
 }
 
-/// `POST /pool/claims`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ClaimRequest {
-    /// Which payloads this worker understands.
-    pub kinds: Vec<String>,
-    /// At most so many; 1 when missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<usize>,
-    /// How long to wait for the first when there is none, at most 50; not at all when missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait_s: Option<u64>,
-}
-
-/// The answer to a claim: nothing, when nothing came in time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Claimed {
-    /// The tasks.
-    pub items: Vec<ClaimedTask>,
-}
-
-/// A task that was handed out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ClaimedTask {
-    /// UUID.
-    pub id: String,
-    /// Quote it in every report.
-    pub attempt: u64,
-    /// Its kind.
-    pub kind: String,
-    /// Its bytes, when they are text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payload: Option<String>,
-    /// The same, when they are no text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payload_base64: Option<String>,
-    /// Extend the lease within that time, or report.
-    pub lease_ms: u64,
-    /// Attempts that failed or were lost before.
-    pub tries: u32,
-    /// Attempts in all.
-    pub attempts: u32,
-    /// How soon, 0 to 9.
-    pub priority: u8,
-    /// What its owner gave it.
-    pub labels: BTreeMap<String, String>,
-    /// Who submitted it.
-    pub caller: String,
-    /// W3C traceparent of its submission.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
-}
-
-/// `POST /pool/leases/{id}/{attempt}/extend`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LeaseExtend {
-    /// A new length from now on; the one that it has when missing.
-    pub lease_ms: Option<u64>,
-}
-
-/// The answer to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LeaseExtended {
-    /// UUID of the task.
-    pub id: String,
-    /// The attempt.
-    pub attempt: u64,
-    /// Somebody asks for the end of the task: stop, and report.
-    pub cancel_requested: bool,
-}
-
-/// `POST /pool/leases/{id}/{attempt}/finish`, and `…/fail`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LeaseReport {
-    /// What came of it, as text; at most 64 KiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
-    /// The same, when it is no text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_base64: Option<String>,
-    /// A sentence for people; at most 1 KiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// Of a failure: trying again would not help.
-    #[serde(rename = "final", skip_serializing_if = "std::ops::Not::not")]
-    pub is_final: bool,
-}
-
-/// The pool at a glance: `GET /pool/stats`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PoolStats {
-    /// Tasks by state, for who sees all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tasks: Option<BTreeMap<String, u64>>,
-    /// Tasks that somebody works on, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leases: Option<u64>,
-    /// Since when the one waits that has waited longest, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest_ready_at: Option<String>,
-    /// Nodes that one sees.
-    pub nodes: Vec<PoolNode>,
-}
-
-/// A node as the pool has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PoolNode {
-    /// Its name.
-    pub node: String,
-    /// It is connected.
-    pub online: bool,
-    /// Tasks that it works on at once.
-    pub slots: u32,
-    /// Tasks that it works on.
-    pub busy: u32,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -484,7 +365,5 @@ mod tests {
         let text = serde_json::to_string(&task).expect("JSON");
         assert_eq!(text, r#"{"argv":["true"],"priority":3}"#);
         assert!(matches!(read(&text), Ok(TaskSubmission::One(read)) if *read == task));
-        let failed = LeaseReport { is_final: true, ..LeaseReport::default() };
-        assert_eq!(serde_json::to_string(&failed).expect("JSON"), r#"{"final":true}"#);
     }
 }

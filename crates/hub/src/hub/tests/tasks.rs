@@ -43,20 +43,28 @@ impl World {
 
     /// The task once it is in that state.
     async fn task_reaches(&self, task: &Value, state: &str) -> Value {
+        self.task_once(task, |story| story["state"] == state).await
+    }
+
+    /// The task once its timeline has that step.
+    async fn task_has(&self, task: &Value, step: &str) -> Value {
+        self.task_once(task, |story| steps(story).contains(&step)).await
+    }
+
+    async fn task_once(&self, task: &Value, is_it: impl Fn(&Value) -> bool) -> Value {
         let wait = async {
             let mut after = 0;
             loop {
                 let story = self.get(&of(task, &format!("?wait_s=10&after={after}"))).await.ok(200);
-                if story["state"] == state {
+                if is_it(&story) {
                     return story;
                 }
                 after = story["steps"].as_u64().expect("a number");
             }
         };
-        let waited = tokio::time::timeout(SOON, wait).await;
-        match waited {
+        match tokio::time::timeout(SOON, wait).await {
             Ok(story) => story,
-            Err(_) => panic!("not {state}: {}", self.story(task).await),
+            Err(_) => panic!("it did not come to that: {}", self.story(task).await),
         }
     }
 }
@@ -281,8 +289,11 @@ async fn a_client_sees_what_it_submitted_itself_and_nothing_else() {
     let world = World::new(StoreKind::Memory).await;
     let tools = json!(["task_submit", "task_get", "task_cancel"]);
     let body = json!({"name": "agent", "role": "operator", "kind": "client", "tools": tools});
-    let made = world.post("/api/v1/tokens", body).await.ok(201);
+    // The client is a person's, who has tasks of her own.
+    let ada = world.person("ada", &[("admin", "")]).await;
+    let made = world.with_token(&ada, Method::POST, "/api/v1/tokens", Some(body)).await.ok(201);
     let agent = made["token"].as_str().expect("a token");
+    world.with_token(&ada, Method::POST, TASKS, Some(json!({"argv": ["id"]}))).await.ok(202);
     let own = world.with_token(agent, Method::POST, TASKS, Some(json!({"argv": ["true"]}))).await.ok(202);
     let foreign = world.submit(json!({"argv": ["true"]})).await;
     let status = async |task: &Value| world.with_token(agent, Method::GET, &of(task, ""), None).await.status;

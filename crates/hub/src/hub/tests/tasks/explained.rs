@@ -68,9 +68,7 @@ async fn a_policy_that_denies_is_named_with_its_rule() {
     let strict = world.labelled("strict", "ci").await;
     let _link = world.attach_with(strict, |hello| hello.facts.slots = 1).await;
     let task = world.submit(json!({"argv": ["curl"]})).await;
-    while world.story(&task).await["excluded"] == json!([]) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    world.task_has(&task, "excluded").await;
     world.waits_for(&task, "denied", &["strict (rule exec.allow)"]).await;
     world.stop().await;
 }

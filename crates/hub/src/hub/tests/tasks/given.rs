@@ -187,12 +187,7 @@ async fn a_node_that_denies_is_left_out_and_another_gets_the_task() {
     let strict = world.labelled("strict", "ci").await;
     let _strict = world.attach_with(strict, |hello| hello.facts.slots = 9).await;
     let task = world.submit(json!({"argv": ["curl"]})).await;
-    let denied = world.task_reaches(&task, "ready").await;
-    let denied = if steps(&denied).contains(&"excluded") {
-        denied
-    } else {
-        world.get(&of(&task, &format!("?wait_s=10&after={}", denied["steps"]))).await.ok(200)
-    };
+    let denied = world.task_has(&task, "excluded").await;
     assert_eq!(denied["excluded"], json!(["strict"]), "{denied}");
     let open = world.played("open", "ci", 1).await;
     assert_eq!(open.start().await.spec.argv, ["curl"]);
@@ -208,9 +203,7 @@ async fn a_denied_task_is_offered_again_when_somebody_asks_for_it() {
     let link = world.attach_with(id, |hello| hello.facts.slots = 1).await;
     let node = Played { id, link };
     let task = world.submit(json!({"argv": ["curl"]})).await;
-    while world.story(&task).await["excluded"] != json!(["strict"]) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    world.task_has(&task, "excluded").await;
     world.admin(Method::PUT, "/api/v1/policies/strict", json!({"profile": "permissive"})).await.ok(200);
     node.is_left_alone().await;
     world.post(&of(&task, "/retry"), json!({})).await.ok(202);
@@ -281,4 +274,36 @@ async fn what_waits_is_given_when_a_label_a_lock_or_a_right_lets_a_node_have_it(
     world.admin(Method::PATCH, "/api/v1/nodes/n1", labels).await.ok(200);
     assert_eq!(node.start().await.spec.argv, ["two"]);
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_reports_after_its_lease_was_lost_changes_nothing_and_is_evidence() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let node = world.played("n1", "ci", 1).await;
+        let task = world.submit(json!({"argv": ["true"]})).await;
+        let first = node.start().await;
+        world.begins(&node, &first);
+        let (board, now) = (world.hub.context.board.clone(), world.hub.context.clock.wall());
+        let (lost, attempt) = first.task.expect("an attempt");
+        world
+            .write(move |tx| {
+                let how = cortex_core::pool::Lost::Expired;
+                cortex_core::pool::desk::lose(&mut board.over(tx), lost, attempt, how, now).map(drop)
+            })
+            .await;
+        let second = node.start().await;
+        world.begins(&node, &second);
+        world.ends(&node, &first, EndCause::Exited, Some(0));
+        let story = world.task_has(&task, "stale_report").await;
+        assert_eq!((&story["state"], &story["attempt"]), (&json!("leased"), &json!(2)));
+        assert_eq!(
+            (&story["evidence"][0]["run_id"], &story["evidence"][0]["result"]["code"]),
+            (&json!(first.run.to_string()), &json!(0))
+        );
+        world.ends(&node, &second, EndCause::Exited, Some(0));
+        let done = world.task_reaches(&task, "done").await;
+        assert_eq!(done["run_id"], second.run.to_string());
+        world.stop().await;
+    }
 }
