@@ -52,6 +52,8 @@ struct World {
     people: People,
     workers: Vec<Worker>,
     seen: usize,
+    /// Runs that have a row in the audit log, as far as it was read.
+    audited: (Seq, BTreeSet<RunId>),
     hasher: DefaultHasher,
     runs: u64,
     restless: Vec<String>,
@@ -101,6 +103,7 @@ impl World {
             people,
             workers,
             seen: 0,
+            audited: (Seq(0), BTreeSet::new()),
             hasher: DefaultHasher::new(),
             runs: 0,
             restless: Vec::new(),
@@ -204,10 +207,21 @@ impl World {
             self.seen += 1;
             let Happened::Spawned { run, .. } = happened else { continue };
             let run = *run;
-            let rows = self.hub.store.read_now(|view| view.audit(&AuditFilter::default(), usize::MAX));
-            let before = rows.is_ok_and(|rows| rows.iter().any(|row| row.row.run == Some(run)));
+            let before = self.audited(run);
             self.cx.note(Happened::Audited { run, before });
         }
+    }
+
+    /// Whether the audit log has a row of this run at this moment.
+    fn audited(&mut self, run: RunId) -> bool {
+        let after = self.audited.0;
+        let fresh = AuditFilter { after, ..AuditFilter::default() };
+        let rows = self.hub.store.read_now(|view| view.audit(&fresh, usize::MAX)).unwrap_or_default();
+        for logged in rows {
+            self.audited.0 = logged.seq;
+            self.audited.1.extend(logged.row.run);
+        }
+        self.audited.1.contains(&run)
     }
 
     fn transition(&mut self, transition: Transition) {
