@@ -222,9 +222,12 @@ impl Hub {
     /// Every task that stands does so in a lane that the board knows of.
     fn expect_known_lanes(&self, cx: &mut Context) {
         let known: BTreeSet<LaneId> = self.pool.board.ready().into_iter().map(|(id, _)| id).collect();
-        let standing = self.store.read_now(|view| standing_lanes(view)).unwrap_or_default();
-        for (task, _) in standing.into_iter().filter(|(_, lane)| !known.contains(lane)) {
-            cx.note(Happened::Misordered { task, why: "its lane is not known" });
+        let standing = self.store.read_now(|view| {
+            let lanes: Vec<LaneId> = view.lanes()?.into_iter().map(|(id, _)| id).collect();
+            view.heads(&lanes)
+        });
+        for head in standing.unwrap_or_default().iter().filter(|head| !known.contains(&head.lane)) {
+            cx.note(Happened::Misordered { task: head.task, why: "its lane is not known" });
         }
     }
 
@@ -517,13 +520,6 @@ fn is_good(reason: &Reason, now: WallTime) -> bool {
         | Reason::Busy(_)
         | Reason::Next => false,
     }
-}
-
-fn standing_lanes(view: &dyn Read) -> Result<Vec<(TaskId, LaneId)>, cortex_store::StoreError> {
-    let filter = TaskFilter { states: vec![TaskState::Ready], ..TaskFilter::default() };
-    let ready = view.tasks(&filter, usize::MAX)?.into_iter().filter(|task| !task.parked);
-    let with = |task: Task| Ok(view.lane(&task.lane())?.map(|lane| (task.id, lane)));
-    Ok(ready.map(with).collect::<Result<Vec<_>, cortex_store::StoreError>>()?.into_iter().flatten().collect())
 }
 
 /// What a transaction of the pool needs beside the store.
