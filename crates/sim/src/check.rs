@@ -196,8 +196,9 @@ pub(crate) fn check(history: &[(u64, Happened)], peace: &Peace) -> Vec<Violation
     found.extend(output_is_honest(history));
     found.extend(ends_once(history, peace));
     found.extend(pool::check(history, peace));
+    let places = Places::of(history);
     for run in &peace.runs {
-        found.extend(log_of(run, history, peace));
+        found.extend(log_of(run, &places, peace));
     }
     found.into_iter().map(Violation).collect()
 }
@@ -319,6 +320,10 @@ fn cut(history: &[(u64, Happened)]) -> BTreeSet<RunId> {
 fn ends_once(history: &[(u64, Happened)], peace: &Peace) -> Vec<String> {
     let mut found = Vec::new();
     let stored: BTreeMap<RunId, &Run> = peace.runs.iter().map(|run| (run.id, run)).collect();
+    let mut ended: BTreeMap<RunId, usize> = BTreeMap::new();
+    for (run, _) in &peace.ends {
+        *ended.entry(*run).or_default() += 1;
+    }
     for (_, happened) in history {
         if let Happened::Accepted { run, .. } = happened
             && !stored.contains_key(run)
@@ -328,7 +333,7 @@ fn ends_once(history: &[(u64, Happened)], peace: &Peace) -> Vec<String> {
     }
     let calm = !history.iter().any(|(_, happened)| matches!(happened, Happened::Fault(_)));
     for run in &peace.runs {
-        let ends = peace.ends.iter().filter(|(id, _)| *id == run.id).count();
+        let ends = ended.get(&run.id).copied().unwrap_or(0);
         if ends != 1 {
             found.push(format!("I1: {} ended {ends} times and is {}", run.id, run.state.as_str()));
         }
@@ -339,36 +344,55 @@ fn ends_once(history: &[(u64, Happened)], peace: &Peace) -> Vec<String> {
     found
 }
 
+/// Where in the history runs got how far.
+#[derive(Default)]
+struct Places {
+    spawned: BTreeMap<RunId, usize>,
+    settled: BTreeMap<RunId, usize>,
+    exited: BTreeMap<RunId, Positions>,
+    hub_crashed: Option<usize>,
+    node_crashed: Option<usize>,
+    cut: BTreeSet<RunId>,
+}
+
+impl Places {
+    fn of(history: &[(u64, Happened)]) -> Self {
+        let mut places = Self { cut: cut(history), ..Self::default() };
+        for (index, (_, happened)) in history.iter().enumerate() {
+            match happened {
+                Happened::Spawned { run, .. } => _ = places.spawned.entry(*run).or_insert(index),
+                Happened::Settled { run, .. } => _ = places.settled.entry(*run).or_insert(index),
+                Happened::Exited { run, output, .. } => _ = places.exited.entry(*run).or_insert(*output),
+                Happened::HubCrashed => places.hub_crashed = Some(index),
+                Happened::NodeCrashed { .. } => places.node_crashed = Some(index),
+                _ => {}
+            }
+        }
+        places
+    }
+}
+
 /// The log of a run against what its process wrote, unless somebody crashed at the wrong moment.
-fn log_of(run: &Run, history: &[(u64, Happened)], peace: &Peace) -> Option<String> {
-    let place =
-        |wanted: &dyn Fn(&Happened) -> bool| history.iter().position(|(_, happened)| wanted(happened));
-    let last =
-        |wanted: &dyn Fn(&Happened) -> bool| history.iter().rposition(|(_, happened)| wanted(happened));
+fn log_of(run: &Run, places: &Places, peace: &Peace) -> Option<String> {
     let (end, marked) = peace.logs.get(&run.id).copied().unwrap_or_default();
     let id = run.id;
-    let settled = place(&|h| matches!(h, Happened::Settled { run, .. } if *run == id));
-    let hub_crashed = last(&|h| *h == Happened::HubCrashed);
     // What was written at the hub and not synced when the power went is shorter than the run says.
-    let cut_short = hub_crashed > settled;
+    let cut_short = places.hub_crashed > places.settled.get(&id).copied();
     if end.total() > run.output.total() || (end != run.output && !cut_short) {
         return Some(format!("I5: the log of {id} ends at {end:?}, the run at {:?}", run.output));
     }
     if !matches!(run.state, RunState::Exited | RunState::Cancelled | RunState::TimedOut) {
         return None;
     }
-    let spawned = place(&|h| matches!(h, Happened::Spawned { run, .. } if *run == id));
-    let exited = history.iter().find_map(|(_, happened)| match happened {
-        Happened::Exited { run, output, .. } if *run == id => Some(*output),
-        _ => None,
-    });
+    let spawned = places.spawned.get(&id).copied();
+    let exited = places.exited.get(&id).copied();
     if spawned.is_none() {
         return (run.state == RunState::Exited).then(|| format!("I1: {id} exited and was never started"));
     }
     if exited != Some(run.output) {
         return Some(format!("I5: the process of {id} wrote {exited:?}, the run says {:?}", run.output));
     }
-    let node_crashed = last(&|h| matches!(h, Happened::NodeCrashed { .. })) > spawned;
-    (marked && !node_crashed && !cut(history).contains(&id))
+    let node_crashed = places.node_crashed > spawned;
+    (marked && !node_crashed && !places.cut.contains(&id))
         .then(|| format!("I5: {id} has a mark and nothing was lost"))
 }

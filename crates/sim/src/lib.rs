@@ -16,4 +16,4 @@ mod worker;
 mod world;
 
 pub use check::Violation;
-pub use world::{Report, run};
+pub use world::{Report, run, run_told};

@@ -1,6 +1,8 @@
 //! The hub's log of one run's output, as a disk keeps it: what is only in memory goes with the
 //! process, what is not synced goes with the power. And the bytes that processes print.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use cortex_core::id::RunId;
 use cortex_core::stream::{Positions, Stream};
@@ -17,6 +19,11 @@ pub(crate) fn printed(pattern: &Bytes, run: RunId, stream: Stream, offset: u64, 
 
 /// The pattern, long enough for a frame at any place.
 pub(crate) fn pattern() -> Bytes {
+    static PATTERN_ONCE: OnceLock<Bytes> = OnceLock::new();
+    PATTERN_ONCE.get_or_init(made_pattern).clone()
+}
+
+fn made_pattern() -> Bytes {
     let mut state = 1_u32;
     let mut once: Vec<u8> = Vec::with_capacity(3 * PATTERN);
     for _ in 0..PATTERN {

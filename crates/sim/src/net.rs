@@ -93,6 +93,7 @@ pub(crate) enum Wake {
 }
 
 /// What is to come to a node. A frozen node gets it when it thaws, in the order in which it came.
+#[expect(clippy::large_enum_variant, reason = "most of what comes to a node are frames")]
 #[derive(Clone, Debug)]
 pub(crate) enum NodeWake {
     Timer { life: u64 },

@@ -34,15 +34,20 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// Kinds of events that occurred.
     pub kinds: BTreeSet<EventKind>,
-    /// Digest of everything that happened, in order and with its time.
+    /// Digest of everything that happened, in order and with its time, and of the history in words.
     pub trace_hash: u64,
-    /// The history, one line each.
+    /// The history, one line each; empty unless it was asked for.
     pub trace: Vec<String>,
 }
 
 /// Plays the world of `seed`.
 pub fn run(seed: u64) -> Report {
-    World::new(seed).play(seed)
+    World::new(seed).play(seed, false)
+}
+
+/// The same, with its history in words.
+pub fn run_told(seed: u64) -> Report {
+    World::new(seed).play(seed, true)
 }
 
 struct World {
@@ -52,6 +57,8 @@ struct World {
     people: People,
     workers: Vec<Worker>,
     seen: usize,
+    /// Runs that have a row in the audit log, as far as it was read.
+    audited: (Seq, BTreeSet<RunId>),
     hasher: DefaultHasher,
     runs: u64,
     restless: Vec<String>,
@@ -101,13 +108,14 @@ impl World {
             people,
             workers,
             seen: 0,
+            audited: (Seq(0), BTreeSet::new()),
             hasher: DefaultHasher::new(),
             runs: 0,
             restless: Vec::new(),
         }
     }
 
-    fn play(mut self, seed: u64) -> Report {
+    fn play(mut self, seed: u64, is_told: bool) -> Report {
         self.until(FAULTS_MS);
         self.heal();
         self.until(FAULTS_MS + DRAIN_MS);
@@ -119,8 +127,8 @@ impl World {
         let kinds = self.events().iter().map(|(_, kind)| *kind).collect();
         let peace = self.peace();
         let violations = check::check(&self.cx.history, &peace);
-        let trace: Vec<String> =
-            self.cx.history.iter().map(|(at, what)| format!("{at:>7} ms {what:?}")).collect();
+        let told = self.cx.history.iter().filter(|_| is_told);
+        let trace: Vec<String> = told.map(|(at, what)| format!("{at:>7} ms {what:?}")).collect();
         trace.hash(&mut self.hasher);
         Report { seed, violations, kinds, trace_hash: self.hasher.finish(), trace }
     }
@@ -204,10 +212,21 @@ impl World {
             self.seen += 1;
             let Happened::Spawned { run, .. } = happened else { continue };
             let run = *run;
-            let rows = self.hub.store.read_now(|view| view.audit(&AuditFilter::default(), usize::MAX));
-            let before = rows.is_ok_and(|rows| rows.iter().any(|row| row.row.run == Some(run)));
+            let before = self.audited(run);
             self.cx.note(Happened::Audited { run, before });
         }
+    }
+
+    /// Whether the audit log has a row of this run at this moment.
+    fn audited(&mut self, run: RunId) -> bool {
+        let after = self.audited.0;
+        let fresh = AuditFilter { after, ..AuditFilter::default() };
+        let rows = self.hub.store.read_now(|view| view.audit(&fresh, usize::MAX)).unwrap_or_default();
+        for logged in rows {
+            self.audited.0 = logged.seq;
+            self.audited.1.extend(logged.row.run);
+        }
+        self.audited.1.contains(&run)
     }
 
     fn transition(&mut self, transition: Transition) {
@@ -415,7 +434,7 @@ impl World {
 /// Where a node of this place stands, and how much it does at once; nothing in a world without a pool.
 fn place(index: usize, pool: Option<&mut Random>) -> Place {
     let Some(random) = pool else { return Place { labels: Labels::new(), slots: 0 } };
-    let site = if index % 2 == 0 { "a" } else { "b" };
+    let site = if index.is_multiple_of(2) { "a" } else { "b" };
     let mut labels = Labels::from([("site".to_owned(), site.to_owned())]);
     if index == 2 {
         labels.insert("gpu".to_owned(), "1".to_owned());

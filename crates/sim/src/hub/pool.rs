@@ -1,37 +1,34 @@
 //! The work pool of the simulated hub: the drivers that `cortex_hub::service::pool` are, over jobs of the
 //! simulated store. Never here: a decision about a task, a lane or a lease; those are core's.
 
+mod desk;
+mod peace;
+
 use std::collections::{BTreeSet, VecDeque};
 
-use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::error::{Code, Refusal};
-use cortex_core::event::{Event, EventKind};
-use cortex_core::id::{Attempt, LaneId, NodeId, RunId, TaskId, TokenId};
+use cortex_core::id::{Attempt, LaneId, NodeId, TaskId, TokenId};
 use cortex_core::limits::KILL_GRACE_MS;
 use cortex_core::lock::Locks;
 use cortex_core::message::Start;
 use cortex_core::name::Labels;
-use cortex_core::policy::{Policy, Question, Site, judge};
 use cortex_core::pool::board::Board;
-use cortex_core::pool::desk::{self, New, Report, Submitted, Take};
-use cortex_core::pool::explain::{Facts, NodeFacts, Reason, explain};
+use cortex_core::pool::desk::{New, Report};
 use cortex_core::pool::lane::{Lanes, unlocked};
 use cortex_core::pool::order::Turns;
 use cortex_core::pool::room::{LOOK_EVERY_MS, Room, in_turn, is_for, sleep_ms};
-use cortex_core::pool::{Holder, Kind, Lost, Priority, Task, TaskState, Work};
+use cortex_core::pool::{Holder, Kind, Priority, Task};
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
-use cortex_store::{PoolRead, Read, TaskFilter, Tx, WriteError};
 
 use super::Hub;
-use super::store::{Done, Job, LEAKED, held};
-use super::table::{Noted, Told, Watch};
+use super::store::Job;
+use super::table::Told;
 use crate::check::Happened;
 use crate::faults::{FAULTS_MS, Transition};
 use crate::net::{Context, Wake};
-use crate::node::ground;
-use crate::random::Random;
 use crate::worker::WorkerWake;
+pub(super) use desk::Desk;
 
 /// Wait of a worker of the hub that failed, and of timers that the store failed, as in `cortex_hub`.
 const AGAIN_MS: u64 = 1_000;
@@ -222,9 +219,12 @@ impl Hub {
     /// Every task that stands does so in a lane that the board knows of.
     fn expect_known_lanes(&self, cx: &mut Context) {
         let known: BTreeSet<LaneId> = self.pool.board.ready().into_iter().map(|(id, _)| id).collect();
-        let standing = self.store.read_now(|view| standing_lanes(view)).unwrap_or_default();
-        for (task, _) in standing.into_iter().filter(|(_, lane)| !known.contains(lane)) {
-            cx.note(Happened::Misordered { task, why: "its lane is not known" });
+        let standing = self.store.read_now(|view| {
+            let lanes: Vec<LaneId> = view.lanes()?.into_iter().map(|(id, _)| id).collect();
+            view.heads(&lanes)
+        });
+        for head in standing.unwrap_or_default().iter().filter(|head| !known.contains(&head.lane)) {
+            cx.note(Happened::Misordered { task: head.task, why: "its lane is not known" });
         }
     }
 
@@ -423,70 +423,6 @@ impl Hub {
         cx.note(Happened::Extended { task, attempt });
         Ok(())
     }
-
-    /// Sentences about what has not come to rest, when all had time to: a task may wait only for what
-    /// `explain` names, and that is not somebody who is busy.
-    pub(crate) fn restless_tasks(&self, kinds: &[Kind], now: WallTime) -> Vec<String> {
-        let mut restless = Vec::new();
-        if self.pool.board.entries() > 0 {
-            restless.push(format!(
-                "I8: the pool still has {} leases and slots in use",
-                self.pool.board.entries()
-            ));
-        }
-        let locks = self.locks();
-        let read = self.store.read_now(|view| {
-            let all = view.tasks(&TaskFilter::default(), usize::MAX)?;
-            let open = all.into_iter().filter(|task| !task.state.is_final());
-            open.map(|task| Ok((self.facts(view, &task, (kinds, &locks), now)?, task)))
-                .collect::<Result<Vec<_>, _>>()
-        });
-        for (facts, task) in read.unwrap_or_default() {
-            let reasons = explain(&task, &facts);
-            // A time that has come is named beside another reason.
-            if !reasons.iter().any(|reason| is_good(reason, now)) {
-                let state = task.state.as_str();
-                let lane = task.lane();
-                restless.push(format!("I8: task {} is still {state}: {reasons:?} in {lane:?}", task.id));
-            }
-        }
-        restless
-    }
-
-    fn facts(
-        &self,
-        view: &dyn Read,
-        task: &Task,
-        (kinds, locks): (&[Kind], &Locks),
-        now: WallTime,
-    ) -> Result<Facts, cortex_store::StoreError> {
-        let is_shut_out = |id: NodeId| Ok(view.node(id)?.is_none_or(|node| node.quarantined));
-        let shut_out: Vec<bool> =
-            self.ids.iter().map(|id| is_shut_out(*id)).collect::<Result<_, cortex_store::StoreError>>()?;
-        let node = |(index, place): (usize, &Place)| NodeFacts {
-            name: format!("node-{index}"),
-            labels: place.labels.clone(),
-            is_online: self.registry.get(self.ids[index]).is_some() && !shut_out[index],
-            owner_may: true,
-            slots: place.slots,
-            busy: u32::try_from(self.pool.board.busy(self.ids[index])).unwrap_or(u32::MAX),
-            paused_by: None,
-            denied_by: task.excluded.contains(&self.ids[index]).then(|| "policy".to_owned()),
-        };
-        let dependency = |id: &TaskId| Ok(view.task(*id)?.map(|task| (*id, task.state)));
-        let dependencies: Vec<_> =
-            task.spec.after.iter().map(dependency).collect::<Result<Vec<_>, cortex_store::StoreError>>()?;
-        let not_done = dependencies.into_iter().flatten().filter(|(_, state)| *state != TaskState::Done);
-        let stopped = task.owner.token.filter(|token| locks.on_caller(*token, None, now).is_some());
-        Ok(Facts {
-            nodes: self.places.iter().enumerate().map(node).collect(),
-            dependencies: not_done.collect(),
-            working: task.spec.concurrency.as_ref().map_or(Ok(0), |key| view.working(&key.key))?,
-            owner_stopped: stopped.map(|_| "locked".to_owned()),
-            workers: u32::from(kinds.contains(&task.spec.work.kind())),
-            ..Facts::default()
-        })
-    }
 }
 
 /// Something is committed, and what follows from it is not: a good moment for the hub to die.
@@ -496,204 +432,4 @@ fn die_soon(cx: &mut Context) {
         let (wait, down_ms) = (cx.random.between(0, 5), cx.random.between(10, 5_000));
         cx.after(wait, Wake::Transition(Transition::HubCrash { power, silent, down_ms }));
     }
-}
-
-/// Whether a task may still wait for that after everything had its time.
-fn is_good(reason: &Reason, now: WallTime) -> bool {
-    match reason {
-        Reason::ScheduledFor(at) | Reason::AfterFailure { at, .. } => *at > now,
-        Reason::Dependency(_, state) => *state != TaskState::Done,
-        Reason::OwnerStopped(_)
-        | Reason::NoNodeWith { .. }
-        | Reason::Offline(_)
-        | Reason::Denied(_)
-        | Reason::NoSlots(_)
-        | Reason::NoWorker(_) => true,
-        Reason::NotWaiting(_)
-        | Reason::KeyFull { .. }
-        | Reason::Paused(_)
-        | Reason::OwnerMayNot(_)
-        | Reason::NodePaused(_)
-        | Reason::Busy(_)
-        | Reason::Next => false,
-    }
-}
-
-fn standing_lanes(view: &dyn Read) -> Result<Vec<(TaskId, LaneId)>, cortex_store::StoreError> {
-    let filter = TaskFilter { states: vec![TaskState::Ready], ..TaskFilter::default() };
-    let ready = view.tasks(&filter, usize::MAX)?.into_iter().filter(|task| !task.parked);
-    let with = |task: Task| Ok(view.lane(&task.lane())?.map(|lane| (task.id, lane)));
-    Ok(ready.map(with).collect::<Result<Vec<_>, cortex_store::StoreError>>()?.into_iter().flatten().collect())
-}
-
-/// What a transaction of the pool needs beside the store.
-pub(super) struct Desk<'h> {
-    pub(super) ids: &'h [NodeId],
-    pub(super) places: &'h [Place],
-    pub(super) turns: &'h mut Turns,
-    pub(super) random: &'h mut Random,
-    pub(super) minted: &'h mut u64,
-    pub(super) told: &'h mut Told,
-    pub(super) wall: WallTime,
-}
-
-impl Desk<'_> {
-    pub(super) fn transact(&mut self, tx: &mut dyn Tx, job: &PoolJob) -> Result<Done, WriteError> {
-        let wall = self.wall;
-        let done = match job {
-            PoolJob::Submit { new, .. } => self.submit(tx, new)?,
-            PoolJob::Steer { task, how, .. } => {
-                tx.append_audit(&AuditRow::new(wall, "token:sim", "task.steer", Outcome::Allowed))?;
-                if let Steer::Retry = how {
-                    self.told.notes.push(Happened::Retried { task: *task });
-                }
-                let (table, by) = (&mut Noted::over(tx, self.told), "token:sim".to_owned());
-                let task = match how {
-                    Steer::Cancel => desk::cancel(table, *task, by, wall)?,
-                    Steer::Retry => desk::retry(table, *task, by, wall)?,
-                    Steer::Bump(priority) => desk::bump(table, *task, by, *priority, wall)?,
-                };
-                PoolDone::Task(Box::new(task))
-            }
-            PoolJob::Claim { node, lanes, limit, now } => self.claim(tx, *node, lanes, *limit, *now)?,
-            PoolJob::Ask { token, lanes, max, now, .. } => {
-                let mut take = |_: &Task| Take::By(Holder::Worker { token: *token });
-                PoolDone::Tasks(self.hand_out(tx, lanes, *max, *now, &mut take)?)
-            }
-            PoolJob::Report { token, task, attempt, report, .. } => {
-                let holder = Holder::Worker { token: *token };
-                self.told.report(*task, *attempt, holder, !matches!(report, Report::GivenBack));
-                let table = &mut Noted::over(tx, self.told);
-                // Taken or refused: what it brought is kept, and it is no more asked.
-                let _taken: Result<Task, Refusal> =
-                    desk::report(table, *task, *attempt, holder, report.clone(), wall)?;
-                PoolDone::Reported
-            }
-            PoolJob::EndLease { task, attempt } => {
-                let holder = PoolRead::task(tx, *task)?.and_then(|task| task.lease).map(|lease| lease.holder);
-                let table = &mut Noted::over(tx, self.told);
-                let lost = desk::lose(table, *task, *attempt, Lost::Expired, wall)?;
-                PoolDone::Ended(lost.and(holder))
-            }
-            PoolJob::Wake { tasks, now } => {
-                let table = &mut Noted::over(tx, self.told);
-                tasks.iter().try_for_each(|id| desk::wake(table, *id, *now).map(drop))?;
-                PoolDone::Nothing
-            }
-            PoolJob::Expire { tasks, now } => {
-                for id in tasks {
-                    let Some(task) = PoolRead::task(tx, *id)? else { continue };
-                    let suits = |(id, place): (&NodeId, &Place)| task.lane().suits(*id, &place.labels);
-                    let could =
-                        !task.spec.work.kind().is_command() || self.ids.iter().zip(self.places).any(suits);
-                    desk::expire(&mut Noted::over(tx, self.told), *id, !could, *now)?;
-                }
-                PoolDone::Nothing
-            }
-        };
-        Ok(Done::Pool(done))
-    }
-
-    fn submit(&mut self, tx: &mut dyn Tx, new: &New) -> Result<PoolDone, WriteError> {
-        *self.minted += 1;
-        let id = TaskId::mint(1_800_000_000_000 + *self.minted, &self.random.bytes());
-        let new = New { id, ..new.clone() };
-        let submitted = desk::submit(&mut Noted::over(tx, self.told), new, self.wall)?;
-        let task = match submitted {
-            Submitted::New(task) => {
-                tx.append_audit(&AuditRow::new(self.wall, "token:sim", "task.submit", Outcome::Allowed))?;
-                task
-            }
-            Submitted::Known(task) => task,
-        };
-        Ok(PoolDone::Task(Box::new(task)))
-    }
-
-    /// Hands out, looked at by one who knows the order otherwise.
-    fn hand_out(
-        &mut self,
-        tx: &mut dyn Tx,
-        lanes: &Lanes,
-        limit: usize,
-        now: WallTime,
-        take: &mut dyn FnMut(&Task) -> Take,
-    ) -> Result<Vec<Task>, WriteError> {
-        let lanes = unlocked(lanes, &Locks::new(tx.locks()?), now);
-        let watch = Some(Watch::over(&lanes, self.turns, now));
-        let mut table = Noted { watch, ..Noted::over(tx, self.told) };
-        let tasks = desk::claim(&mut table, &lanes, self.turns, limit, now, take)?;
-        if tasks.len() < limit {
-            table.left()?;
-        }
-        Ok(tasks)
-    }
-
-    fn claim(
-        &mut self,
-        tx: &mut dyn Tx,
-        node: usize,
-        lanes: &Lanes,
-        limit: usize,
-        now: WallTime,
-    ) -> Result<PoolDone, WriteError> {
-        let (id, wall) = (self.ids[node], self.wall);
-        if tx.node(id)?.is_none_or(|node| node.quarantined) {
-            return Ok(PoolDone::Runs(Vec::new()));
-        }
-        let policy = held(tx.policy(id)?, id);
-        let (mut random, minted) = (self.random.clone(), *self.minted);
-        let mut runs: Vec<Run> = Vec::new();
-        let mut take = |task: &Task| {
-            let number = 1_800_000_000_000 + minted;
-            let mut bytes = random.bytes();
-            // By its last bit one sees the token by which a run was asked for.
-            bytes[9] = bytes[9] & !1 | u8::from(task.owner.token == Some(LEAKED));
-            match attempt(task, RunId::mint(number, &bytes), &policy, now) {
-                Ok(run) => {
-                    let holder = Holder::Node { node: id, run: run.id };
-                    runs.push(run);
-                    Take::By(holder)
-                }
-                Err(refusal) => Take::Exclude { node: id, why: refusal.code.as_str().to_owned() },
-            }
-        };
-        let tasks = self.hand_out(tx, lanes, limit, now, &mut take)?;
-        (*self.random, *self.minted) = (random, minted + 1);
-        for run in &runs {
-            let mut row = AuditRow::new(wall, "token:sim", "run.start", Outcome::Allowed);
-            (row.node, row.run, row.policy_revision) = (Some(id), Some(run.id), Some(policy.revision));
-            tx.append_audit(&row)?;
-            tx.put_run(run)?;
-            tx.append_event(&Event::new(EventKind::RunAccepted, wall).node(id).run(run.id))?;
-        }
-        self.expect_room(tx, node, tasks.first())?;
-        Ok(PoolDone::Runs(runs))
-    }
-
-    /// A node never has more tasks than slots.
-    fn expect_room(&mut self, tx: &dyn Tx, node: usize, task: Option<&Task>) -> Result<(), WriteError> {
-        let of_node = |task: &Task| task.lease.and_then(|lease| lease.holder.node()) == Some(self.ids[node]);
-        let busy = tx.leased_tasks()?.iter().filter(|task| of_node(task)).count();
-        if let Some(task) = task.filter(|_| busy > self.places[node].slots as usize) {
-            self.told.notes.push(Happened::Misordered { task: task.id, why: "its node had no room" });
-        }
-        Ok(())
-    }
-}
-
-/// The next attempt of a task as a run, when the policy lets it start.
-fn attempt(task: &Task, id: RunId, policy: &Policy, now: WallTime) -> Result<Run, Refusal> {
-    let Work::Command(spec) = &task.spec.work else {
-        return Err(Refusal::new(Code::Internal, "A payload is nothing that a node runs."));
-    };
-    let site = Site { ground: ground(), ceilings: Vec::new() };
-    let question = Question { spec, node: "node", site: &site, now: Some(now), consent: false };
-    judge(&policy.document, &question)?;
-    let run = Run::accepted(id, policy.node, spec.clone(), task.caller.clone(), policy.revision, now);
-    Ok(Run {
-        token: task.owner.token,
-        user: task.owner.user,
-        task: Some((task.id, task.attempt.next())),
-        ..run
-    })
 }
