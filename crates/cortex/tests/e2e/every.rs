@@ -175,7 +175,8 @@ fn tasks(every: &mut Every) {
     let last = id(&every.ok("task add --kind resize"));
     every.ok("task claim --kind resize --max 2");
     every.ok(&format!("task finish {last} 1"));
-    every.refused(&format!("task finish {last} 1"), 8, "stale_attempt");
+    every.ok(&format!("task finish {last} 1"));
+    every.refused(&format!("task fail {last} 1"), 8, "stale_attempt");
 }
 
 fn people(every: &mut Every) {
