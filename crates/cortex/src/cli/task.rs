@@ -29,7 +29,7 @@ pub(crate) struct Task {
 
 #[derive(clap::Subcommand, Debug)]
 enum Action {
-    Add(add::Add),
+    Add(Box<add::Add>),
     /// List tasks, the newest first.
     #[command(before_help = "Example:\n  cortex task ls --state ready,leased --label team=blue")]
     Ls {

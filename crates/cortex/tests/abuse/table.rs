@@ -94,6 +94,24 @@ const HELD: &[(u8, &str, &str)] = &[
         "a43_keys_processes_sockets_and_the_clouds_credentials_are_out_of_reach",
     ),
     (44, "crates/cortex/tests/abuse/walls.rs", "a44_a_command_that_reaches_the_hubs_ports_has_no_token"),
+    (
+        61,
+        "crates/hub/src/hub/tests/tasks/worked.rs",
+        "a61_of_a_hundred_claimers_of_one_task_exactly_one_gets_it",
+    ),
+    // By a node: `crates/hub/src/hub/tests/tasks/given.rs`.
+    (62, "crates/hub/src/hub/tests/tasks/worked.rs", "a62_a_late_report_is_refused_and_kept_as_evidence"),
+    (
+        64,
+        "crates/hub/src/hub/tests/tasks/worked.rs",
+        "a64_what_one_was_not_given_is_not_there_and_leaves_no_trace",
+    ),
+    (65, "crates/hub/src/hub/tests/tasks/worked.rs", "a65_a_wall_clock_that_jumps_ends_no_lease"),
+    (
+        68,
+        "crates/hub/src/hub/tests/tasks/given.rs",
+        "a68_a_task_whose_node_dies_each_time_ends_dead_after_its_attempts",
+    ),
     (71, "crates/cortex/tests/kill/exec.rs", "a_power_cut_at_any_point_of_an_exec_loses_and_doubles_nothing"),
     (72, "crates/store/tests/sqlite/faults.rs", "a_full_disk_loses_nothing_acknowledged"),
     (73, "crates/cortex/tests/abuse/disk.rs", "a73_a_full_disk_stops_writes_and_neither_reads_nor_kills"),
@@ -126,7 +144,7 @@ const HELD: &[(u8, &str, &str)] = &[
 /// Rows that wait, and what for.
 const PENDING: &[(&[u8], &str)] = &[
     (&[45, 47, 48, 51, 53, 54, 56, 57, 59, 60, 74], "files and workspaces"),
-    (&[61, 62, 63, 64, 65, 67, 68, 70], "work pool"),
+    (&[63, 67, 70], "work pool"),
     (&[76], "restore of a backup; nodes refuse a lower generation already (core/tests/node_runs.rs)"),
     (&[77, 78, 80], "clusters"),
     (&[89], "web page"),

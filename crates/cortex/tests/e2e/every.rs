@@ -175,7 +175,15 @@ fn tasks(every: &mut Every) {
     let last = id(&every.ok("task add --kind resize"));
     every.ok("task claim --kind resize --max 2");
     every.ok(&format!("task finish {last} 1"));
-    every.refused(&format!("task finish {last} 1"), 8, "stale_attempt");
+    every.ok(&format!("task finish {last} 1"));
+    every.refused(&format!("task fail {last} 1"), 8, "stale_attempt");
+    every.ok("task schedule add yearly --cron @yearly -- true");
+    for line in ["ls", "off yearly", "on yearly", "rm yearly"] {
+        every.ok(&format!("task schedule {line}"));
+    }
+    for line in ["pause kind:resize", "pauses", "resume kind:resize", "drain kind:resize --within 1s"] {
+        every.ok(&format!("task {line}"));
+    }
 }
 
 fn people(every: &mut Every) {

@@ -40,8 +40,9 @@ pub(crate) struct Scratches {
 pub(crate) struct Scratch {
     path: PathBuf,
     has_home: bool,
-    /// What the file system says of it beside owner and rights; `None` where it says nothing.
-    flags: Option<c_int>,
+    /// What the file system says of it, and of the home directory in it, beside owner and rights; `None`
+    /// where it says nothing.
+    flags: [Option<c_int>; 2],
 }
 
 impl Scratch {
@@ -61,12 +62,25 @@ impl Scratch {
 
     /// Whether nothing of it shows that somebody had it.
     fn is_as_made(&self, user: Option<&RunUser>) -> io::Result<bool> {
-        let folder = open(&self.path)?;
-        let data = folder.metadata()?;
         let owner = user.map_or_else(own_user, |user| (user.uid, user.gid));
-        let is_ours = data.mode() & 0o7777 == 0o700 && (data.uid(), data.gid()) == owner;
-        let is_plain = flags_of(&folder) == self.flags && !has_attributes(&folder)?;
-        Ok(!self.has_home && is_ours && is_plain && fs::read_dir(&self.path)?.next().is_none())
+        let is_plain = |path: &Path, flags| -> io::Result<bool> {
+            let folder = open(path)?;
+            let data = folder.metadata()?;
+            let is_ours = data.mode() & 0o7777 == 0o700 && (data.uid(), data.gid()) == owner;
+            Ok(is_ours && flags_of(&folder) == flags && !has_attributes(&folder)?)
+        };
+        if !is_plain(&self.path, self.flags[0])? {
+            return Ok(false);
+        }
+        let mut entries = fs::read_dir(&self.path)?;
+        if !self.has_home {
+            return Ok(entries.next().is_none());
+        }
+        let home = self.home();
+        let is_home = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.path() == home);
+        Ok(entries.by_ref().all(is_home)
+            && is_plain(&home, self.flags[1])?
+            && fs::read_dir(&home)?.next().is_none())
     }
 }
 
@@ -99,11 +113,13 @@ impl Scratches {
 
     /// One for a run, and in it a home directory when it needs one.
     pub(crate) fn take(&self, user: Option<&RunUser>, with_home: bool) -> io::Result<Scratch> {
-        if !with_home && let Some(spare) = self.spare().pop() {
-            return Ok(spare);
+        let mut spare = self.spare();
+        if let Some(at) = spare.iter().rposition(|scratch| scratch.has_home == with_home) {
+            return Ok(spare.swap_remove(at));
         }
+        drop(spare);
         let path = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let mut scratch = Scratch { path, has_home: with_home, flags: None };
+        let mut scratch = Scratch { path, has_home: with_home, flags: [None; 2] };
         if let Err(error) = scratch.make(user) {
             scratch.remove();
             return Err(error);
@@ -138,7 +154,8 @@ impl Scratch {
         for one in [home.as_ref(), Some(&self.path)].into_iter().flatten() {
             give(one, user)?;
         }
-        self.flags = flags_of(&open(&self.path)?);
+        let flags = |path: &Path| open(path).map(|folder| flags_of(&folder));
+        self.flags = [flags(&self.path)?, home.as_deref().map(flags).transpose()?.flatten()];
         Ok(())
     }
 }
@@ -243,12 +260,14 @@ mod tests {
         let place = tempfile::tempdir().expect("a folder");
         let scratches = Scratches::make_in(place.path()).expect("made");
         let inode = |scratch: &Scratch| scratch.path().metadata().expect("it is there").ino();
-        let first = scratches.take(None, false).expect("made");
-        let (number, path) = (inode(&first), first.path().to_owned());
-        scratches.give_back(first, None);
-        let again = scratches.take(None, false).expect("kept");
-        assert_eq!((inode(&again), again.path()), (number, path.as_path()));
-        scratches.give_back(again, None);
+        for with_home in [false, true] {
+            let first = scratches.take(None, with_home).expect("made");
+            let (number, path) = (inode(&first), first.path().to_owned());
+            scratches.give_back(first, None);
+            let again = scratches.take(None, with_home).expect("kept");
+            assert_eq!((inode(&again), again.path()), (number, path.as_path()));
+            assert_eq!(again.home().exists(), with_home);
+        }
         let changes: [(&str, Change); 6] = [
             ("a file", |path| fs::write(path.join(".left"), "").expect("written")),
             ("other rights", |path| {
@@ -269,12 +288,20 @@ mod tests {
             change(scratch.path());
             scratches.give_back(scratch, None);
             assert!(scratches.spare().is_empty(), "{what}");
+            let scratch = scratches.take(None, true).expect("made");
+            change(&scratch.home());
+            scratches.give_back(scratch, None);
+            assert!(scratches.spare().is_empty(), "{what} in its home");
             assert!(Path::new("/etc/passwd").exists());
         }
+        let scratch = scratches.take(None, true).expect("made");
+        fs::create_dir(scratch.path().join("beside")).expect("made");
+        scratches.give_back(scratch, None);
+        assert!(scratches.spare().is_empty(), "a folder beside its home");
         let many: Vec<_> = (0..SPARE_MAX + 3).map(|_| scratches.take(None, false).expect("made")).collect();
         many.into_iter().for_each(|scratch| scratches.give_back(scratch, None));
         assert_eq!(scratches.spare().len(), SPARE_MAX);
-        assert_eq!(scratches.folder.read_dir().expect("listed").count(), SPARE_MAX, "the link went too");
+        assert_eq!(scratches.folder.read_dir().expect("listed").count(), SPARE_MAX + 2, "and the two above");
     }
 
     type Change = fn(&Path);

@@ -266,7 +266,10 @@ fn own_folders() -> usize {
     let folders = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&own));
     let runs = folders.flat_map(|entry| std::fs::read_dir(entry.path()).into_iter().flatten().flatten());
     // Empty ones are kept for the next runs.
-    let is_kept = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    let is_empty = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    let is_kept = |path: &Path| {
+        is_empty(path) || (is_empty(&path.join("home")) && path.read_dir().is_ok_and(|all| all.count() == 1))
+    };
     runs.filter(|run| !is_kept(&run.path())).count()
 }
 

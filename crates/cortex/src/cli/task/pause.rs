@@ -62,9 +62,10 @@ impl Resume {
     pub(super) async fn run(self, context: &Context, client: &mut Client) -> Result {
         let path = format!("/pool/pauses/{}", encode(&self.part));
         client.done(Method::DELETE, &path, Call::default()).await?;
-        if !context.output.json {
-            context.output.say("It goes on.");
+        if context.output.json {
+            return context.output.json(&serde_json::json!({"resumed": self.part}));
         }
+        context.output.say("It goes on.");
         Ok(())
     }
 }

@@ -99,9 +99,10 @@ impl Schedule {
             Action::Rm { name } => {
                 let path = format!("/pool/schedules/{}", encode(&name));
                 client.done(Method::DELETE, &path, Call::default()).await?;
-                if !output.json {
-                    output.say("It is removed. Its tasks stay.");
+                if output.json {
+                    return output.json(&serde_json::json!({"removed": name}));
                 }
+                output.say("It is removed. Its tasks stay.");
                 Ok(())
             }
         }
