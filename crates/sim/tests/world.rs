@@ -70,6 +70,11 @@ const FOUND: &[(u64, &str)] = &[
     (29, "a frame of an older epoch had an effect on a node"),
     (40, "a link attached late took over from a newer one"),
     (1860, "a process that was killed while it was being started ended twice"),
+    (6, "what a node brought of a run that was given up was thrown away"),
+    (167, "the end that somebody asked of a task was forgotten by a hub that crashed"),
+    (623, "a task of a locked owner was handed out behind the lock"),
+    (2911, "a worker was told that it extended a lease whose end was on its way to the store"),
+    (9435, "what a lock had stopped waited for ever after it was lifted"),
 ];
 
 #[test]
