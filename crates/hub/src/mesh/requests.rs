@@ -10,7 +10,7 @@ use cortex_core::message::Start;
 use cortex_core::run::{Command, Run};
 use cortex_core::{Code, Refusal};
 
-use super::slot::Wish;
+use super::slot::{SlotState, Wish};
 use super::{Inner, Live, Mesh, lock};
 
 /// Room for one run on a node, until it is used or dropped.
@@ -86,14 +86,7 @@ impl Mesh {
     /// Asks a node for the end of a run: at once, or as soon as the run is handed to it.
     pub(crate) fn cancel(&self, live: &Live, run: RunId, grace_ms: u64) {
         self.inner.with_slot(live.node, |slot, state| {
-            if state.live.contains_key(&run) {
-                state.runs.cancel(run, grace_ms);
-            } else {
-                let mut wish = lock(&live.wish);
-                if *wish != Some(Wish::Cut) {
-                    *wish = Some(Wish::Cancel(grace_ms));
-                }
-            }
+            end(live, state, run, grace_ms);
             self.inner.act(slot, state);
         });
     }
@@ -110,10 +103,11 @@ impl Mesh {
                 continue;
             }
             count += 1;
-            self.cancel(&live, run.id, 0);
             self.inner.with_slot(live.node, |slot, state| {
+                // Before the node is asked: who ended it is stored before its end, however fast that comes.
                 let cancel = Command::Cancel { by: by.to_owned() };
                 state.decisions.push(Decision::Run(run.id, cancel));
+                end(&live, state, run.id, 0);
                 self.inner.act(slot, state);
             });
         }
@@ -168,6 +162,18 @@ impl Mesh {
             }
             Ok(())
         })
+    }
+}
+
+/// The node is to end this run, or will be when it is handed to it.
+fn end(live: &Live, state: &mut SlotState, run: RunId, grace_ms: u64) {
+    if state.live.contains_key(&run) {
+        state.runs.cancel(run, grace_ms);
+        return;
+    }
+    let mut wish = lock(&live.wish);
+    if *wish != Some(Wish::Cut) {
+        *wish = Some(Wish::Cancel(grace_ms));
     }
 }
 
