@@ -28,9 +28,10 @@ pub use policies::{
 };
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
 pub use tasks::{
-    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
-    TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
-    TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
+    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolReport,
+    PoolReportAnswer, PoolReportHow, PoolReported, PoolStats, TaskAnswer, TaskBackoff, TaskConcurrency,
+    TaskEvidence, TaskExplained, TaskOutcome, TaskPriority, TaskReason, TaskRequest, TaskStep, TaskStory,
+    TaskSubmission, TaskView, TasksSubmitted,
 };
 
 /// A page of a list.

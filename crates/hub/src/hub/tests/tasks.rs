@@ -7,6 +7,7 @@ use super::*;
 
 mod explained;
 mod given;
+mod reported;
 mod worked;
 
 const BOTH: [StoreKind; 2] = [StoreKind::Memory, StoreKind::Sqlite];
