@@ -7,6 +7,7 @@ mod api;
 mod cases;
 mod cpu;
 mod hub;
+mod pool;
 mod report;
 mod ssh;
 mod swarm;
@@ -80,6 +81,30 @@ enum Case {
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
+    /// The work pool beside PostgreSQL, beanstalkd, JetStream, BullMQ and graphile-worker: claim + complete.
+    Pool {
+        /// Passes, each with every pool in turn.
+        #[arg(long, default_value_t = 3)]
+        passes: usize,
+        /// At most so long for each measurement, seconds.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
+    /// From the submission of a task to the claim of a worker that waits, beside beanstalkd.
+    PoolIdle {
+        /// Tasks of each.
+        #[arg(long, default_value_t = 1_200)]
+        rounds: u64,
+    },
+    /// A thousand beside many waiting tasks.
+    PoolMany {
+        /// How many.
+        #[arg(long, default_value_t = 1_000_000)]
+        tasks: u64,
+        /// For each measurement, seconds.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
     /// All nodes come back at once after the hub was killed.
     Reconnect {
         /// How many nodes.
@@ -102,6 +127,10 @@ fn main() -> Result<()> {
             Case::Idle { nodes, seconds } => cases::idle::run(&cortex, &nodes, seconds).await,
             Case::Heartbeats { nodes, seconds } => cases::heartbeats::run(&cortex, nodes, seconds).await,
             Case::Stall { nodes, seconds } => cases::stall::run(&cortex, nodes, seconds).await,
+            // Threads of their own; nothing else runs on this runtime.
+            Case::Pool { passes, seconds } => cases::pool::rates(&cortex, passes, seconds),
+            Case::PoolIdle { rounds } => cases::pool::idle(&cortex, rounds),
+            Case::PoolMany { tasks, seconds } => cases::pool::many(&cortex, tasks, seconds),
             Case::Reconnect { nodes } => cases::reconnect::run(&cortex, nodes).await,
         }
     })

@@ -23,6 +23,11 @@ impl Samples {
         sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(0.0)
     }
 
+    /// All of them, in their order.
+    pub(crate) fn each(&self) -> &[f64] {
+        &self.0
+    }
+
     pub(crate) fn median(&self) -> f64 {
         self.quantile(0.5)
     }

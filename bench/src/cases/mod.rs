@@ -4,6 +4,7 @@ pub(crate) mod exec;
 pub(crate) mod fanout;
 pub(crate) mod heartbeats;
 pub(crate) mod idle;
+pub(crate) mod pool;
 pub(crate) mod reconnect;
 pub(crate) mod stall;
 pub(crate) mod stdout;

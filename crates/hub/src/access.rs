@@ -222,6 +222,7 @@ pub const ENTRIES: &[Entry] = &[
     http("POST", "/api/v1/pool/tasks/{id}/priority", Right::TasksSubmit).tool(Tool::TaskSubmit),
     http("GET", "/api/v1/pool/stats", Right::StatsRead),
     http("POST", "/api/v1/pool/claims", Right::PoolWork).tool(Tool::TaskClaim),
+    http("POST", "/api/v1/pool/reports", Right::PoolWork).tool(Tool::TaskReport),
     http("POST", "/api/v1/pool/leases/{id}/{attempt}/extend", Right::PoolWork).tool(Tool::TaskReport),
     http("POST", "/api/v1/pool/leases/{id}/{attempt}/finish", Right::PoolWork).tool(Tool::TaskReport),
     http("POST", "/api/v1/pool/leases/{id}/{attempt}/fail", Right::PoolWork).tool(Tool::TaskReport),

@@ -29,7 +29,8 @@ pub use policies::{
     PolicyTest, PolicyVerdict, PolicyView, ProfileView,
 };
 pub use pool::{
-    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolStats,
+    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolReport,
+    PoolReportAnswer, PoolReportHow, PoolReported, PoolStats,
 };
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
 pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, ScheduleView};

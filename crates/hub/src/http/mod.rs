@@ -208,6 +208,7 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(tasks::priority))
         .routes(routes!(pool::stats))
         .routes(routes!(pool::claim))
+        .routes(routes!(pool::reports))
         .routes(routes!(pool::extend))
         .routes(routes!(pool::finish))
         .routes(routes!(pool::fail))

@@ -1,17 +1,20 @@
 //! `/api/v1/pool`: figures, and what workers that are no nodes do: claim, extend, report.
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use cortex_core::Refusal;
 use cortex_core::id::{Attempt, TaskId};
 use cortex_core::name::Name;
 use cortex_core::pool::Kind;
 use cortex_core::rights::Right;
+use cortex_wire::error::Problem;
 use cortex_wire::http::{
-    ClaimRequest, Claimed, LeaseExtend, LeaseExtended, LeaseReport, PoolStats, TaskView,
+    ClaimRequest, Claimed, LeaseExtend, LeaseExtended, LeaseReport, PoolReport, PoolReportAnswer,
+    PoolReportHow, PoolReported, PoolStats, TaskView,
 };
 
 use crate::http::extract::{JsonBody, path_id};
+use crate::http::guard::RequestId;
 use crate::http::problem::Failure;
 use crate::http::tasks::{shown, wait};
 use crate::http::{Api, task_view};
@@ -48,6 +51,41 @@ pub(super) async fn claim(
         () = api.shutdown.cancelled() => Vec::new(),
     };
     Ok(Json(Claimed { items: given.iter().map(task_view::claimed).collect() }))
+}
+
+/// Up to 256 reports of a worker, in one commit. Each is answered on its own, in their order: one that is
+/// refused does not hold up the others.
+#[utoipa::path(post, path = "/api/v1/pool/reports", tag = "pool", request_body = Vec<PoolReport>,
+    responses((status = 200, body = PoolReported)))]
+pub(super) async fn reports(
+    State(api): State<Api>,
+    caller: Caller,
+    Extension(id): Extension<RequestId>,
+    JsonBody(reports): JsonBody<Vec<PoolReport>>,
+) -> Result<Json<PoolReported>, Failure> {
+    let reports = reports.into_iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+    let answers = api.pool.reports(&caller, reports).await?;
+    let items = answers.into_iter().map(|answer| match answer {
+        Ok(task) => PoolReportAnswer { state: Some(task.state.as_str().to_owned()), error: None },
+        Err(refusal) => PoolReportAnswer { state: None, error: Some(Problem::new(&refusal, &id.0)) },
+    });
+    Ok(Json(PoolReported { items: items.collect() }))
+}
+
+fn read(report: PoolReport) -> Result<(TaskId, Attempt, Report), Failure> {
+    let (is_final, result) = (report.result.is_final, report.result);
+    if is_final && report.how != PoolReportHow::Fail {
+        return Err(crate::http::problem::invalid("`final` is for failures."));
+    }
+    let what = match report.how {
+        PoolReportHow::Finish => Report::Done(task_view::report(result)?),
+        PoolReportHow::Fail => Report::Failed(task_view::report(result)?, is_final),
+        PoolReportHow::Release if result == LeaseReport::default() => Report::GivenBack,
+        PoolReportHow::Release => {
+            return Err(crate::http::problem::invalid("What is released has no result."));
+        }
+    };
+    Ok((path_id("task", &report.id)?, Attempt(report.attempt), what))
 }
 
 /// The worker is still at it: the lease has its whole length again. Says whether somebody asks for the

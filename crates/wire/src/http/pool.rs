@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::error::Problem;
+
 /// `POST /pool/claims`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +95,51 @@ pub struct LeaseReport {
     /// Of a failure: trying again would not help.
     #[serde(rename = "final", skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
+}
+
+/// One of the array of `POST /pool/reports`: what a worker says of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolReport {
+    /// UUID of the task.
+    pub id: String,
+    /// The attempt, as the claim told it.
+    pub attempt: u64,
+    /// What became of it.
+    pub how: PoolReportHow,
+    /// What came of it; nothing for `release`.
+    #[serde(default)]
+    pub result: LeaseReport,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolReportHow {
+    /// The work is done.
+    Finish,
+    /// It failed.
+    Fail,
+    /// The worker gives it back.
+    Release,
+}
+
+/// The answer to `POST /pool/reports`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolReported {
+    /// One for each report, in their order.
+    pub items: Vec<PoolReportAnswer>,
+}
+
+/// What became of one report: the state of its task, or why it was not taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolReportAnswer {
+    /// `done ready scheduled dead cancelled expired`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Why the report was not taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
 }
 
 /// The pool at a glance: `GET /pool/stats`.

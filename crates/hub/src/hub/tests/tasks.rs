@@ -9,6 +9,7 @@ mod explained;
 mod given;
 mod kept;
 mod paused;
+mod reported;
 mod scheduled;
 mod worked;
 

@@ -12,14 +12,16 @@ use cortex_core::pool::desk::{self, Take, not_found};
 use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
 use cortex_core::pool::{Holder, Kind, Step, StepKind, Task, TaskResult};
 use cortex_core::rights::Right;
+use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
-use cortex_store::{PoolRead, Read, StoreError, Tx};
+use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Pool;
 use super::owners::{Owners, let_in_again};
+use crate::board::Board;
 use crate::clock::random;
 use crate::service::Caller;
 
@@ -209,18 +211,49 @@ impl Pool {
         attempt: Attempt,
         report: Report,
     ) -> Result<Task, Refusal> {
-        caller.anywhere(Right::PoolWork)?;
-        let report = bounded(report)?;
-        let (now, board, token) = (self.context.clock.wall(), self.board.clone(), caller.token.id);
-        let holder = Holder::Worker { token };
-        let work = move |tx: &mut dyn Tx| {
-            if PoolRead::task(tx, id)?.is_none() || !had(tx, id, attempt, token)? {
-                return Err(not_found(id).into());
-            }
-            desk::report(&mut board.over(tx), id, attempt, holder, report, now)
-        };
-        self.context.commit(work, |_| ()).await?
+        let mut answers = self.reports(caller, vec![(id, attempt, report)]).await?;
+        answers.pop().ok_or_else(|| Refusal::new(Code::Internal, "A report was not answered."))?
     }
+
+    /// Takes reports of a worker in one transaction. Each is answered on its own, in their order, as
+    /// [`Pool::report`] does.
+    ///
+    /// # Errors
+    /// `forbidden`; `invalid_argument` for none or more than [`CLAIM_TASKS_MAX`]; `too_large` for one of
+    /// them, when none was taken; `store_unavailable`.
+    pub async fn reports(
+        &self,
+        caller: &Caller,
+        reports: Vec<(TaskId, Attempt, Report)>,
+    ) -> Result<Vec<Result<Task, Refusal>>, Refusal> {
+        caller.anywhere(Right::PoolWork)?;
+        if reports.is_empty() || reports.len() > CLAIM_TASKS_MAX {
+            let message = format!("1 to {CLAIM_TASKS_MAX} reports are taken at once.");
+            return Err(Refusal::new(Code::InvalidArgument, message).hint("Send the others after it."));
+        }
+        let bound = |(id, attempt, report)| Ok((id, attempt, bounded(report)?));
+        let reports = reports.into_iter().map(bound).collect::<Result<Vec<_>, Refusal>>()?;
+        let (now, board, token) = (self.context.clock.wall(), self.board.clone(), caller.token.id);
+        let work = move |tx: &mut dyn Tx| {
+            let take = |(id, attempt, report)| take(tx, &board, token, (id, attempt, report), now);
+            reports.into_iter().map(take).collect::<Result<Vec<_>, WriteError>>()
+        };
+        self.context.commit(work, |_| ()).await
+    }
+}
+
+/// One report. What this worker never had is refused as not there, and nothing is written.
+fn take(
+    tx: &mut dyn Tx,
+    board: &Board,
+    token: TokenId,
+    (id, attempt, report): (TaskId, Attempt, desk::Report),
+    now: WallTime,
+) -> Result<Result<Task, Refusal>, WriteError> {
+    if PoolRead::task(tx, id)?.is_none() || !had(tx, id, attempt, token)? {
+        return Ok(Err(not_found(id)));
+    }
+    desk::report(&mut board.over(tx), id, attempt, Holder::Worker { token }, report, now)
 }
 
 /// Whether a worker with this token was ever given this attempt. To whom it was not, the task is not there
