@@ -89,6 +89,12 @@ enum Case {
         /// At most so long for each measurement, seconds.
         #[arg(long, default_value_t = 3)]
         seconds: u64,
+        /// Only pools whose name begins with that, such as `cortex` under a profiler.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Only with so many workers.
+        #[arg(long)]
+        workers: Option<usize>,
     },
     /// From the submission of a task to the claim of a worker that waits, beside beanstalkd.
     PoolIdle {
@@ -128,7 +134,9 @@ fn main() -> Result<()> {
             Case::Heartbeats { nodes, seconds } => cases::heartbeats::run(&cortex, nodes, seconds).await,
             Case::Stall { nodes, seconds } => cases::stall::run(&cortex, nodes, seconds).await,
             // Threads of their own; nothing else runs on this runtime.
-            Case::Pool { passes, seconds } => cases::pool::rates(&cortex, passes, seconds),
+            Case::Pool { passes, seconds, only, workers } => {
+                cases::pool::rates(&cortex, passes, seconds, &only, workers)
+            }
             Case::PoolIdle { rounds } => cases::pool::idle(&cortex, rounds),
             Case::PoolMany { tasks, seconds } => cases::pool::many(&cortex, tasks, seconds),
             Case::Reconnect { nodes } => cases::reconnect::run(&cortex, nodes).await,

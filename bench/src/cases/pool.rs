@@ -23,14 +23,20 @@ const SHAPES: [(usize, usize); 5] = [(1, 1), (16, 1), (64, 1), (1, 32), (16, 32)
 
 type Rates = BTreeMap<(&'static str, usize, usize), Samples>;
 
-pub(crate) fn rates(cortex: &Path, passes: usize, seconds: u64) -> Result<()> {
+pub(crate) fn rates(
+    cortex: &Path,
+    passes: usize,
+    seconds: u64,
+    only: &str,
+    workers: Option<usize>,
+) -> Result<()> {
     report::heading(
         "claim + complete, two acknowledged round trips, 20,000 jobs of 100 bytes, three priorities",
     );
     let mut rates = Rates::new();
     for _ in 0..passes {
-        for shape in SHAPES {
-            pass(cortex, shape, seconds, &mut rates)?;
+        for shape in SHAPES.into_iter().filter(|shape| workers.is_none_or(|count| count == shape.0)) {
+            pass(cortex, shape, seconds, only, &mut rates)?;
         }
     }
     report::head(&["pool", "workers", "at once", "jobs/s, median", "each", "cortex to it"]);
@@ -54,19 +60,25 @@ pub(crate) fn rates(cortex: &Path, passes: usize, seconds: u64) -> Result<()> {
 }
 
 /// Each pool once, freshly started, one after the other.
-fn pass(cortex: &Path, (workers, max): (usize, usize), seconds: u64, rates: &mut Rates) -> Result<()> {
+fn pass(
+    cortex: &Path,
+    (workers, max): (usize, usize),
+    seconds: u64,
+    only: &str,
+    rates: &mut Rates,
+) -> Result<()> {
     let mut add = |name: &'static str, rate: f64| {
         report::note(&format!("{name}: {workers} workers, {max} at once: {rate:.0}/s"));
         rates.entry((name, workers, max)).or_default().push(rate);
     };
     let limit = Duration::from_secs(seconds);
-    let starts: [&dyn Fn() -> Result<Option<Box<dyn Peer>>>; 4] = [
-        &|| Ok(Some(Box::new(Ours::start(cortex)?))),
-        &|| Ok(Postgres::start()?.map(|peer| Box::new(peer) as Box<dyn Peer>)),
-        &|| Ok(Beanstalkd::start()?.map(|peer| Box::new(peer) as Box<dyn Peer>)),
-        &|| Ok(Nats::start()?.map(|peer| Box::new(peer) as Box<dyn Peer>)),
+    let starts: [(&str, &dyn Fn() -> Result<Option<Box<dyn Peer>>>); 4] = [
+        ("cortex", &|| Ok(Some(Box::new(Ours::start(cortex)?)))),
+        ("PostgreSQL", &|| Ok(Postgres::start()?.map(|peer| Box::new(peer) as Box<dyn Peer>))),
+        ("beanstalkd", &|| Ok(Beanstalkd::start()?.map(|peer| Box::new(peer) as Box<dyn Peer>))),
+        ("NATS", &|| Ok(Nats::start()?.map(|peer| Box::new(peer) as Box<dyn Peer>))),
     ];
-    for start in starts {
+    for (_, start) in starts.iter().filter(|(name, _)| name.starts_with(only)) {
         let Some(mut peer) = start()? else {
             report::note("a pool is left out: its server is not installed");
             continue;
@@ -80,7 +92,7 @@ fn pass(cortex: &Path, (workers, max): (usize, usize), seconds: u64, rates: &mut
         let worked = work(peer.as_ref(), workers, max, limit)?;
         add(peer.name(), worked.rate);
     }
-    if max > 1 {
+    if max > 1 || !only.is_empty() {
         return Ok(());
     }
     match js::redis()? {

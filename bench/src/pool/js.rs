@@ -1,11 +1,16 @@
 //! Pools whose clients are programs of Node.js: BullMQ on Redis with `appendfsync always`, and
 //! graphile-worker on PostgreSQL. Each measures itself and prints its rate.
 
-use std::process::Command;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::{Server, peers, program};
+
+/// How long a program may take to submit its jobs and to end.
+const FILLING: Duration = Duration::from_secs(60);
 
 /// Redis for BullMQ.
 pub(crate) fn redis() -> Result<Option<Server>> {
@@ -36,8 +41,18 @@ pub(crate) fn rate(script: &str, port: u16, workers: usize, jobs: u64, seconds: 
     std::fs::write(&place, source)?;
     let mut command = Command::new("node");
     command.arg(&place).args([port.to_string(), workers.to_string(), jobs.to_string(), seconds.to_string()]);
-    let output = command.output().context("node")?;
-    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("node")?;
+    let until = Instant::now() + Duration::from_secs(seconds) + FILLING;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > until {
+            child.kill()?;
+            child.wait()?;
+            anyhow::bail!("{script} was not done {FILLING:?} after its time");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ensure!(child.wait()?.success(), "{script} failed");
+    let mut text = String::new();
+    child.stdout.take().context("its output")?.read_to_string(&mut text)?;
     Ok(text.lines().last().context("no rate")?.trim().parse()?)
 }

@@ -92,9 +92,10 @@ pub(crate) fn work(peer: &dyn Peer, workers: usize, max: usize, limit: Duration)
 
 /// A server on loopback in a directory of its own. Ended when dropped.
 pub(crate) struct Server {
-    pub(crate) dir: tempfile::TempDir,
     pub(crate) port: u16,
     process: Child,
+    /// Removed after the process has ended.
+    _dir: tempfile::TempDir,
 }
 
 impl Server {
@@ -107,7 +108,7 @@ impl Server {
         let log = std::fs::File::create(dir.path().join("server.log"))?;
         let mut command = command(dir.path(), port)?;
         let process = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let server = Self { dir, port, process };
+        let server = Self { port, process, _dir: dir };
         let until = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             anyhow::ensure!(Instant::now() < until, "{command:?} does not listen");

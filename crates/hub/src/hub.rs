@@ -22,7 +22,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::files;
-use crate::http::{About, Api, Door};
+use crate::http::{About, Api, ApiParts, Door};
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::runlog::RunLogs;
@@ -215,7 +215,7 @@ impl Hub {
         let context = self.context.clone();
         let (mesh, passwords) = (self.mesh.clone(), Passwords::default());
         let runs = Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir);
-        Api {
+        Api::from(ApiParts {
             consents: Consents::new(context.clone(), mesh.clone(), runs.clone()),
             nodes: Nodes::new(context.clone(), mesh.clone()),
             invites: Invites::new(context.clone(), Arc::clone(&parts.authority)),
@@ -240,7 +240,7 @@ impl Hub {
             shutdown: CancellationToken::new(),
             context,
             mesh,
-        }
+        })
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn follow(
     let events = stream::unfold(Some(feed), move |feed| next(feed, of.clone()));
     let open = api.standing(&caller, Right::EventsRead, Place::Somewhere);
     let events = until_shut_out(open, events, move |refusal| vec![Ok(failed(&refusal, &id))]);
-    let events = events.take_until(api.shutdown.cancelled_owned());
+    let events = events.take_until(api.shutdown.clone().cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     std::future::ready(Ok(sse.into_response())).await
 }

@@ -2,6 +2,7 @@
 //! `service`; what may be done is decided there. One file per resource.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,9 +69,27 @@ pub use guard::Door;
 pub use problem::Failure;
 pub use server::{bind, serve};
 
-/// What the handlers work with. Cheap to clone.
+/// What the handlers work with. One pointer, since every layer of a route holds a copy, and all of them are
+/// copied for each request.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<ApiParts>);
+
+impl Deref for Api {
+    type Target = ApiParts;
+
+    fn deref(&self) -> &ApiParts {
+        &self.0
+    }
+}
+
+impl From<ApiParts> for Api {
+    fn from(parts: ApiParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+/// The parts of [`Api`].
+pub struct ApiParts {
     /// The hub's parts.
     pub context: Context,
     /// Links.

@@ -60,7 +60,7 @@ pub(super) async fn output(
         let lines = run_stream::follow(api.runs.clone(), caller, run.id, name, wanted, id.0.clone());
         let shut = move |refusal| vec![run_stream::refused(&shown, &refusal, &id.0)];
         let lines = until_shut_out(open, lines, shut);
-        return Ok(run_stream::answer(lines.take_until(api.shutdown.cancelled_owned())));
+        return Ok(run_stream::answer(lines.take_until(api.shutdown.clone().cancelled_owned())));
     }
     if run_stream::wants_lines(&headers) {
         return Err(invalid("Lines of a run that has not ended need `follow=true`."));

@@ -250,10 +250,13 @@ fn take(
     (id, attempt, report): (TaskId, Attempt, desk::Report),
     now: WallTime,
 ) -> Result<Result<Task, Refusal>, WriteError> {
-    if PoolRead::task(tx, id)?.is_none() || !had(tx, id, attempt, token)? {
+    let holder = Holder::Worker { token };
+    let Some(task) = PoolRead::task(tx, id)? else { return Ok(Err(not_found(id))) };
+    let has = task.attempt == attempt && task.lease.is_some_and(|lease| lease.holder == holder);
+    if !has && !had(tx, id, attempt, token)? {
         return Ok(Err(not_found(id)));
     }
-    desk::report(&mut board.over(tx), id, attempt, Holder::Worker { token }, report, now)
+    desk::report(&mut board.over(tx), id, attempt, holder, report, now)
 }
 
 /// Whether a worker with this token was ever given this attempt. To whom it was not, the task is not there
