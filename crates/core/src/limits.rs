@@ -131,8 +131,13 @@ pub const RETRY_MS_MAX: u64 = 24 * 3_600 * 1_000;
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of the result that is kept of one attempt.
 pub const RESULT_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a sentence about a failure, or about progress.
+/// Bytes of a sentence about a failure.
 pub const TASK_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a worker's word on how far it is.
+pub const PROGRESS_NOTE_BYTES_MAX: usize = 256;
+/// Shortest time between two events on the progress of one task: a thousand workers that report all
+/// the time leave most of the log to what else happens. What is kept of a task is always the newest.
+pub const PROGRESS_EVENT_MS: u64 = 5_000;
 /// Tasks that one task may wait for.
 pub const TASK_AFTER_MAX: usize = 64;
 /// Bytes of a concurrency key.

@@ -114,6 +114,28 @@ pub struct Lease {
     pub since: WallTime,
 }
 
+/// How far a worker says that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Parts that are done, in whatever unit the worker counts.
+    pub done: u64,
+    /// Parts in all, when the worker knows.
+    pub total: Option<u64>,
+    /// A word for people. At most [`crate::limits::PROGRESS_NOTE_BYTES_MAX`] bytes.
+    pub note: Option<String>,
+}
+
+/// How far an attempt is: what its worker said last, and nothing of what it said before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What.
+    pub said: Said,
+    /// When.
+    pub at: WallTime,
+    /// When the last event told of it.
+    pub told_at: WallTime,
+}
+
 /// What came of an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskResult {
@@ -167,6 +189,8 @@ pub struct Task {
     pub expires_at: Option<WallTime>,
     /// Who works on it.
     pub lease: Option<Lease>,
+    /// How far the last attempt said that it is; a new attempt begins without.
+    pub progress: Option<Progress>,
     /// Nodes whose policy denied it.
     pub excluded: BTreeSet<NodeId>,
     /// When it came to its end.

@@ -198,6 +198,7 @@ mod tests {
             ready_at: Some(WallTime(0)),
             expires_at: None,
             lease: (state == TaskState::Leased).then_some(lease),
+            progress: None,
             excluded: BTreeSet::new(),
             ended_at: None,
             result: None,

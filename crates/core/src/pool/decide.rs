@@ -5,7 +5,7 @@ mod draft;
 #[cfg(test)]
 mod tests;
 
-use super::{Holder, Priority, Step, StepKind, Task, TaskResult};
+use super::{Holder, Priority, Said, Step, StepKind, Task, TaskResult};
 use crate::error::{Code, Refusal};
 use crate::event::{Event, EventKind};
 use crate::id::{Attempt, NodeId, TaskId};
@@ -57,6 +57,13 @@ pub enum Command {
     Park(bool),
     /// Somebody takes it.
     Claim(Holder),
+    /// Its worker says how far it is.
+    Progress {
+        /// Which attempt says so.
+        attempt: Attempt,
+        /// What.
+        said: Said,
+    },
     /// The work is done.
     Finish {
         /// Which attempt says so.

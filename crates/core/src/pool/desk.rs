@@ -13,8 +13,8 @@ use super::decide::{stale, stale_step, submitted};
 use super::lane::LaneKey;
 use super::order::{Turns, first};
 use super::{
-    Command, Decided, Evidence, Holder, Lost, Owner, Priority, Table, Task, TaskResult, TaskSpec, TaskState,
-    decide,
+    Command, Decided, Evidence, Holder, Lost, Owner, Priority, Said, Table, Task, TaskResult, TaskSpec,
+    TaskState, decide,
 };
 use crate::error::{Code, Refusal};
 use crate::id::{Attempt, LaneId, NodeId, ScheduleId, TaskId};
@@ -88,6 +88,7 @@ pub fn submit<T: Table + ?Sized>(table: &mut T, new: New, now: WallTime) -> Resu
         ready_at: None,
         expires_at: None,
         lease: None,
+        progress: None,
         excluded: BTreeSet::new(),
         ended_at: None,
         result: None,
@@ -226,6 +227,25 @@ pub fn report<T: Table + ?Sized>(
         Report::Denied { node, why } => Command::Exclude { node, why },
     };
     change(table, &task, command, now).map(Ok)
+}
+
+/// Keeps how far an attempt is. One that is over leaves nothing: how far it came is of no use.
+///
+/// # Errors
+/// `not_found`; `stale_attempt` when this holder does not have it.
+pub fn progress<T: Table + ?Sized>(
+    table: &mut T,
+    id: TaskId,
+    attempt: Attempt,
+    holder: Holder,
+    said: Said,
+    now: WallTime,
+) -> Result<Task, T::Error> {
+    let task = table.task(id)?.ok_or_else(|| not_found(id))?;
+    if task.lease.is_none_or(|lease| lease.holder != holder) {
+        return Err(stale(&task, attempt).into());
+    }
+    change(table, &task, Command::Progress { attempt, said }, now)
 }
 
 /// Keeps what an attempt brought that was over when nobody had heard of its end. Nothing when it is not

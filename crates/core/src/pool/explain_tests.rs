@@ -32,6 +32,7 @@ fn task(change: impl FnOnce(&mut TaskSpec)) -> Task {
         ready_at: Some(WallTime(10)),
         expires_at: None,
         lease: None,
+        progress: None,
         excluded: BTreeSet::new(),
         ended_at: None,
         result: None,

@@ -35,6 +35,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "schedules",
         sql: include_str!("../../migrations/sqlite/0005_schedules.sql"),
     },
+    Migration {
+        version: 6,
+        name: "progress",
+        sql: include_str!("../../migrations/sqlite/0006_progress.sql"),
+    },
 ];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`

@@ -9,8 +9,8 @@ use cortex_core::limits::EVIDENCE_MAX;
 use cortex_core::name::{Name, Selector};
 use cortex_core::pool::lane::Head;
 use cortex_core::pool::{
-    Backoff, Concurrency, Decided, Evidence, Holder, Kind, Lease, Owner, Priority, Step, StepKind, Task,
-    TaskResult, TaskSpec, TaskState, Work,
+    Backoff, Concurrency, Decided, Evidence, Holder, Kind, Lease, Owner, Priority, Progress, Said, Step,
+    StepKind, Task, TaskResult, TaskSpec, TaskState, Work,
 };
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
@@ -47,6 +47,7 @@ fn task(number: u64) -> Task {
         ready_at: Some(WallTime(10)),
         expires_at: None,
         lease: None,
+        progress: None,
         excluded: [].into(),
         ended_at: None,
         result: None,
@@ -102,6 +103,11 @@ fn full_task(number: u64, work: Work) -> Task {
             holder: Holder::Node { node: node_id(1), run: RunId::mint(1, &[1; 10]) },
             ms: u64::MAX,
             since: WallTime(5),
+        }),
+        progress: Some(Progress {
+            said: Said { done: u64::MAX, total: Some(u64::MAX), note: Some("\u{1F980} \"\0".to_owned()) },
+            at: WallTime(-7),
+            told_at: WallTime(i64::MIN),
         }),
         excluded: [node_id(3), node_id(2)].into(),
         ended_at: Some(WallTime(6)),
@@ -164,6 +170,7 @@ pub(crate) async fn a_task_is_read_back_to_the_last_field(subject: Subject) {
         Task {
             result: Some(TaskResult::default()),
             lease: None,
+            progress: Some(Progress { said: Said::default(), at: WallTime(0), told_at: WallTime(0) }),
             idempotency_key: None,
             ..full_task(4, empty)
         },

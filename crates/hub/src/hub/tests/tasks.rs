@@ -41,6 +41,15 @@ impl World {
         self.admin(Method::POST, path, body).await
     }
 
+    /// Details of all events of a kind on this task.
+    async fn told(&self, kind: &str, task: &Value) -> Vec<String> {
+        let all = self.hub.context.view(|view| view.events(cortex_core::id::Seq(0), 1_000)).await;
+        let all = all.expect("events").into_iter().map(|logged| logged.event);
+        let of_it =
+            all.filter(|event| event.kind.as_str() == kind && event.subject.as_ref() == Some(&id(task)));
+        of_it.map(|event| event.detail.unwrap_or_default()).collect()
+    }
+
     /// The task once it is in that state.
     async fn task_reaches(&self, task: &Value, state: &str) -> Value {
         self.task_once(task, |story| story["state"] == state).await

@@ -62,6 +62,44 @@ async fn a_worker_claims_extends_and_finishes_and_its_result_is_read() {
 }
 
 #[tokio::test]
+async fn how_far_a_worker_is_is_shown_and_told_and_no_step() {
+    for kind in BOTH {
+        let (world, a, b) = scene(kind).await;
+        let task = world.submit(json!({"kind": "resize"})).await;
+        assert_eq!(task["progress"], Value::Null);
+        let claimed = world.claim_one(&a).await;
+        let said = json!({"progress": {"done": 3, "total": 10, "note": "page 3"}});
+        world.says(&a, &claimed, "extend", said).await.ok(200);
+        world.says(&a, &claimed, "extend", json!({"progress": {"done": 4}})).await.ok(200);
+        world.says(&a, &claimed, "extend", json!({})).await.ok(200);
+        let story = world.story(&task).await;
+        let progress = &story["progress"];
+        assert_eq!(
+            (&progress["done"], &progress["total"], &progress["note"]),
+            (&json!(4), &Value::Null, &Value::Null)
+        );
+        assert!(progress["at"].is_string(), "{progress}");
+        assert_eq!(steps(&story), ["submitted", "ready", "leased"]);
+        let listed = world.get(TASKS).await.ok(200);
+        assert_eq!(listed["items"][0]["progress"]["done"], 4);
+        // The second came at once after the first: people see it in the task, and the log is spared.
+        assert_eq!(world.told("task.progress", &task).await, ["3/10"]);
+        let long = json!({"progress": {"done": 1, "note": "x".repeat(257)}});
+        world.says(&a, &claimed, "extend", long).await.refused(413, "too_large");
+        world
+            .says(&a, &claimed, "extend", json!({"progress": {"total": 1}}))
+            .await
+            .refused(400, "invalid_argument");
+        world.says(&b, &claimed, "extend", json!({"progress": {"done": 9}})).await.refused(404, "not_found");
+        world.says(&a, &claimed, "fail", json!({"final": true})).await.ok(200);
+        let late = world.says(&a, &claimed, "extend", json!({"progress": {"done": 9}})).await;
+        late.refused(409, "stale_attempt");
+        assert_eq!(world.story(&task).await["progress"]["done"], 4, "how far it came");
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_failed_task_waits_is_tried_again_and_is_dead_after_its_attempts() {
     let (world, a, _) = scene(StoreKind::Sqlite).await;
     let body = json!({"kind": "resize", "attempts": 2, "backoff": {"initial_ms": 100, "jitter_percent": 0}});
