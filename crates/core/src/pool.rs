@@ -16,6 +16,7 @@ pub mod board;
 mod decide;
 pub mod desk;
 pub mod explain;
+pub mod figures;
 pub mod lane;
 pub mod leases;
 pub mod order;

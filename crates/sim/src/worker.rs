@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     index: usize,
     token: TokenId,
     kinds: Vec<Kind>,
+    /// It says how far it is.
+    tells: bool,
     held: BTreeMap<(TaskId, Attempt), Held>,
 }
 
@@ -58,11 +60,11 @@ pub(crate) fn kind(number: usize) -> Kind {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize) -> Self {
+    pub(crate) fn new(index: usize, tells: bool) -> Self {
         let token = TokenId::new(uuid::Uuid::from_u128(100 + index as u128));
         // The last of the kinds is nobody's.
         let kinds = if index == 0 { vec![kind(0), kind(1)] } else { vec![kind(index)] };
-        Self { index, token, kinds, held: BTreeMap::new() }
+        Self { index, token, kinds, tells, held: BTreeMap::new() }
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {
@@ -103,7 +105,7 @@ impl Worker {
                 if hub.extend(self.token, task, attempt, cx).is_err() {
                     // It was taken away: what it brings is of no use, and is told all the same.
                     self.held.insert((task, attempt), Held { extends: false, ..held.clone() });
-                } else if cx.random.chance(50) {
+                } else if self.tells && cx.random.chance(50) {
                     let said = Said { done: cx.now, total: Some(held.until), note: None };
                     let token = self.token;
                     hub.submit(Job::Pool(PoolJob::Progress { token, task, attempt, said }), cx);

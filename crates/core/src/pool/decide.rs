@@ -3,7 +3,7 @@
 
 mod draft;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::{Holder, Priority, Said, Step, StepKind, Task, TaskResult};
 use crate::error::{Code, Refusal};
@@ -13,7 +13,7 @@ use crate::time::WallTime;
 use draft::Draft;
 
 /// How a lease ended without a report of the work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lost {
     /// It was not extended in its time.
     Expired,

@@ -127,7 +127,8 @@ pub enum Take {
     Stop,
 }
 
-/// Hands out up to `limit` tasks of these lanes, in their order. `take` is asked for each.
+/// Hands out up to `limit` tasks of these lanes, in their order. `take` is asked for each. The turns of a
+/// claim that is not kept are to be given back: [`Turns::give_back`].
 pub fn claim<T: Table + ?Sized>(
     table: &mut T,
     lanes: &[(LaneId, Arc<LaneKey>)],
@@ -140,6 +141,7 @@ pub fn claim<T: Table + ?Sized>(
     let keys: BTreeMap<LaneId, &LaneKey> = lanes.iter().map(|(id, key)| (*id, &**key)).collect();
     let mut heads = table.heads(&ids)?;
     let (mut taken, mut passed) = (Vec::new(), 0);
+    turns.begin();
     while taken.len() < limit && passed <= CLAIM_PASSED_MAX {
         let known = heads.iter().filter_map(|head| Some((*keys.get(&head.lane)?, head)));
         let Some(next) = first(known, turns, now).copied() else { break };

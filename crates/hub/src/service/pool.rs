@@ -42,7 +42,7 @@ use crate::mesh::Mesh;
 pub use explain::Explained;
 pub use schedules::NewSchedule;
 pub(crate) use settle::{came_late, settle};
-pub use stats::{NodeShare, Stats};
+pub use stats::{Kept, NodeShare, Stats};
 pub(crate) use words::words;
 pub use workers::{Given, Report};
 

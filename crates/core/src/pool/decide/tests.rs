@@ -61,8 +61,13 @@ fn fail(attempt: u64) -> Command {
     Command::Fail { attempt: Attempt(attempt), result: result(1), is_final: false, chance: 0 }
 }
 
-fn then(task: &Task, command: Command) -> Task {
+pub(in crate::pool) fn then(task: &Task, command: Command) -> Task {
     decide(task, command.clone(), WallTime(1_000)).unwrap_or_else(|why| panic!("{command:?}: {why}")).task
+}
+
+/// A task that waits for its first claim.
+pub(in crate::pool) fn ready() -> Task {
+    task(spec())
 }
 
 fn leased() -> Task {

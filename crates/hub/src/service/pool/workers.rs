@@ -140,9 +140,8 @@ impl Pool {
         let work = move |tx: &mut dyn Tx| {
             context.still(&caller)?.anywhere(Right::PoolWork)?;
             let lanes = unlocked(&lanes, &Locks::new(tx.locks()?), now);
-            let mut turns = context.board.turns();
             let mut take = |_: &Task| Take::By(Holder::Worker { token: caller.token.id });
-            desk::claim(&mut context.board.over(tx), &lanes, &mut turns, max, now, &mut take)
+            context.board.over(tx).claim(&lanes, max, now, &mut take)
         };
         let (tell, told) = oneshot::channel();
         drop(self.mesh.spawn(async move {
@@ -204,7 +203,8 @@ impl Pool {
             Ok(task.filter(|_| had))
         };
         let task = self.context.view(look).await?.ok_or_else(|| not_found(id))?;
-        extended.map(|()| task.cancelled_by.is_some())
+        extended.inspect_err(|_| self.board.refused_stale())?;
+        Ok(task.cancelled_by.is_some())
     }
 
     /// Keeps how far an attempt is that has its lease, and says whether somebody asks for its end.
@@ -233,6 +233,7 @@ impl Pool {
         report: Report,
     ) -> Result<Task, Refusal> {
         caller.anywhere(Right::PoolWork)?;
+        let gives_back = report == Report::GivenBack;
         let report = bounded(report)?;
         let (now, board, token) = (self.context.clock.wall(), self.board.clone(), caller.token.id);
         let holder = Holder::Worker { token };
@@ -242,7 +243,12 @@ impl Pool {
             }
             desk::report(&mut board.over(tx), id, attempt, holder, report, now)
         };
-        self.context.commit(work, |_| ()).await?
+        let taken = self.context.commit(work, |_| ()).await?;
+        if gives_back && taken.is_err() {
+            // Nothing is kept of it that would be counted.
+            self.board.refused_stale();
+        }
+        taken
     }
 }
 

@@ -100,6 +100,47 @@ async fn how_far_a_worker_is_is_shown_and_told_and_no_step() {
 }
 
 #[tokio::test]
+async fn what_happens_in_the_pool_is_counted_once_it_is_committed() {
+    for kind in BOTH {
+        let (world, a, _) = scene(kind).await;
+        let task = json!({"kind": "resize", "backoff": {"initial_ms": 60_000, "jitter_percent": 0}});
+        world.post(TASKS, json!([task, task, task, task])).await.ok(202);
+        let all = world.claim(&a, json!({"kinds": ["resize"], "max": 3})).await;
+        world.says(&a, &all[0], "finish", json!({})).await.ok(200);
+        world.says(&a, &all[1], "fail", json!({})).await.ok(200);
+        world.says(&a, &all[0], "extend", json!({})).await.refused(409, "stale_attempt");
+        world.says(&a, &all[0], "fail", json!({})).await.refused(409, "stale_attempt");
+        world.says(&a, &all[0], "release", json!({})).await.refused(409, "stale_attempt");
+        let reply = world.get("/metrics").await;
+        let text = String::from_utf8(reply.body.to_vec()).expect("text");
+        for line in [
+            "cortex_pool_tasks{state=\"ready\"} 1",
+            "cortex_pool_tasks{state=\"scheduled\"} 1",
+            "cortex_pool_tasks{state=\"dead\"} 0",
+            "cortex_pool_lanes 1",
+            "cortex_pool_leases{holder=\"worker\"} 1",
+            "cortex_pool_leases{holder=\"node\"} 0",
+            "cortex_pool_tasks_submitted_total 4",
+            "cortex_pool_claims_total{holder=\"worker\"} 3",
+            "cortex_pool_leases_ended_total{reason=\"done\"} 1",
+            "cortex_pool_leases_ended_total{reason=\"failed\"} 1",
+            "cortex_pool_leases_ended_total{reason=\"lease_expired\"} 0",
+            "cortex_pool_tasks_ended_total{state=\"done\"} 1",
+            "cortex_pool_stale_reports_total 3",
+            "cortex_pool_schedule_ticks_total{outcome=\"missed\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        let age = text.lines().find_map(|line| line.strip_prefix("cortex_pool_oldest_ready_age_seconds "));
+        assert!(
+            age.is_some_and(|age| age.parse::<f64>().is_ok_and(|age| (0.0..60.0).contains(&age))),
+            "{age:?}"
+        );
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_failed_task_waits_is_tried_again_and_is_dead_after_its_attempts() {
     let (world, a, _) = scene(StoreKind::Sqlite).await;
     let body = json!({"kind": "resize", "attempts": 2, "backoff": {"initial_ms": 100, "jitter_percent": 0}});
