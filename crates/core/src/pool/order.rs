@@ -103,6 +103,10 @@ pub fn first<'h>(
 }
 
 #[cfg(test)]
+#[path = "order_bound.rs"]
+mod bound;
+
+#[cfg(test)]
 mod tests {
     use super::super::Kind;
     use super::*;
