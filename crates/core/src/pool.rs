@@ -21,6 +21,7 @@ pub mod lane;
 pub mod leases;
 pub mod order;
 pub mod pause;
+pub mod quota;
 pub mod room;
 pub mod schedule;
 mod spec;
@@ -162,7 +163,8 @@ pub struct Task {
     pub owner: Owner,
     /// Who submitted it: `token:<name>`, `user:<name>`.
     pub caller: String,
-    /// The owner's key: the same key is the same task (POOL rule 6).
+    /// The owner's key: the same key is the same task (POOL rule 6). The key space is the owner's and not
+    /// its party's, as it is of runs: an AI client learns nothing of the keys of its person.
     pub idempotency_key: Option<String>,
     /// W3C traceparent of the request.
     pub traceparent: Option<String>,

@@ -2,6 +2,7 @@
 //! was, and who waits for something. The store is the truth: this is loaded from it at the start and
 //! changed only after a commit. Never here: decisions, and waiting for anything.
 
+mod shares;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use cortex_core::pool::figures::{Change, Figures, TickEnd};
 use cortex_core::pool::lane::{LaneKey, Lanes};
 use cortex_core::pool::order::Turns;
 use cortex_core::pool::pause::{Part, Pause};
+use cortex_core::pool::quota::Quota;
 use cortex_core::pool::{Holder, Task, TaskState};
 use cortex_core::time::{Timestamp, WallTime};
 use cortex_store::{Read, StoreError, Tx};
@@ -21,6 +23,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 
+pub use shares::Shares;
 pub use table::Noted;
 
 /// Cheap to clone.
@@ -33,6 +36,8 @@ struct Inner {
     clock: Clock,
     state: Mutex<State>,
     turns: Mutex<Turns>,
+    quota: Quota,
+    shares: Shares,
     /// A command may wait, or a node may have room for one.
     nodes: Notify,
     /// A lease, a due time or a time to start came nearer.
@@ -87,12 +92,19 @@ pub struct Asking {
 }
 
 impl Board {
-    /// Nothing is known.
+    /// Nothing is known, and bounds are as usual.
     pub fn new(clock: Clock) -> Self {
+        Self::with_quota(clock, Quota::default())
+    }
+
+    /// Nothing is known.
+    pub fn with_quota(clock: Clock, quota: Quota) -> Self {
         let inner = Inner {
             clock,
             state: Mutex::default(),
             turns: Mutex::default(),
+            quota,
+            shares: Shares::default(),
             nodes: Notify::new(),
             timers: Notify::new(),
         };
@@ -157,6 +169,16 @@ impl Board {
     /// A timer may be due earlier than was said.
     pub fn wake_timers(&self) {
         self.inner.timers.notify_one();
+    }
+
+    /// How many tasks there may be.
+    pub fn quota(&self) -> Quota {
+        self.inner.quota
+    }
+
+    /// What each party may have on its way to the store.
+    pub fn shares(&self) -> &Shares {
+        &self.inner.shares
     }
 
     /// A table over a transaction: what is put into it is known here once it is committed.

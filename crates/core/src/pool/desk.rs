@@ -60,7 +60,7 @@ pub enum Submitted {
 /// owner does not have.
 pub fn submit<T: Table + ?Sized>(table: &mut T, new: New, now: WallTime) -> Result<Submitted, T::Error> {
     if let Some(key) = &new.key
-        && let Some(known) = table.task_by_key(new.owner.party(), key)?
+        && let Some(known) = table.task_by_key(new.owner, key)?
     {
         if known.spec == new.spec && known.schedule == new.schedule {
             return Ok(Submitted::Known(known));

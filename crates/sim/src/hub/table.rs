@@ -99,8 +99,8 @@ impl Table for Noted<'_> {
         Table::task(self.tx, id)
     }
 
-    fn task_by_key(&self, party: Owner, key: &str) -> Result<Option<Task>, WriteError> {
-        Table::task_by_key(self.tx, party, key)
+    fn task_by_key(&self, owner: Owner, key: &str) -> Result<Option<Task>, WriteError> {
+        Table::task_by_key(self.tx, owner, key)
     }
 
     fn waiting_for(&self, id: TaskId) -> Result<Vec<TaskId>, WriteError> {

@@ -309,6 +309,13 @@ async fn a_client_sees_what_it_submitted_itself_and_nothing_else() {
     assert_eq!((status(&own).await.as_u16(), status(&foreign).await.as_u16()), (200, 404));
     let listed = world.with_token(agent, Method::GET, TASKS, None).await.ok(200);
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+    // Nor does it learn of her keys, whether it guesses what is behind one or not.
+    let keyed = |program: &str| Some(json!({"argv": [program], "key": "nightly"}));
+    let hers = world.with_token(&ada, Method::POST, TASKS, keyed("id")).await.ok(202);
+    let its = world.with_token(agent, Method::POST, TASKS, keyed("id")).await.ok(202);
+    assert_ne!(hers["id"], its["id"]);
+    assert_eq!(world.with_token(agent, Method::POST, TASKS, keyed("id")).await.ok(200)["id"], its["id"]);
+    world.with_token(agent, Method::POST, TASKS, keyed("true")).await.refused(409, "conflict");
     let claim = Some(json!({"kinds": ["a"]}));
     world.with_token(agent, Method::POST, "/api/v1/pool/claims", claim).await.refused(403, "wrong_audience");
     world.with_token(agent, Method::POST, &of(&own, "/cancel"), Some(json!({}))).await.ok(202);

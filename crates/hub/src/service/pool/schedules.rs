@@ -17,7 +17,7 @@ use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
-use super::{Pool, Room, may_have, owner_of};
+use super::{Pool, may_have, owner_of, room};
 use crate::board::Board;
 use crate::clock::{new_schedule_id, new_task_id};
 use crate::cron::Times;
@@ -191,7 +191,7 @@ fn tick(
     let Some(tick) = schedule.tick(now, times.and_then(|times| times.next(now))) else { return Ok(()) };
     tx.put_schedule(&tick.schedule)?;
     let Some(key) = tick.key else { return count(tx, board, TickEnd::Missed) };
-    if let Err(refusal) = Room::of(tx, schedule.owner)?.take() {
+    if let Err(refusal) = room(tx, board, schedule.owner)?.check() {
         tracing::warn!(schedule = %schedule.name, code = %refusal.code, "a tick made no task: {refusal}");
         return count(tx, board, TickEnd::Refused);
     }

@@ -17,7 +17,7 @@ use cortex_core::time::WallTime;
 use rusqlite::{Connection, params};
 
 use super::super::codec::{Columns, Id, execute, failed, is_unique, json, one, signed};
-use super::lanes::party_bytes;
+use super::lanes::{party_bytes, token_bytes};
 use super::timeline;
 use crate::{StoreError, WriteError, conflict};
 
@@ -54,15 +54,15 @@ pub(super) const BY_KEY: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM task_specs AS specs CROSS JOIN tasks ON tasks.id = specs.id \
-     WHERE specs.party = ?1 AND specs.idempotency_key = ?2"
+     WHERE specs.party = ?1 AND specs.key_token = ?2 AND specs.idempotency_key = ?3"
 );
 pub(super) const PLACE: &str =
     "SELECT lane, state, parked, ready_at, length(timeline) FROM tasks WHERE id = ?1";
 const SUBMIT: &str = "INSERT INTO task_specs (id, party, caller, idempotency_key, traceparent, schedule, \
      submitted_at, argv, cwd, env, timeout_ms, stdin, attempts_max, backoff_initial_ms, backoff_factor, \
-     backoff_max_ms, backoff_jitter, start_within_ms, start_within_pauses, lease_ms, after, labels, payload) \
+     backoff_max_ms, backoff_jitter, start_within_ms, start_within_pauses, lease_ms, after, labels, payload, key_token) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, \
-     ?22, ?23)";
+     ?22, ?23, ?24)";
 const AFTER: &str = "INSERT OR IGNORE INTO task_after (after, task) VALUES (?1, ?2)";
 const INSERT: &str = "INSERT INTO tasks (id, lane, state, parked, attempt, tries, waits_for, due_at, ready_at, \
      expires_at, node, run, token, lease_ms, leased_at, ended_at, cancelled_by, code, signal, message, output, \
@@ -118,11 +118,13 @@ pub(in super::super) fn get(
 
 pub(in super::super) fn by_key(
     conn: &Connection,
-    party: Owner,
+    owner: Owner,
     key: &str,
     lane_of: &LaneOf<'_>,
 ) -> Result<Option<(Task, Place)>, StoreError> {
-    one(conn, BY_KEY, params![party_bytes(party), key], |row| decode(row, lane_of))
+    one(conn, BY_KEY, params![party_bytes(owner.party()), token_bytes(owner), key], |row| {
+        decode(row, lane_of)
+    })
 }
 
 /// Where a task stands; nothing when it is not there.
@@ -171,6 +173,7 @@ pub(in super::super) fn submit(conn: &Connection, task: &Task) -> Result<i64, Wr
         (!after.is_empty()).then_some(after),
         labels,
         payload,
+        token_bytes(task.owner),
     ];
     match execute(conn, SUBMIT, params) {
         Ok(_) => {}
