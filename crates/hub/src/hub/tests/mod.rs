@@ -150,6 +150,7 @@ impl World {
         let mut hello = Hello {
             protocol: PROTOCOL,
             instance: 1,
+            dial: 0,
             generation: cortex_core::id::Generation(1),
             epoch: cortex_core::id::Epoch(0),
             facts: Facts::default(),
