@@ -139,6 +139,7 @@ impl Member {
         let hello = Hello {
             protocol: PROTOCOL,
             instance,
+            dial: 0,
             generation: Generation(0),
             epoch: *epoch,
             facts: Facts { os: "linux".to_owned(), ..Facts::default() },

@@ -21,6 +21,9 @@ const JOBS: u64 = 20_000;
 /// Workers and the jobs that each takes at once.
 const SHAPES: [(usize, usize); 5] = [(1, 1), (16, 1), (64, 1), (1, 32), (16, 32)];
 
+/// Starts a pool; nothing when it is not installed.
+type Start<'a> = &'a dyn Fn() -> Result<Option<Box<dyn Peer>>>;
+
 type Rates = BTreeMap<(&'static str, usize, usize), Samples>;
 
 pub(crate) fn rates(
@@ -72,7 +75,7 @@ fn pass(
         rates.entry((name, workers, max)).or_default().push(rate);
     };
     let limit = Duration::from_secs(seconds);
-    let starts: [(&str, &dyn Fn() -> Result<Option<Box<dyn Peer>>>); 4] = [
+    let starts: [(&str, Start<'_>); 4] = [
         ("cortex", &|| Ok(Some(Box::new(Ours::start(cortex)?)))),
         ("PostgreSQL", &|| Ok(Postgres::start()?.map(|peer| Box::new(peer) as Box<dyn Peer>))),
         ("beanstalkd", &|| Ok(Beanstalkd::start()?.map(|peer| Box::new(peer) as Box<dyn Peer>))),
@@ -157,7 +160,7 @@ fn waits_and_sends(
     mut waits: impl FnMut() -> Result<Instant> + Send,
     mut send: impl FnMut(u64) -> Result<()>,
 ) -> Result<Samples> {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         let worker = scope.spawn(move || -> Result<()> {
             for _ in 0..rounds {

@@ -63,6 +63,9 @@ kinds! {
     TaskReady = "task.ready";
     /// Somebody works on it; `detail` is the attempt.
     TaskLeased = "task.leased";
+    /// Its worker says how far it is, at most once in [`crate::limits::PROGRESS_EVENT_MS`]; `detail` is
+    /// `DONE` or `DONE/TOTAL`.
+    TaskProgress = "task.progress";
     /// Its lease ended without a result; `detail` says how.
     TaskReleased = "task.released";
     /// An attempt failed, and it will be tried again.

@@ -131,8 +131,13 @@ pub const RETRY_MS_MAX: u64 = 24 * 3_600 * 1_000;
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of the result that is kept of one attempt.
 pub const RESULT_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a sentence about a failure, or about progress.
+/// Bytes of a sentence about a failure.
 pub const TASK_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a worker's word on how far it is.
+pub const PROGRESS_NOTE_BYTES_MAX: usize = 256;
+/// Shortest time between two events on the progress of one task: a thousand workers that report all
+/// the time leave most of the log to what else happens. What is kept of a task is always the newest.
+pub const PROGRESS_EVENT_MS: u64 = 5_000;
 /// Tasks that one task may wait for.
 pub const TASK_AFTER_MAX: usize = 64;
 /// Bytes of a concurrency key.
@@ -145,10 +150,14 @@ pub const SUBMIT_TASKS_MAX: usize = 1_000;
 pub const CLAIM_TASKS_MAX: usize = 256;
 /// Longest time that a claim waits for a task.
 pub const CLAIM_WAIT_MS_MAX: u64 = 50_000;
-/// Open tasks of one owner; more are refused with `quota`.
+/// Open tasks of one party when the hub's configuration does not say; more are refused with `quota`.
 pub const TASKS_OPEN_PER_OWNER_MAX: u64 = 2_000_000;
 /// Open tasks of one hub.
 pub const TASKS_OPEN_MAX: u64 = 5_000_000;
+/// Tasks that submissions of one party have on their way to the store at once; more wait for those
+/// before them, at most [`STORE_MS_MAX`], and are refused with `rate_limited` then. Others find no
+/// more of them before their own.
+pub const SUBMITTING_TASKS_MAX: usize = 2_000;
 /// Different combinations of owner, kind, labels and priority among open tasks: each is looked at
 /// in a claim. More are refused with `quota`.
 pub const LANES_MAX: usize = 4_096;
@@ -349,5 +358,7 @@ const _: () = {
     assert!(LEASE_MS_MIN > SILENCE_MS_MAX, "one lost heartbeat must not end a lease");
     assert!(LEASE_MS >= LEASE_MS_MIN && LEASE_MS <= LEASE_MS_MAX, "the usual lease is a lease");
     assert!(PAYLOAD_BYTES_MAX * 2 < BODY_BYTES_MAX, "a payload fits in a request, as base64 too");
+    assert!(SUBMITTING_TASKS_MAX >= SUBMIT_TASKS_MAX, "one request fits in its party's share");
+    assert!(TASKS_OPEN_PER_OWNER_MAX < TASKS_OPEN_MAX, "one party alone does not fill the hub");
     assert!(SLOTS_MAX as usize <= RUNS_OPEN_PER_NODE_MAX, "each slot may have a run");
 };

@@ -184,6 +184,7 @@ mod tests {
         ToHub::Hello(Box::new(Hello {
             protocol,
             instance: 1,
+            dial: 1,
             generation,
             epoch,
             facts: Facts::default(),

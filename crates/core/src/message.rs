@@ -74,6 +74,9 @@ pub struct Hello {
     /// Random, chosen at the start of the node's process: tells a reconnect from a second process
     /// with the same identity (ABUSE 13).
     pub instance: u64,
+    /// Counts the attempts of that process to attach, from 1: tells a Hello that was late from a newer
+    /// one. 0 from a node that does not count them.
+    pub dial: u64,
     /// The highest generation that it has seen.
     pub generation: Generation,
     /// The highest epoch that it has seen.

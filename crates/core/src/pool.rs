@@ -16,10 +16,12 @@ pub mod board;
 mod decide;
 pub mod desk;
 pub mod explain;
+pub mod figures;
 pub mod lane;
 pub mod leases;
 pub mod order;
 pub mod pause;
+pub mod quota;
 pub mod room;
 pub mod schedule;
 mod spec;
@@ -114,6 +116,28 @@ pub struct Lease {
     pub since: WallTime,
 }
 
+/// How far a worker says that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Parts that are done, in whatever unit the worker counts.
+    pub done: u64,
+    /// Parts in all, when the worker knows.
+    pub total: Option<u64>,
+    /// A word for people. At most [`crate::limits::PROGRESS_NOTE_BYTES_MAX`] bytes.
+    pub note: Option<String>,
+}
+
+/// How far an attempt is: what its worker said last, and nothing of what it said before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What.
+    pub said: Said,
+    /// When.
+    pub at: WallTime,
+    /// When the last event told of it.
+    pub told_at: WallTime,
+}
+
 /// What came of an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskResult {
@@ -139,7 +163,8 @@ pub struct Task {
     pub owner: Owner,
     /// Who submitted it: `token:<name>`, `user:<name>`.
     pub caller: String,
-    /// The owner's key: the same key is the same task (POOL rule 6).
+    /// The owner's key: the same key is the same task (POOL rule 6). The key space is the owner's and not
+    /// its party's, as it is of runs: an AI client learns nothing of the keys of its person.
     pub idempotency_key: Option<String>,
     /// W3C traceparent of the request.
     pub traceparent: Option<String>,
@@ -167,6 +192,8 @@ pub struct Task {
     pub expires_at: Option<WallTime>,
     /// Who works on it.
     pub lease: Option<Lease>,
+    /// How far the last attempt said that it is; a new attempt begins without.
+    pub progress: Option<Progress>,
     /// Nodes whose policy denied it.
     pub excluded: BTreeSet<NodeId>,
     /// When it came to its end.

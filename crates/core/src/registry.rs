@@ -22,6 +22,15 @@ pub struct Presence {
     pub since: Timestamp,
 }
 
+/// Which process of a node a link is from, and which of its attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Random, chosen at the start of the process.
+    pub instance: u64,
+    /// Counts its attempts; 0 from a node that does not count them.
+    pub number: u64,
+}
+
 /// What an attach led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
@@ -36,7 +45,8 @@ pub enum Attached {
         /// The link that was there.
         displaced: LinkId,
     },
-    /// A link with a higher epoch is, or was, here: this one is late.
+    /// A link with a higher epoch, or of a later attempt of the same process, is or was here: this one is
+    /// late, and what its Hello tells of the node's runs is over.
     Stale,
 }
 
@@ -47,6 +57,9 @@ pub struct Registry {
     /// The highest epoch that came, of every node that ever did and is enrolled: a link whose
     /// attach was answered late must not come back from behind one that has ended since.
     highest: BTreeMap<NodeId, Epoch>,
+    /// The last attempt that came of the same nodes. A Hello that lay in the buffers of a connection which
+    /// its node has long given up is given a new epoch like any other: by this it is known.
+    dials: BTreeMap<NodeId, Dial>,
     takeovers: BTreeMap<NodeId, VecDeque<Timestamp>>,
 }
 
@@ -62,13 +75,15 @@ impl Registry {
         node: NodeId,
         link: LinkId,
         epoch: Epoch,
-        instance: u64,
+        dial: Dial,
         now: Timestamp,
     ) -> Attached {
-        if self.highest.get(&node).is_some_and(|highest| *highest >= epoch) {
+        if self.highest.get(&node).is_some_and(|highest| *highest >= epoch) || self.is_late(node, dial) {
             return Attached::Stale;
         }
         self.highest.insert(node, epoch);
+        self.dials.insert(node, dial);
+        let instance = dial.instance;
         let before = self.present.get(&node).cloned();
         if let Some(before) = &before
             && before.instance != instance
@@ -79,6 +94,11 @@ impl Registry {
         }
         self.present.insert(node, Presence { link, epoch, instance, since: now });
         Attached::Online { displaced: before.map(|before| before.link) }
+    }
+
+    fn is_late(&self, node: NodeId, dial: Dial) -> bool {
+        let last = self.dials.get(&node).filter(|last| last.instance == dial.instance);
+        last.is_some_and(|last| dial.number > 0 && dial.number <= last.number)
     }
 
     /// A link ended. Whether the node went offline by it.
@@ -94,6 +114,7 @@ impl Registry {
     pub fn remove(&mut self, node: NodeId) -> Option<LinkId> {
         self.takeovers.remove(&node);
         self.highest.remove(&node);
+        self.dials.remove(&node);
         self.present.remove(&node).map(|presence| presence.link)
     }
 
@@ -113,7 +134,7 @@ impl Registry {
     }
 
     /// Entries of all maps that follow links, for the counter tests of I9. (The highest epoch of
-    /// an enrolled node is kept until [`Self::remove`].)
+    /// an enrolled node and its last attempt are kept until [`Self::remove`].)
     pub fn entries(&self) -> usize {
         self.present.len() + self.takeovers.len()
     }
@@ -153,7 +174,7 @@ mod tests {
 
     /// Link and epoch by the same number.
     fn attach(registry: &mut Registry, number: u64, instance: u64, at: u64) -> Attached {
-        registry.attach(node(), LinkId(number), Epoch(number), instance, Timestamp(at))
+        registry.attach(node(), LinkId(number), Epoch(number), Dial { instance, number: 0 }, Timestamp(at))
     }
 
     #[test]
@@ -165,6 +186,22 @@ mod tests {
         assert_eq!(registry.get(node()).map(|presence| presence.link), Some(LinkId(2)));
         assert!(registry.detach(node(), LinkId(2)) && !registry.detach(node(), LinkId(2)));
         assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_hello_of_an_attempt_that_was_given_up_takes_over_from_no_later_one() {
+        let mut registry = Registry::new();
+        let mut attach = |epoch, instance, number| {
+            registry.attach(node(), LinkId(epoch), Epoch(epoch), Dial { instance, number }, Timestamp(0))
+        };
+        assert_eq!(attach(1, 9, 2), Attached::Online { displaced: None });
+        // It was read late, and so it has the higher epoch.
+        assert_eq!(attach(2, 9, 1), Attached::Stale);
+        assert_eq!(attach(3, 9, 2), Attached::Stale, "the same once more");
+        assert_eq!(attach(4, 9, 3), Attached::Online { displaced: Some(LinkId(1)) });
+        // Another process counts anew; one that does not count is taken as it comes.
+        assert_eq!(attach(5, 8, 1), Attached::Online { displaced: Some(LinkId(4)) });
+        assert_eq!(attach(6, 8, 0), Attached::Online { displaced: Some(LinkId(5)) });
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use cortex_core::id::{Epoch, LinkId, NodeId};
 use cortex_core::limits::{TAKEOVER_WINDOW_MS, TAKEOVERS_MAX};
-use cortex_core::registry::{Attached, Registry};
+use cortex_core::registry::{Attached, Dial, Registry};
 use cortex_core::time::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -96,7 +96,7 @@ impl StateMachineTest for Presence {
             Step::Attach { epoch, instance } => {
                 let (link, at) = (LinkId(epoch), Timestamp(now));
                 let before = registry.get(node()).map(|presence| presence.link);
-                match registry.attach(node(), link, Epoch(epoch), instance, at) {
+                match registry.attach(node(), link, Epoch(epoch), Dial { instance, number: 0 }, at) {
                     Attached::Online { displaced } => assert_eq!(displaced, before),
                     Attached::Cloned { displaced } => assert_eq!(Some(displaced), before),
                     Attached::Stale => assert!(epoch <= model.highest),

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cortex_core::limits;
 use cortex_core::sandbox::Level;
 use cortex_core::{Code, Refusal};
 
@@ -39,6 +40,8 @@ enum Kind {
     Level,
     /// A number of tasks at once.
     Slots,
+    /// A number of tasks that wait.
+    Tasks,
 }
 
 /// Every key there is.
@@ -68,6 +71,11 @@ pub(crate) const KEYS: &[Key] = &[
     Key { name: "hub.grpc", kind: Kind::Address, doc: "Where nodes dial in (TLS)." },
     Key { name: "hub.http", kind: Kind::Address, doc: "Where the API listens." },
     Key { name: "hub.public_url", kind: Kind::Url, doc: "Address of the hub as other machines see it." },
+    Key {
+        name: "hub.tasks_per_owner",
+        kind: Kind::Tasks,
+        doc: "Tasks of the pool that one person, or a token of nobody, may have open; more are refused.",
+    },
     Key { name: "node.data_dir", kind: Kind::Path, doc: "Where a node keeps its identity and its spool." },
     Key {
         name: "node.level_max",
@@ -206,6 +214,11 @@ impl Config {
         self.text(name).parse().ok()
     }
 
+    /// A number of tasks that wait. The text was checked when it was set.
+    pub(crate) fn tasks(&self, name: &str) -> u64 {
+        self.text(name).parse().unwrap_or(limits::TASKS_OPEN_PER_OWNER_MAX)
+    }
+
     /// A listening address. The text was checked when it was set.
     pub(crate) fn address(&self, name: &str) -> SocketAddr {
         address(self.text(name)).unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -285,7 +298,7 @@ impl Config {
 }
 
 /// What holds when nobody says otherwise.
-fn defaults() -> [(&'static str, String); 7] {
+fn defaults() -> [(&'static str, String); 8] {
     let data = data_home();
     [
         ("client.connect_timeout", "5s".to_owned()),
@@ -294,6 +307,7 @@ fn defaults() -> [(&'static str, String); 7] {
         ("hub.data_dir", data.display().to_string()),
         ("hub.grpc", "127.0.0.1:7441".to_owned()),
         ("hub.http", "127.0.0.1:7440".to_owned()),
+        ("hub.tasks_per_owner", limits::TASKS_OPEN_PER_OWNER_MAX.to_string()),
         ("node.data_dir", data.join("node").display().to_string()),
     ]
 }
@@ -333,8 +347,12 @@ fn check(kind: Kind, text: &str) -> Result<(), String> {
             "a level is partial, kernel or full; a node without walls is PERMISSIVE by its policy",
         ),
         Kind::Slots => fine(
-            text.parse().is_ok_and(|slots: u32| slots <= cortex_core::limits::SLOTS_MAX),
+            text.parse().is_ok_and(|slots: u32| slots <= limits::SLOTS_MAX),
             "a node works on 0 to 256 tasks at once",
+        ),
+        Kind::Tasks => fine(
+            text.parse().is_ok_and(|tasks: u64| (1..=limits::TASKS_OPEN_MAX).contains(&tasks)),
+            "it must be 1 to 5000000",
         ),
     }
 }

@@ -2,21 +2,29 @@
 //! was, and who waits for something. The store is the truth: this is loaded from it at the start and
 //! changed only after a commit. Never here: decisions, and waiting for anything.
 
+mod shares;
+mod table;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cortex_core::Refusal;
 use cortex_core::id::{Attempt, LaneId, NodeId, RunId, TaskId};
 use cortex_core::pool::board;
-use cortex_core::pool::lane::{Head, LaneKey, Lanes};
+use cortex_core::pool::figures::{Change, Figures, TickEnd};
+use cortex_core::pool::lane::{LaneKey, Lanes};
 use cortex_core::pool::order::Turns;
 use cortex_core::pool::pause::{Part, Pause};
-use cortex_core::pool::{Decided, Evidence, Holder, Owner, Table, Task, TaskState};
+use cortex_core::pool::quota::Quota;
+use cortex_core::pool::{Holder, Task, TaskState};
 use cortex_core::time::{Timestamp, WallTime};
-use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
+use cortex_store::{Read, StoreError, Tx};
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
+
+pub use shares::Shares;
+pub use table::Noted;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +36,8 @@ struct Inner {
     clock: Clock,
     state: Mutex<State>,
     turns: Mutex<Turns>,
+    quota: Quota,
+    shares: Shares,
     /// A command may wait, or a node may have room for one.
     nodes: Notify,
     /// A lease, a due time or a time to start came nearer.
@@ -37,6 +47,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     board: board::Board,
+    figures: Figures,
     /// When the timers are looked at next; the start when that is not known.
     planned: Timestamp,
     /// Parts that stand still.
@@ -47,6 +58,17 @@ struct State {
     workers: BTreeMap<String, Waiting>,
     /// Who waits for the next change of a task.
     watched: BTreeMap<TaskId, watch::Sender<()>>,
+}
+
+/// How the pool stands, as far as that is in mind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Lanes in which something may be ready.
+    pub lanes: usize,
+    /// Leases of nodes.
+    pub node_leases: usize,
+    /// Leases of workers that are none.
+    pub worker_leases: usize,
 }
 
 /// What the store holds at a start.
@@ -70,12 +92,19 @@ pub struct Asking {
 }
 
 impl Board {
-    /// Nothing is known.
+    /// Nothing is known, and bounds are as usual.
     pub fn new(clock: Clock) -> Self {
+        Self::with_quota(clock, Quota::default())
+    }
+
+    /// Nothing is known.
+    pub fn with_quota(clock: Clock, quota: Quota) -> Self {
         let inner = Inner {
             clock,
             state: Mutex::default(),
             turns: Mutex::default(),
+            quota,
+            shares: Shares::default(),
             nodes: Notify::new(),
             timers: Notify::new(),
         };
@@ -142,6 +171,16 @@ impl Board {
         self.inner.timers.notify_one();
     }
 
+    /// How many tasks there may be.
+    pub fn quota(&self) -> Quota {
+        self.inner.quota
+    }
+
+    /// What each party may have on its way to the store.
+    pub fn shares(&self) -> &Shares {
+        &self.inner.shares
+    }
+
     /// A table over a transaction: what is put into it is known here once it is committed.
     pub fn over<'t>(&self, tx: &'t mut dyn Tx) -> Noted<'t> {
         Noted { board: self.clone(), tx }
@@ -158,7 +197,7 @@ impl Board {
     }
 
     /// Whose turn it was.
-    pub fn turns(&self) -> MutexGuard<'_, Turns> {
+    fn turns(&self) -> MutexGuard<'_, Turns> {
         lock(&self.inner.turns)
     }
 
@@ -260,10 +299,30 @@ impl Board {
         self.state().workers.get(kind).map_or(0, |waiting| waiting.count)
     }
 
+    /// What has happened since the hub began, and how things stand now.
+    pub fn figures(&self) -> (Figures, Standing) {
+        let state = self.state();
+        let (leases, lanes) = (state.board.leases(), state.board.ready_len());
+        let nodes = leases.nodes_len();
+        (state.figures.clone(), Standing { lanes, node_leases: nodes, worker_leases: leases.len() - nodes })
+    }
+
+    /// A tick of a schedule was committed.
+    pub fn ticked(&self, end: TickEnd) {
+        self.state().figures.ticked(end);
+    }
+
+    /// A worker was refused as one whose attempt is over.
+    pub fn refused_stale(&self) {
+        self.state().figures.stale += 1;
+    }
+
     /// A task as it is committed.
-    fn put(&self, lane: Option<LaneId>, task: &Task) {
+    fn put(&self, lane: Option<LaneId>, task: &Task, change: Change) {
         let now = self.inner.clock.now();
         let mut state = self.state();
+        let had_lease = state.board.leases().has(task.id, task.attempt);
+        state.figures.add(change, had_lease);
         if let Some(watched) = state.watched.get(&task.id) {
             watched.send_replace(());
         }
@@ -377,60 +436,6 @@ impl Drop for Asking {
                 state.workers.remove(kind);
             }
         }
-    }
-}
-
-/// A transaction's tasks; see [`Board::over`].
-pub struct Noted<'t> {
-    board: Board,
-    /// The transaction, for what is no task.
-    pub tx: &'t mut dyn Tx,
-}
-
-impl Table for Noted<'_> {
-    type Error = WriteError;
-
-    fn task(&self, id: TaskId) -> Result<Option<Task>, WriteError> {
-        Table::task(self.tx, id)
-    }
-
-    fn task_by_key(&self, party: Owner, key: &str) -> Result<Option<Task>, WriteError> {
-        Table::task_by_key(self.tx, party, key)
-    }
-
-    fn waiting_for(&self, id: TaskId) -> Result<Vec<TaskId>, WriteError> {
-        Table::waiting_for(self.tx, id)
-    }
-
-    fn heads(&self, lanes: &[LaneId]) -> Result<Vec<Head>, WriteError> {
-        let heads = Table::heads(self.tx, lanes)?;
-        let has = |lane: &LaneId| heads.iter().any(|head| head.lane == *lane);
-        self.board.state().board.found_empty(lanes.iter().copied().filter(|lane| !has(lane)));
-        Ok(heads)
-    }
-
-    fn working(&self, key: &str) -> Result<u32, WriteError> {
-        Table::working(self.tx, key)
-    }
-
-    fn parked(&self, key: &str) -> Result<Vec<TaskId>, WriteError> {
-        Table::parked(self.tx, key)
-    }
-
-    fn put(&mut self, decided: &Decided) -> Result<(), WriteError> {
-        Table::put(self.tx, decided)?;
-        let lane = PoolRead::lane(self.tx, &decided.task.lane())?;
-        let (board, task) = (self.board.clone(), decided.task.clone());
-        self.tx.after_commit(Box::new(move || board.put(lane, &task)));
-        Ok(())
-    }
-
-    fn put_evidence(&mut self, id: TaskId, evidence: &Evidence) -> Result<(), WriteError> {
-        Table::put_evidence(self.tx, id, evidence)
-    }
-
-    fn lane(&self, key: &LaneKey) -> Result<Option<LaneId>, WriteError> {
-        Table::lane(self.tx, key)
     }
 }
 

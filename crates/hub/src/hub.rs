@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cortex_core::consent::Standing;
 use cortex_core::event::{Event, EventKind};
 use cortex_core::id::Seq;
+use cortex_core::pool::quota::Quota;
 use cortex_core::{Code, Refusal};
 use cortex_store::memory::MemoryStore;
 use cortex_store::sqlite::{SqliteOptions, SqliteStore};
@@ -70,6 +71,8 @@ pub struct Config {
     pub store: StoreKind,
     /// Leave to serve HTTP without TLS beyond this machine, behind a proxy that adds it.
     pub allow_plain_http: bool,
+    /// Tasks of the work pool that one party may have open.
+    pub tasks_per_owner: u64,
 }
 
 /// What keeps.
@@ -133,7 +136,8 @@ impl Hub {
         let (opened, directory) = (config.clone(), Directory::default());
         let hook = hook(&bus, &directory);
         let (store, logs) = blocking(move || open(&opened, hook)).await?;
-        let board = Board::new(clock);
+        let quota = Quota { own: config.tasks_per_owner, ..Quota::default() };
+        let board = Board::with_quota(clock, quota);
         let context = Context { store: wrap(store), clock, directory, bus, board };
         load(&context).await?;
         let (dir, fleet) = (config.data_dir.clone(), !context.directory.nodes().is_empty());

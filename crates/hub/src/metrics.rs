@@ -1,6 +1,8 @@
 //! What the hub counts, for `/metrics`. Labels are from closed lists: routes as they are written in
 //! the router, classes of statuses, codes; never a name or an id.
 
+mod pool;
+
 use std::sync::atomic::AtomicU64;
 
 use cortex_core::Code;
@@ -14,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::bus::Bus;
 use crate::mesh::Mesh;
 use crate::service::Context;
+use crate::service::pool::Kept;
 use crate::workers::supervisor::Supervisor;
 
 type Labels<const N: usize> = [(&'static str, String); N];
@@ -80,12 +83,20 @@ impl Metrics {
     }
 
     /// All figures in the OpenMetrics text format.
-    pub fn render(&self, context: &Context, mesh: &Mesh, workers: &Supervisor) -> String {
+    /// Of the pool's tasks there are some only when `kept` is there.
+    pub fn render(
+        &self,
+        context: &Context,
+        mesh: &Mesh,
+        workers: &Supervisor,
+        kept: Option<&Kept>,
+    ) -> String {
         let mut registry = Registry::with_prefix("cortex");
         self.register_http(&mut registry);
         register_mesh(&mut registry, context, mesh);
         register_store(&mut registry, context, &context.bus);
         register_workers(&mut registry, workers);
+        pool::register(&mut registry, &context.board, kept);
         let mut text = String::new();
         if encode(&mut text, &registry).is_err() {
             "# the figures could not be written\n# EOF\n".clone_into(&mut text);

@@ -82,6 +82,8 @@ struct Actor<F> {
     sandbox: Arc<Sandbox>,
     spool_folder: PathBuf,
     instance: u64,
+    /// Its attempts to attach.
+    dials: u64,
     runs: NodeRuns,
     held: BTreeMap<RunId, Held>,
     /// Runs of whose process trees something may be left.
@@ -124,6 +126,7 @@ pub(crate) async fn live(
         sandbox: parts.sandbox,
         spool_folder: parts.spool,
         instance: random(),
+        dials: 0,
         runs: parts.runs,
         held: BTreeMap::new(),
         alive: BTreeSet::new(),
@@ -303,10 +306,12 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         self.dial_at = None;
         // By the wall clock, for each link: a machine that slept has not counted the time.
         wires.write(FileWork::look_at_certificate(&self.dir));
+        self.dials += 1;
         let (generation, epoch) = self.runs.numbers();
         let hello = Hello {
             protocol: limits::PROTOCOL,
             instance: self.instance,
+            dial: self.dials,
             generation,
             epoch,
             facts: Facts { place: self.runs.place().clone(), ..self.facts.clone() },

@@ -16,7 +16,7 @@ use cortex_core::limits;
 use cortex_core::link::HubLink;
 use cortex_core::message::{Envelope, Hello, ToHub, ToNode, Welcome};
 use cortex_core::outbox::{Lane, Outbox};
-use cortex_core::registry::{Attached, Registry};
+use cortex_core::registry::{Attached, Dial, Registry};
 use cortex_core::run::Command;
 use cortex_core::time::WallTime;
 use cortex_store::memory::MemoryStore;
@@ -277,7 +277,8 @@ impl Hub {
             return;
         };
         end.epoch = epoch;
-        let attached = self.registry.attach(self.ids[node], link, epoch, hello.instance, cx.timestamp());
+        let dial = Dial { instance: hello.instance, number: hello.dial };
+        let attached = self.registry.attach(self.ids[node], link, epoch, dial, cx.timestamp());
         match attached {
             Attached::Stale => self.close(link, Refusal::new(Code::StaleEpoch, "A newer link is here."), cx),
             Attached::Cloned { displaced } => {

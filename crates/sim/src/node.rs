@@ -33,6 +33,8 @@ pub(crate) struct Node {
     rate: u64,
     life: u64,
     instance: u64,
+    /// Its attempts to attach.
+    dials: u64,
     link: Option<(LinkId, NodeLink)>,
     backoff: Backoff,
     timer_at: Option<u64>,
@@ -95,6 +97,7 @@ impl Node {
             rate,
             life: 0,
             instance: 0,
+            dials: 0,
             link: None,
             backoff: Backoff::new(),
             timer_at: None,
@@ -226,10 +229,12 @@ impl Node {
             return;
         };
         self.link = Some((link, NodeLink::new(self.local(cx))));
+        self.dials += 1;
         let (generation, epoch) = self.runs.numbers();
         let hello = Hello {
             protocol: limits::PROTOCOL,
             instance: self.instance,
+            dial: self.dials,
             generation,
             epoch,
             facts: Facts { slots: self.slots, ..Facts::default() },

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cortex_core::id::{Attempt, TaskId, TokenId};
 use cortex_core::name::Name;
 use cortex_core::pool::desk::Report;
-use cortex_core::pool::{Kind, TaskResult};
+use cortex_core::pool::{Kind, Said, TaskResult};
 
 use crate::check::Happened;
 use crate::faults::FAULTS_MS;
@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     index: usize,
     token: TokenId,
     kinds: Vec<Kind>,
+    /// It says how far it is.
+    tells: bool,
     held: BTreeMap<(TaskId, Attempt), Held>,
 }
 
@@ -58,11 +60,11 @@ pub(crate) fn kind(number: usize) -> Kind {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize) -> Self {
+    pub(crate) fn new(index: usize, tells: bool) -> Self {
         let token = TokenId::new(uuid::Uuid::from_u128(100 + index as u128));
         // The last of the kinds is nobody's.
         let kinds = if index == 0 { vec![kind(0), kind(1)] } else { vec![kind(index)] };
-        Self { index, token, kinds, held: BTreeMap::new() }
+        Self { index, token, kinds, tells, held: BTreeMap::new() }
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {
@@ -99,9 +101,15 @@ impl Worker {
     fn step(&mut self, task: TaskId, attempt: Attempt, hub: &mut Hub, cx: &mut Context) {
         let Some(held) = self.held.get(&(task, attempt)).cloned() else { return };
         if held.until > cx.now {
-            if held.extends && hub.up && hub.extend(self.token, task, attempt, cx).is_err() {
-                // It was taken away: what it brings is of no use, and is told all the same.
-                self.held.insert((task, attempt), Held { extends: false, ..held.clone() });
+            if held.extends && hub.up {
+                if hub.extend(self.token, task, attempt, cx).is_err() {
+                    // It was taken away: what it brings is of no use, and is told all the same.
+                    self.held.insert((task, attempt), Held { extends: false, ..held.clone() });
+                } else if self.tells && cx.random.chance(50) {
+                    let said = Said { done: cx.now, total: Some(held.until), note: None };
+                    let token = self.token;
+                    hub.submit(Job::Pool(PoolJob::Progress { token, task, attempt, said }), cx);
+                }
             }
             let wait = extend_ms(&mut cx.random).min(held.until - cx.now).max(1);
             self.after(wait, WorkerWake::Step { task, attempt }, cx);

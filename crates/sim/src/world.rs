@@ -90,7 +90,8 @@ impl World {
                 cx.at(at, Wake::Transition(transition));
             }
             for index in 0..1 + pool.index(2) {
-                workers.push(Worker::new(index));
+                // Not in every world either, for the same reason.
+                workers.push(Worker::new(index, seed % 16 == 14));
                 cx.at(pool.between(0, 2_000), Wake::Worker { worker: index, wake: WorkerWake::Ask });
             }
         }

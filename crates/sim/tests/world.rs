@@ -40,7 +40,7 @@ fn whatever_fails_the_invariants_hold_and_every_kind_of_event_occurs() {
     }
     let mut kinds = BTreeSet::new();
     let mut failed = String::new();
-    for seed in 0..number("CORTEX_SEEDS").unwrap_or(SEEDS) {
+    for seed in number("CORTEX_FROM").unwrap_or(0)..number("CORTEX_SEEDS").unwrap_or(SEEDS) {
         let Ok(report) = std::panic::catch_unwind(|| run(seed)) else {
             panic!(
                 "a machine panicked; replay with CORTEX_SEED={seed} cargo test -p cortex-sim --test world"

@@ -37,8 +37,9 @@ pub struct TaskFilter {
 pub trait PoolRead {
     /// A task by id.
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
-    /// The task that this party submitted with this key.
-    fn task_by_key(&self, party: Owner, key: &str) -> Result<Option<Task>, StoreError>;
+    /// The task that this very owner submitted with this key: a token has keys of its own, and a person's
+    /// sessions have theirs.
+    fn task_by_key(&self, owner: Owner, key: &str) -> Result<Option<Task>, StoreError>;
     /// Tasks, newest first, at most `limit`.
     fn tasks(&self, filter: &TaskFilter, limit: usize) -> Result<Vec<Task>, StoreError>;
     /// A task's timeline, oldest step first.
@@ -92,7 +93,7 @@ pub trait PoolRead {
 /// Writing tasks, within one transaction.
 pub trait PoolTx: PoolRead {
     /// Keeps a task and the steps of the decision, not its events. What was submitted is written
-    /// with the first put and never changes. A second task of the same party and key is refused
+    /// with the first put and never changes. A second task of the same owner and key is refused
     /// `Conflict`.
     fn put_task(&mut self, decided: &Decided) -> Result<(), WriteError>;
     /// Keeps a report that came too late; the oldest beyond `EVIDENCE_MAX` of the task go.
@@ -117,8 +118,8 @@ impl Table for dyn Tx + '_ {
         Ok(PoolRead::task(self, id)?)
     }
 
-    fn task_by_key(&self, party: Owner, key: &str) -> Result<Option<Task>, WriteError> {
-        Ok(PoolRead::task_by_key(self, party, key)?)
+    fn task_by_key(&self, owner: Owner, key: &str) -> Result<Option<Task>, WriteError> {
+        Ok(PoolRead::task_by_key(self, owner, key)?)
     }
 
     fn waiting_for(&self, id: TaskId) -> Result<Vec<TaskId>, WriteError> {

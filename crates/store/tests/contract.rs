@@ -72,7 +72,7 @@ contract! {
     transactions::accepted_writes_are_answered_before_it_closes,
     tasks::a_task_is_read_back_to_the_last_field,
     tasks::what_was_submitted_is_written_once,
-    tasks::a_key_is_one_task_per_party,
+    tasks::a_key_is_one_task_per_owner,
     tasks::tasks_are_paged_newest_first_and_filtered,
     tasks::claims_find_heads_keys_and_waiters,
     tasks::times_are_found_in_their_order,

@@ -181,6 +181,7 @@ fn hello_into(hello: Hello) -> mesh::Hello {
     mesh::Hello {
         protocol: hello.protocol,
         instance: hello.instance,
+        dial: hello.dial,
         generation: hello.generation.0,
         facts: Some(facts_into(hello.facts)),
         ceiling: hello.ceiling,
@@ -197,6 +198,7 @@ fn hello_from(hello: mesh::Hello, epoch: Epoch) -> Result<Hello, Refusal> {
     Ok(Hello {
         protocol: hello.protocol,
         instance: hello.instance,
+        dial: hello.dial,
         generation: Generation(hello.generation),
         epoch,
         facts: facts_from(facts),
@@ -482,6 +484,7 @@ mod tests {
         let hello = Hello {
             protocol: 1,
             instance: u64::MAX,
+            dial: 5,
             generation: Generation(2),
             epoch: Epoch(3),
             facts,

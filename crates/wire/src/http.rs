@@ -29,14 +29,14 @@ pub use policies::{
     PolicyTest, PolicyVerdict, PolicyView, ProfileView,
 };
 pub use pool::{
-    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, PoolNode, PoolReport,
-    PoolReportAnswer, PoolReportHow, PoolReported, PoolStats,
+    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseProgress, LeaseReport, PoolNode,
+    PoolReport, PoolReportAnswer, PoolReportHow, PoolReported, PoolStats,
 };
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
 pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, ScheduleView};
 pub use tasks::{
     TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
-    TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
+    TaskProgress, TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
 };
 
 /// A page of a list.

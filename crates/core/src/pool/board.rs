@@ -48,6 +48,11 @@ impl Board {
         self.ready.iter().map(|(id, key)| (*id, Arc::clone(key))).collect()
     }
 
+    /// How many there are.
+    pub fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
     /// A claim found nothing in these lanes. To be told within its transaction: what is put after it
     /// is told after this.
     pub fn found_empty(&mut self, lanes: impl IntoIterator<Item = LaneId>) {
@@ -198,6 +203,7 @@ mod tests {
             ready_at: Some(WallTime(0)),
             expires_at: None,
             lease: (state == TaskState::Leased).then_some(lease),
+            progress: None,
             excluded: BTreeSet::new(),
             ended_at: None,
             result: None,

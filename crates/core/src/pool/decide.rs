@@ -3,9 +3,9 @@
 
 mod draft;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
-use super::{Holder, Priority, Step, StepKind, Task, TaskResult};
+use super::{Holder, Priority, Said, Step, StepKind, Task, TaskResult};
 use crate::error::{Code, Refusal};
 use crate::event::{Event, EventKind};
 use crate::id::{Attempt, NodeId, TaskId};
@@ -13,7 +13,7 @@ use crate::time::WallTime;
 use draft::Draft;
 
 /// How a lease ended without a report of the work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lost {
     /// It was not extended in its time.
     Expired,
@@ -57,6 +57,13 @@ pub enum Command {
     Park(bool),
     /// Somebody takes it.
     Claim(Holder),
+    /// Its worker says how far it is.
+    Progress {
+        /// Which attempt says so.
+        attempt: Attempt,
+        /// What.
+        said: Said,
+    },
     /// The work is done.
     Finish {
         /// Which attempt says so.

@@ -13,8 +13,8 @@ use super::decide::{stale, stale_step, submitted};
 use super::lane::LaneKey;
 use super::order::{Turns, first};
 use super::{
-    Command, Decided, Evidence, Holder, Lost, Owner, Priority, Table, Task, TaskResult, TaskSpec, TaskState,
-    decide,
+    Command, Decided, Evidence, Holder, Lost, Owner, Priority, Said, Table, Task, TaskResult, TaskSpec,
+    TaskState, decide,
 };
 use crate::error::{Code, Refusal};
 use crate::id::{Attempt, LaneId, NodeId, ScheduleId, TaskId};
@@ -60,7 +60,7 @@ pub enum Submitted {
 /// owner does not have.
 pub fn submit<T: Table + ?Sized>(table: &mut T, new: New, now: WallTime) -> Result<Submitted, T::Error> {
     if let Some(key) = &new.key
-        && let Some(known) = table.task_by_key(new.owner.party(), key)?
+        && let Some(known) = table.task_by_key(new.owner, key)?
     {
         if known.spec == new.spec && known.schedule == new.schedule {
             return Ok(Submitted::Known(known));
@@ -88,6 +88,7 @@ pub fn submit<T: Table + ?Sized>(table: &mut T, new: New, now: WallTime) -> Resu
         ready_at: None,
         expires_at: None,
         lease: None,
+        progress: None,
         excluded: BTreeSet::new(),
         ended_at: None,
         result: None,
@@ -126,7 +127,8 @@ pub enum Take {
     Stop,
 }
 
-/// Hands out up to `limit` tasks of these lanes, in their order. `take` is asked for each.
+/// Hands out up to `limit` tasks of these lanes, in their order. `take` is asked for each. The turns of a
+/// claim that is not kept are to be given back: [`Turns::give_back`].
 pub fn claim<T: Table + ?Sized>(
     table: &mut T,
     lanes: &[(LaneId, Arc<LaneKey>)],
@@ -139,6 +141,7 @@ pub fn claim<T: Table + ?Sized>(
     let keys: BTreeMap<LaneId, &LaneKey> = lanes.iter().map(|(id, key)| (*id, &**key)).collect();
     let mut heads = table.heads(&ids)?;
     let (mut taken, mut passed) = (Vec::new(), 0);
+    turns.begin();
     while taken.len() < limit && passed <= CLAIM_PASSED_MAX {
         let known = heads.iter().filter_map(|head| Some((*keys.get(&head.lane)?, head)));
         let Some(next) = first(known, turns, now).copied() else { break };
@@ -226,6 +229,25 @@ pub fn report<T: Table + ?Sized>(
         Report::Denied { node, why } => Command::Exclude { node, why },
     };
     change(table, &task, command, now).map(Ok)
+}
+
+/// Keeps how far an attempt is. One that is over leaves nothing: how far it came is of no use.
+///
+/// # Errors
+/// `not_found`; `stale_attempt` when this holder does not have it.
+pub fn progress<T: Table + ?Sized>(
+    table: &mut T,
+    id: TaskId,
+    attempt: Attempt,
+    holder: Holder,
+    said: Said,
+    now: WallTime,
+) -> Result<Task, T::Error> {
+    let task = table.task(id)?.ok_or_else(|| not_found(id))?;
+    if task.lease.is_none_or(|lease| lease.holder != holder) {
+        return Err(stale(&task, attempt).into());
+    }
+    change(table, &task, Command::Progress { attempt, said }, now)
 }
 
 /// Keeps what an attempt brought that was over when nobody had heard of its end. Nothing when it is not

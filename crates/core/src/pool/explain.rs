@@ -39,6 +39,8 @@ pub struct PauseFacts {
 /// What is known at the moment.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// When that is.
+    pub now: WallTime,
     /// Nodes.
     pub nodes: Vec<NodeFacts>,
     /// Pauses that hold on this task.
@@ -136,7 +138,7 @@ pub fn explain(task: &Task, facts: &Facts) -> Vec<Reason> {
         TaskState::Scheduled => {
             let waits = facts.dependencies.iter().map(|(id, state)| Reason::Dependency(*id, *state));
             reasons.extend(waits);
-            let at = task.due_at.filter(|_| facts.dependencies.is_empty() || task.tries == 0);
+            let at = task.due_at.filter(|at| facts.dependencies.is_empty() || *at > facts.now);
             reasons.extend(at.map(|at| match task.tries {
                 0 => Reason::ScheduledFor(at),
                 tries => Reason::AfterFailure { at, tries },

@@ -32,6 +32,7 @@ fn task(change: impl FnOnce(&mut TaskSpec)) -> Task {
         ready_at: Some(WallTime(10)),
         expires_at: None,
         lease: None,
+        progress: None,
         excluded: BTreeSet::new(),
         ended_at: None,
         result: None,
@@ -113,6 +114,13 @@ fn a_scheduled_task_names_its_time_and_the_tasks_before_it() {
     assert_eq!(explain(&failed, &Facts::default()), [Reason::AfterFailure { at: WallTime(99), tries: 2 }]);
     let facts = Facts { dependencies: vec![(id(2), TaskState::Dead)], ..Facts::default() };
     assert_eq!(names(&explain(&timed, &facts)), ["dependency", "scheduled"]);
+    let failed_before = Task { tries: 2, ..timed.clone() };
+    assert_eq!(names(&explain(&failed_before, &facts)), ["dependency", "after_failure"]);
+    // A time that has come holds nothing up; alone it is named until the hub has looked at it.
+    let later = Facts { now: WallTime(99), ..facts };
+    assert_eq!(names(&explain(&timed, &later)), ["dependency"]);
+    let alone = Facts { now: WallTime(100), ..Facts::default() };
+    assert_eq!(names(&explain(&timed, &alone)), ["scheduled"]);
 }
 
 #[test]

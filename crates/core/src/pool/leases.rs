@@ -105,6 +105,11 @@ impl Leases {
         own.filter_map(|(_, task)| Some((*task, self.held.get(task)?.attempt)))
     }
 
+    /// How many nodes have.
+    pub fn nodes_len(&self) -> usize {
+        self.of_node.len()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.held.len()

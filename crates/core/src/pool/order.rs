@@ -34,16 +34,50 @@ pub const fn ripe_ms(priority: Priority) -> u64 {
 pub struct Turns {
     last: BTreeMap<Owner, u64>,
     count: u64,
+    /// Turns since [`Self::begin`], in their order.
+    taken: Vec<Taken>,
+}
+
+/// A turn, and the one that its party had before; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    party: Owner,
+    turn: u64,
+    before: u64,
 }
 
 /// Parties that are remembered; those whose turn is longest ago make room, and have theirs at once.
 const PARTIES_MAX: usize = 10_000;
 
 impl Turns {
+    /// A claim begins.
+    pub fn begin(&mut self) {
+        self.taken.clear();
+    }
+
+    /// The turns of the claim that began last, for [`Self::give_back`] when it is not kept.
+    pub fn taken(&self) -> Vec<Taken> {
+        self.taken.clone()
+    }
+
+    /// A claim was not kept: who had these turns has not had them. What later claims took stays.
+    pub fn give_back(&mut self, taken: &[Taken]) {
+        for Taken { party, turn, before } in taken.iter().rev() {
+            if self.last.get(party) == Some(turn) {
+                match before {
+                    0 => drop(self.last.remove(party)),
+                    _ => drop(self.last.insert(*party, *before)),
+                }
+            }
+        }
+    }
+
     /// A task of this owner was handed out.
     pub fn took(&mut self, owner: Owner) {
         self.count += 1;
-        self.last.insert(owner.party(), self.count);
+        let (party, turn) = (owner.party(), self.count);
+        let before = self.last.insert(party, turn).unwrap_or(0);
+        self.taken.push(Taken { party, turn, before });
         if self.last.len() > PARTIES_MAX {
             let oldest = self.last.iter().min_by_key(|(_, turn)| **turn).map(|(party, _)| *party);
             oldest.map(|party| self.last.remove(&party));
@@ -67,6 +101,10 @@ pub fn first<'h>(
     });
     best.map(|(_, head)| head)
 }
+
+#[cfg(test)]
+#[path = "order_bound.rs"]
+mod bound;
 
 #[cfg(test)]
 mod tests {
@@ -136,6 +174,23 @@ mod tests {
             })
             .collect();
         assert_eq!(order, [1, 2, 3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn turns_of_a_claim_that_is_not_kept_are_given_back_and_later_ones_stay() {
+        let mut turns = Turns::default();
+        let last = |turns: &Turns| [1, 2, 3].map(|person| turns.of(owner(person)));
+        turns.took(owner(1));
+        turns.begin();
+        [1, 2, 1].map(owner).into_iter().for_each(|owner| turns.took(owner));
+        let lost = turns.taken();
+        turns.begin();
+        [2, 3].map(owner).into_iter().for_each(|owner| turns.took(owner));
+        turns.give_back(&lost);
+        assert_eq!(last(&turns), [1, 5, 6], "the turn before, the later one, and a stranger's");
+        let kept = turns.taken();
+        turns.give_back(&kept);
+        assert_eq!(last(&turns), [1, 3, 0], "of the lost one nothing but its number is left");
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub trait Table {
 
     /// A task.
     fn task(&self, id: TaskId) -> Result<Option<Task>, Self::Error>;
-    /// The task that this party submitted with this key.
-    fn task_by_key(&self, party: Owner, key: &str) -> Result<Option<Task>, Self::Error>;
+    /// The task that this very owner submitted with this key.
+    fn task_by_key(&self, owner: Owner, key: &str) -> Result<Option<Task>, Self::Error>;
     /// Scheduled tasks that wait for this one.
     fn waiting_for(&self, id: TaskId) -> Result<Vec<TaskId>, Self::Error>;
     /// Of each of these lanes the task that is ready, not parked, and has waited longest; of two
@@ -24,7 +24,7 @@ pub trait Table {
     /// Of each lane, and in it of each limit, the parked task with this key that has waited longest.
     fn parked(&self, key: &str) -> Result<Vec<TaskId>, Self::Error>;
     /// Keeps a task with the steps and events of a decision, and makes its lane when it is the first
-    /// of it. A second task of the same party and key is refused `conflict`.
+    /// of it. A second task of the same owner and key is refused `conflict`.
     fn put(&mut self, decided: &Decided) -> Result<(), Self::Error>;
     /// Keeps a report that came too late; the oldest beyond [`crate::limits::EVIDENCE_MAX`] go.
     fn put_evidence(&mut self, id: TaskId, evidence: &Evidence) -> Result<(), Self::Error>;

@@ -70,6 +70,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         grpc: config.address("hub.grpc"),
         public_url: config.get("hub.public_url").map(|value| value.text.clone()),
         allow_plain_http: config.switch("hub.allow_plain_http"),
+        tasks_per_owner: config.tasks("hub.tasks_per_owner"),
     }
 }
 

@@ -140,12 +140,15 @@ fn row(run: &RunView) -> Vec<String> {
 
 fn facts(run: &RunView) -> Vec<(&'static str, String)> {
     let bytes = format!("{} bytes out, {} bytes err", run.stdout_bytes, run.stderr_bytes);
+    let task =
+        run.task_id.as_ref().zip(run.attempt).map(|(task, attempt)| format!("{task}, attempt {attempt}"));
     vec![
         ("id", run.id.clone()),
         ("node", run.node.clone()),
         ("state", end_of(run)),
         ("command", args::whole_argv(&run.argv)),
         ("cwd", args::or_dash(run.cwd.as_deref())),
+        ("task", args::or_dash(task.as_deref())),
         ("caller", run.caller.clone()),
         ("policy", format!("revision {}", run.policy_revision)),
         ("sandbox", args::or_dash(run.sandbox.as_deref())),

@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
     /// Whether HTTP may listen beyond loopback.
     pub(crate) allow_plain_http: bool,
+    /// Open tasks of one party.
+    pub(crate) tasks_per_owner: u64,
 }
 
 /// A hub whose ports listen.
@@ -38,12 +40,13 @@ pub(crate) struct Running {
 
 /// Starts it; returns once both ports listen.
 pub(crate) async fn start(settings: Settings) -> Result<Running, Refusal> {
-    let Settings { data_dir, http, grpc, public_url, allow_plain_http } = settings;
+    let Settings { data_dir, http, grpc, public_url, allow_plain_http, tasks_per_owner } = settings;
     // One path for every later use: the working directory of a reader may be another.
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     check_none_runs(&data_dir)?;
     let (dir, store) = (data_dir.clone(), StoreKind::Sqlite);
-    let hub = Hub::start(Config { data_dir, http, grpc, public_url, store, allow_plain_http }).await?;
+    let config = Config { data_dir, http, grpc, public_url, store, allow_plain_http, tasks_per_owner };
+    let hub = Hub::start(config).await?;
     let started = hub.started().clone();
     let remembered = remember(&dir, started.http, started.grpc);
     Ok(Running { hub, remembered, http: started.http, grpc: started.grpc, token_file: started.token_file })

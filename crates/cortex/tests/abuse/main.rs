@@ -7,6 +7,7 @@ mod disk;
 mod doors;
 mod enrolment;
 mod policy;
+mod pool;
 mod proxy;
 mod stream;
 mod support;

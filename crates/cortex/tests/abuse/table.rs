@@ -107,11 +107,19 @@ const HELD: &[(u8, &str, &str)] = &[
         "a64_what_one_was_not_given_is_not_there_and_leaves_no_trace",
     ),
     (65, "crates/hub/src/hub/tests/tasks/worked.rs", "a65_a_wall_clock_that_jumps_ends_no_lease"),
+    // With a million before it: `crates/store/tests/pool/bound.rs`.
+    (
+        67,
+        "crates/cortex/tests/abuse/pool.rs",
+        "a67_a_flood_of_urgent_tasks_holds_up_a_low_one_no_longer_than_its_bound",
+    ),
     (
         68,
         "crates/hub/src/hub/tests/tasks/given.rs",
         "a68_a_task_whose_node_dies_each_time_ends_dead_after_its_attempts",
     ),
+    // Of bytes: `a70_a_payload_of_a_gibibyte_is_refused_before_memory_is_taken` beside it.
+    (70, "crates/cortex/tests/abuse/pool.rs", "a70_a_flood_of_one_meets_its_quota_and_others_still_submit"),
     (71, "crates/cortex/tests/kill/exec.rs", "a_power_cut_at_any_point_of_an_exec_loses_and_doubles_nothing"),
     (72, "crates/store/tests/sqlite/faults.rs", "a_full_disk_loses_nothing_acknowledged"),
     (73, "crates/cortex/tests/abuse/disk.rs", "a73_a_full_disk_stops_writes_and_neither_reads_nor_kills"),
@@ -144,7 +152,7 @@ const HELD: &[(u8, &str, &str)] = &[
 /// Rows that wait, and what for.
 const PENDING: &[(&[u8], &str)] = &[
     (&[45, 47, 48, 51, 53, 54, 56, 57, 59, 60, 74], "files and workspaces"),
-    (&[63, 67, 70], "work pool"),
+    (&[63], "files: their operations will carry the attempt, and there are none yet"),
     (&[76], "restore of a backup; nodes refuse a lower generation already (core/tests/node_runs.rs)"),
     (&[77, 78, 80], "clusters"),
     (&[89], "web page"),

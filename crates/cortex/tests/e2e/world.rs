@@ -261,7 +261,16 @@ impl World {
 
     /// Starts the hub again where it was.
     pub(crate) fn start_hub(&mut self, (http, grpc): &(String, String)) {
-        self.hub = Some(HubProcess::start(self.dir.path(), http, grpc));
+        self.start_hub_with(&(http.clone(), grpc.clone()), |_| {});
+    }
+
+    /// The same with variables of the hub's own.
+    pub(crate) fn start_hub_with(
+        &mut self,
+        (http, grpc): &(String, String),
+        change: impl FnOnce(&mut Command),
+    ) {
+        self.hub = Some(HubProcess::start_with(self.dir.path(), http, grpc, change));
     }
 
     /// Waits until a look at the world gives something.
@@ -365,9 +374,14 @@ pub(crate) struct HubProcess {
 
 impl HubProcess {
     fn start(dir: &Path, http: &str, grpc: &str) -> Self {
+        Self::start_with(dir, http, grpc, |_| {})
+    }
+
+    fn start_with(dir: &Path, http: &str, grpc: &str, change: impl FnOnce(&mut Command)) -> Self {
         let data_dir = dir.join("hub").display().to_string();
         let mut command = program(dir);
         command.args(["hub", "start", "--data-dir", &data_dir, "--http", http, "--grpc", grpc, "--json"]);
+        change(&mut command);
         let process = Process::start(&mut command, &dir.join("hub.log"));
         let ready = process.first_line();
         assert_eq!(ready["ready"], true, "{ready}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::{Json, RequestExt as _};
 use cortex_core::id::Revision;
@@ -138,6 +138,10 @@ async fn read_body(request: Request) -> Result<Bytes, Failure> {
             format!("The body is longer than {BODY_BYTES_MAX} bytes."),
         ))
     };
+    // What says itself that it is too long is not read at all.
+    if request.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
     let request = request.with_limited_body();
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX);
     let read = tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), body.collect()).await;

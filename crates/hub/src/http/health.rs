@@ -38,9 +38,10 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Failu
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    let text = api.metrics.render(&api.context, &api.mesh, &api.workers);
+    let kept = api.pool.kept().await;
+    let text = api.metrics.render(&api.context, &api.mesh, &api.workers, kept.as_ref());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    std::future::ready(([(header::CONTENT_TYPE, kind)], text).into_response()).await
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 /// The description of this API, written once.

@@ -89,7 +89,8 @@ fn read(report: PoolReport) -> Result<(TaskId, Attempt, Report), Failure> {
 }
 
 /// The worker is still at it: the lease has its whole length again. Says whether somebody asks for the
-/// end of the task. Best at a third of the lease.
+/// end of the task. Best at a third of the lease. With `progress` it says how far it is: that is kept in
+/// the place of what it said before, and an event tells of it, at most one in 5 s.
 #[utoipa::path(post, path = "/api/v1/pool/leases/{id}/{attempt}/extend", tag = "pool",
     params(("id" = String, Path), ("attempt" = u64, Path)), request_body = LeaseExtend,
     responses((status = 200, body = LeaseExtended)))]
@@ -100,7 +101,8 @@ pub(super) async fn extend(
     JsonBody(extend): JsonBody<LeaseExtend>,
 ) -> Result<Json<LeaseExtended>, Failure> {
     let (id, attempt) = named(&lease)?;
-    let cancel_requested = api.pool.extend(&caller, id, attempt, extend.lease_ms).await?;
+    let said = extend.progress.map(task_view::said);
+    let cancel_requested = api.pool.extend(&caller, id, attempt, extend.lease_ms, said).await?;
     Ok(Json(LeaseExtended { id: id.to_string(), attempt: attempt.0, cancel_requested }))
 }
 

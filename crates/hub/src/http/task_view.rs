@@ -5,14 +5,15 @@ use base64::engine::general_purpose::STANDARD;
 use cortex_core::id::{NodeId, TaskId};
 use cortex_core::name::{Name, Selector, printable};
 use cortex_core::pool::{
-    Backoff, Concurrency, Evidence, Kind, Priority, Step, StepKind, Task, TaskResult, TaskSpec, Work,
+    Backoff, Concurrency, Evidence, Kind, Priority, Progress, Said, Step, StepKind, Task, TaskResult,
+    TaskSpec, Work,
 };
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{
-    ClaimedTask, LeaseReport, PoolNode, PoolStats, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained,
-    TaskOutcome, TaskReason, TaskRequest, TaskStep, TaskStory, TaskView,
+    ClaimedTask, LeaseProgress, LeaseReport, PoolNode, PoolStats, TaskBackoff, TaskConcurrency, TaskEvidence,
+    TaskExplained, TaskOutcome, TaskProgress, TaskReason, TaskRequest, TaskStep, TaskStory, TaskView,
 };
 use std::collections::BTreeMap;
 
@@ -143,6 +144,16 @@ pub(super) fn report(report: LeaseReport) -> Result<TaskResult, Refusal> {
     Ok(TaskResult { code: None, signal: None, output, message: report.message })
 }
 
+/// What a worker says of how far it is.
+pub(super) fn said(progress: LeaseProgress) -> Said {
+    Said { done: progress.done, total: progress.total, note: progress.note }
+}
+
+fn progress(progress: &Progress) -> TaskProgress {
+    let Said { done, total, note } = progress.said.clone();
+    TaskProgress { done, total, note, at: time(progress.at) }
+}
+
 fn outcome(result: &TaskResult) -> TaskOutcome {
     let (output, output_base64) = if result.output.is_empty() { (None, None) } else { twins(&result.output) };
     TaskOutcome {
@@ -210,6 +221,7 @@ pub(super) fn task(task: &Task, names: &Names) -> TaskView {
         run_id: holder.and_then(|holder| holder.run()).map(|run| run.to_string()),
         worker: holder.and_then(|holder| holder.worker()).map(|token| token.to_string()),
         leased_at: task.lease.map(|lease| time(lease.since)),
+        progress: task.progress.as_ref().map(progress),
         submitted_at: time(task.submitted_at),
         due_at: task.due_at.map(time),
         ready_at: task.ready_at.map(time),

@@ -110,6 +110,8 @@ pub(crate) fn run(run: &Run, node: &str) -> RunView {
         cancelled_by: run.cancelled_by.clone(),
         diagnostic: run.diagnostic.clone(),
         consent: run.consent.map(|id| id.to_string()),
+        task_id: run.task.map(|(task, _)| task.to_string()),
+        attempt: run.task.map(|(_, attempt)| attempt.0),
     }
 }
 

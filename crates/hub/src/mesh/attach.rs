@@ -12,7 +12,7 @@ use cortex_core::id::{Epoch, Generation, NodeId};
 use cortex_core::limits::{ATTACH_STORE_MS_MAX, BACKOFF_MS_MAX};
 use cortex_core::message::{Hello, ToNode, Welcome};
 use cortex_core::node::{AuditHead, Node};
-use cortex_core::registry::Attached;
+use cortex_core::registry::{Attached, Dial};
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreExt, Tx, WriteError};
@@ -127,7 +127,8 @@ impl Inner {
             // Whoever shuts a node out takes it from the directory first and its link then, under
             // this lock: a link that begins is seen by him, or sees what he did.
             self.still_admitted(node.id)?;
-            let (attached, displaced) = self.register(link, epoch, hello.instance);
+            let (attached, displaced) =
+                self.register(link, epoch, Dial { instance: hello.instance, number: hello.dial });
             if let Some(displaced) = displaced {
                 let refusal =
                     if matches!(attached, Attached::Cloned { .. }) { cloned(&node) } else { stale() };
@@ -162,10 +163,10 @@ impl Inner {
     }
 
     /// Takes the place in the registry; returns the link that was there, when it must go.
-    fn register(&self, link: &Arc<Link>, epoch: Epoch, instance: u64) -> (Attached, Option<Arc<Link>>) {
+    fn register(&self, link: &Arc<Link>, epoch: Epoch, dial: Dial) -> (Attached, Option<Arc<Link>>) {
         let mut present = lock(&self.present);
         let now = self.context.clock.now();
-        let attached = present.registry.attach(link.node(), link.id(), epoch, instance, now);
+        let attached = present.registry.attach(link.node(), link.id(), epoch, dial, now);
         let displaced = match attached {
             Attached::Online { .. } => present.links.insert(link.node(), Arc::clone(link)),
             Attached::Cloned { .. } => present.links.remove(&link.node()),

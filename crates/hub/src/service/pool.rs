@@ -22,10 +22,9 @@ use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::id::TaskId;
-use cortex_core::limits::{
-    IDEMPOTENCY_KEY_BYTES_MAX, PAGE_ITEMS_MAX, SUBMIT_TASKS_MAX, TASKS_OPEN_MAX, TASKS_OPEN_PER_OWNER_MAX,
-};
+use cortex_core::limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAGE_ITEMS_MAX, SUBMIT_TASKS_MAX};
 use cortex_core::pool::desk::{self, New, Submitted, not_found};
+use cortex_core::pool::quota::Room;
 use cortex_core::pool::{Evidence, Owner, Priority, Step, Task, TaskSpec, Work};
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
@@ -42,7 +41,7 @@ use crate::mesh::Mesh;
 pub use explain::Explained;
 pub use schedules::NewSchedule;
 pub(crate) use settle::{came_late, settle};
-pub use stats::{NodeShare, Stats};
+pub use stats::{Kept, NodeShare, Stats};
 pub(crate) use words::words;
 pub use workers::{Given, Report};
 
@@ -93,7 +92,8 @@ impl Pool {
     ///
     /// # Errors
     /// `too_large` for too many at once, `store_unavailable`; of single ones what
-    /// [`desk::submit`] says, `invalid_argument`, `forbidden` and `quota`.
+    /// [`desk::submit`] says, `invalid_argument`, `forbidden` and `quota`; `rate_limited` for a party that
+    /// submits more at once than its share.
     pub async fn submit(
         &self,
         caller: &Caller,
@@ -104,6 +104,7 @@ impl Pool {
             let message = format!("{} tasks at once; it must be 1 to {SUBMIT_TASKS_MAX}.", tasks.len());
             return Err(Refusal::new(Code::TooLarge, message).hint("Submit them in parts."));
         }
+        let _share = self.board.shares().take(owner_of(caller).party(), tasks.len()).await?;
         let now = self.context.clock.wall();
         // Of tasks that are equal otherwise the lower id goes first: theirs are in the order of the request.
         let ids: BTreeSet<TaskId> = tasks.iter().map(|_| new_task_id(&self.context.clock)).collect();
@@ -112,7 +113,7 @@ impl Pool {
         let (context, board, caller) = (self.context.clone(), self.board.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
             context.still(&caller)?.anywhere(Right::TasksSubmit)?;
-            let mut room = Room::of(tx, owner_of(&caller))?;
+            let mut room = room(tx, &board, owner_of(&caller))?;
             checked.into_iter().map(|new| put(&board, tx, new, &mut room, now)).collect()
         };
         self.context.commit(work, |_| ()).await
@@ -222,35 +223,9 @@ impl Pool {
     }
 }
 
-/// How many more tasks a party, and all, may have open.
-struct Room {
-    own: u64,
-    all: u64,
-}
-
-impl Room {
-    fn of(tx: &dyn Tx, owner: Owner) -> Result<Self, WriteError> {
-        let own = tx.open_tasks(Some(owner.party()))?;
-        Ok(Self {
-            own: TASKS_OPEN_PER_OWNER_MAX.saturating_sub(own),
-            all: TASKS_OPEN_MAX.saturating_sub(tx.open_tasks(None)?),
-        })
-    }
-
-    fn take(&mut self) -> Result<(), Refusal> {
-        if self.own == 0 || self.all == 0 {
-            let (whose, max) = if self.own == 0 {
-                ("You have", TASKS_OPEN_PER_OWNER_MAX)
-            } else {
-                ("The hub has", TASKS_OPEN_MAX)
-            };
-            let message = format!("{whose} {max} open tasks, which is the most there may be.");
-            return Err(Refusal::new(Code::Quota, message)
-                .hint("Wait for some to be done, or cancel some with `cortex task cancel`."));
-        }
-        (self.own, self.all) = (self.own - 1, self.all - 1);
-        Ok(())
-    }
+/// The room that a party has.
+fn room(tx: &dyn Tx, board: &Board, owner: Owner) -> Result<Room, WriteError> {
+    Ok(board.quota().beside(tx.open_tasks(Some(owner.party()))?, tx.open_tasks(None)?))
 }
 
 fn put(
@@ -260,10 +235,15 @@ fn put(
     room: &mut Room,
     now: WallTime,
 ) -> Result<Result<Submitted, Refusal>, WriteError> {
-    let new = match new.and_then(|new| room.take().map(|()| new)) {
+    let new = match new {
         Ok(new) => new,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    if let Err(refusal) = room.check()
+        && !is_known(tx, &new)?
+    {
+        return Ok(Err(refusal));
+    }
     let argv = match &new.spec.work {
         Work::Command(run) => run.argv.clone(),
         Work::Payload { .. } => Vec::new(),
@@ -276,6 +256,7 @@ fn put(
     };
     match desk::submit(&mut board.over(tx), new, now) {
         Ok(Submitted::New(task)) => {
+            room.took();
             tx.append_audit(&row)?;
             Ok(Ok(Submitted::New(task)))
         }
@@ -284,6 +265,12 @@ fn put(
         Err(WriteError::Refused(refusal)) => Ok(Err(refusal)),
         Err(error) => Err(error),
     }
+}
+
+/// Whether an earlier submission had its key: it takes no room.
+fn is_known(tx: &dyn Tx, new: &New) -> Result<bool, WriteError> {
+    let Some(key) = &new.key else { return Ok(false) };
+    Ok(tx.task_by_key(new.owner, key)?.is_some())
 }
 
 /// Whose a task is that this caller submits. A person's session ends before the work does.

@@ -407,6 +407,7 @@ impl FakeNode {
         ToHub::Hello(Box::new(Hello {
             protocol: PROTOCOL,
             instance: self.instance,
+            dial: 0,
             generation: cortex_core::id::Generation(1),
             epoch: Epoch(0),
             facts: Facts { os: "linux".to_owned(), ..Facts::default() },

@@ -17,7 +17,7 @@ use cortex_core::pool::desk::{New, Report};
 use cortex_core::pool::lane::{Lanes, unlocked};
 use cortex_core::pool::order::Turns;
 use cortex_core::pool::room::{LOOK_EVERY_MS, Room, in_turn, is_for, sleep_ms};
-use cortex_core::pool::{Holder, Kind, Priority, Task};
+use cortex_core::pool::{Holder, Kind, Priority, Said, Task};
 use cortex_core::run::Run;
 use cortex_core::time::WallTime;
 
@@ -60,6 +60,7 @@ pub(crate) enum PoolJob {
     Claim { node: usize, lanes: Lanes, limit: usize, now: WallTime },
     Ask { worker: usize, token: TokenId, lanes: Lanes, max: usize, now: WallTime },
     Report { worker: usize, token: TokenId, task: TaskId, attempt: Attempt, report: Report },
+    Progress { token: TokenId, task: TaskId, attempt: Attempt, said: Said },
     EndLease { task: TaskId, attempt: Attempt },
     Wake { tasks: Vec<TaskId>, now: WallTime },
     Expire { tasks: Vec<TaskId>, now: WallTime },
@@ -372,7 +373,7 @@ impl Hub {
                 self.pool.board.not_claimed(lanes.clone());
                 self.answer_worker(*worker, WorkerWake::Given(Vec::new()), cx);
             }
-            PoolJob::Report { .. } => {}
+            PoolJob::Report { .. } | PoolJob::Progress { .. } => {}
             PoolJob::EndLease { .. } | PoolJob::Wake { .. } | PoolJob::Expire { .. } => {
                 self.timing_done(number, true, cx);
             }

@@ -71,10 +71,39 @@ impl<'t> Noted<'t> {
 
     /// A claim that was not full left nothing behind.
     pub(super) fn left(&mut self) -> Result<(), WriteError> {
-        if let Some(task) = self.next()? {
+        // One whose key is full is passed over by the next claim as well: it stands since another one of
+        // its key went out of its lane.
+        let is_left = |id: TaskId| -> Result<bool, WriteError> {
+            let concurrency = PoolRead::task(self.tx, id)?.and_then(|task| task.spec.concurrency.clone());
+            Ok(match concurrency {
+                Some(concurrency) => PoolRead::working(self.tx, &concurrency.key)? < concurrency.limit,
+                None => true,
+            })
+        };
+        let mut left = None;
+        for task in self.standing()? {
+            if is_left(task)? {
+                left = Some(task);
+                break;
+            }
+        }
+        if let Some(task) = left {
             self.told.notes.push(Happened::Misordered { task, why: "a claim left it behind" });
         }
         Ok(())
+    }
+
+    /// All that stands in the lanes of the claim.
+    fn standing(&self) -> Result<Vec<TaskId>, WriteError> {
+        let Some(watch) = &self.watch else { return Ok(Vec::new()) };
+        let filter = TaskFilter { states: vec![TaskState::Ready], ..TaskFilter::default() };
+        let mut standing = Vec::new();
+        for task in self.tx.tasks(&filter, usize::MAX)?.into_iter().filter(|task| !task.parked) {
+            if PoolRead::lane(self.tx, &task.lane())?.is_some_and(|lane| watch.lanes.contains(&lane)) {
+                standing.push(task.id);
+            }
+        }
+        Ok(standing)
     }
 
     fn look(&mut self, decided: &Decided) -> Result<(), WriteError> {
@@ -99,8 +128,8 @@ impl Table for Noted<'_> {
         Table::task(self.tx, id)
     }
 
-    fn task_by_key(&self, party: Owner, key: &str) -> Result<Option<Task>, WriteError> {
-        Table::task_by_key(self.tx, party, key)
+    fn task_by_key(&self, owner: Owner, key: &str) -> Result<Option<Task>, WriteError> {
+        Table::task_by_key(self.tx, owner, key)
     }
 
     fn waiting_for(&self, id: TaskId) -> Result<Vec<TaskId>, WriteError> {

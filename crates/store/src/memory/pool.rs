@@ -263,7 +263,7 @@ fn as_submitted(task: &Task, old: &Task) -> Task {
 }
 
 fn key_of(task: &Task) -> Option<(Owner, String)> {
-    task.idempotency_key.as_ref().map(|key| (task.owner.party(), key.clone()))
+    task.idempotency_key.as_ref().map(|key| (task.owner, key.clone()))
 }
 
 fn mark<T: Ord>(set: &mut BTreeSet<T>, item: T, is_there: bool) {

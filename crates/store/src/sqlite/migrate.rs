@@ -35,6 +35,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "schedules",
         sql: include_str!("../../migrations/sqlite/0005_schedules.sql"),
     },
+    Migration {
+        version: 6,
+        name: "progress",
+        sql: include_str!("../../migrations/sqlite/0006_progress.sql"),
+    },
+    Migration { version: 7, name: "keys", sql: include_str!("../../migrations/sqlite/0007_keys.sql") },
 ];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`

@@ -9,8 +9,8 @@ use cortex_core::limits::EVIDENCE_MAX;
 use cortex_core::name::{Name, Selector};
 use cortex_core::pool::lane::Head;
 use cortex_core::pool::{
-    Backoff, Concurrency, Decided, Evidence, Holder, Kind, Lease, Owner, Priority, Step, StepKind, Task,
-    TaskResult, TaskSpec, TaskState, Work,
+    Backoff, Concurrency, Decided, Evidence, Holder, Kind, Lease, Owner, Priority, Progress, Said, Step,
+    StepKind, Task, TaskResult, TaskSpec, TaskState, Work,
 };
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
@@ -47,6 +47,7 @@ fn task(number: u64) -> Task {
         ready_at: Some(WallTime(10)),
         expires_at: None,
         lease: None,
+        progress: None,
         excluded: [].into(),
         ended_at: None,
         result: None,
@@ -102,6 +103,11 @@ fn full_task(number: u64, work: Work) -> Task {
             holder: Holder::Node { node: node_id(1), run: RunId::mint(1, &[1; 10]) },
             ms: u64::MAX,
             since: WallTime(5),
+        }),
+        progress: Some(Progress {
+            said: Said { done: u64::MAX, total: Some(u64::MAX), note: Some("\u{1F980} \"\0".to_owned()) },
+            at: WallTime(-7),
+            told_at: WallTime(i64::MIN),
         }),
         excluded: [node_id(3), node_id(2)].into(),
         ended_at: Some(WallTime(6)),
@@ -164,6 +170,7 @@ pub(crate) async fn a_task_is_read_back_to_the_last_field(subject: Subject) {
         Task {
             result: Some(TaskResult::default()),
             lease: None,
+            progress: Some(Progress { said: Said::default(), at: WallTime(0), told_at: WallTime(0) }),
             idempotency_key: None,
             ..full_task(4, empty)
         },
@@ -178,9 +185,8 @@ pub(crate) async fn a_task_is_read_back_to_the_last_field(subject: Subject) {
     let mut expected: Vec<Option<Task>> = all.into_iter().map(Some).collect();
     expected.push(None);
     assert_eq!(found.await, expected);
-    let party = first.owner.party();
-    let by_key =
-        subject.get(move |view| Ok((view.task_by_key(party, "key")?, view.task_by_key(party, "ke")?)));
+    let who = first.owner;
+    let by_key = subject.get(move |view| Ok((view.task_by_key(who, "key")?, view.task_by_key(who, "ke")?)));
     assert_eq!(by_key.await, (Some(first), None));
 }
 
@@ -199,14 +205,22 @@ pub(crate) async fn what_was_submitted_is_written_once(subject: Subject) {
     assert_eq!(subject.get(|view| view.task(id(1))).await, Some(new));
 }
 
-pub(crate) async fn a_key_is_one_task_per_party(subject: Subject) {
+pub(crate) async fn a_key_is_one_task_per_owner(subject: Subject) {
     let with_key = |number, owner| Task { idempotency_key: Some("key".to_owned()), owner, ..task(number) };
     let ada = task(0).owner;
     let token_of_ada = Owner { token: Some(token(1, "t").id), ..ada };
     let nobody = Owner { token: token_of_ada.token, user: None };
-    let (first, other) = (with_key(1, ada), with_key(2, nobody));
-    subject.put(move |tx| put(tx, &first).and_then(|()| put(tx, &other))).await;
-    let (second, again) = (with_key(3, token_of_ada), with_key(1, ada));
+    // A person's sessions have keys, each of its tokens has its own, and so has one that is nobody's.
+    let all = [with_key(1, ada), with_key(2, nobody), with_key(4, token_of_ada)];
+    let (put_all, owners) = (all.clone(), all.clone().map(|task| task.owner));
+    subject.put(move |tx| put_all.iter().try_for_each(|task| put(tx, task))).await;
+    let found = subject.get(move |view| {
+        owners.map(|owner| view.task_by_key(owner, "key")).into_iter().collect::<Result<Vec<_>, _>>()
+    });
+    assert_eq!(found.await, all.map(Some));
+    // Of a lane of its own, which is not made by a task that is refused.
+    let second = Task { priority: Priority::URGENT, ..with_key(3, ada) };
+    let again = with_key(1, ada);
     let refused = second.clone();
     subject.conflicts(move |tx| put(tx, &refused)).await;
     // It leaves nothing even when the transaction goes on.

@@ -55,7 +55,7 @@ fn dump(view: &dyn Read, scene: &Scene) -> Result<Dump, StoreError> {
     for number in 0..4 {
         let party = owner(number).party();
         for key in ["key-0", "key-1", "key-2"] {
-            more.push(format!("{:?}", view.task_by_key(party, key)?.map(|task| task.id)));
+            more.push(format!("{:?}", view.task_by_key(owner(number), key)?.map(|task| task.id)));
         }
         let states = vec![TaskState::Ready, TaskState::Done];
         for states in [vec![], states] {

@@ -10,7 +10,8 @@ use cortex_core::pool::desk::{self, New, Report, Submitted, Take};
 use cortex_core::pool::lane::LaneKey;
 use cortex_core::pool::order::Turns;
 use cortex_core::pool::{
-    Backoff, Concurrency, Holder, Kind, Lost, Owner, Priority, Task, TaskResult, TaskSpec, TaskState, Work,
+    Backoff, Concurrency, Holder, Kind, Lost, Owner, Priority, Said, Task, TaskResult, TaskSpec, TaskState,
+    Work,
 };
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
@@ -26,6 +27,7 @@ pub(crate) enum Op {
     Submit(Submit),
     Claim { who: u8, limit: usize },
     Report { task: usize, how: u8, is_stale: bool },
+    Progress { task: usize, done: u64, is_stale: bool },
     Lose { task: usize, how: u8 },
     Cancel(usize),
     Retry(usize),
@@ -58,6 +60,8 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         8 => (0..4_u8, 1..5_usize).prop_map(|(who, limit)| Op::Claim { who, limit }),
         8 => (task(), 0..7_u8, prop::bool::weighted(0.1))
             .prop_map(|(task, how, is_stale)| Op::Report { task, how, is_stale }),
+        2 => (task(), 0..9_u64, prop::bool::weighted(0.1))
+            .prop_map(|(task, done, is_stale)| Op::Progress { task, done, is_stale }),
         2 => (task(), 0..4_u8).prop_map(|(task, how)| Op::Lose { task, how }),
         2 => task().prop_map(Op::Cancel),
         1 => task().prop_map(Op::Retry),
@@ -161,6 +165,7 @@ impl Scene {
                 String::new()
             }
             Op::Report { task, how, is_stale } => self.report(tx, *task, *how, *is_stale)?,
+            Op::Progress { task, done, is_stale } => self.progress(tx, *task, *done, *is_stale)?,
             Op::Lose { task, how } => {
                 let id = self.one_of(tx, *task, &[TaskState::Leased])?;
                 let attempt = tx.task(id)?.map_or(Attempt(0), |task| task.attempt);
@@ -243,6 +248,27 @@ impl Scene {
         })?;
         self.turns = turns;
         Ok(claimed)
+    }
+
+    fn progress(
+        &self,
+        tx: &mut dyn Tx,
+        task: usize,
+        done: u64,
+        is_stale: bool,
+    ) -> Result<String, WriteError> {
+        let id = self.one_of(tx, task, &[TaskState::Leased])?;
+        let Some(task) = tx.task(id)? else { return Ok("gone".to_owned()) };
+        let holder = task.lease.map_or(Holder::Worker { token: worker() }, |lease| lease.holder);
+        let attempt = Attempt(task.attempt.0.saturating_sub(u64::from(is_stale)));
+        let note = done.is_multiple_of(2).then(|| format!("page {done}"));
+        let said = Said { done, total: (!done.is_multiple_of(3)).then_some(10), note };
+        match desk::progress(tx, id, attempt, holder, said, self.now) {
+            Ok(task) => Ok(format!("{task:?}")),
+            // Nothing was put then.
+            Err(WriteError::Refused(refusal)) => Ok(format!("{refusal:?}")),
+            Err(error) => Err(error),
+        }
     }
 
     fn report(&self, tx: &mut dyn Tx, task: usize, how: u8, is_stale: bool) -> Result<String, WriteError> {

@@ -65,7 +65,25 @@ pub struct ClaimedTask {
 #[serde(deny_unknown_fields, default)]
 pub struct LeaseExtend {
     /// A new length from now on; the one that it has when missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
+    /// How far the worker is, in the place of what it said before; left as it is when missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<LeaseProgress>,
+}
+
+/// How far a worker is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseProgress {
+    /// Parts that are done, in whatever unit the worker counts.
+    pub done: u64,
+    /// Parts in all, when it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// A word for people; at most 256 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// The answer to it.
@@ -180,5 +198,8 @@ mod tests {
         let failed = LeaseReport { is_final: true, ..LeaseReport::default() };
         assert_eq!(serde_json::to_string(&failed).expect("JSON"), r#"{"final":true}"#);
         assert_eq!(serde_json::to_string(&LeaseReport::default()).expect("JSON"), "{}");
+        let progress = Some(LeaseProgress { done: 3, ..LeaseProgress::default() });
+        let extend = LeaseExtend { progress, ..LeaseExtend::default() };
+        assert_eq!(serde_json::to_string(&extend).expect("JSON"), r#"{"progress":{"done":3}}"#);
     }
 }

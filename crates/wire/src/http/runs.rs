@@ -206,6 +206,12 @@ pub struct RunView {
     /// UUID of the question, or of the lasting answer, by which it was allowed.
     #[serde(default)]
     pub consent: Option<String>,
+    /// UUID of the task that it is an attempt of.
+    #[serde(default)]
+    pub task_id: Option<String>,
+    /// The number of that attempt.
+    #[serde(default)]
+    pub attempt: Option<u64>,
 }
 
 /// `POST /runs/{id}/cancel`.

@@ -214,6 +214,9 @@ pub struct TaskView {
     pub worker: Option<String>,
     /// Since when somebody works on it.
     pub leased_at: Option<String>,
+    /// How far its last attempt said that it is.
+    #[serde(default)]
+    pub progress: Option<TaskProgress>,
     /// When it was submitted.
     pub submitted_at: String,
     /// Not before then.
@@ -232,6 +235,19 @@ pub struct TaskView {
     pub result: Option<TaskOutcome>,
     /// Steps of its timeline so far.
     pub steps: u32,
+}
+
+/// How far an attempt is, as its worker said last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskProgress {
+    /// Parts that are done, in whatever unit the worker counts.
+    pub done: u64,
+    /// Parts in all, when it knows.
+    pub total: Option<u64>,
+    /// A word for people.
+    pub note: Option<String>,
+    /// When it said so.
+    pub at: String,
 }
 
 /// What came of an attempt.

@@ -1,11 +1,11 @@
 //! A task while it is decided on: its new state, and what is told of each change.
 
-use super::super::{Holder, Lease, Priority, Step, StepKind, Task, TaskResult, TaskState};
+use super::super::{Holder, Lease, Priority, Progress, Said, Step, StepKind, Task, TaskResult, TaskState};
 use super::{Command, Decided, Lost, stale};
 use crate::error::{Code, Refusal};
 use crate::event::{Event, EventKind};
 use crate::id::{Attempt, NodeId};
-use crate::limits::{EXCLUDED_NODES_MAX, STEPS_MAX};
+use crate::limits::{EXCLUDED_NODES_MAX, PROGRESS_EVENT_MS, STEPS_MAX};
 use crate::time::WallTime;
 
 /// A task that is being decided on.
@@ -46,6 +46,7 @@ impl Draft {
             Command::Wake { dependency } => self.wake(dependency),
             Command::Park(parked) => self.park(parked),
             Command::Claim(holder) => self.claim(holder),
+            Command::Progress { attempt, said } => self.progress(attempt, said),
             Command::Finish { attempt, result } => self.finish(attempt, result),
             Command::Fail { attempt, result, is_final, chance } => {
                 self.fail(attempt, result, is_final, chance)
@@ -98,10 +99,31 @@ impl Draft {
         task.parked = false;
         task.attempt = task.attempt.next();
         task.lease = Some(Lease { holder, ms: task.spec.lease_ms, since: self.now });
+        task.progress = None;
         // Of a node the run tells later who had this attempt; of a worker nothing else does.
         let worker = holder.worker().map(|token| token.to_string());
         let by = By { holder: Some(holder), actor: worker.as_deref(), ..By::default() };
         self.tell(StepKind::Leased, Some(EventKind::TaskLeased), by);
+        Ok(())
+    }
+
+    /// It is no step: a timeline has room for what a task went through, and not for a meter.
+    fn progress(&mut self, attempt: Attempt, said: Said) -> Result<(), Refusal> {
+        let holder = self.must_hold(attempt)?;
+        let now = self.now;
+        let told_at = self.task.progress.as_ref().map(|progress| progress.told_at);
+        // A clock that went back is no reason to be silent.
+        let is_quiet = told_at.is_some_and(|at| now >= at && now < at.plus_ms(PROGRESS_EVENT_MS));
+        if !is_quiet {
+            let total = said.total.map(|total| format!("/{total}")).unwrap_or_default();
+            let mut event = Event::new(EventKind::TaskProgress, now).subject(self.task.id.to_string());
+            (event.node, event.run) = (holder.node(), holder.run());
+            // The note is the work's own words, which are no matter of the event log.
+            event.detail = Some(format!("{}{total}", said.done));
+            self.events.push(event);
+        }
+        let told_at = told_at.filter(|_| is_quiet).unwrap_or(now);
+        self.task.progress = Some(Progress { said, at: now, told_at });
         Ok(())
     }
 

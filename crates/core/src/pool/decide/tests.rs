@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::{Backoff, Owner, TaskSpec, TaskState, Work};
 use super::*;
 use crate::id::{RunId, TaskId, UserId};
-use crate::limits::EXCLUDED_NODES_MAX;
+use crate::limits::{EXCLUDED_NODES_MAX, PROGRESS_EVENT_MS};
 use crate::run::RunSpec;
 
 fn spec() -> TaskSpec {
@@ -35,6 +35,7 @@ fn task(spec: TaskSpec) -> Task {
         ready_at: None,
         expires_at: None,
         lease: None,
+        progress: None,
         excluded: BTreeSet::new(),
         ended_at: None,
         result: None,
@@ -60,8 +61,13 @@ fn fail(attempt: u64) -> Command {
     Command::Fail { attempt: Attempt(attempt), result: result(1), is_final: false, chance: 0 }
 }
 
-fn then(task: &Task, command: Command) -> Task {
+pub(in crate::pool) fn then(task: &Task, command: Command) -> Task {
     decide(task, command.clone(), WallTime(1_000)).unwrap_or_else(|why| panic!("{command:?}: {why}")).task
+}
+
+/// A task that waits for its first claim.
+pub(in crate::pool) fn ready() -> Task {
+    task(spec())
 }
 
 fn leased() -> Task {
@@ -91,6 +97,10 @@ fn every_command_in_every_state() {
         (Command::Wake { dependency: false }, [Some(Scheduled), None, None, None, None, None, None]),
         (Command::Park(true), [None, Some(Ready), None, None, None, None, None]),
         (Command::Claim(holder()), [None, Some(Leased), None, None, None, None, None]),
+        (
+            Command::Progress { attempt, said: Said::default() },
+            [None, None, Some(Leased), None, None, None, None],
+        ),
         (Command::Finish { attempt, result: result(0) }, [None, None, Some(Done), None, None, None, None]),
         (fail(1), [None, None, Some(Scheduled), None, None, None, None]),
         (Command::Lose { attempt, how: Lost::Expired }, [None, None, Some(Ready), None, None, None, None]),
@@ -143,6 +153,7 @@ fn only_the_present_attempt_is_heard() {
             Command::Fail { attempt, result: result(0), is_final: false, chance: 0 },
             Command::Cancelled { attempt, result: result(0) },
             Command::Lose { attempt, how: Lost::NodeGone },
+            Command::Progress { attempt, said: Said::default() },
         ] {
             let refusal = decide(&second, command, WallTime(1_000)).expect_err("stale");
             assert_eq!(refusal.code, Code::StaleAttempt);
@@ -153,6 +164,45 @@ fn only_the_present_attempt_is_heard() {
         then(&second, Command::Finish { attempt: Attempt(2), result: result(0) }).state,
         TaskState::Done
     );
+}
+
+fn said(done: u64) -> Said {
+    Said { done, total: Some(10), note: Some("page".to_owned()) }
+}
+
+#[test]
+fn progress_is_the_newest_word_of_the_present_attempt_and_no_step() {
+    let held = leased();
+    let progress = |task: &Task, done| Command::Progress { attempt: task.attempt, said: said(done) };
+    let third = then(&then(&held, progress(&held, 5)), progress(&held, 3));
+    assert_eq!(
+        third.progress.as_ref().map(|progress| progress.said.clone()),
+        Some(said(3)),
+        "also backwards"
+    );
+    assert_eq!((third.steps, third.lease), (held.steps, held.lease));
+    let dead =
+        then(&third, Command::Fail { attempt: Attempt(1), result: result(1), is_final: true, chance: 0 });
+    assert_eq!(dead.progress, third.progress, "how far it came");
+    let lost = then(&third, Command::Lose { attempt: Attempt(1), how: Lost::Expired });
+    assert_eq!(then(&lost, Command::Claim(holder())).progress, None, "another attempt begins anew");
+}
+
+#[test]
+fn progress_is_told_at_once_and_then_seldom() {
+    let mut task = leased();
+    let every = PROGRESS_EVENT_MS as i64;
+    for (at, is_told) in
+        [(0, true), (1, false), (every - 1, false), (every, true), (every + 1, false), (every - 1, true)]
+    {
+        let command = Command::Progress { attempt: Attempt(1), said: Said { done: at as u64, ..said(0) } };
+        let decided = decide(&task, command, WallTime(at)).expect("its own");
+        let told: Vec<_> = decided.events.iter().map(|event| (event.kind, event.detail.clone())).collect();
+        let expected = (EventKind::TaskProgress, Some(format!("{at}/10")));
+        assert_eq!(told, if is_told { vec![expected] } else { vec![] }, "at {at}");
+        assert_eq!(decided.task.progress.as_ref().map(|it| it.at), Some(WallTime(at)), "kept all the same");
+        task = decided.task;
+    }
 }
 
 #[test]

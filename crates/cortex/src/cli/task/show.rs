@@ -2,7 +2,7 @@
 //! wider than 80 columns but what somebody gave as one word.
 
 use cortex_core::name::printable;
-use cortex_wire::http::{PoolStats, TaskExplained, TaskStep, TaskStory, TaskView};
+use cortex_wire::http::{PoolStats, TaskExplained, TaskProgress, TaskStep, TaskStory, TaskView};
 
 use crate::cli::args;
 use crate::duration;
@@ -26,10 +26,28 @@ pub(super) fn row(task: &TaskView) -> Vec<String> {
 }
 
 fn state(task: &TaskView) -> String {
-    match &task.node {
-        Some(node) if task.state == "leased" => format!("leased by {node}"),
-        Some(_) | None => task.state.clone(),
+    match (&task.node, &task.progress) {
+        (Some(node), _) if task.state == "leased" => format!("leased by {node}"),
+        (None, Some(progress)) if task.state == "leased" => format!("leased, {}", parts(progress)),
+        _ => task.state.clone(),
     }
+}
+
+/// `3/10`, or `3` of nobody knows how many.
+fn parts(progress: &TaskProgress) -> String {
+    let total = progress.total.map(|total| format!("/{total}"));
+    format!("{}{}", progress.done, total.unwrap_or_default())
+}
+
+fn progress(progress: &TaskProgress) -> String {
+    let percent = progress.total.filter(|total| *total > 0).map(|total| {
+        // A worker may find more than it had counted.
+        let percent = u128::from(progress.done) * 100 / u128::from(total);
+        format!(" ({}%)", percent.min(100))
+    });
+    let note = progress.note.as_ref().map(|note| format!(", {}", printable(note, usize::MAX)));
+    let age = args::age(Some(&progress.at));
+    format!("{}{}{}, {age} ago", parts(progress), percent.unwrap_or_default(), note.unwrap_or_default())
 }
 
 fn work(task: &TaskView) -> String {
@@ -78,7 +96,7 @@ fn facts(task: &TaskView) -> Vec<(&'static str, String)> {
     };
     let list = |all: &[String]| (!all.is_empty()).then(|| all.join(" "));
     let message = task.result.as_ref().and_then(|result| result.message.as_deref());
-    let told: [(&'static str, Option<String>); 20] = [
+    let told: [(&'static str, Option<String>); 21] = [
         ("id", Some(task.id.clone())),
         ("state", Some(state(task))),
         (if task.payload_bytes.is_some() { "payload" } else { "command" }, Some(work)),
@@ -89,6 +107,7 @@ fn facts(task: &TaskView) -> Vec<(&'static str, String)> {
         ("attempts", Some(format!("{} of {}, {} failed", task.attempt, task.attempts, task.tries))),
         ("node", known(&task.node)),
         ("run", known(&task.run_id)),
+        ("progress", task.progress.as_ref().map(progress)),
         ("result", result),
         ("message", message.map(|message| printable(message, usize::MAX))),
         ("lease", Some(duration::show(task.lease_ms))),
@@ -206,6 +225,25 @@ mod tests {
         assert!(shown.join(" ").ends_with(words.trim()), "{lines:#?}");
         let odd = timeline(&step("failed", first, "red \u{1b}[31m"), Some(first));
         assert!(!odd[0].contains('\u{1b}'), "{odd:?}");
+    }
+
+    #[test]
+    fn how_far_a_worker_is_is_shown_with_what_it_said() {
+        let said = |done, total| TaskProgress { done, total, ..TaskProgress::default() };
+        for (said, shown) in [
+            (said(3, Some(10)), "3/10 (30%), "),
+            (said(12, Some(10)), "12/10 (100%), "),
+            (said(u64::MAX, Some(u64::MAX)), &format!("{0}/{0} (100%), ", u64::MAX)),
+            (said(3, Some(0)), "3/0, "),
+            (TaskProgress { note: Some("a \u{1b}[31m".to_owned()), ..said(3, None) }, "3, a "),
+        ] {
+            let text = progress(&said);
+            assert!(text.starts_with(shown) && !text.contains('\u{1b}'), "{text}");
+        }
+        let leased =
+            TaskView { state: "leased".to_owned(), progress: Some(said(3, None)), ..TaskView::default() };
+        assert_eq!(state(&leased), "leased, 3");
+        assert_eq!(state(&TaskView { state: "done".to_owned(), ..leased }), "done");
     }
 
     #[test]

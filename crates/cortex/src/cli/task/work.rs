@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cortex_wire::http::{
-    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseReport, TaskView,
+    ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseProgress, LeaseReport, TaskView,
 };
 use serde_json::json;
 
@@ -60,20 +60,33 @@ impl Lease {
     }
 }
 
-/// Say that you are still at it: the lease has its whole length again.
+/// Say that you are still at it, and how far: the lease has its whole length again.
 #[derive(clap::Args, Debug)]
-#[command(before_help = "Example:\n  cortex task extend 0198a1c2-0000-7000-8000-000000000000 1")]
+#[command(
+    before_help = "Example:\n  cortex task extend 0198a1c2-0000-7000-8000-000000000000 1 --done 3 --total 10 --note 'page 3'"
+)]
 pub(super) struct Extend {
     #[command(flatten)]
     lease: Lease,
     /// Another length from now on.
     #[arg(long = "lease", value_name = "SPAN", value_parser = args::span_ms)]
     length: Option<u64>,
+    /// Parts that are done, in whatever you count.
+    #[arg(long, value_name = "N")]
+    done: Option<u64>,
+    /// Parts in all.
+    #[arg(long, value_name = "N", requires = "done")]
+    total: Option<u64>,
+    /// A word on it, at most 256 bytes.
+    #[arg(long, value_name = "TEXT", requires = "done")]
+    note: Option<String>,
 }
 
 impl Extend {
     pub(super) async fn run(self, context: &Context, client: &mut Client) -> Result {
-        let request = LeaseExtend { lease_ms: self.length };
+        let (total, note) = (self.total, self.note);
+        let progress = self.done.map(|done| LeaseProgress { done, total, note });
+        let request = LeaseExtend { lease_ms: self.length, progress };
         let extended: LeaseExtended = client.post(&self.lease.path("extend"), &request).await?;
         if context.output.json {
             return context.output.json(&extended);

@@ -104,6 +104,7 @@ pub(super) fn config(dir: &std::path::Path, store: StoreKind) -> Config {
         public_url: Some("https://hub.lan:7440".to_owned()),
         store,
         allow_plain_http: false,
+        tasks_per_owner: cortex_core::limits::TASKS_OPEN_PER_OWNER_MAX,
     }
 }
 
@@ -149,6 +150,7 @@ impl World {
         let mut hello = Hello {
             protocol: PROTOCOL,
             instance: 1,
+            dial: 0,
             generation: cortex_core::id::Generation(1),
             epoch: cortex_core::id::Epoch(0),
             facts: Facts::default(),

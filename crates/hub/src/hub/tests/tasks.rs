@@ -42,6 +42,15 @@ impl World {
         self.admin(Method::POST, path, body).await
     }
 
+    /// Details of all events of a kind on this task.
+    async fn told(&self, kind: &str, task: &Value) -> Vec<String> {
+        let all = self.hub.context.view(|view| view.events(cortex_core::id::Seq(0), 1_000)).await;
+        let all = all.expect("events").into_iter().map(|logged| logged.event);
+        let of_it =
+            all.filter(|event| event.kind.as_str() == kind && event.subject.as_ref() == Some(&id(task)));
+        of_it.map(|event| event.detail.unwrap_or_default()).collect()
+    }
+
     /// The task once it is in that state.
     async fn task_reaches(&self, task: &Value, state: &str) -> Value {
         self.task_once(task, |story| story["state"] == state).await
@@ -301,6 +310,13 @@ async fn a_client_sees_what_it_submitted_itself_and_nothing_else() {
     assert_eq!((status(&own).await.as_u16(), status(&foreign).await.as_u16()), (200, 404));
     let listed = world.with_token(agent, Method::GET, TASKS, None).await.ok(200);
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+    // Nor does it learn of her keys, whether it guesses what is behind one or not.
+    let keyed = |program: &str| Some(json!({"argv": [program], "key": "nightly"}));
+    let hers = world.with_token(&ada, Method::POST, TASKS, keyed("id")).await.ok(202);
+    let its = world.with_token(agent, Method::POST, TASKS, keyed("id")).await.ok(202);
+    assert_ne!(hers["id"], its["id"]);
+    assert_eq!(world.with_token(agent, Method::POST, TASKS, keyed("id")).await.ok(200)["id"], its["id"]);
+    world.with_token(agent, Method::POST, TASKS, keyed("true")).await.refused(409, "conflict");
     let claim = Some(json!({"kinds": ["a"]}));
     world.with_token(agent, Method::POST, "/api/v1/pool/claims", claim).await.refused(403, "wrong_audience");
     world.with_token(agent, Method::POST, &of(&own, "/cancel"), Some(json!({}))).await.ok(202);

@@ -50,13 +50,15 @@ impl Pool {
 
     fn facts(&self, caller: &Caller, stored: &Stored) -> Facts {
         let task = &stored.task;
-        let owner = Owners::new(&self.context, self.context.clock.wall()).get(task.owner);
+        let now = self.context.clock.wall();
+        let owner = Owners::new(&self.context, now).get(task.owner);
         let nodes = self.context.directory.nodes().into_iter();
         let nodes = nodes.filter(|node| !node.quarantined && caller.sees(node));
         let pauses = self.board.pauses();
         let told = |pause: &Pause| PauseFacts { what: pause.part.to_string(), by: pause.by.clone() };
         let may = |node: &Node| owner.as_ref().is_ok_and(|owner| owner.has(Right::RunsStart, node));
         Facts {
+            now,
             nodes: nodes.map(|node| self.node_facts(&node, may(&node), &stored.denials, &pauses)).collect(),
             pauses: pauses.iter().filter(|pause| pause.part.holds_lane(&task.lane())).map(told).collect(),
             dependencies: stored.dependencies.clone(),

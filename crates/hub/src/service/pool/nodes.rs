@@ -11,7 +11,7 @@ use cortex_core::limits::CLAIM_TASKS_MAX;
 use cortex_core::lock::Locks;
 use cortex_core::node::Node;
 use cortex_core::policy::Rule;
-use cortex_core::pool::desk::{self, Take};
+use cortex_core::pool::desk::Take;
 use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
 use cortex_core::pool::room::{Room, in_turn, is_for};
 use cortex_core::pool::{Holder, Owner, Task};
@@ -185,11 +185,8 @@ impl Claim {
         }
         let lanes = unlocked(&self.lanes, &locks, self.now);
         let mut attempts: BTreeMap<TaskId, Attempt> = BTreeMap::new();
-        let mut turns = self.board.turns();
         let mut take = |task: &Task| self.take(task, &mut attempts);
-        let mut table = self.board.over(tx);
-        let tasks = desk::claim(&mut table, &lanes, &mut turns, self.limit, self.now, &mut take)?;
-        drop(turns);
+        let tasks = self.board.over(tx).claim(&lanes, self.limit, self.now, &mut take)?;
         let mut runs = Vec::new();
         for attempt in tasks.iter().filter_map(|task| attempts.remove(&task.id)) {
             attempts::put(tx, &attempt)?;

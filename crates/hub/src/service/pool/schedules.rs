@@ -9,6 +9,7 @@ use cortex_core::id::ScheduleId;
 use cortex_core::limits::SCHEDULES_MAX;
 use cortex_core::name::{Name, printable};
 use cortex_core::pool::desk::{self, New, Submitted};
+use cortex_core::pool::figures::TickEnd;
 use cortex_core::pool::schedule::{Missed, Schedule};
 use cortex_core::pool::{Priority, TaskSpec, Work};
 use cortex_core::rights::Right;
@@ -16,7 +17,7 @@ use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
-use super::{Pool, Room, may_have, owner_of};
+use super::{Pool, may_have, owner_of, room};
 use crate::board::Board;
 use crate::clock::{new_schedule_id, new_task_id};
 use crate::cron::Times;
@@ -189,10 +190,10 @@ fn tick(
     let times = Times::parse(&schedule.cron, &schedule.zone).ok();
     let Some(tick) = schedule.tick(now, times.and_then(|times| times.next(now))) else { return Ok(()) };
     tx.put_schedule(&tick.schedule)?;
-    let Some(key) = tick.key else { return Ok(()) };
-    if let Err(refusal) = Room::of(tx, schedule.owner)?.take() {
+    let Some(key) = tick.key else { return count(tx, board, TickEnd::Missed) };
+    if let Err(refusal) = room(tx, board, schedule.owner)?.check() {
         tracing::warn!(schedule = %schedule.name, code = %refusal.code, "a tick made no task: {refusal}");
-        return Ok(());
+        return count(tx, board, TickEnd::Refused);
     }
     let argv = match &schedule.spec.work {
         Work::Command(run) => run.argv.clone(),
@@ -217,7 +218,14 @@ fn tick(
     };
     if let Submitted::New(_) = desk::submit(&mut board.over(tx), new, now)? {
         tx.append_audit(&row)?;
+        count(tx, board, TickEnd::Made)?;
     }
+    Ok(())
+}
+
+fn count(tx: &mut dyn Tx, board: &Board, end: TickEnd) -> Result<(), WriteError> {
+    let board = board.clone();
+    tx.after_commit(Box::new(move || board.ticked(end)));
     Ok(())
 }
 

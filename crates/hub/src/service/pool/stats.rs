@@ -1,6 +1,7 @@
 //! The pool at a glance. Figures of all tasks are for who sees all tasks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cortex_core::Refusal;
 use cortex_core::id::LaneId;
@@ -8,6 +9,7 @@ use cortex_core::pool::TaskState;
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
+use cortex_store::{Read, StoreError, StoreExt as _};
 
 use super::Pool;
 use crate::service::Caller;
@@ -24,6 +26,18 @@ pub struct NodeShare {
     /// Tasks that it works on.
     pub busy: usize,
 }
+
+/// What is kept, for figures that are for nobody in particular.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Tasks by state, all states named.
+    pub tasks: BTreeMap<TaskState, u64>,
+    /// How long the ready task has waited that waits longest, milliseconds; 0 when none does.
+    pub oldest_ready_ms: u64,
+}
+
+/// Longest wait of whoever watches the hub for what the store knows.
+const KEPT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,15 +70,31 @@ impl Pool {
         if !caller.everywhere(Right::TasksRead) || caller.token.kind == TokenKind::Client {
             return Ok(own);
         }
-        let lanes: Vec<LaneId> = self.board.ready().into_iter().map(|(id, _)| id).collect();
-        let read = move |view: &dyn cortex_store::Read| Ok((view.task_counts()?, view.heads(&lanes)?));
-        let (counts, heads) = self.context.view(read).await?;
-        let of = |state: &TaskState| (*state, counts.get(state).copied().unwrap_or(0));
-        Ok(Stats {
-            tasks: Some(TaskState::ALL.iter().map(of).collect()),
-            leases: Some(self.board.leases()),
-            oldest_ready_at: heads.iter().map(|head| head.ready_at).min(),
-            ..own
-        })
+        let lanes = self.ready_lanes();
+        let (tasks, oldest_ready_at) = self.context.view(move |view| counted(view, &lanes)).await?;
+        Ok(Stats { tasks: Some(tasks), leases: Some(self.board.leases()), oldest_ready_at, ..own })
     }
+
+    /// What is kept, unless the store does not say so at once: then nothing, and not what was before.
+    /// Costs a look at each lane in which something may be ready, however many tasks there are.
+    pub async fn kept(&self) -> Option<Kept> {
+        let (lanes, now) = (self.ready_lanes(), self.context.clock.wall());
+        let read = self.context.store.read(KEPT_WITHIN, move |view| counted(view, &lanes)).await;
+        let (tasks, oldest) = read.ok()?;
+        let waited = oldest.map_or(0, |at| u64::try_from(now.0.saturating_sub(at.0)).unwrap_or(0));
+        Some(Kept { tasks, oldest_ready_ms: waited })
+    }
+
+    fn ready_lanes(&self) -> Vec<LaneId> {
+        self.board.ready().into_iter().map(|(id, _)| id).collect()
+    }
+}
+
+type Counted = (BTreeMap<TaskState, u64>, Option<WallTime>);
+
+/// Tasks by state, and since when the one waits that waits longest.
+fn counted(view: &dyn Read, lanes: &[LaneId]) -> Result<Counted, StoreError> {
+    let (counts, heads) = (view.task_counts()?, view.heads(lanes)?);
+    let of = |state: &TaskState| (*state, counts.get(state).copied().unwrap_or(0));
+    Ok((TaskState::ALL.iter().map(of).collect(), heads.iter().map(|head| head.ready_at).min()))
 }

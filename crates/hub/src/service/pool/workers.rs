@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use cortex_core::id::{Attempt, TaskId, TokenId};
 use cortex_core::limits::{
-    CLAIM_TASKS_MAX, CLAIM_WAIT_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, RESULT_BYTES_MAX, TASK_TEXT_BYTES_MAX,
+    CLAIM_TASKS_MAX, CLAIM_WAIT_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PROGRESS_NOTE_BYTES_MAX,
+    RESULT_BYTES_MAX, TASK_TEXT_BYTES_MAX,
 };
 use cortex_core::lock::Locks;
 use cortex_core::pool::desk::{self, Take, not_found};
 use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
-use cortex_core::pool::{Holder, Kind, Step, StepKind, Task, TaskResult};
+use cortex_core::pool::{Holder, Kind, Said, Step, StepKind, Task, TaskResult};
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
@@ -141,9 +142,8 @@ impl Pool {
         let work = move |tx: &mut dyn Tx| {
             context.still(&caller)?.anywhere(Right::PoolWork)?;
             let lanes = unlocked(&lanes, &Locks::new(tx.locks()?), now);
-            let mut turns = context.board.turns();
             let mut take = |_: &Task| Take::By(Holder::Worker { token: caller.token.id });
-            desk::claim(&mut context.board.over(tx), &lanes, &mut turns, max, now, &mut take)
+            context.board.over(tx).claim(&lanes, max, now, &mut take)
         };
         let (tell, told) = oneshot::channel();
         drop(self.mesh.spawn(async move {
@@ -169,34 +169,57 @@ impl Pool {
         }
     }
 
-    /// The worker is still at it: its lease has its whole length again, or the one that is given. Nothing
-    /// is written: after a restart of the hub it has the length of its task anyway. Says whether somebody
-    /// asks for the task's end.
+    /// The worker is still at it: its lease has its whole length again, or the one that is given. That
+    /// alone is written nowhere: after a restart of the hub it has the length of its task anyway. How far
+    /// it is, when it says so, is kept. Says whether somebody asks for the task's end.
     ///
     /// # Errors
-    /// `forbidden`, `invalid_argument` for a length out of bounds, `not_found` for what this worker never
-    /// had, `stale_attempt` when the attempt is over.
+    /// `forbidden`, `invalid_argument` for a length out of bounds, `too_large` for a note that is too long,
+    /// `not_found` for what this worker never had, `stale_attempt` when the attempt is over.
     pub async fn extend(
         &self,
         caller: &Caller,
         id: TaskId,
         attempt: Attempt,
         ms: Option<u64>,
+        said: Option<Said>,
     ) -> Result<bool, Refusal> {
         caller.anywhere(Right::PoolWork)?;
         if ms.is_some_and(|ms| !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(&ms)) {
             let message = format!("A lease has {LEASE_MS_MIN} to {LEASE_MS_MAX} milliseconds.");
             return Err(Refusal::new(Code::InvalidArgument, message));
         }
+        let note = said.as_ref().and_then(|said| said.note.as_ref());
+        if note.is_some_and(|note| note.len() > PROGRESS_NOTE_BYTES_MAX) {
+            let message = format!("A note on progress has at most {PROGRESS_NOTE_BYTES_MAX} bytes.");
+            return Err(Refusal::new(Code::TooLarge, message).hint("Say less, or write it to a log."));
+        }
         let token = caller.token.id;
         let extended = self.board.extend(id, attempt, Holder::Worker { token }, ms);
+        if let Some(said) = said.filter(|_| extended.is_ok()) {
+            return self.keep_progress(id, attempt, token, said).await;
+        }
         let look = move |view: &dyn Read| {
             let task = view.task(id)?;
             let had = task.is_some() && had(view, id, attempt, token)?;
             Ok(task.filter(|_| had))
         };
         let task = self.context.view(look).await?.ok_or_else(|| not_found(id))?;
-        extended.map(|()| task.cancelled_by.is_some())
+        extended.inspect_err(|_| self.board.refused_stale())?;
+        Ok(task.cancelled_by.is_some())
+    }
+
+    /// Keeps how far an attempt is that has its lease, and says whether somebody asks for its end.
+    async fn keep_progress(
+        &self,
+        id: TaskId,
+        attempt: Attempt,
+        token: TokenId,
+        said: Said,
+    ) -> Result<bool, Refusal> {
+        let (now, board, holder) = (self.context.clock.wall(), self.board.clone(), Holder::Worker { token });
+        let work = move |tx: &mut dyn Tx| desk::progress(&mut board.over(tx), id, attempt, holder, said, now);
+        Ok(self.context.commit(work, |_| ()).await?.cancelled_by.is_some())
     }
 
     /// Takes a worker's report.
@@ -256,7 +279,14 @@ fn take(
     if !has && !had(tx, id, attempt, token)? {
         return Ok(Err(not_found(id)));
     }
-    desk::report(&mut board.over(tx), id, attempt, holder, report, now)
+    let gives_back = report == desk::Report::GivenBack;
+    let taken = desk::report(&mut board.over(tx), id, attempt, holder, report, now)?;
+    if gives_back && taken.is_err() {
+        // Nothing is kept of it that would be counted.
+        let board = board.clone();
+        tx.after_commit(Box::new(move || board.refused_stale()));
+    }
+    Ok(taken)
 }
 
 /// Whether a worker with this token was ever given this attempt. To whom it was not, the task is not there

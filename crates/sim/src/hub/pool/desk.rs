@@ -64,6 +64,12 @@ impl Desk<'_> {
                     desk::report(table, *task, *attempt, holder, report.clone(), wall)?;
                 PoolDone::Reported
             }
+            PoolJob::Progress { token, task, attempt, said } => {
+                let holder = Holder::Worker { token: *token };
+                let table = &mut Noted::over(tx, self.told);
+                desk::progress(table, *task, *attempt, holder, said.clone(), wall)?;
+                PoolDone::Nothing
+            }
             PoolJob::EndLease { task, attempt } => {
                 let holder = PoolRead::task(tx, *task)?.and_then(|task| task.lease).map(|lease| lease.holder);
                 let table = &mut Noted::over(tx, self.told);

@@ -30,7 +30,6 @@ impl Hub {
         });
         for (facts, task) in read.unwrap_or_default() {
             let reasons = explain(&task, &facts);
-            // A time that has come is named beside another reason.
             if !reasons.iter().any(|reason| is_good(reason, now)) {
                 let state = task.state.as_str();
                 let lane = task.lane();
@@ -66,6 +65,7 @@ impl Hub {
         let not_done = dependencies.into_iter().flatten().filter(|(_, state)| *state != TaskState::Done);
         let stopped = task.owner.token.filter(|token| locks.on_caller(*token, None, now).is_some());
         Ok(Facts {
+            now,
             nodes: self.places.iter().enumerate().map(node).collect(),
             dependencies: not_done.collect(),
             working: task.spec.concurrency.as_ref().map_or(Ok(0), |key| view.working(&key.key))?,

@@ -25,9 +25,9 @@ impl<S: Deref<Target = State>, U> PoolRead for Held<S, U> {
         Ok(self.state.pool.tasks.get(&id).cloned())
     }
 
-    fn task_by_key(&self, party: Owner, key: &str) -> Result<Option<Task>, StoreError> {
+    fn task_by_key(&self, owner: Owner, key: &str) -> Result<Option<Task>, StoreError> {
         let pool = &self.state.pool;
-        Ok(pool.keys.get(&(party, key.to_owned())).and_then(|id| pool.tasks.get(id)).cloned())
+        Ok(pool.keys.get(&(owner, key.to_owned())).and_then(|id| pool.tasks.get(id)).cloned())
     }
 
     fn tasks(&self, filter: &TaskFilter, limit: usize) -> Result<Vec<Task>, StoreError> {

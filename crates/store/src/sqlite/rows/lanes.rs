@@ -139,6 +139,11 @@ pub(in super::super) fn party_bytes(party: Owner) -> Vec<u8> {
     }
 }
 
+/// The token of an owner as a part of a key; empty when it has none.
+pub(in super::super) fn token_bytes(owner: Owner) -> Vec<u8> {
+    owner.token.map(|token| token.as_bytes().to_vec()).unwrap_or_default()
+}
+
 fn party(bytes: &[u8]) -> Option<Owner> {
     let (what, id) = bytes.split_first()?;
     match (*what, id.is_empty()) {

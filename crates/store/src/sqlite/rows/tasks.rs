@@ -9,14 +9,15 @@ use std::sync::Arc;
 use cortex_core::id::{Attempt, LaneId, TaskId};
 use cortex_core::pool::lane::LaneKey;
 use cortex_core::pool::{
-    Backoff, Concurrency, Decided, Holder, Lease, Owner, Step, Task, TaskResult, TaskSpec, TaskState, Work,
+    Backoff, Concurrency, Decided, Holder, Lease, Owner, Progress, Said, Step, Task, TaskResult, TaskSpec,
+    TaskState, Work,
 };
 use cortex_core::run::RunSpec;
 use cortex_core::time::WallTime;
 use rusqlite::{Connection, params};
 
 use super::super::codec::{Columns, Id, execute, failed, is_unique, json, one, signed};
-use super::lanes::party_bytes;
+use super::lanes::{party_bytes, token_bytes};
 use super::timeline;
 use crate::{StoreError, WriteError, conflict};
 
@@ -34,7 +35,7 @@ macro_rules! columns {
         "tasks.id, length(tasks.timeline), tasks.lane, tasks.state, tasks.parked, tasks.attempt, tasks.tries, tasks.waits_for, \
          tasks.due_at, tasks.ready_at, tasks.expires_at, tasks.node, tasks.run, tasks.token, \
          tasks.lease_ms, tasks.leased_at, tasks.ended_at, tasks.cancelled_by, tasks.code, tasks.signal, \
-         tasks.message, tasks.output, tasks.steps, tasks.key, tasks.room, specs.caller, \
+         tasks.message, tasks.output, tasks.steps, tasks.progress, tasks.key, tasks.room, specs.caller, \
          specs.idempotency_key, specs.traceparent, specs.schedule, specs.submitted_at, specs.argv, \
          specs.cwd, specs.env, specs.timeout_ms, specs.stdin, specs.attempts_max, \
          specs.backoff_initial_ms, specs.backoff_factor, specs.backoff_max_ms, specs.backoff_jitter, \
@@ -53,26 +54,26 @@ pub(super) const BY_KEY: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM task_specs AS specs CROSS JOIN tasks ON tasks.id = specs.id \
-     WHERE specs.party = ?1 AND specs.idempotency_key = ?2"
+     WHERE specs.party = ?1 AND specs.key_token = ?2 AND specs.idempotency_key = ?3"
 );
 pub(super) const PLACE: &str =
     "SELECT lane, state, parked, ready_at, length(timeline) FROM tasks WHERE id = ?1";
 const SUBMIT: &str = "INSERT INTO task_specs (id, party, caller, idempotency_key, traceparent, schedule, \
      submitted_at, argv, cwd, env, timeout_ms, stdin, attempts_max, backoff_initial_ms, backoff_factor, \
-     backoff_max_ms, backoff_jitter, start_within_ms, start_within_pauses, lease_ms, after, labels, payload) \
+     backoff_max_ms, backoff_jitter, start_within_ms, start_within_pauses, lease_ms, after, labels, payload, key_token) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, \
-     ?22, ?23)";
+     ?22, ?23, ?24)";
 const AFTER: &str = "INSERT OR IGNORE INTO task_after (after, task) VALUES (?1, ?2)";
 const INSERT: &str = "INSERT INTO tasks (id, lane, state, parked, attempt, tries, waits_for, due_at, ready_at, \
      expires_at, node, run, token, lease_ms, leased_at, ended_at, cancelled_by, code, signal, message, output, \
-     steps, timeline, spec, key, room) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-     ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)";
+     steps, timeline, progress, spec, key, room) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+     ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)";
 macro_rules! changing {
     () => {
         "UPDATE tasks SET lane = ?2, state = ?3, parked = ?4, attempt = ?5, tries = ?6, waits_for = ?7, \
          due_at = ?8, ready_at = ?9, expires_at = ?10, node = ?11, run = ?12, token = ?13, lease_ms = ?14, \
          leased_at = ?15, ended_at = ?16, cancelled_by = ?17, code = ?18, signal = ?19, message = ?20, \
-         output = ?21, steps = ?22, timeline = "
+         output = ?21, steps = ?22, progress = ?24, timeline = "
     };
 }
 const UPDATE: &str = concat!(changing!(), "CAST(timeline || ?23 AS BLOB) WHERE id = ?1");
@@ -117,11 +118,13 @@ pub(in super::super) fn get(
 
 pub(in super::super) fn by_key(
     conn: &Connection,
-    party: Owner,
+    owner: Owner,
     key: &str,
     lane_of: &LaneOf<'_>,
 ) -> Result<Option<(Task, Place)>, StoreError> {
-    one(conn, BY_KEY, params![party_bytes(party), key], |row| decode(row, lane_of))
+    one(conn, BY_KEY, params![party_bytes(owner.party()), token_bytes(owner), key], |row| {
+        decode(row, lane_of)
+    })
 }
 
 /// Where a task stands; nothing when it is not there.
@@ -170,6 +173,7 @@ pub(in super::super) fn submit(conn: &Connection, task: &Task) -> Result<i64, Wr
         (!after.is_empty()).then_some(after),
         labels,
         payload,
+        token_bytes(task.owner),
     ];
     match execute(conn, SUBMIT, params) {
         Ok(_) => {}
@@ -249,14 +253,15 @@ fn write(
         result.map(|result| &result.output),
         task.steps,
         told,
+        task.progress.as_ref().map(progress_text).transpose()?,
     ];
     for (index, value) in changing.iter().enumerate() {
         statement.raw_bind_parameter(index + 1, value).map_err(failed)?;
     }
     if let Some(number) = submitted {
-        statement.raw_bind_parameter(24, number).map_err(failed)?;
-        statement.raw_bind_parameter(25, concurrency.map(|it| &it.key)).map_err(failed)?;
-        statement.raw_bind_parameter(26, concurrency.map(|it| it.limit)).map_err(failed)?;
+        statement.raw_bind_parameter(25, number).map_err(failed)?;
+        statement.raw_bind_parameter(26, concurrency.map(|it| &it.key)).map_err(failed)?;
+        statement.raw_bind_parameter(27, concurrency.map(|it| it.limit)).map_err(failed)?;
     }
     statement.raw_execute().map(drop).map_err(failed)
 }
@@ -274,6 +279,7 @@ fn decode(row: &mut Columns<'_, '_>, lane_of: &LaneOf<'_>) -> Result<(Task, Plac
     let (ended_at, cancelled_by) = (row.optional_time()?, row.take()?);
     let result = result(row)?;
     let steps = row.take()?;
+    let progress = row.optional_json()?.map(progress);
     let (key, room): (Option<String>, Option<u32>) = (row.take()?, row.take()?);
     let concurrency = key.zip(room).map(|(key, limit)| Concurrency { key, limit });
     let task = Task {
@@ -295,6 +301,7 @@ fn decode(row: &mut Columns<'_, '_>, lane_of: &LaneOf<'_>) -> Result<(Task, Plac
         ready_at,
         expires_at,
         lease,
+        progress,
         excluded: lane.excluded.clone(),
         ended_at,
         result,
@@ -303,6 +310,18 @@ fn decode(row: &mut Columns<'_, '_>, lane_of: &LaneOf<'_>) -> Result<(Task, Plac
     };
     let place = Place::of(&task, number, timeline);
     Ok((task, place))
+}
+
+/// See `0006_progress.sql`.
+type ProgressText = (u64, Option<u64>, Option<String>, i64, i64);
+
+fn progress_text(progress: &Progress) -> Result<String, StoreError> {
+    let Said { done, total, note } = &progress.said;
+    json(&(done, total, note, progress.at.0, progress.told_at.0))
+}
+
+fn progress((done, total, note, at, told_at): ProgressText) -> Progress {
+    Progress { said: Said { done, total, note }, at: WallTime(at), told_at: WallTime(told_at) }
 }
 
 fn lease(row: &mut Columns<'_, '_>) -> Result<Option<Lease>, StoreError> {

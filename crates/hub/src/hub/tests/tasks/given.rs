@@ -83,6 +83,8 @@ async fn a_task_goes_to_a_node_with_its_labels_and_ends_with_its_run() {
         let leased = world.story(&task).await;
         assert_eq!((&leased["state"], &leased["node"]), (&json!("leased"), &json!("n2")));
         assert_eq!(leased["run_id"], start.run.to_string());
+        let run = world.get(&format!("/api/v1/runs/{}", start.run)).await.ok(200);
+        assert_eq!((&run["task_id"], &run["attempt"]), (&task["id"], &json!(1)), "a run names its task");
         world.begins(&db, &start);
         world.ends(&db, &start, EndCause::Exited, Some(0));
         let done = world.task_reaches(&task, "done").await;

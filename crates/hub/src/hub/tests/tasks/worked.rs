@@ -62,6 +62,85 @@ async fn a_worker_claims_extends_and_finishes_and_its_result_is_read() {
 }
 
 #[tokio::test]
+async fn how_far_a_worker_is_is_shown_and_told_and_no_step() {
+    for kind in BOTH {
+        let (world, a, b) = scene(kind).await;
+        let task = world.submit(json!({"kind": "resize"})).await;
+        assert_eq!(task["progress"], Value::Null);
+        let claimed = world.claim_one(&a).await;
+        let said = json!({"progress": {"done": 3, "total": 10, "note": "page 3"}});
+        world.says(&a, &claimed, "extend", said).await.ok(200);
+        world.says(&a, &claimed, "extend", json!({"progress": {"done": 4}})).await.ok(200);
+        world.says(&a, &claimed, "extend", json!({})).await.ok(200);
+        let story = world.story(&task).await;
+        let progress = &story["progress"];
+        assert_eq!(
+            (&progress["done"], &progress["total"], &progress["note"]),
+            (&json!(4), &Value::Null, &Value::Null)
+        );
+        assert!(progress["at"].is_string(), "{progress}");
+        assert_eq!(steps(&story), ["submitted", "ready", "leased"]);
+        let listed = world.get(TASKS).await.ok(200);
+        assert_eq!(listed["items"][0]["progress"]["done"], 4);
+        // The second came at once after the first: people see it in the task, and the log is spared.
+        assert_eq!(world.told("task.progress", &task).await, ["3/10"]);
+        let long = json!({"progress": {"done": 1, "note": "x".repeat(257)}});
+        world.says(&a, &claimed, "extend", long).await.refused(413, "too_large");
+        world
+            .says(&a, &claimed, "extend", json!({"progress": {"total": 1}}))
+            .await
+            .refused(400, "invalid_argument");
+        world.says(&b, &claimed, "extend", json!({"progress": {"done": 9}})).await.refused(404, "not_found");
+        world.says(&a, &claimed, "fail", json!({"final": true})).await.ok(200);
+        let late = world.says(&a, &claimed, "extend", json!({"progress": {"done": 9}})).await;
+        late.refused(409, "stale_attempt");
+        assert_eq!(world.story(&task).await["progress"]["done"], 4, "how far it came");
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_happens_in_the_pool_is_counted_once_it_is_committed() {
+    for kind in BOTH {
+        let (world, a, _) = scene(kind).await;
+        let task = json!({"kind": "resize", "backoff": {"initial_ms": 60_000, "jitter_percent": 0}});
+        world.post(TASKS, json!([task, task, task, task])).await.ok(202);
+        let all = world.claim(&a, json!({"kinds": ["resize"], "max": 3})).await;
+        world.says(&a, &all[0], "finish", json!({})).await.ok(200);
+        world.says(&a, &all[1], "fail", json!({})).await.ok(200);
+        world.says(&a, &all[0], "extend", json!({})).await.refused(409, "stale_attempt");
+        world.says(&a, &all[0], "fail", json!({})).await.refused(409, "stale_attempt");
+        world.says(&a, &all[0], "release", json!({})).await.refused(409, "stale_attempt");
+        let reply = world.get("/metrics").await;
+        let text = String::from_utf8(reply.body.to_vec()).expect("text");
+        for line in [
+            "cortex_pool_tasks{state=\"ready\"} 1",
+            "cortex_pool_tasks{state=\"scheduled\"} 1",
+            "cortex_pool_tasks{state=\"dead\"} 0",
+            "cortex_pool_lanes 1",
+            "cortex_pool_leases{holder=\"worker\"} 1",
+            "cortex_pool_leases{holder=\"node\"} 0",
+            "cortex_pool_tasks_submitted_total 4",
+            "cortex_pool_claims_total{holder=\"worker\"} 3",
+            "cortex_pool_leases_ended_total{reason=\"done\"} 1",
+            "cortex_pool_leases_ended_total{reason=\"failed\"} 1",
+            "cortex_pool_leases_ended_total{reason=\"lease_expired\"} 0",
+            "cortex_pool_tasks_ended_total{state=\"done\"} 1",
+            "cortex_pool_stale_reports_total 3",
+            "cortex_pool_schedule_ticks_total{outcome=\"missed\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        let age = text.lines().find_map(|line| line.strip_prefix("cortex_pool_oldest_ready_age_seconds "));
+        assert!(
+            age.is_some_and(|age| age.parse::<f64>().is_ok_and(|age| (0.0..60.0).contains(&age))),
+            "{age:?}"
+        );
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_failed_task_waits_is_tried_again_and_is_dead_after_its_attempts() {
     let (world, a, _) = scene(StoreKind::Sqlite).await;
     let body = json!({"kind": "resize", "attempts": 2, "backoff": {"initial_ms": 100, "jitter_percent": 0}});

@@ -1,0 +1,182 @@
+//! The board's part in a transaction: a table that tells it what was committed, and claims whose turns
+//! count only then.
+
+use std::sync::Arc;
+
+use cortex_core::id::{LaneId, TaskId};
+use cortex_core::pool::desk::{self, Take};
+use cortex_core::pool::figures::Change;
+use cortex_core::pool::lane::{Head, LaneKey};
+use cortex_core::pool::order::Taken;
+use cortex_core::pool::{Decided, Evidence, Owner, Table, Task};
+use cortex_core::time::WallTime;
+use cortex_store::{PoolRead, Tx, WriteError};
+
+use super::Board;
+
+/// A transaction's tasks; see [`Board::over`].
+pub struct Noted<'t> {
+    pub(super) board: Board,
+    /// The transaction, for what is no task.
+    pub tx: &'t mut dyn Tx,
+}
+
+impl Table for Noted<'_> {
+    type Error = WriteError;
+
+    fn task(&self, id: TaskId) -> Result<Option<Task>, WriteError> {
+        Table::task(self.tx, id)
+    }
+
+    fn task_by_key(&self, owner: Owner, key: &str) -> Result<Option<Task>, WriteError> {
+        Table::task_by_key(self.tx, owner, key)
+    }
+
+    fn waiting_for(&self, id: TaskId) -> Result<Vec<TaskId>, WriteError> {
+        Table::waiting_for(self.tx, id)
+    }
+
+    fn heads(&self, lanes: &[LaneId]) -> Result<Vec<Head>, WriteError> {
+        let heads = Table::heads(self.tx, lanes)?;
+        let has = |lane: &LaneId| heads.iter().any(|head| head.lane == *lane);
+        self.board.state().board.found_empty(lanes.iter().copied().filter(|lane| !has(lane)));
+        Ok(heads)
+    }
+
+    fn working(&self, key: &str) -> Result<u32, WriteError> {
+        Table::working(self.tx, key)
+    }
+
+    fn parked(&self, key: &str) -> Result<Vec<TaskId>, WriteError> {
+        Table::parked(self.tx, key)
+    }
+
+    fn put(&mut self, decided: &Decided) -> Result<(), WriteError> {
+        Table::put(self.tx, decided)?;
+        let lane = PoolRead::lane(self.tx, &decided.task.lane())?;
+        let (board, task, change) = (self.board.clone(), decided.task.clone(), Change::of(decided));
+        self.tx.after_commit(Box::new(move || board.put(lane, &task, change)));
+        Ok(())
+    }
+
+    fn put_evidence(&mut self, id: TaskId, evidence: &Evidence) -> Result<(), WriteError> {
+        Table::put_evidence(self.tx, id, evidence)
+    }
+
+    fn lane(&self, key: &LaneKey) -> Result<Option<LaneId>, WriteError> {
+        Table::lane(self.tx, key)
+    }
+}
+
+impl Noted<'_> {
+    /// Hands out up to `limit` tasks of these lanes, see [`desk::claim`]. The parties whose turn it was
+    /// have had it when this is committed, and not when it is not.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn claim(
+        &mut self,
+        lanes: &[(LaneId, Arc<LaneKey>)],
+        limit: usize,
+        now: WallTime,
+        take: &mut dyn FnMut(&Task) -> Take,
+    ) -> Result<Vec<Task>, WriteError> {
+        // Claims of one commit follow each other within it, so each must know of the turns before it.
+        let mut turn = Turn { board: self.board.clone(), taken: Vec::new() };
+        let board = self.board.clone();
+        let claimed = {
+            let mut turns = board.turns();
+            let claimed = desk::claim(self, lanes, &mut turns, limit, now, take);
+            turn.taken = turns.taken();
+            claimed?
+        };
+        // What is not committed is dropped instead.
+        self.tx.after_commit(Box::new(move || turn.keep()));
+        Ok(claimed)
+    }
+}
+
+/// Turns that a claim took; they are given back unless it is kept.
+struct Turn {
+    board: Board,
+    taken: Vec<Taken>,
+}
+
+impl Turn {
+    fn keep(mut self) {
+        self.taken.clear();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.taken.is_empty() {
+            self.board.turns().give_back(&self.taken);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cortex_core::id::UserId;
+    use cortex_core::name::Name;
+    use cortex_core::pool::desk::New;
+    use cortex_core::pool::{Holder, Kind, Priority, TaskSpec, Work};
+    use cortex_store::memory::MemoryStore;
+    use cortex_store::{Read, StoreError};
+
+    use super::*;
+    use crate::clock::Clock;
+
+    const NOW: WallTime = WallTime(1_000);
+
+    fn person(number: u8) -> Owner {
+        Owner { token: None, user: Some(UserId::mint(1, &[number; 10])) }
+    }
+
+    /// A store with two tasks of each of two people, one after the other.
+    fn store(board: &Board) -> MemoryStore {
+        let store = MemoryStore::new(None);
+        let kind = Name::parse("resize").and_then(Kind::payload).expect("a kind");
+        let spec = Arc::new(TaskSpec::new(Work::Payload { kind, bytes: Vec::new() }));
+        for (number, who) in (1..).zip([1, 2, 1, 2]) {
+            let new = New {
+                id: TaskId::mint(number, &[1; 10]),
+                spec: Arc::clone(&spec),
+                priority: Priority::DEFAULT,
+                owner: person(who),
+                caller: "user:ada".to_owned(),
+                key: None,
+                traceparent: None,
+                schedule: None,
+                due_at: None,
+            };
+            store.write_now(|tx| desk::submit(&mut board.over(tx), new, NOW).map(drop)).expect("it is kept");
+        }
+        store
+    }
+
+    fn claim(board: &Board, tx: &mut dyn Tx) -> Result<Owner, WriteError> {
+        let token = cortex_core::id::TokenId::mint(1, &[1; 10]);
+        let mut take = |_: &Task| Take::By(Holder::Worker { token });
+        let claimed = board.over(tx).claim(&board.ready(), 1, NOW, &mut take)?;
+        Ok(claimed.first().expect("something waits").owner)
+    }
+
+    #[test]
+    fn a_claim_that_is_not_committed_is_nobodys_turn() {
+        let board = Board::new(Clock::default());
+        let store = store(&board);
+        let lost: Result<(), WriteError> = store.write_now(|tx| {
+            assert_eq!(claim(&board, tx)?, person(1));
+            assert_eq!(claim(&board, tx)?, person(2), "within a transaction turns are known");
+            Err(StoreError::Closed.into())
+        });
+        assert!(lost.is_err());
+        let lanes = store.read_now(|view: &dyn Read| view.lanes()).expect("it reads");
+        board.not_claimed(lanes.into_iter().map(|(id, key)| (id, Arc::new(key))).collect());
+        let kept = store.write_now(|tx| claim(&board, tx)).expect("it is kept");
+        assert_eq!(kept, person(1), "the first turn was not had");
+        assert_eq!(store.write_now(|tx| claim(&board, tx)).expect("it is kept"), person(2));
+    }
+}
