@@ -14,7 +14,7 @@ use cortex_core::pool::{Owner, Task, TaskState};
 use cortex_core::time::WallTime;
 use rusqlite::Connection;
 
-use super::rows::lanes::{self, Counted};
+use super::rows::lanes::{self, CountOf, Counted};
 use super::rows::tasks::{self, Place};
 use crate::StoreError;
 
@@ -45,7 +45,10 @@ pub(super) struct Ledger {
 
 #[derive(Default)]
 struct Changed {
+    /// Lanes that came or went.
     lanes: BTreeSet<LaneId>,
+    /// Lanes of which another number is counted.
+    counts: BTreeSet<LaneId>,
     parties: BTreeSet<Owner>,
     states: BTreeSet<TaskState>,
     made: bool,
@@ -95,13 +98,19 @@ impl Ledger {
     pub(super) fn flush(&mut self, conn: &Connection) -> Result<(), StoreError> {
         let changed = std::mem::take(&mut self.changed);
         for id in changed.lanes {
-            lanes::set(conn, id, self.lanes.get(&id).map(|lane| (&*lane.key, lane.counted)))?;
+            lanes::set(conn, id, self.lanes.get(&id).map(|lane| &*lane.key))?;
+        }
+        for id in changed.counts {
+            let counted = self.lanes.get(&id).map(|lane| lane.counted).unwrap_or_default();
+            lanes::set_count(conn, CountOf::Lane(id), counted)?;
         }
         for party in changed.parties {
-            lanes::set_party(conn, party, self.open_of(party))?;
+            let open = self.open_of(party);
+            lanes::set_count(conn, CountOf::Party(party), Counted { tasks: open, open })?;
         }
         for state in changed.states {
-            lanes::set_state(conn, state, self.states.get(&state).copied().unwrap_or(0))?;
+            let tasks = self.states.get(&state).copied().unwrap_or(0);
+            lanes::set_count(conn, CountOf::State(state), Counted { tasks, open: 0 })?;
         }
         if changed.made {
             lanes::set_made(conn, self.made)?;
@@ -246,13 +255,19 @@ impl Ledger {
     }
 
     fn set_lane(&mut self, id: LaneId, lane: Option<Lane>) {
-        self.changed.lanes.insert(id);
+        self.changed.counts.insert(id);
         match lane {
             Some(lane) => {
+                if let Some(there) = self.lanes.get_mut(&id) {
+                    there.counted = lane.counted;
+                    return;
+                }
+                self.changed.lanes.insert(id);
                 self.by_key.insert(Arc::clone(&lane.key), id);
                 self.lanes.insert(id, lane);
             }
             None => {
+                self.changed.lanes.insert(id);
                 if let Some(old) = self.lanes.remove(&id) {
                     self.by_key.remove(&old.key);
                 }

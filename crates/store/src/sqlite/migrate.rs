@@ -41,6 +41,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/sqlite/0006_progress.sql"),
     },
     Migration { version: 7, name: "keys", sql: include_str!("../../migrations/sqlite/0007_keys.sql") },
+    Migration { version: 8, name: "counts", sql: include_str!("../../migrations/sqlite/0008_counts.sql") },
 ];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`
@@ -167,6 +168,25 @@ mod tests {
         run(&mut conn, &[FIRST, broken]).expect_err("table a is there already");
         assert_eq!(versions(&conn), [1]);
         run(&mut conn, &[FIRST, SECOND]).expect("table b did not stay, and step 2 still applies");
+    }
+
+    #[test]
+    fn counts_of_an_older_program_are_kept() {
+        let mut conn = memory();
+        run(&mut conn, &MIGRATIONS[..7]).expect("the old program");
+        conn.execute_batch(
+            "INSERT INTO lanes VALUES (3, NULL, x'01', 'command', 5, '', '', x'', 7, 2);
+             INSERT INTO task_parties VALUES (x'7501', 2);
+             INSERT INTO task_states VALUES ('ready', 2), ('leased', 0), ('done', 5);",
+        )
+        .expect("rows of the old program");
+        run(&mut conn, MIGRATIONS).expect("the new program");
+        let mut statement = conn
+            .prepare("SELECT of || ' ' || hex(key) || ' ' || tasks || ' ' || open FROM pool_counts")
+            .expect("table");
+        let rows = statement.query_map([], |row| row.get(0)).expect("query");
+        let rows = rows.collect::<Result<Vec<String>, _>>().expect("rows");
+        assert_eq!(rows, ["lane 33 7 2", "party 7501 2 2", "state 646F6E65 5 0", "state 7265616479 2 0"]);
     }
 
     #[test]

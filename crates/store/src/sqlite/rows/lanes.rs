@@ -6,6 +6,7 @@ use cortex_core::id::{LaneId, NodeId, TokenId, UserId};
 use cortex_core::name::{Name, Selector};
 use cortex_core::pool::lane::LaneKey;
 use cortex_core::pool::{Kind, Owner, Priority, TaskState};
+use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
 use super::super::codec::{Columns, Id, execute, failed, many, one, signed};
@@ -13,47 +14,48 @@ use crate::StoreError;
 
 macro_rules! columns {
     () => {
-        "id, token, user, kind, priority, selector, prefer, excluded, tasks, open"
+        "id, token, user, kind, priority, selector, prefer, excluded"
     };
 }
 
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM lanes WHERE id = ?1");
-const ALL: &str = concat!("SELECT ", columns!(), " FROM lanes ORDER BY id");
+const ALL: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", counts.tasks, counts.open FROM lanes CROSS JOIN pool_counts AS counts \
+     ON counts.of = 'lane' AND counts.key = lanes.id ORDER BY id"
+);
 pub(super) const BY_KEY: &str = "SELECT id FROM lanes WHERE token IS ?1 AND user IS ?2 AND kind = ?3 \
                                  AND priority = ?4 AND selector = ?5 AND prefer = ?6 AND excluded = ?7";
-const PUT: &str = concat!(
-    "INSERT INTO lanes (",
-    columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
-     ON CONFLICT (id) DO UPDATE SET tasks = excluded.tasks, open = excluded.open"
-);
+const PUT: &str =
+    concat!("INSERT OR REPLACE INTO lanes (", columns!(), ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
 const DELETE: &str = "DELETE FROM lanes WHERE id = ?1";
 const MADE: &str = "SELECT value FROM numbers WHERE name = 'lanes_made'";
 const PUT_MADE: &str = "UPDATE numbers SET value = ?1 WHERE name = 'lanes_made'";
-const PARTY: &str = "SELECT open FROM task_parties WHERE party = ?1";
-const PARTIES: &str = "SELECT party, open FROM task_parties";
-const PUT_PARTY: &str = "INSERT INTO task_parties (party, open) VALUES (?1, ?2) \
-                         ON CONFLICT (party) DO UPDATE SET open = excluded.open";
-const DELETE_PARTY: &str = "DELETE FROM task_parties WHERE party = ?1";
-const STATES: &str = "SELECT state, tasks FROM task_states WHERE tasks > 0";
-const PUT_STATE: &str = "INSERT INTO task_states (state, tasks) VALUES (?1, ?2) \
-                         ON CONFLICT (state) DO UPDATE SET tasks = excluded.tasks";
+const COUNTED: &str = "SELECT key, tasks, open FROM pool_counts WHERE of = ?1";
+const OPEN: &str = "SELECT open FROM pool_counts WHERE of = 'party' AND key = ?1";
+const COUNT: &str = "INSERT INTO pool_counts (of, key, tasks, open) VALUES (?1, ?2, ?3, ?4) \
+                     ON CONFLICT (of, key) DO UPDATE SET tasks = excluded.tasks, open = excluded.open";
+const COUNT_NONE: &str = "DELETE FROM pool_counts WHERE of = ?1 AND key = ?2";
 
-/// A lane with what is counted of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is counted of a lane, a party, or all tasks in a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Counted {
-    /// Tasks in whatever state.
+    /// Tasks in whatever state; of a party those that are open.
     pub(in super::super) tasks: u64,
-    /// Those that have not ended.
+    /// Those that have not ended; of a state none.
     pub(in super::super) open: u64,
 }
 
 pub(in super::super) fn get(conn: &Connection, id: LaneId) -> Result<Option<LaneKey>, StoreError> {
-    Ok(one(conn, BY_ID, [signed(id.0)], decode)?.map(|(_, key, _)| key))
+    Ok(one(conn, BY_ID, [signed(id.0)], decode)?.map(|(_, key)| key))
 }
 
 pub(in super::super) fn all(conn: &Connection) -> Result<Vec<(LaneId, LaneKey, Counted)>, StoreError> {
-    many(conn, ALL, [], decode)
+    many(conn, ALL, [], |row| {
+        let (id, key) = decode(row)?;
+        Ok((id, key, counted(row)?))
+    })
 }
 
 pub(in super::super) fn by_key(conn: &Connection, key: &LaneKey) -> Result<Option<LaneId>, StoreError> {
@@ -70,12 +72,8 @@ pub(in super::super) fn by_key(conn: &Connection, key: &LaneKey) -> Result<Optio
 }
 
 /// Keeps a lane, or removes it.
-pub(in super::super) fn set(
-    conn: &Connection,
-    id: LaneId,
-    lane: Option<(&LaneKey, Counted)>,
-) -> Result<(), StoreError> {
-    let Some((key, counted)) = lane else {
+pub(in super::super) fn set(conn: &Connection, id: LaneId, key: Option<&LaneKey>) -> Result<(), StoreError> {
+    let Some(key) = key else {
         return execute(conn, DELETE, [signed(id.0)]).map(drop).map_err(failed);
     };
     let params = params![
@@ -87,8 +85,6 @@ pub(in super::super) fn set(
         key.selector.to_string(),
         key.prefer.to_string(),
         excluded_bytes(&key.excluded),
-        signed(counted.tasks),
-        signed(counted.open),
     ];
     execute(conn, PUT, params).map(drop).map_err(failed)
 }
@@ -103,31 +99,45 @@ pub(in super::super) fn set_made(conn: &Connection, made: LaneId) -> Result<(), 
 }
 
 pub(in super::super) fn open_of(conn: &Connection, party: Owner) -> Result<u64, StoreError> {
-    Ok(one(conn, PARTY, params![party_bytes(party)], |row| row.number())?.unwrap_or(0))
+    Ok(one(conn, OPEN, params![party_bytes(party)], |row| row.number())?.unwrap_or(0))
 }
 
 pub(in super::super) fn parties(conn: &Connection) -> Result<BTreeMap<Owner, u64>, StoreError> {
-    let rows = many(conn, PARTIES, [], |row| Ok((row.bytes(party)?, row.number()?)))?;
+    let rows = many(conn, COUNTED, ["party"], |row| Ok((row.bytes(party)?, counted(row)?.open)))?;
     Ok(rows.into_iter().collect())
-}
-
-pub(in super::super) fn set_party(conn: &Connection, party: Owner, open: u64) -> Result<(), StoreError> {
-    let party = party_bytes(party);
-    let done = if open == 0 {
-        execute(conn, DELETE_PARTY, params![party])
-    } else {
-        execute(conn, PUT_PARTY, params![party, signed(open)])
-    };
-    done.map(drop).map_err(failed)
 }
 
 pub(in super::super) fn states(conn: &Connection) -> Result<BTreeMap<TaskState, u64>, StoreError> {
-    let rows = many(conn, STATES, [], |row| Ok((row.parsed(TaskState::parse)?, row.number()?)))?;
+    let rows =
+        many(conn, COUNTED, ["state"], |row| Ok((row.parsed(TaskState::parse)?, counted(row)?.tasks)))?;
     Ok(rows.into_iter().collect())
 }
 
-pub(in super::super) fn set_state(conn: &Connection, state: TaskState, tasks: u64) -> Result<(), StoreError> {
-    execute(conn, PUT_STATE, params![state.as_str(), signed(tasks)]).map(drop).map_err(failed)
+/// Of what something is counted.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum CountOf {
+    Lane(LaneId),
+    Party(Owner),
+    State(TaskState),
+}
+
+/// Keeps a count; of what there is none, there is no row.
+pub(in super::super) fn set_count(
+    conn: &Connection,
+    of: CountOf,
+    counted: Counted,
+) -> Result<(), StoreError> {
+    let (of, key) = match of {
+        CountOf::Lane(id) => ("lane", Value::from(signed(id.0))),
+        CountOf::Party(party) => ("party", Value::from(party_bytes(party))),
+        CountOf::State(state) => ("state", Value::from(state.as_str().to_owned())),
+    };
+    let done = if counted == Counted::default() {
+        execute(conn, COUNT_NONE, params![of, key])
+    } else {
+        execute(conn, COUNT, params![of, key, signed(counted.tasks), signed(counted.open)])
+    };
+    done.map(drop).map_err(failed)
 }
 
 /// A party as a key: what it is, and its id.
@@ -158,7 +168,11 @@ fn excluded_bytes(nodes: &BTreeSet<NodeId>) -> Vec<u8> {
     nodes.iter().flat_map(|node| *node.as_bytes()).collect()
 }
 
-fn decode(row: &mut Columns<'_, '_>) -> Result<(LaneId, LaneKey, Counted), StoreError> {
+fn counted(row: &mut Columns<'_, '_>) -> Result<Counted, StoreError> {
+    Ok(Counted { tasks: row.number()?, open: row.number()? })
+}
+
+fn decode(row: &mut Columns<'_, '_>) -> Result<(LaneId, LaneKey), StoreError> {
     let id = row.number().map(LaneId)?;
     let owner = Owner { token: row.optional_id()?, user: row.optional_id()? };
     let key = LaneKey {
@@ -169,7 +183,7 @@ fn decode(row: &mut Columns<'_, '_>) -> Result<(LaneId, LaneKey, Counted), Store
         prefer: row.parsed(|text| Selector::parse(text).ok())?,
         excluded: row.id_list()?.into_iter().collect(),
     };
-    Ok((id, key, Counted { tasks: row.number()?, open: row.number()? }))
+    Ok((id, key))
 }
 
 fn kind(text: &str) -> Option<Kind> {
