@@ -191,11 +191,6 @@ impl Board {
         self.state().board.ready()
     }
 
-    /// A claim of these lanes was not kept: what it found, and what it found empty, counts for nothing.
-    pub fn not_claimed(&self, lanes: Lanes) {
-        self.state().board.not_claimed(lanes);
-    }
-
     /// Whose turn it was.
     fn turns(&self) -> MutexGuard<'_, Turns> {
         lock(&self.inner.turns)

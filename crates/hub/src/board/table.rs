@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cortex_core::id::{LaneId, TaskId};
 use cortex_core::pool::desk::{self, Take};
 use cortex_core::pool::figures::Change;
-use cortex_core::pool::lane::{Head, LaneKey};
+use cortex_core::pool::lane::{Head, LaneKey, Lanes};
 use cortex_core::pool::order::Taken;
 use cortex_core::pool::{Decided, Evidence, Owner, Table, Task};
 use cortex_core::time::WallTime;
@@ -82,8 +82,8 @@ impl Noted<'_> {
         take: &mut dyn FnMut(&Task) -> Take,
     ) -> Result<Vec<Task>, WriteError> {
         // Claims of one commit follow each other within it, so each must know of the turns before it.
-        let mut turn = Turn { board: self.board.clone(), taken: Vec::new() };
         let board = self.board.clone();
+        let mut turn = Turn { board: board.clone(), taken: Vec::new(), lanes: lanes.to_vec() };
         let claimed = {
             let mut turns = board.turns();
             let claimed = desk::claim(self, lanes, &mut turns, limit, now, take);
@@ -96,15 +96,17 @@ impl Noted<'_> {
     }
 }
 
-/// Turns that a claim took; they are given back unless it is kept.
+/// What a claim has changed in mind: turns that it took, and lanes that it found empty. Unless it is kept,
+/// the turns are given back, and the lanes are looked at again.
 struct Turn {
     board: Board,
     taken: Vec<Taken>,
+    lanes: Lanes,
 }
 
 impl Turn {
     fn keep(mut self) {
-        self.taken.clear();
+        (self.taken, self.lanes) = (Vec::new(), Vec::new());
     }
 }
 
@@ -112,6 +114,9 @@ impl Drop for Turn {
     fn drop(&mut self) {
         if !self.taken.is_empty() {
             self.board.turns().give_back(&self.taken);
+        }
+        if !self.lanes.is_empty() {
+            self.board.state().board.not_claimed(std::mem::take(&mut self.lanes));
         }
     }
 }
@@ -122,8 +127,8 @@ mod tests {
     use cortex_core::name::Name;
     use cortex_core::pool::desk::New;
     use cortex_core::pool::{Holder, Kind, Priority, TaskSpec, Work};
+    use cortex_store::StoreError;
     use cortex_store::memory::MemoryStore;
-    use cortex_store::{Read, StoreError};
 
     use super::*;
     use crate::clock::Clock;
@@ -173,10 +178,30 @@ mod tests {
             Err(StoreError::Closed.into())
         });
         assert!(lost.is_err());
-        let lanes = store.read_now(|view: &dyn Read| view.lanes()).expect("it reads");
-        board.not_claimed(lanes.into_iter().map(|(id, key)| (id, Arc::new(key))).collect());
         let kept = store.write_now(|tx| claim(&board, tx)).expect("it is kept");
         assert_eq!(kept, person(1), "the first turn was not had");
         assert_eq!(store.write_now(|tx| claim(&board, tx)).expect("it is kept"), person(2));
+    }
+
+    #[test]
+    fn what_a_claim_found_empty_counts_only_when_it_is_committed() {
+        let board = Board::new(Clock::default());
+        let store = store(&board);
+        let (ready, token) = (board.ready(), cortex_core::id::TokenId::mint(1, &[1; 10]));
+        let empty = |tx: &mut dyn Tx| {
+            let mut take = |_: &Task| Take::By(Holder::Worker { token });
+            let taken = board.over(tx).claim(&board.ready(), 10, NOW, &mut take)?;
+            assert_eq!(taken.len(), 4);
+            board.over(tx).claim(&ready, 1, NOW, &mut take).map(|more| assert!(more.is_empty()))
+        };
+        let lost: Result<(), WriteError> = store.write_now(|tx| {
+            empty(tx)?;
+            assert!(board.ready().is_empty());
+            Err(StoreError::Closed.into())
+        });
+        assert!(lost.is_err());
+        assert_eq!(board.ready(), ready, "all of it waits still");
+        store.write_now(empty).expect("it is kept");
+        assert!(board.ready().is_empty());
     }
 }

@@ -150,7 +150,7 @@ impl Pool {
             context: self.context.clone(),
             board: self.board.clone(),
             node: Arc::clone(node),
-            lanes: lanes.clone(),
+            lanes,
             owners,
             limit: rooms.len(),
             now,
@@ -163,14 +163,7 @@ impl Pool {
             }
             drop(promise);
         };
-        let claimed = self.context.commit(move |tx: &mut dyn Tx| claim.work(tx), send).await;
-        match claimed {
-            Ok(runs) => Ok(runs.len()),
-            Err(refusal) => {
-                self.board.not_claimed(lanes);
-                Err(refusal)
-            }
-        }
+        Ok(self.context.commit(move |tx: &mut dyn Tx| claim.work(tx), send).await?.len())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Workers that are no nodes: they claim payloads by kind over the API, and report by the number of
 //! their attempt. The same fence holds on them.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use cortex_core::id::{Attempt, TaskId, TokenId};
@@ -17,7 +18,6 @@ use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Pool;
@@ -33,8 +33,11 @@ const KINDS_MAX: usize = 16;
 /// stored, is given back at once; what was taken out and never arrived is left to its lease.
 pub struct Given {
     pool: Pool,
+    runtime: Handle,
     holder: Holder,
     tasks: Vec<Task>,
+    /// The claim was committed: before, there is nothing to give back.
+    is_kept: Cell<bool>,
 }
 
 impl Given {
@@ -53,8 +56,10 @@ impl Given {
 impl Drop for Given {
     fn drop(&mut self) {
         let tasks = std::mem::take(&mut self.tasks);
-        // Without a runtime the hub is ending, and the leases end by themselves after its restart.
-        if !tasks.is_empty() && Handle::try_current().is_ok() {
+        if !tasks.is_empty() && self.is_kept.get() {
+            // The thread may be the store's. When the hub is ending, nothing of it is done, and the leases
+            // end by themselves after its restart.
+            let _runtime = self.runtime.enter();
             let (pool, holder) = (self.pool.clone(), self.holder);
             drop(self.pool.mesh.spawn(async move { pool.give_back(holder, tasks).await }));
         }
@@ -112,7 +117,7 @@ impl Pool {
         loop {
             let lanes = self.payloads(kinds);
             if lanes.is_empty() {
-                return Ok(self.given(caller, Vec::new()));
+                return Ok(self.given(caller));
             }
             let given = self.claim_of(caller, lanes, max).await?;
             if !given.is_empty() {
@@ -130,30 +135,25 @@ impl Pool {
         ready.filter(|(_, key)| owners.get(key.owner).is_ok()).collect()
     }
 
-    fn given(&self, caller: &Caller, tasks: Vec<Task>) -> Given {
-        Given { pool: self.clone(), holder: Holder::Worker { token: caller.token.id }, tasks }
+    /// None so far.
+    fn given(&self, caller: &Caller) -> Given {
+        let holder = Holder::Worker { token: caller.token.id };
+        let (pool, runtime) = (self.clone(), Handle::current());
+        Given { pool, runtime, holder, tasks: Vec::new(), is_kept: Cell::new(false) }
     }
 
-    /// In a task of its own: a worker that goes away meanwhile leaves no lease behind.
+    /// A worker that goes away meanwhile leaves no lease behind: see [`Given`].
     async fn claim_of(&self, caller: &Caller, lanes: Lanes, max: usize) -> Result<Given, Refusal> {
         let (now, context, caller) = (self.context.clock.wall(), self.context.clone(), caller.clone());
-        let asked = lanes.clone();
-        let (pool, who) = (self.clone(), caller.clone());
+        let mut given = self.given(&caller);
         let work = move |tx: &mut dyn Tx| {
             context.still(&caller)?.anywhere(Right::PoolWork)?;
             let lanes = unlocked(&lanes, &Locks::new(tx.locks()?), now);
-            let mut take = |_: &Task| Take::By(Holder::Worker { token: caller.token.id });
-            context.board.over(tx).claim(&lanes, max, now, &mut take)
+            let mut take = |_: &Task| Take::By(given.holder);
+            given.tasks = context.board.over(tx).claim(&lanes, max, now, &mut take)?;
+            Ok(given)
         };
-        let (tell, told) = oneshot::channel();
-        drop(self.mesh.spawn(async move {
-            let claimed = pool.context.commit(work, |_| ()).await;
-            if claimed.is_err() {
-                pool.board.not_claimed(asked);
-            }
-            drop(tell.send(claimed.map(|tasks| pool.given(&who, tasks))));
-        }));
-        told.await.map_err(|_| Refusal::new(Code::Internal, "The claim ended unexpectedly."))?
+        self.context.commit(work, |given: &Given| given.is_kept.set(true)).await
     }
 
     async fn give_back(&self, holder: Holder, tasks: Vec<Task>) {
