@@ -23,7 +23,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::files;
-use crate::http::{About, Api, ApiParts, Door};
+use crate::http::{About, Api, ApiParts, App, Door};
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::runlog::RunLogs;
@@ -259,12 +259,12 @@ struct Parts {
 fn serve_http(doors: &Supervisor, listener: TcpListener, api: Api) {
     let (listener, metrics) = (Arc::new(listener), api.metrics.clone());
     let streams = api.shutdown.clone();
-    let router = http::router(api);
+    let app = App::new(api);
     doors.spawn(workers::HTTP, move |shutdown| {
-        let (listener, router, metrics) = (Arc::clone(&listener), router.clone(), metrics.clone());
+        let (listener, app, metrics) = (Arc::clone(&listener), app.clone(), metrics.clone());
         let (streams, stopping) = (streams.clone(), shutdown.clone());
         async move {
-            let serve = http::serve(listener, router, metrics, shutdown);
+            let serve = http::serve(listener, app, metrics, shutdown);
             tokio::pin!(serve);
             tokio::select! {
                 ended = serve.as_mut() => return ended,

@@ -29,14 +29,18 @@ use crate::service::audit::Rejected;
 pub(crate) struct RequestId(pub(crate) String);
 
 /// Outermost: names the request, counts it, logs it, and gives what failed its form.
-pub(super) async fn observe(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub(super) async fn observe<A: Future<Output = Response>>(
+    api: &Api,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> A,
+) -> Response {
     let began = Instant::now();
     let id = RequestId(to_hex(&clock::random::<8>()));
     request.extensions_mut().insert(id.clone());
     let method = request.method().clone();
     let head = method == Method::HEAD;
-    let response = match check_door(&api, &request) {
-        Ok(()) => next.run(request).await,
+    let response = match check_door(api, &request) {
+        Ok(()) => answer(request).await,
         Err(failure) => failure.into_response(),
     };
     let route =

@@ -1,18 +1,24 @@
 //! The HTTP door: API, health, metrics. Handlers translate between `cortex_wire::http` and
 //! `service`; what may be done is decided there. One file per resource.
 
+use std::any::Any;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
 use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal};
+use futures::FutureExt as _;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -150,8 +156,33 @@ pub struct About {
     pub began: Instant,
 }
 
-/// The router with all its layers.
-pub fn router(api: Api) -> Router {
+/// All that is served: the routes, behind what every request passes.
+#[derive(Clone)]
+pub struct App {
+    api: Api,
+    routes: Router,
+}
+
+impl App {
+    /// Of a hub.
+    pub fn new(api: Api) -> Self {
+        Self { routes: routes(api.clone()), api }
+    }
+
+    /// Answers a request, also one whose handler panics.
+    pub async fn answer(self, request: Request) -> Response {
+        let answer = |request| caught(self.routes.oneshot(request));
+        guard::observe(&self.api, request, answer).await
+    }
+}
+
+/// The answer, or that of a handler that panicked.
+async fn caught(answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
+    let Ok(response) = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(panicked);
+    response
+}
+
+fn routes(api: Api) -> Router {
     let (router, document) = resources().split_for_parts();
     let document: Arc<str> = document.to_json().unwrap_or_default().into();
     router
@@ -159,8 +190,6 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_route)
         .layer(from_fn_with_state(api.clone(), guard::authorise))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(api.clone(), guard::observe))
         .with_state(api)
 }
 
@@ -250,9 +279,23 @@ async fn unknown_route() -> problem::Failure {
     std::future::ready(problem::Failure::from(refusal)).await
 }
 
-fn panicked(_panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
-    use axum::response::IntoResponse as _;
+fn panicked(_panic: Box<dyn Any + Send>) -> Result<Response, Infallible> {
     tracing::error!("a handler panicked");
-    problem::Failure::from(Refusal::new(Code::Internal, "The request met a defect of the hub."))
-        .into_response()
+    let refusal = Refusal::new(Code::Internal, "The request met a defect of the hub.");
+    Ok(problem::Failure::from(refusal).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_for() {
+        let broken = async || -> &'static str { panic!("a defect") };
+        let router: Router = Router::new().route("/", axum::routing::get(broken));
+        let request = Request::new(axum::body::Body::empty());
+        let response = caught(router.oneshot(request)).await;
+        let failure = response.extensions().get::<problem::Failure>().expect("a failure");
+        assert_eq!(failure.refusal.code, Code::Internal);
+    }
 }

@@ -4,11 +4,14 @@
 //!
 //! HTTP/2 is not spoken on the plain port: browsers do not, and its floods need not be met here.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
 use cortex_core::Refusal;
 use cortex_core::limits::{
     HEAD_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_IDLE_MS_MAX, HTTP_KEEPALIVE_MS, HTTP_KEEPALIVE_RETRY_MS,
@@ -21,8 +24,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
+use crate::http::App;
 use crate::http::pace::{Answer, Pace, Paced, Progress, Writing};
 use crate::metrics::Metrics;
 
@@ -45,7 +48,7 @@ pub(super) struct Connection(pub(super) CancellationToken);
 /// Serves until `shutdown`, then lets open requests end for two seconds.
 pub async fn serve(
     listener: Arc<TcpListener>,
-    router: Router,
+    app: App,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), Refusal> {
@@ -57,10 +60,10 @@ pub async fn serve(
             () = shutdown.cancelled() => break,
         };
         let Some((stream, source, place)) = accepted else { continue };
-        let (router, shutdown, count) = (router.clone(), shutdown.clone(), metrics.connection());
+        let (app, shutdown, count) = (app.clone(), shutdown.clone(), metrics.connection());
         // Ends with its connection, and at the latest when this function does.
         connections.spawn(async move {
-            serve_one(stream, source, router, PACE, shutdown).await;
+            serve_one(stream, source, move |request| app.clone().answer(request), PACE, shutdown).await;
             drop((place, count));
         });
     }
@@ -105,10 +108,10 @@ fn watch_peer(stream: &TcpStream) -> std::io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
-async fn serve_one(
+async fn serve_one<A: Future<Output = Response>>(
     stream: TcpStream,
     source: Source,
-    router: Router,
+    answer: impl Fn(Request) -> A,
     pace: Pace,
     shutdown: CancellationToken,
 ) {
@@ -122,8 +125,8 @@ async fn serve_one(
         let answering = progress.begin();
         request.extensions_mut().insert(mark.clone());
         request.extensions_mut().insert(source);
-        let response = router.clone().oneshot(request.map(axum::body::Body::new));
-        async move { response.await.map(|response| response.map(|body| Answer::new(body, answering))) }
+        let response = answer(request.map(Body::new));
+        async move { Ok::<_, Infallible>(response.await.map(|body| Answer::new(body, answering))) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         // The stream keeps the time, and knows an idle connection from a head that drips in.
@@ -160,6 +163,10 @@ pub fn bind(addr: SocketAddr) -> Result<TcpListener, Refusal> {
 mod tests {
     use std::time::Instant;
 
+    use axum::Router;
+    use axum::response::IntoResponse as _;
+    use tower::ServiceExt as _;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -182,7 +189,8 @@ mod tests {
             let (stream, peer) = listener.accept().await.expect("a connection");
             SockRef::from(&stream).set_send_buffer_size(64 * 1024).expect("an option");
             let (pace, source) = (Pace { head, idle }, Source(peer.ip()));
-            serve_one(stream, source, router, pace, CancellationToken::new()).await;
+            let answer = |request| async { router.clone().oneshot(request).await.into_response() };
+            serve_one(stream, source, answer, pace, CancellationToken::new()).await;
         });
         let client = TcpSocket::new_v4().expect("a socket");
         client.set_recv_buffer_size(64 * 1024).expect("an option");
