@@ -214,11 +214,25 @@ pub fn report<T: Table + ?Sized>(
     now: WallTime,
 ) -> Result<Result<Task, Refusal>, T::Error> {
     let task = table.task(id)?.ok_or_else(|| not_found(id))?;
-    let is_held = task.attempt == attempt && task.lease.is_some_and(|lease| lease.holder == holder);
+    report_on(table, task, attempt, holder, report, now)
+}
+
+/// Takes a report in, see [`report`], of a task as it is in this transaction.
+///
+/// # Errors
+/// What the table says.
+pub fn report_on<T: Table + ?Sized>(
+    table: &mut T,
+    task: Task,
+    attempt: Attempt,
+    holder: Holder,
+    report: Report,
+    now: WallTime,
+) -> Result<Result<Task, Refusal>, T::Error> {
     if is_repeated(&task, attempt, &report) {
         return Ok(Ok(task));
     }
-    if !is_held {
+    if !has(&task, attempt, holder) {
         return keep_evidence(table, task, attempt, holder, report, now).map(Err);
     }
     let command = match report {
@@ -229,6 +243,11 @@ pub fn report<T: Table + ?Sized>(
         Report::Denied { node, why } => Command::Exclude { node, why },
     };
     change(table, &task, command, now).map(Ok)
+}
+
+/// Whether this is the present attempt of a task, and its holder.
+pub fn has(task: &Task, attempt: Attempt, holder: Holder) -> bool {
+    task.attempt == attempt && task.lease.is_some_and(|lease| lease.holder == holder)
 }
 
 /// Keeps how far an attempt is. One that is over leaves nothing: how far it came is of no use.

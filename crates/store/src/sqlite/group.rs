@@ -1,4 +1,5 @@
-//! One transaction that many writes share: each in a savepoint, one commit for all.
+//! One transaction that many writes share: each in a savepoint, one commit for all. A write that is alone
+//! has the transaction for itself: SQLite keeps a copy of each page that is changed in a savepoint.
 //!
 //! Never here: the queue, threads, a second try of anything.
 
@@ -23,6 +24,7 @@ pub(super) struct Group<'c> {
     heads: Heads,
     events: Vec<LoggedEvent>,
     after: Vec<AfterFn>,
+    is_alone: bool,
     open: bool,
 }
 
@@ -37,20 +39,22 @@ pub(super) struct Committed {
 }
 
 impl<'c> Group<'c> {
-    /// Begins; from here on nobody else can write.
+    /// Begins, for so many writes; from here on nobody else can write.
     pub(super) fn begin(
         conn: &'c Connection,
         heads: Heads,
         ledger: &'c mut Ledger,
+        writes: usize,
     ) -> Result<Self, StoreError> {
         execute(conn, "BEGIN IMMEDIATE", []).map_err(failed)?;
-        Ok(Self { conn, ledger, begun: heads, heads, events: Vec::new(), after: Vec::new(), open: true })
+        let (events, after, is_alone) = (Vec::new(), Vec::new(), writes == 1);
+        Ok(Self { conn, ledger, begun: heads, heads, events, after, is_alone, open: true })
     }
 
     /// Runs one write. The inner result is its own; the outer one is an error when the whole group
     /// is lost.
     pub(super) fn run(&mut self, work: WriteFn) -> Result<Outcome, StoreError> {
-        execute(self.conn, "SAVEPOINT work", []).map_err(failed)?;
+        self.savepoint("SAVEPOINT work")?;
         self.ledger.begin();
         let mut view = View::new(self.conn, Logs::new(self.heads, self.ledger));
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut view))).unwrap_or_else(|_| {
@@ -69,17 +73,28 @@ impl<'c> Group<'c> {
             self.after.append(&mut after);
         } else {
             self.ledger.roll_back();
-            execute(self.conn, "ROLLBACK TO work", []).map_err(failed)?;
+            self.savepoint("ROLLBACK TO work")?;
         }
-        execute(self.conn, "RELEASE work", []).map_err(failed)?;
+        self.savepoint("RELEASE work")?;
+        if self.is_alone && outcome.is_err() {
+            self.open = false;
+            execute(self.conn, "ROLLBACK", []).map_err(failed)?;
+        }
         Ok(outcome)
     }
 
-    /// Makes all of it durable.
+    /// What keeps the writes of a group apart.
+    fn savepoint(&self, sql: &str) -> Result<(), StoreError> {
+        if self.is_alone { Ok(()) } else { execute(self.conn, sql, []).map(drop).map_err(failed) }
+    }
+
+    /// Makes all of it durable; of one that was alone and failed there is nothing.
     pub(super) fn commit(mut self) -> Result<Committed, StoreError> {
-        self.ledger.flush(self.conn)?;
-        execute(self.conn, "COMMIT", []).map_err(failed)?;
-        self.open = false;
+        if self.open {
+            self.ledger.flush(self.conn)?;
+            execute(self.conn, "COMMIT", []).map_err(failed)?;
+            self.open = false;
+        }
         let (events, after) = (std::mem::take(&mut self.events), std::mem::take(&mut self.after));
         Ok(Committed { heads: self.heads, audit: self.heads.audit_since(&self.begun), events, after })
     }

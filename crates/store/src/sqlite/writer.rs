@@ -118,7 +118,7 @@ impl Writer {
             None => self.open()?,
         };
         let begun = Instant::now();
-        let mut group = Group::begin(&desk.conn, desk.heads, &mut desk.ledger)?;
+        let mut group = Group::begin(&desk.conn, desk.heads, &mut desk.ledger, works.len())?;
         let outcomes = works.into_iter().map(|work| group.run(work)).collect::<Result<Vec<_>, _>>()?;
         self.stall();
         fail::fail_point!("store::before_commit");

@@ -275,12 +275,11 @@ fn take(
 ) -> Result<Result<Task, Refusal>, WriteError> {
     let holder = Holder::Worker { token };
     let Some(task) = PoolRead::task(tx, id)? else { return Ok(Err(not_found(id))) };
-    let has = task.attempt == attempt && task.lease.is_some_and(|lease| lease.holder == holder);
-    if !has && !had(tx, id, attempt, token)? {
+    if !desk::has(&task, attempt, holder) && !had(tx, id, attempt, token)? {
         return Ok(Err(not_found(id)));
     }
     let gives_back = report == desk::Report::GivenBack;
-    let taken = desk::report(&mut board.over(tx), id, attempt, holder, report, now)?;
+    let taken = desk::report_on(&mut board.over(tx), task, attempt, holder, report, now)?;
     if gives_back && taken.is_err() {
         // Nothing is kept of it that would be counted.
         let board = board.clone();
