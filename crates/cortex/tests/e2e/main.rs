@@ -21,3 +21,4 @@ mod up;
 mod users;
 mod work;
 mod world;
+mod zombie;
