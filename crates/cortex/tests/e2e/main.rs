@@ -5,6 +5,7 @@
 
 mod cable;
 mod consents;
+mod crates;
 mod doors;
 mod every;
 mod exec;
