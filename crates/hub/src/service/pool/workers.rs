@@ -146,8 +146,10 @@ impl Pool {
         let (tell, told) = oneshot::channel();
         drop(self.mesh.spawn(async move {
             let claimed = pool.context.commit(work, |_| ()).await;
-            if claimed.is_err() {
-                pool.board.not_claimed(asked);
+            match &claimed {
+                Ok(tasks) if !tasks.is_empty() => fail::fail_point!("hub::after_worker_claim"),
+                Ok(_) => {}
+                Err(_) => pool.board.not_claimed(asked),
             }
             drop(tell.send(claimed.map(|tasks| pool.given(&who, tasks))));
         }));
@@ -219,7 +221,10 @@ impl Pool {
             }
             desk::report(&mut board.over(tx), id, attempt, holder, report, now)
         };
-        self.context.commit(work, |_| ()).await?
+        fail::fail_point!("hub::before_report");
+        let reported = self.context.commit(work, |_| ()).await?;
+        fail::fail_point!("hub::after_report");
+        reported
     }
 }
 
