@@ -27,8 +27,8 @@ struct Need {
     tests: &'static str,
 }
 
-/// Programs beside the runner, `sh`, the core utilities, and the C compiler, which is there since Rust
-/// links with it.
+/// Programs beside the runner, `sh`, the core utilities with those of util-linux, and the C compiler, which
+/// is there since Rust links with it.
 const PROGRAMS: &[Need] = &[
     needed("git", "git", "is cloned with inside the walls", "a_repository_is_made_and_cloned…"),
     needed("make", "make", "builds inside the walls", "make_runs_targets_side_by_side…"),

@@ -17,3 +17,7 @@ mod faults;
 mod kill;
 #[path = "sqlite/pool.rs"]
 mod pool;
+#[path = "sqlite/steps.rs"]
+mod steps;
+#[path = "sqlite/story.rs"]
+mod story;

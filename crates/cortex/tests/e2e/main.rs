@@ -5,6 +5,7 @@
 
 mod cable;
 mod consents;
+mod crates;
 mod doors;
 mod every;
 mod exec;
@@ -21,3 +22,4 @@ mod up;
 mod users;
 mod work;
 mod world;
+mod zombie;

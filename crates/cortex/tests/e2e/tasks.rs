@@ -11,7 +11,7 @@ use crate::world::{Ended, World, hub};
 const SOON: Duration = Duration::from_secs(40);
 
 impl World {
-    fn add(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn add(&self, arguments: &[&str]) -> Value {
         self.cortex(&[&["task", "add", "--json"], arguments].concat()).expect(0).value()
     }
 
@@ -20,11 +20,11 @@ impl World {
         self.cortex(&[&["task", "add", "--wait"], arguments].concat())
     }
 
-    fn task(&self, task: &Value) -> Value {
+    pub(crate) fn task(&self, task: &Value) -> Value {
         self.cortex(&["task", "get", id(task), "--json"]).expect(0).value()
     }
 
-    fn task_reaches(&self, task: &Value, state: &str) -> Value {
+    pub(crate) fn task_reaches(&self, task: &Value, state: &str) -> Value {
         self.eventually(&format!("state {state} of task {}", id(task)), SOON, |world| {
             let task = world.task(task);
             (task["state"] == state).then_some(task)
@@ -38,17 +38,17 @@ impl World {
         (text("reason"), text("message"))
     }
 
-    fn lines_of(&self, name: &str) -> Vec<String> {
+    pub(crate) fn lines_of(&self, name: &str) -> Vec<String> {
         let text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 }
 
-fn id(task: &Value) -> &str {
+pub(crate) fn id(task: &Value) -> &str {
     task["id"].as_str().unwrap_or_else(|| panic!("no id: {task}"))
 }
 
-fn steps(task: &Value) -> Vec<&str> {
+pub(crate) fn steps(task: &Value) -> Vec<&str> {
     task["timeline"].as_array().expect("steps").iter().filter_map(|step| step["step"].as_str()).collect()
 }
 

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -30,6 +31,7 @@ const LISTED: &[&str] = &["has joined; it is being started.", "Stopping; once mo
 #[derive(Default)]
 pub(crate) struct Plan {
     nodes: Vec<(String, &'static str)>,
+    slots: Option<u32>,
 }
 
 /// Begins with a hub alone.
@@ -50,6 +52,12 @@ impl Plan {
         self
     }
 
+    /// Every node works on so many tasks at once.
+    pub(crate) fn slots(mut self, slots: u32) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
     /// Starts all of it; returns when every node is attached.
     pub(crate) fn start(self) -> World {
         let dir = tempfile::tempdir().expect("a folder for the world");
@@ -57,7 +65,7 @@ impl Plan {
         let canary = Canary::default();
         let secret = std::fs::read_to_string(&hub.token_file).expect("the first token");
         canary.learn("the first start", &secret);
-        let mut world = World { hub: Some(hub), nodes: BTreeMap::new(), canary, dir };
+        let mut world = World { hub: Some(hub), nodes: BTreeMap::new(), slots: self.slots, canary, dir };
         for (name, profile) in self.nodes {
             world.join(&name, profile);
         }
@@ -69,6 +77,7 @@ impl Plan {
 pub(crate) struct World {
     hub: Option<HubProcess>,
     nodes: BTreeMap<String, Process>,
+    slots: Option<u32>,
     canary: Canary,
     dir: TempDir,
 }
@@ -214,7 +223,7 @@ impl World {
         let (_, invite) = self.invite(&["--profile", profile]);
         let (invite, data_dir) = (invite.display().to_string(), self.node_dir(name));
         let arguments = ["--invite-file", &invite, "--name", name, "--data-dir", &data_dir, "--json"];
-        let mut command = program(self.dir.path());
+        let mut command = self.node_program();
         command.args(["join", grpc]).args(arguments);
         change(&mut command);
         self.attach(name, &mut command)
@@ -233,7 +242,7 @@ impl World {
     /// Starts a node that has joined.
     pub(crate) fn start_node(&mut self, name: &str) {
         let data_dir = self.node_dir(name);
-        let mut command = program(self.dir.path());
+        let mut command = self.node_program();
         command.args(["node", "start", "--data-dir", &data_dir, "--json"]);
         self.attach(name, &mut command);
     }
@@ -316,6 +325,15 @@ impl World {
         let logs =
             entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log"));
         logs.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
+    }
+
+    /// The program as a node of this world, with what all of them are told.
+    fn node_program(&self) -> Command {
+        let mut command = program(self.dir.path());
+        if let Some(slots) = self.slots {
+            command.env("CORTEX_NODE__SLOTS", slots.to_string());
+        }
+        command
     }
 
     fn node_dir(&self, name: &str) -> String {
@@ -431,7 +449,7 @@ impl Process {
     /// Ends it by TERM; by KILL when it does not listen.
     pub(crate) fn stop(mut self) {
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        let told = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let told = nix::sys::signal::kill(pid, Signal::SIGTERM);
         let until = Instant::now() + Duration::from_secs(15);
         while told.is_ok() && Instant::now() < until {
             if self.child.try_wait().ok().flatten().is_some() {
@@ -480,6 +498,25 @@ pub(crate) fn shell(home: &Path, line: &str) -> Command {
     command.env("CORTEX_NODE__WORK", work(home));
     command.args(["-euc", line]);
     command
+}
+
+/// Sends a signal to processes that this test has started.
+pub(crate) fn signal(pids: impl IntoIterator<Item = u32>, signal: Signal) {
+    for pid in pids {
+        // One that has ended meanwhile needs none.
+        let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), signal);
+    }
+}
+
+/// Processes with this in their environment.
+pub(crate) fn marked(variable: &str) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").expect("processes").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())
+    })
+    .collect()
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! What was acknowledged, and whether the world agrees with it.
 
-use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Child;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::SOON;
+use crate::api::Api;
 use crate::world::{Ended, World};
 
 /// Lines that a counter prints.
@@ -85,7 +83,7 @@ impl History {
             assert!(runs.contains_key(id), "run {id} was acknowledged and is not there");
         }
         self.check_executed(&runs, world);
-        let ends = ends(world);
+        let ends = ends(world, runs.len());
         for (id, run) in &runs {
             assert_eq!(ends.get(id), Some(&1), "run {id} ends once: {run}");
             if run["argv"][2] == self.script.as_str() {
@@ -97,18 +95,22 @@ impl History {
     /// At most once per run, and never without an audit row.
     fn check_executed(&self, runs: &BTreeMap<String, Value>, world: &World) {
         let executed = std::fs::read_to_string(&self.executed).expect("something was executed");
-        let rows = world.cortex(&["audit", "export"]).expect(0).lines();
+        let audited = audited(world);
         let mut seen = BTreeMap::<&str, usize>::new();
         executed.lines().for_each(|id| *seen.entry(id).or_default() += 1);
         for (id, times) in seen {
             assert_eq!(times, 1, "run {id} was executed {times} times");
             assert!(runs.contains_key(id), "run {id} was executed and is not kept");
-            let audited = rows
-                .iter()
-                .any(|row| row["run"] == id && row["action"] == "run.start" && row["outcome"] == "allowed");
-            assert!(audited, "run {id} was executed without an audit row");
+            assert!(audited.contains(id), "run {id} was executed without an audit row");
         }
     }
+}
+
+/// Runs whose start is in the audit log.
+pub(crate) fn audited(world: &World) -> BTreeSet<String> {
+    let rows = world.cortex(&["audit", "export"]).expect(0).lines();
+    let starts = rows.iter().filter(|row| row["action"] == "run.start" && row["outcome"] == "allowed");
+    starts.filter_map(|row| row["run"].as_str().map(str::to_owned)).collect()
 }
 
 fn check_output(world: &World, id: &str, run: &Value) {
@@ -135,23 +137,9 @@ fn text(value: &Value) -> String {
 }
 
 /// How often each run has ended, by the log of events.
-fn ends(world: &World) -> BTreeMap<String, usize> {
-    let address = world.hub().http.trim_start_matches("http://").to_owned();
-    let token = std::fs::read_to_string(&world.hub().token_file).expect("the token");
-    let mut stream = TcpStream::connect(&address).expect("the hub listens");
-    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a deadline");
-    let head = format!(
-        "GET /api/v1/events?after=0&kind=run.ended HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\r\n",
-        token.trim()
-    );
-    stream.write_all(head.as_bytes()).expect("ask");
-    let mut bytes = Vec::new();
-    // It ends by the silence after the last event.
-    drop(stream.read_to_end(&mut bytes));
+fn ends(world: &World, runs: usize) -> BTreeMap<String, usize> {
     let mut ends = BTreeMap::new();
-    for line in String::from_utf8_lossy(&bytes).lines() {
-        let Some(data) = line.strip_prefix("data: ") else { continue };
-        let event: Value = serde_json::from_str(data).expect("an event");
+    for event in Api::of(world).events("run.ended", runs) {
         *ends.entry(text(&event["run"])).or_default() += 1;
     }
     ends

@@ -2,13 +2,18 @@
 //! what must hold after each: what was acknowledged is there and ends once, nothing runs twice,
 //! output has no hole, and an invite joins one node.
 //!
-//! `CORTEX_ROUNDS` says how often everything is done; once when it is not set.
+//! `CORTEX_ROUNDS` says how often everything is done; once when it is not set. The runner ends a test after
+//! three minutes, `cargo test -p cortex --features failpoints --test kill` does not.
 
+#![expect(clippy::print_stdout, reason = "what was counted belongs to a test's output")]
+
+mod api;
 mod cancel;
 mod consents;
 mod exec;
 mod history;
 mod join;
+mod pool;
 mod random;
 mod trees;
 #[expect(dead_code, reason = "shared with the e2e tests, which need more of it")]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::SOON;
-use crate::world::hub;
+use crate::world::{hub, marked};
 
 /// Forks twice, each time into a session of its own, and ends on nothing but KILL; so do those that
 /// it forks. Makes the file READY when all are there.
@@ -13,17 +13,6 @@ eval "$deaf"
 setsid sh -c "$deaf; (setsid sh -c \"$deaf; touch READY; while :; do sleep 1; done\" &); while :; do sleep 1; done" &
 while :; do sleep 1; done
 "#;
-
-/// Processes with this in their environment.
-fn marked(variable: &str) -> Vec<u32> {
-    let pids = std::fs::read_dir("/proc").expect("processes").flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())
-    })
-    .collect()
-}
 
 #[test]
 fn nothing_of_a_run_is_left_when_the_node_process_is_killed_and_the_run_is_lost_with_a_reason() {

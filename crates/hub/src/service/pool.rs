@@ -116,7 +116,9 @@ impl Pool {
             let mut room = room(tx, &board, owner_of(&caller))?;
             checked.into_iter().map(|new| put(&board, tx, new, &mut room, now)).collect()
         };
-        self.context.commit(work, |_| ()).await
+        let submitted = self.context.commit(work, |_| ()).await;
+        fail::fail_point!("hub::after_submit");
+        submitted
     }
 
     fn check(&self, caller: &Caller, task: Submit, id: TaskId) -> Result<New, Refusal> {

@@ -40,18 +40,22 @@ pub(crate) struct Task<'t> {
 impl Task<'_> {
     /// Starts a child in the test `name`, which must call [`serve_if_child`] first.
     pub(crate) fn start(&self, name: &str, environment: &[(&str, String)]) -> Child {
-        Command::new(std::env::current_exe().expect("this binary has a path"))
-            .args(["--exact", name, "--nocapture"])
+        let mut child = child(name);
+        child
             .env(DIR, self.dir)
             .env(FIRST, self.first.to_string())
             .env(COUNT, self.count.to_string())
             .env(CALLERS, self.callers.to_string())
-            .envs(environment.iter().map(|(name, value)| (*name, value)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the child starts")
+            .envs(environment.iter().map(|(name, value)| (*name, value)));
+        child.spawn().expect("the child starts")
     }
+}
+
+/// This test binary again, in the test `name`, with its output for [`Said::read`].
+pub(crate) fn child(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary has a path"));
+    command.args(["--exact", name, "--nocapture"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
 }
 
 /// What a child said.
@@ -133,7 +137,7 @@ async fn write_all(dir: &Path, first: u64, count: u64, callers: u64) {
 }
 
 /// A fault may hit the opening too; then it is opened again.
-async fn open(dir: &Path) -> SqliteStore {
+pub(crate) async fn open(dir: &Path) -> SqliteStore {
     for _ in 0..10 {
         let hook: cortex_store::CommitHook = Arc::new(|commit| {
             commit.events.iter().filter_map(number_of).for_each(|number| say("heard", number))
@@ -163,7 +167,7 @@ fn number_of(logged: &LoggedEvent) -> Option<u64> {
 }
 
 /// One line, written at once: what is said is out of the process.
-fn say(word: &str, number: u64) {
+pub(crate) fn say(word: &str, number: u64) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("{word} {number}\n").as_bytes())
         .and_then(|()| out.flush())

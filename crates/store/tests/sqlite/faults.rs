@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::child::{Said, Task, rounds, serve_if_child, stored};
 
 const WRITES: u64 = 30;
-const EIO: i32 = 5;
+pub(crate) const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
 #[test]
@@ -53,14 +53,7 @@ fn fail_everywhere(test: &str, call: &str, errno: i32) {
 fn live(test: &str, shim: &Path, call: &str, errno: i32, nth: u64, times: u64) -> Said {
     let dir = TempDir::new().expect("a temporary directory");
     let task = Task { dir: dir.path(), first: 1, count: WRITES, callers: 1 };
-    let environment = [
-        ("LD_PRELOAD", shim.display().to_string()),
-        ("SHIM_CALL", call.to_owned()),
-        ("SHIM_ERRNO", errno.to_string()),
-        ("SHIM_NTH", nth.to_string()),
-        ("SHIM_TIMES", times.to_string()),
-    ];
-    let mut child = task.start(test, &environment);
+    let mut child = task.start(test, &fault(shim, call, errno, nth, times));
     let said = Said::read(&mut child, |_, _| {});
     let status = child.wait().expect("it ended");
     let case = format!("{call} {nth} with {errno}, {times} times: {said:?}");
@@ -76,7 +69,24 @@ fn live(test: &str, shim: &Path, call: &str, errno: i32, nth: u64, times: u64) -
     said
 }
 
-fn compile_shim(dir: &Path) -> PathBuf {
+/// What a child is told so that its calls fail.
+pub(crate) fn fault(
+    shim: &Path,
+    call: &str,
+    errno: i32,
+    nth: u64,
+    times: u64,
+) -> [(&'static str, String); 5] {
+    [
+        ("LD_PRELOAD", shim.display().to_string()),
+        ("SHIM_CALL", call.to_owned()),
+        ("SHIM_ERRNO", errno.to_string()),
+        ("SHIM_NTH", nth.to_string()),
+        ("SHIM_TIMES", times.to_string()),
+    ]
+}
+
+pub(crate) fn compile_shim(dir: &Path) -> PathBuf {
     let (source, shim) = (dir.join("shim.c"), dir.join("shim.so"));
     std::fs::write(&source, include_str!("shim.c")).expect("written");
     let built = Command::new("cc")

@@ -24,6 +24,7 @@ impl Pool {
         let task = self
             .steer(caller, id, "task.cancel", None, move |table, now| desk::cancel(table, id, by, now))
             .await?;
+        fail::fail_point!("hub::after_task_cancel");
         if let Some(Holder::Node { run, .. }) = task.lease.map(|lease| lease.holder)
             && let Some(live) = self.mesh.live(run)
         {

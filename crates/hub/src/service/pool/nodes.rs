@@ -156,7 +156,11 @@ impl Pool {
             now,
         };
         let mesh = self.mesh.clone();
+        fail::fail_point!("hub::before_claim");
         let send = move |runs: &Vec<Run>| {
+            if !runs.is_empty() {
+                fail::fail_point!("hub::after_claim");
+            }
             for (run, room) in runs.iter().zip(rooms) {
                 mesh.prepare(run.clone());
                 mesh.submit(run, room);

@@ -70,7 +70,9 @@ impl Pool {
             let lost = desk::lose(&mut board.over(tx), id, attempt, Lost::Expired, now)?;
             Ok(lost.and(holder))
         };
+        fail::fail_point!("hub::before_end_lease");
         let holder = self.context.commit(work, |_| ()).await?;
+        fail::fail_point!("hub::after_end_lease");
         if let Some(Holder::Node { node, run }) = holder {
             self.mesh.give_up(node, run, "The lease of its task ended; the task was given to others.");
         }
@@ -115,7 +117,9 @@ impl Pool {
             let table = &mut board.over(tx);
             ids.into_iter().try_for_each(|id| work(table, id))
         };
+        fail::fail_point!("hub::before_due");
         self.context.commit(all, |()| ()).await?;
+        fail::fail_point!("hub::after_due");
         Ok(count)
     }
 

@@ -153,7 +153,11 @@ impl Pool {
             given.tasks = context.board.over(tx).claim(&lanes, max, now, &mut take)?;
             Ok(given)
         };
-        self.context.commit(work, |given: &Given| given.is_kept.set(true)).await
+        let given = self.context.commit(work, |given: &Given| given.is_kept.set(true)).await?;
+        if !given.is_empty() {
+            fail::fail_point!("hub::after_worker_claim");
+        }
+        Ok(given)
     }
 
     async fn give_back(&self, holder: Holder, tasks: Vec<Task>) {
@@ -261,7 +265,10 @@ impl Pool {
             let take = |(id, attempt, report)| take(tx, &board, token, (id, attempt, report), now);
             reports.into_iter().map(take).collect::<Result<Vec<_>, WriteError>>()
         };
-        self.context.commit(work, |_| ()).await
+        fail::fail_point!("hub::before_report");
+        let reported = self.context.commit(work, |_| ()).await;
+        fail::fail_point!("hub::after_report");
+        reported
     }
 }
 
