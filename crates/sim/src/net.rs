@@ -15,6 +15,8 @@ use crate::worker::WorkerWake;
 
 /// Wall clock of the hub at the beginning of the world.
 const EPOCH_MS: i64 = 1_800_000_000_000;
+/// Longest delay of a link that is not slow.
+const USUAL_MS: u64 = 20;
 
 /// What is to come. `life` is the life of the process that asked; another life ignores it.
 #[derive(Clone, Debug)]
@@ -187,10 +189,15 @@ impl Context {
         self.links += 1;
         let link = LinkId(self.links);
         let (until, delay) = self.slow[node];
-        let delay = if until > self.now { delay } else { self.random.between(0, 20) };
+        let delay = if until > self.now { delay } else { self.random.between(0, USUAL_MS) };
         let (to_hub_last, to_node_last) = (self.now, self.now);
         self.pipes.insert(link, Pipe { node, hub_life, carrying: true, delay, to_hub_last, to_node_last });
         Some(link)
+    }
+
+    /// Links that were made slow are so no more.
+    pub(crate) fn heal_links(&mut self) {
+        self.pipes.values_mut().for_each(|pipe| pipe.delay = pipe.delay.min(USUAL_MS));
     }
 
     pub(crate) fn send_to_hub(&mut self, link: LinkId, message: ToHub) {

@@ -338,6 +338,7 @@ impl World {
         self.hub.slow_store = (0, 0);
         self.hub.refusing_until = 0;
         cx.wall_ahead_ms = 0;
+        cx.heal_links();
         cx.at(FAULTS_MS, Wake::HubStart);
         let late: Vec<(u64, u64)> =
             cx.queue.iter().filter(|(_, w)| matches!(w, Wake::Transition(_))).map(|(key, _)| *key).collect();
