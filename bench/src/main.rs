@@ -95,6 +95,12 @@ enum Case {
         /// Only with so many workers.
         #[arg(long)]
         workers: Option<usize>,
+        /// Only with so many jobs taken at once.
+        #[arg(long)]
+        at_once: Option<usize>,
+        /// Jobs that wait before each measurement.
+        #[arg(long, default_value_t = 20_000)]
+        jobs: u64,
     },
     /// From the submission of a task to the claim of a worker that waits, beside beanstalkd.
     PoolIdle {
@@ -134,8 +140,9 @@ fn main() -> Result<()> {
             Case::Heartbeats { nodes, seconds } => cases::heartbeats::run(&cortex, nodes, seconds).await,
             Case::Stall { nodes, seconds } => cases::stall::run(&cortex, nodes, seconds).await,
             // Threads of their own; nothing else runs on this runtime.
-            Case::Pool { passes, seconds, only, workers } => {
-                cases::pool::rates(&cortex, passes, seconds, &only, workers)
+            Case::Pool { passes, seconds, only, workers, at_once, jobs } => {
+                let load = cases::pool::Load { jobs, seconds };
+                cases::pool::rates(&cortex, passes, load, &only, (workers, at_once))
             }
             Case::PoolIdle { rounds } => cases::pool::idle(&cortex, rounds),
             Case::PoolMany { tasks, seconds } => cases::pool::many(&cortex, tasks, seconds),

@@ -15,8 +15,14 @@ use crate::pool::postgres::Postgres;
 use crate::pool::{Peer, js, work};
 use crate::report::{self, Samples};
 
-/// Jobs that wait before each measurement.
-const JOBS: u64 = 20_000;
+/// What each measurement is.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// Jobs that wait before it.
+    pub(crate) jobs: u64,
+    /// Seconds after which it ends.
+    pub(crate) seconds: u64,
+}
 
 /// Workers and the jobs that each takes at once.
 const SHAPES: [(usize, usize); 5] = [(1, 1), (16, 1), (64, 1), (1, 32), (16, 32)];
@@ -29,17 +35,21 @@ type Rates = BTreeMap<(&'static str, usize, usize), Samples>;
 pub(crate) fn rates(
     cortex: &Path,
     passes: usize,
-    seconds: u64,
+    load: Load,
     only: &str,
-    workers: Option<usize>,
+    (workers, at_once): (Option<usize>, Option<usize>),
 ) -> Result<()> {
-    report::heading(
-        "claim + complete, two acknowledged round trips, 20,000 jobs of 100 bytes, three priorities",
-    );
+    report::heading(&format!(
+        "claim + complete, two acknowledged round trips, {} jobs of 100 bytes, three priorities",
+        load.jobs
+    ));
+    let is_asked = |(count, max): &(usize, usize)| {
+        workers.is_none_or(|asked| asked == *count) && at_once.is_none_or(|asked| asked == *max)
+    };
     let mut rates = Rates::new();
     for _ in 0..passes {
-        for shape in SHAPES.into_iter().filter(|shape| workers.is_none_or(|count| count == shape.0)) {
-            pass(cortex, shape, seconds, only, &mut rates)?;
+        for shape in SHAPES.into_iter().filter(is_asked) {
+            pass(cortex, shape, load, only, &mut rates)?;
         }
     }
     report::head(&["pool", "workers", "at once", "jobs/s, median", "each", "cortex to it"]);
@@ -66,7 +76,7 @@ pub(crate) fn rates(
 fn pass(
     cortex: &Path,
     (workers, max): (usize, usize),
-    seconds: u64,
+    Load { jobs, seconds }: Load,
     only: &str,
     rates: &mut Rates,
 ) -> Result<()> {
@@ -89,7 +99,7 @@ fn pass(
         if max > 1 && !peer.batches() {
             continue;
         }
-        peer.fill(JOBS)?;
+        peer.fill(jobs)?;
         // What the filling has written is on the disk before the others' turn begins.
         nix::unistd::sync();
         let worked = work(peer.as_ref(), workers, max, limit)?;
@@ -99,12 +109,12 @@ fn pass(
         return Ok(());
     }
     match js::redis()? {
-        Some(redis) => add("BullMQ", js::rate("bullmq.mjs", redis.port, workers, JOBS, seconds)?),
+        Some(redis) => add("BullMQ", js::rate("bullmq.mjs", redis.port, workers, jobs, seconds)?),
         None => report::note("BullMQ is left out: it is not installed"),
     }
     match Postgres::start()?.filter(|_| js::has("graphile-worker")) {
         Some(peer) => {
-            add("graphile-worker", js::rate("graphile.mjs", peer.port(), workers, JOBS, seconds)?);
+            add("graphile-worker", js::rate("graphile.mjs", peer.port(), workers, jobs, seconds)?);
         }
         None => report::note("graphile-worker is left out: it is not installed"),
     }

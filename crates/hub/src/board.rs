@@ -2,6 +2,7 @@
 //! was, and who waits for something. The store is the truth: this is loaded from it at the start and
 //! changed only after a commit. Never here: decisions, and waiting for anything.
 
+mod asking;
 mod shares;
 mod table;
 
@@ -22,7 +23,9 @@ use cortex_store::{Read, StoreError, Tx};
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
+use asking::Waiting;
 
+pub use asking::{Asking, ClaimFn, LeftClaim};
 pub use shares::Shares;
 pub use table::Noted;
 
@@ -76,19 +79,6 @@ pub struct Stored {
     lanes: Vec<(LaneId, LaneKey)>,
     leased: Vec<Task>,
     pauses: Vec<Pause>,
-}
-
-/// Those who wait for a kind.
-#[derive(Default)]
-struct Waiting {
-    count: usize,
-    wake: Arc<Notify>,
-}
-
-/// One who waits for payloads of some kinds.
-pub struct Asking {
-    board: Board,
-    kinds: Vec<String>,
 }
 
 impl Board {
@@ -272,26 +262,11 @@ impl Board {
         self.inner.timers.notified().await;
     }
 
-    /// One asks for payloads of these kinds, until the answer is dropped.
-    pub fn ask(&self, kinds: Vec<String>) -> Asking {
-        let mut state = self.state();
-        for kind in &kinds {
-            state.workers.entry(kind.clone()).or_default().count += 1;
-        }
-        drop(state);
-        Asking { board: self.clone(), kinds }
-    }
-
     /// Changes of a task from this moment on, until the answer is dropped.
     pub fn watch(&self, task: TaskId) -> Watched {
         let mut state = self.state();
         let sender = state.watched.entry(task).or_insert_with(|| watch::channel(()).0);
         Watched { changes: Some(sender.subscribe()), board: self.clone(), task }
-    }
-
-    /// How many ask for payloads of this kind.
-    pub fn asking(&self, kind: &str) -> usize {
-        self.state().workers.get(kind).map_or(0, |waiting| waiting.count)
     }
 
     /// What has happened since the hub began, and how things stand now.
@@ -392,44 +367,6 @@ impl Drop for Watched {
         self.changes = None;
         if state.watched.get(&self.task).is_some_and(|sender| sender.receiver_count() == 0) {
             state.watched.remove(&self.task);
-        }
-    }
-}
-
-impl Asking {
-    /// Until something of these kinds may be there.
-    pub async fn woken(&self) {
-        let wakes: Vec<Arc<Notify>> = {
-            let state = self.board.state();
-            let of = |kind: &String| state.workers.get(kind).map(|waiting| Arc::clone(&waiting.wake));
-            self.kinds.iter().filter_map(of).collect()
-        };
-        let waits = wakes.iter().map(|wake| Box::pin(wake.notified()));
-        if wakes.is_empty() {
-            return std::future::pending().await;
-        }
-        let _first = futures::future::select_all(waits).await;
-    }
-
-    /// There may be more than was taken: the next one is woken.
-    pub fn pass_on(&self) {
-        let state = self.board.state();
-        let waiting = self.kinds.iter().filter_map(|kind| state.workers.get(kind));
-        waiting.for_each(|waiting| waiting.wake.notify_one());
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        let mut state = self.board.state();
-        for kind in &self.kinds {
-            let Some(waiting) = state.workers.get_mut(kind) else { continue };
-            waiting.count -= 1;
-            // It may have been woken and not looked.
-            waiting.wake.notify_one();
-            if waiting.count == 0 {
-                state.workers.remove(kind);
-            }
         }
     }
 }

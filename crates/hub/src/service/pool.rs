@@ -110,11 +110,18 @@ impl Pool {
         let ids: BTreeSet<TaskId> = tasks.iter().map(|_| new_task_id(&self.context.clock)).collect();
         let checked: Vec<Result<New, Refusal>> =
             tasks.into_iter().zip(ids).map(|(task, id)| self.check(caller, task, id)).collect();
-        let (context, board, caller) = (self.context.clone(), self.board.clone(), caller.clone());
+        let (pool, caller) = (self.clone(), caller.clone());
         let work = move |tx: &mut dyn Tx| {
-            context.still(&caller)?.anywhere(Right::TasksSubmit)?;
-            let mut room = room(tx, &board, owner_of(&caller))?;
-            checked.into_iter().map(|new| put(&board, tx, new, &mut room, now)).collect()
+            pool.context.still(&caller)?.anywhere(Right::TasksSubmit)?;
+            let mut room = room(tx, &pool.board, owner_of(&caller))?;
+            let put = |new| put(&pool.board, tx, new, &mut room, now);
+            let submitted = checked.into_iter().map(put).collect::<Result<Vec<_>, WriteError>>()?;
+            let new = submitted.iter().filter_map(|one| match one {
+                Ok(Submitted::New(task)) => Some(task),
+                Ok(Submitted::Known(_)) | Err(_) => None,
+            });
+            pool.hand_out(tx, new)?;
+            Ok(submitted)
         };
         let submitted = self.context.commit(work, |_| ()).await;
         fail::fail_point!("hub::after_submit");

@@ -1,8 +1,12 @@
 //! What the writer knows of the pool without asking the database: lanes by their key, how many
-//! tasks there are of what, and the heads of lanes that it has looked up. True of the connection's
-//! transaction: each write can be taken back alone, and what changed is written with the commit.
+//! tasks there are of what, the fronts of lanes that it has looked up, and tasks that are worked on. True
+//! of the connection's transaction: each write can be taken back alone, and what changed is written with
+//! the commit.
 //!
 //! Never here: decisions, and what readers see: they read the tables.
+
+mod front;
+mod held;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,12 +15,15 @@ use std::sync::Arc;
 use cortex_core::id::{LaneId, TaskId};
 use cortex_core::pool::lane::{Head, LaneKey};
 use cortex_core::pool::{Owner, Task, TaskState};
-use cortex_core::time::WallTime;
 use rusqlite::Connection;
 
+use self::front::Front;
+use self::held::Held;
 use super::rows::lanes::{self, CountOf, Counted};
 use super::rows::tasks::{self, Place};
 use crate::StoreError;
+
+pub(super) use self::front::{LOOK_UP, Stands};
 
 /// A lane that has tasks.
 #[derive(Clone)]
@@ -37,8 +44,11 @@ pub(super) struct Ledger {
     undo: Vec<Undo>,
     /// What the commit has to write.
     changed: Changed,
-    /// Heads that were looked up; one that is not listed is not known.
-    heads: RefCell<BTreeMap<LaneId, Option<(WallTime, TaskId)>>>,
+    /// Fronts that were looked up.
+    fronts: RefCell<BTreeMap<LaneId, Front>>,
+    held: Held,
+    /// A task may wait for another.
+    has_waiters: bool,
     /// Where the tasks stand that the present write has read or written.
     places: RefCell<BTreeMap<TaskId, Place>>,
 }
@@ -59,7 +69,8 @@ enum Undo {
     Made(LaneId),
     Party(Owner, u64),
     State(TaskState, u64),
-    Head(LaneId),
+    Front(LaneId),
+    Held(TaskId),
 }
 
 impl Ledger {
@@ -67,6 +78,7 @@ impl Ledger {
     pub(super) fn load(conn: &Connection) -> Result<Self, StoreError> {
         let mut ledger = Self { made: lanes::made(conn)?, ..Self::default() };
         (ledger.parties, ledger.states) = (lanes::parties(conn)?, lanes::states(conn)?);
+        ledger.has_waiters = tasks::has_waiters(conn)?;
         for (id, key, counted) in lanes::all(conn)? {
             ledger.set_lane(id, Some(Lane { key: Arc::new(key), counted }));
         }
@@ -88,7 +100,8 @@ impl Ledger {
                 Undo::Made(made) => self.made = made,
                 Undo::Party(party, open) => drop(set(&mut self.parties, party, open)),
                 Undo::State(state, tasks) => drop(set(&mut self.states, state, tasks)),
-                Undo::Head(lane) => drop(self.heads.borrow_mut().remove(&lane)),
+                Undo::Front(lane) => drop(self.fronts.borrow_mut().remove(&lane)),
+                Undo::Held(task) => self.held.forget(task),
             }
         }
         self.places.borrow_mut().clear();
@@ -145,23 +158,35 @@ impl Ledger {
         self.places.borrow_mut().insert(id, place);
     }
 
+    /// A task that is worked on, when it is in mind.
+    pub(super) fn held(&self, id: TaskId) -> Option<&Task> {
+        self.held.get(id).map(|(task, _)| task)
+    }
+
+    /// Whether a task may wait for another.
+    pub(super) const fn has_waiters(&self) -> bool {
+        self.has_waiters
+    }
+
     /// Where a task stands, by memory or by a look-up.
     pub(super) fn place(&self, conn: &Connection, id: TaskId) -> Result<Option<Place>, StoreError> {
-        match self.places.borrow().get(&id) {
-            Some(place) => Ok(Some(*place)),
+        let seen = self.places.borrow().get(&id).copied();
+        match seen.or_else(|| self.held.get(id).map(|(_, place)| *place)) {
+            Some(place) => Ok(Some(place)),
             None => tasks::place(conn, id),
         }
     }
 
     pub(super) fn head(&self, conn: &Connection, lane: LaneId) -> Result<Option<Head>, StoreError> {
-        let mut heads = self.heads.borrow_mut();
-        let head = match heads.get(&lane) {
-            Some(head) => *head,
+        let mut fronts = self.fronts.borrow_mut();
+        let head = match fronts.get(&lane).and_then(Front::head) {
+            Some(head) => head,
             None => {
-                let head = tasks::head(conn, lane)?;
+                let front = Front::found(tasks::front(conn, lane)?);
+                let head = front.head().flatten();
                 // What is no lane is not remembered: there is no end of such numbers.
                 if self.lanes.contains_key(&lane) {
-                    heads.insert(lane, head);
+                    fronts.insert(lane, front);
                 }
                 head
             }
@@ -188,13 +213,27 @@ impl Ledger {
         let (id, lane) = (self.made, Lane { key: Arc::new(key), counted: Counted { tasks: 0, open: 0 } });
         self.undo.push(Undo::Lane(id, None));
         self.set_lane(id, Some(lane));
-        self.heads.borrow_mut().insert(id, None);
-        self.undo.push(Undo::Head(id));
+        self.fronts.borrow_mut().insert(id, Front::empty());
+        self.undo.push(Undo::Front(id));
         id
     }
 
+    /// A task was written, or is new.
+    pub(super) fn written(&mut self, task: &Task, old: Option<Place>, new: Place) {
+        self.moved(task.id, task.owner.party(), old, Some(new));
+        self.undo.push(Undo::Held(task.id));
+        self.held.written(task, new);
+        self.has_waiters |= !task.spec.after.is_empty();
+    }
+
+    /// A task is gone.
+    pub(super) fn removed(&mut self, id: TaskId, party: Owner, old: Place) {
+        self.moved(id, party, Some(old), None);
+        self.held.forget(id);
+    }
+
     /// A task stands elsewhere than before, is new, or is gone.
-    pub(super) fn moved(&mut self, id: TaskId, party: Owner, old: Option<Place>, new: Option<Place>) {
+    fn moved(&mut self, id: TaskId, party: Owner, old: Option<Place>, new: Option<Place>) {
         if let Some(new) = new {
             self.count(party, new, true);
             self.stands(id, new);
@@ -231,26 +270,21 @@ impl Ledger {
         self.set_lane(place.lane, (counted.tasks > 0).then_some(lane));
     }
 
-    /// A task stands in its lane: it may be the head there.
+    /// A task stands in its lane.
     fn stands(&mut self, id: TaskId, place: Place) {
         let Some(ready_at) = place.standing else { return };
-        self.undo.push(Undo::Head(place.lane));
-        if let Some(head) = self.heads.get_mut().get_mut(&place.lane)
-            && head.is_none_or(|head| (ready_at, id) < head)
-        {
-            *head = Some((ready_at, id));
+        self.undo.push(Undo::Front(place.lane));
+        if let Some(front) = self.fronts.get_mut().get_mut(&place.lane) {
+            front.stands((ready_at, id));
         }
     }
 
-    /// A task stands in its lane no more: when it was the head, the next one is not known.
+    /// A task stands in its lane no more.
     fn went(&mut self, id: TaskId, place: Place) {
-        if place.standing.is_none() {
-            return;
-        }
-        self.undo.push(Undo::Head(place.lane));
-        let heads = self.heads.get_mut();
-        if heads.get(&place.lane).is_some_and(|head| head.is_some_and(|(_, head)| head == id)) {
-            heads.remove(&place.lane);
+        let Some(ready_at) = place.standing else { return };
+        self.undo.push(Undo::Front(place.lane));
+        if let Some(front) = self.fronts.get_mut().get_mut(&place.lane) {
+            front.went((ready_at, id));
         }
     }
 
@@ -271,7 +305,7 @@ impl Ledger {
                 if let Some(old) = self.lanes.remove(&id) {
                     self.by_key.remove(&old.key);
                 }
-                self.heads.get_mut().remove(&id);
+                self.fronts.get_mut().remove(&id);
             }
         }
     }

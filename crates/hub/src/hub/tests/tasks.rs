@@ -7,6 +7,7 @@ use super::*;
 
 mod explained;
 mod given;
+mod handed;
 mod kept;
 mod paused;
 mod reported;

@@ -2,9 +2,11 @@
 //! their attempt. The same fence holds on them.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use cortex_core::id::{Attempt, TaskId, TokenId};
+use cortex_core::id::{Attempt, LaneId, TaskId, TokenId};
 use cortex_core::limits::{
     CLAIM_TASKS_MAX, CLAIM_WAIT_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PROGRESS_NOTE_BYTES_MAX,
     RESULT_BYTES_MAX, TASK_TEXT_BYTES_MAX,
@@ -12,19 +14,20 @@ use cortex_core::limits::{
 use cortex_core::lock::Locks;
 use cortex_core::pool::desk::{self, Take, not_found};
 use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
-use cortex_core::pool::{Holder, Kind, Said, Step, StepKind, Task, TaskResult};
+use cortex_core::pool::{Holder, Kind, Said, Step, StepKind, Task, TaskResult, TaskState};
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{PoolRead, Read, StoreError, Tx, WriteError};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Pool;
 use super::owners::{Owners, let_in_again};
-use crate::board::Board;
+use crate::board::{Asking, Board, LeftClaim};
 use crate::clock::random;
-use crate::service::Caller;
+use crate::service::{Caller, STORE_DEADLINE};
 
 /// Kinds that one claim asks for.
 const KINDS_MAX: usize = 16;
@@ -104,18 +107,95 @@ impl Pool {
                 asking.pass_on();
                 return Ok(given);
             }
+            if Instant::now() >= until {
+                return Ok(given);
+            }
+            let (left, mut handed) = self.leave(&asking, caller, &kinds, max);
             tokio::select! {
+                biased;
+                handed = &mut handed => match handed {
+                    Ok(given) => return Ok(given),
+                    Err(_) => continue,
+                },
                 () = asking.woken() => {}
                 () = let_in_again(&self.context, &mut seen) => {}
-                () = tokio::time::sleep_until(until) => return Ok(given),
+                () = tokio::time::sleep_until(until) => {}
+            }
+            // What somebody's transaction is about to give is waited for.
+            if !left.take_back()
+                && let Ok(Ok(given)) = tokio::time::timeout(STORE_DEADLINE, handed).await
+            {
+                return Ok(given);
             }
         }
+    }
+
+    /// Leaves the claim for whoever makes a payload of these kinds ready: what it is given comes with the
+    /// commit of that. Nothing comes when that is not committed, or there was nothing for this caller.
+    fn leave<'a>(
+        &self,
+        asking: &'a Asking,
+        caller: &Caller,
+        kinds: &[Kind],
+        max: usize,
+    ) -> (LeftClaim<'a>, oneshot::Receiver<Given>) {
+        let (tell, told) = oneshot::channel();
+        let (pool, caller, kinds, given) = (self.clone(), caller.clone(), kinds.to_vec(), self.given(caller));
+        let claim = move |tx: &mut dyn Tx, fresh: &Lanes| {
+            let is_able = pool.context.still(&caller).and_then(|caller| caller.anywhere(Right::PoolWork));
+            if is_able.is_err() {
+                // Who waits asks again, and is told so.
+                return Ok(0);
+            }
+            let given = pool.fill(tx, given, &pool.payloads(&kinds, fresh), max)?;
+            let taken = given.tasks.len();
+            if taken > 0 {
+                tx.after_commit(Box::new(move || {
+                    given.is_kept.set(true);
+                    drop(tell.send(given));
+                }));
+            }
+            Ok(taken)
+        };
+        (asking.leave(Box::new(claim)), told)
+    }
+
+    /// Carries out claims that waiting workers left, for tasks that this transaction makes ready.
+    pub(super) fn hand_out<'t>(
+        &self,
+        tx: &mut dyn Tx,
+        ready: impl IntoIterator<Item = &'t Task>,
+    ) -> Result<(), WriteError> {
+        let (mut fresh, mut waits) = (BTreeMap::new(), BTreeMap::new());
+        for task in ready {
+            let kind = task.spec.work.kind();
+            if task.state != TaskState::Ready || kind.is_command() || self.board.asking(kind.as_str()) == 0 {
+                continue;
+            }
+            *waits.entry(kind).or_insert(0_usize) += 1;
+            let key = task.lane();
+            if let Some(lane) = PoolRead::lane(tx, &key)? {
+                fresh.insert(lane, Arc::new(key));
+            }
+        }
+        let fresh: Lanes = fresh.into_iter().collect();
+        let mut room = CLAIM_TASKS_MAX;
+        for (kind, mut count) in waits {
+            while count > 0
+                && room > 0
+                && let Some(claim) = self.board.left_claim(kind.as_str())
+            {
+                let taken = claim(tx, &fresh)?;
+                (count, room) = (count.saturating_sub(taken), room.saturating_sub(taken));
+            }
+        }
+        Ok(())
     }
 
     /// Claims until something was given or nothing is left: one claim passes over so many tasks and no more.
     async fn claim_all(&self, caller: &Caller, kinds: &[Kind], max: usize) -> Result<Given, Refusal> {
         loop {
-            let lanes = self.payloads(kinds);
+            let lanes = self.payloads(kinds, &Lanes::new());
             if lanes.is_empty() {
                 return Ok(self.given(caller));
             }
@@ -126,13 +206,16 @@ impl Pool {
         }
     }
 
-    fn payloads(&self, kinds: &[Kind]) -> Lanes {
+    /// Lanes of these kinds of which something may be handed out, and those of `fresh`.
+    fn payloads(&self, kinds: &[Kind], fresh: &Lanes) -> Lanes {
         let mut owners = Owners::new(&self.context, self.context.clock.wall());
         let pauses = self.board.pauses();
         let stands = |key: &LaneKey| pauses.iter().any(|pause| pause.part.holds_lane(key));
-        let ready = self.board.ready().into_iter();
-        let ready = ready.filter(|(_, key)| kinds.contains(&key.kind) && !stands(key));
-        ready.filter(|(_, key)| owners.get(key.owner).is_ok()).collect()
+        let mut lanes = self.board.ready();
+        let known: BTreeSet<LaneId> = lanes.iter().map(|(id, _)| *id).collect();
+        lanes.extend(fresh.iter().filter(|(id, _)| !known.contains(id)).cloned());
+        lanes.retain(|(_, key)| kinds.contains(&key.kind) && !stands(key) && owners.get(key.owner).is_ok());
+        lanes
     }
 
     /// None so far.
@@ -144,19 +227,30 @@ impl Pool {
 
     /// A worker that goes away meanwhile leaves no lease behind: see [`Given`].
     async fn claim_of(&self, caller: &Caller, lanes: Lanes, max: usize) -> Result<Given, Refusal> {
-        let (now, context, caller) = (self.context.clock.wall(), self.context.clone(), caller.clone());
-        let mut given = self.given(&caller);
+        let (pool, caller, given) = (self.clone(), caller.clone(), self.given(caller));
         let work = move |tx: &mut dyn Tx| {
-            context.still(&caller)?.anywhere(Right::PoolWork)?;
-            let lanes = unlocked(&lanes, &Locks::new(tx.locks()?), now);
-            let mut take = |_: &Task| Take::By(given.holder);
-            given.tasks = context.board.over(tx).claim(&lanes, max, now, &mut take)?;
-            Ok(given)
+            pool.context.still(&caller)?.anywhere(Right::PoolWork)?;
+            pool.fill(tx, given, &lanes, max)
         };
         let given = self.context.commit(work, |given: &Given| given.is_kept.set(true)).await?;
         if !given.is_empty() {
             fail::fail_point!("hub::after_worker_claim");
         }
+        Ok(given)
+    }
+
+    /// Claims up to `max` tasks of these lanes.
+    fn fill(
+        &self,
+        tx: &mut dyn Tx,
+        mut given: Given,
+        lanes: &Lanes,
+        max: usize,
+    ) -> Result<Given, WriteError> {
+        let now = self.context.clock.wall();
+        let lanes = unlocked(lanes, &Locks::new(tx.locks()?), now);
+        let mut take = |_: &Task| Take::By(given.holder);
+        given.tasks = self.board.over(tx).claim(&lanes, max, now, &mut take)?;
         Ok(given)
     }
 

@@ -23,7 +23,7 @@ use crate::{StoreError, WriteError, conflict};
 
 pub(in super::super) use list::{due, ended, expiring, leased, list, next_due, next_expiry};
 pub(in super::super) use related::{
-    evidence, head, parked, put_evidence, remove, steps, waiting_for, working,
+    evidence, front, has_waiters, head, parked, put_evidence, remove, steps, waiting_for, working,
 };
 
 #[cfg(test)]

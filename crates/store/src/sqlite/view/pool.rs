@@ -71,6 +71,9 @@ impl<L: Beside> View<'_, L> {
 
 impl<L: Beside> PoolRead for View<'_, L> {
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
+        if let Some(task) = self.logs.ledger().and_then(|ledger| ledger.held(id)) {
+            return Ok(Some(task.clone()));
+        }
         let found = self.with_lanes(|lane_of| tasks::get(self.conn, id, lane_of))?;
         Ok(found.map(|found| self.saw(found)))
     }
@@ -122,6 +125,9 @@ impl<L: Beside> PoolRead for View<'_, L> {
     }
 
     fn waiting_for(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        if self.logs.ledger().is_some_and(|ledger| !ledger.has_waiters()) {
+            return Ok(Vec::new());
+        }
         tasks::waiting_for(self.conn, id)
     }
 
@@ -207,7 +213,7 @@ impl PoolTx for View<'_, Logs<'_>> {
         };
         let lane = self.logs.ledger.enter(task, old);
         let new = tasks::put(self.conn, decided, lane, row)?;
-        self.logs.ledger.moved(task.id, task.owner.party(), old, Some(new));
+        self.logs.ledger.written(task, old, new);
         Ok(())
     }
 
@@ -223,7 +229,7 @@ impl PoolTx for View<'_, Logs<'_>> {
                 continue;
             };
             tasks::remove(self.conn, *id)?;
-            self.logs.ledger.moved(*id, lane.owner.party(), Some(place), None);
+            self.logs.ledger.removed(*id, lane.owner.party(), place);
             gone += 1;
         }
         Ok(gone)

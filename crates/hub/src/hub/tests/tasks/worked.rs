@@ -4,7 +4,7 @@ use futures::future::join_all;
 
 use super::*;
 
-const CLAIMS: &str = "/api/v1/pool/claims";
+pub(super) const CLAIMS: &str = "/api/v1/pool/claims";
 
 fn lease(task: &Value, what: &str) -> String {
     format!("/api/v1/pool/leases/{}/{}/{what}", id(task), task["attempt"])
@@ -380,7 +380,7 @@ async fn raw_claim(addr: SocketAddr, bearer: &str, body: &Value) -> std::io::Res
     Ok(answer)
 }
 
-fn claim_bytes(addr: SocketAddr, bearer: &str, body: &Value) -> Vec<u8> {
+pub(super) fn claim_bytes(addr: SocketAddr, bearer: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     format!(
         "POST {CLAIMS} HTTP/1.1\r\nhost: {addr}\r\nauthorization: {bearer}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

@@ -4,15 +4,16 @@
 use cortex_core::id::{Attempt, LaneId, TaskId};
 use cortex_core::limits::EVIDENCE_MAX;
 use cortex_core::pool::{Evidence, Holder, Step, TaskResult};
-use cortex_core::time::WallTime;
 use rusqlite::{Connection, params};
 
-use super::super::super::codec::{Id, execute, failed, many, one, signed};
+use super::super::super::codec::{Id, execute, failed, limit, many, one, signed};
+use super::super::super::ledger::{LOOK_UP, Stands};
 use super::{holder, told};
 use crate::StoreError;
 
-const HEAD: &str = "SELECT ready_at, id FROM tasks INDEXED BY tasks_standing WHERE lane = ?1 AND state = 'ready' AND parked = 0 \
-                    ORDER BY ready_at, id LIMIT 1";
+const FRONT: &str = "SELECT ready_at, id FROM tasks INDEXED BY tasks_standing WHERE lane = ?1 AND state = 'ready' AND parked = 0 \
+                    ORDER BY ready_at, id LIMIT ?2";
+const HAS_WAITERS: &str = "SELECT EXISTS (SELECT 1 FROM task_after)";
 const WAITING: &str = "SELECT waiting.task FROM task_after AS waiting CROSS JOIN tasks \
                        ON tasks.id = waiting.task WHERE waiting.after = ?1 AND tasks.state = 'scheduled' \
                        ORDER BY waiting.task";
@@ -33,11 +34,22 @@ const TRIM_EVIDENCE: &str = "DELETE FROM task_evidence WHERE task = ?1 \
 const SPEC: &str = "SELECT specs.n, specs.after FROM tasks CROSS JOIN task_specs AS specs \
                     ON specs.n = tasks.spec WHERE tasks.id = ?1";
 
-pub(in super::super::super) fn head(
-    conn: &Connection,
-    lane: LaneId,
-) -> Result<Option<(WallTime, TaskId)>, StoreError> {
-    one(conn, HEAD, [signed(lane.0)], |row| Ok((row.time()?, row.id()?)))
+/// The tasks of a lane that are first, up to [`LOOK_UP`].
+pub(in super::super::super) fn front(conn: &Connection, lane: LaneId) -> Result<Vec<Stands>, StoreError> {
+    first(conn, lane, LOOK_UP)
+}
+
+pub(in super::super::super) fn head(conn: &Connection, lane: LaneId) -> Result<Option<Stands>, StoreError> {
+    Ok(first(conn, lane, 1)?.pop())
+}
+
+fn first(conn: &Connection, lane: LaneId, count: usize) -> Result<Vec<Stands>, StoreError> {
+    many(conn, FRONT, params![signed(lane.0), limit(count)], |row| Ok((row.time()?, row.id()?)))
+}
+
+/// Whether a task was ever submitted to wait for another that is kept still.
+pub(in super::super::super) fn has_waiters(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(one(conn, HAS_WAITERS, [], |row| row.take())?.unwrap_or(true))
 }
 
 pub(in super::super::super) fn waiting_for(conn: &Connection, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
@@ -134,7 +146,7 @@ pub(in super::super::super) fn remove(conn: &Connection, id: TaskId) -> Result<(
 #[cfg(test)]
 pub(in super::super) fn queries() -> Vec<(String, &'static str)> {
     [
-        (HEAD, "COVERING INDEX tasks_standing"),
+        (FRONT, "COVERING INDEX tasks_standing"),
         (WAITING, "PRIMARY KEY"),
         (WORKING, "COVERING INDEX tasks_working"),
         (PARKED, "COVERING INDEX tasks_parked (key=? AND (lane,room)>(?,?))"),
