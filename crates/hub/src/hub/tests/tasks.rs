@@ -8,6 +8,7 @@ use super::*;
 mod explained;
 mod given;
 mod kept;
+mod late;
 mod paused;
 mod reported;
 mod scheduled;

@@ -2,6 +2,7 @@
 //! their attempt. The same fence holds on them.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cortex_core::id::{Attempt, TaskId, TokenId};
@@ -12,7 +13,7 @@ use cortex_core::limits::{
 use cortex_core::lock::Locks;
 use cortex_core::pool::desk::{self, Take, not_found};
 use cortex_core::pool::lane::{LaneKey, Lanes, unlocked};
-use cortex_core::pool::{Holder, Kind, Said, Step, StepKind, Task, TaskResult};
+use cortex_core::pool::{Holder, Kind, Lost, Said, Step, StepKind, Task, TaskResult};
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
@@ -25,6 +26,7 @@ use super::owners::{Owners, let_in_again};
 use crate::board::Board;
 use crate::clock::random;
 use crate::service::Caller;
+use crate::service::outcome::write_surely;
 
 /// Kinds that one claim asks for.
 const KINDS_MAX: usize = 16;
@@ -60,8 +62,8 @@ impl Drop for Given {
             // The thread may be the store's. When the hub is ending, nothing of it is done, and the leases
             // end by themselves after its restart.
             let _runtime = self.runtime.enter();
-            let (pool, holder) = (self.pool.clone(), self.holder);
-            drop(self.pool.mesh.spawn(async move { pool.give_back(holder, tasks).await }));
+            let pool = self.pool.clone();
+            drop(self.pool.mesh.spawn(async move { pool.give_back(tasks).await }));
         }
     }
 }
@@ -160,16 +162,22 @@ impl Pool {
         Ok(given)
     }
 
-    async fn give_back(&self, holder: Holder, tasks: Vec<Task>) {
-        let (now, board) = (self.context.clock.wall(), self.board.clone());
-        let work = move |tx: &mut dyn Tx| {
-            let table = &mut board.over(tx);
-            tasks.iter().try_for_each(|task| {
-                desk::report(table, task.id, task.attempt, holder, desk::Report::GivenBack, now).map(drop)
-            })
-        };
-        if let Err(refusal) = self.context.commit(work, |()| ()).await {
-            tracing::warn!(%refusal, "tasks whose worker went away wait for the end of their leases");
+    /// Tried until it is stored: nobody else would do it, and the leases may be long ones.
+    async fn give_back(&self, tasks: Vec<Task>) {
+        let attempts: Arc<[(TaskId, Attempt)]> = tasks.iter().map(|task| (task.id, task.attempt)).collect();
+        let (store, stop) = (&self.context.store, self.mesh.stopping());
+        let given = write_surely(store, &stop, "what a worker that went away had claimed", || {
+            let (attempts, board, now) =
+                (Arc::clone(&attempts), self.board.clone(), self.context.clock.wall());
+            move |tx: &mut dyn Tx| {
+                let table = &mut board.over(tx);
+                attempts.iter().try_for_each(|(id, attempt)| {
+                    desk::lose(table, *id, *attempt, Lost::GivenBack, now).map(drop)
+                })
+            }
+        });
+        if given.await.is_none() {
+            tracing::warn!("tasks whose worker went away wait for the end of their leases");
         }
     }
 

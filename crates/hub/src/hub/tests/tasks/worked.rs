@@ -4,19 +4,19 @@ use futures::future::join_all;
 
 use super::*;
 
-const CLAIMS: &str = "/api/v1/pool/claims";
+pub(super) const CLAIMS: &str = "/api/v1/pool/claims";
 
 fn lease(task: &Value, what: &str) -> String {
     format!("/api/v1/pool/leases/{}/{}/{what}", id(task), task["attempt"])
 }
 
 impl World {
-    async fn claim(&self, token: &str, body: Value) -> Vec<Value> {
+    pub(super) async fn claim(&self, token: &str, body: Value) -> Vec<Value> {
         let claimed = self.with_token(token, Method::POST, CLAIMS, Some(body)).await.ok(200);
         claimed["items"].as_array().expect("items").clone()
     }
 
-    async fn claim_one(&self, token: &str) -> Value {
+    pub(super) async fn claim_one(&self, token: &str) -> Value {
         let claimed = self.claim(token, json!({"kinds": ["resize"], "wait_s": 5})).await;
         assert_eq!(claimed.len(), 1, "{claimed:?}");
         claimed[0].clone()
@@ -27,7 +27,7 @@ impl World {
     }
 }
 
-async fn scene(kind: StoreKind) -> (World, String, String) {
+pub(super) async fn scene(kind: StoreKind) -> (World, String, String) {
     let world = World::new(kind).await;
     let a = world.token("worker-a", Role::Operator, false, false).await;
     let b = world.token("worker-b", Role::Operator, false, false).await;
@@ -380,7 +380,7 @@ async fn raw_claim(addr: SocketAddr, bearer: &str, body: &Value) -> std::io::Res
     Ok(answer)
 }
 
-fn claim_bytes(addr: SocketAddr, bearer: &str, body: &Value) -> Vec<u8> {
+pub(super) fn claim_bytes(addr: SocketAddr, bearer: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     format!(
         "POST {CLAIMS} HTTP/1.1\r\nhost: {addr}\r\nauthorization: {bearer}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
