@@ -5,6 +5,7 @@
 //! the board what was committed.
 
 mod control;
+mod deal;
 mod explain;
 mod nodes;
 mod owners;

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 
+mod dealt;
 mod explained;
 mod given;
 mod kept;

@@ -61,7 +61,7 @@ impl World {
         Held { _open: open }
     }
 
-    async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let wait = async {
             while !is_so(self) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
