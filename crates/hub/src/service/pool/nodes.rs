@@ -12,14 +12,15 @@ use cortex_core::node::Node;
 use cortex_core::pool::lane::{LaneKey, Lanes};
 use cortex_core::pool::room::in_turn;
 use cortex_core::run::Run;
-use cortex_store::Tx;
+use cortex_store::{Tx, WriteError};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
 use super::deal::{Deal, Place};
 use super::owners::let_in_again;
 use crate::board::Promise;
-use crate::mesh::Reserved;
+use crate::mesh::{Mesh, Reserved};
 
 /// What a node keeps for what it may be given.
 struct Kept {
@@ -88,6 +89,43 @@ impl Pool {
         let turn = part.iter().filter_map(|(node, free)| Some((*at.get(node)?, *free)));
         let turn: Vec<(usize, usize)> = turn.collect();
         let mut deal = Deal::new(&self.context, places, &turn, ready);
+        let kept = self.keep_all(&mut deal);
+        if kept.is_empty() {
+            return Ok(0);
+        }
+        let mesh = self.mesh.clone();
+        fail::fail_point!("hub::before_claim");
+        let send = move |given: &Vec<Vec<Run>>| hand_out(&mesh, given, kept);
+        let given = self.context.commit(move |tx: &mut dyn Tx| deal.work(tx), send).await?;
+        Ok(given.iter().map(Vec::len).sum())
+    }
+
+    /// What a node may be given by the very transaction in which up to so many of its tasks end. Nothing
+    /// when nothing waits, or it is not to be given more.
+    pub(crate) fn next_for(&self, node: NodeId, ends: usize) -> Option<Next> {
+        let ready = self.commands();
+        if ready.is_empty() {
+            return None;
+        }
+        let node = self.context.directory.node(node)?;
+        let is_over_full = self.board.busy(node.id) > node.facts.slots as usize;
+        let mut places = vec![Place { node, free: ends }];
+        self.keep_free(&mut places);
+        if is_over_full || places.is_empty() {
+            return None;
+        }
+        if ready.iter().any(|(_, key)| !key.prefer.is_all()) {
+            let here = places[0].node.id;
+            places.extend(self.places().into_iter().filter(|place| place.node.id != here));
+        }
+        let mut deal = Deal::new(&self.context, places, &[(0, ends)], &ready);
+        let kept = self.keep_all(&mut deal);
+        let (mesh, runtime) = (self.mesh.clone(), Handle::current());
+        (!kept.is_empty()).then_some(Next { deal, kept, mesh, runtime })
+    }
+
+    /// What the nodes of a deal keep for it. Those that have no room are out.
+    fn keep_all(&self, deal: &mut Deal) -> Vec<Kept> {
         let mut kept = Vec::new();
         deal.keep_seats(|node, limit| {
             let room = self.keep(node, limit)?;
@@ -95,24 +133,7 @@ impl Pool {
             kept.push(room);
             Some(limit)
         });
-        if kept.is_empty() {
-            return Ok(0);
-        }
-        let mesh = self.mesh.clone();
-        fail::fail_point!("hub::before_claim");
-        let send = move |given: &Vec<Vec<Run>>| {
-            if given.iter().any(|runs| !runs.is_empty()) {
-                fail::fail_point!("hub::after_claim");
-            }
-            for (runs, kept) in given.iter().zip(kept) {
-                for (run, room) in runs.iter().zip(kept.runs) {
-                    mesh.prepare(run.clone());
-                    mesh.submit(run, room);
-                }
-            }
-        };
-        let given = self.context.commit(move |tx: &mut dyn Tx| deal.work(tx), send).await?;
-        Ok(given.iter().map(Vec::len).sum())
+        kept
     }
 
     /// Room for up to so many runs, and slots that nobody else fills; nothing when there is none.
@@ -124,19 +145,65 @@ impl Pool {
 
     /// Nodes that have room at this moment, are connected, and that neither a lock nor a pause holds.
     fn places(&self) -> Vec<Place> {
-        let (locks, now) = (self.context.directory.locks(), self.context.clock.wall());
-        let pauses = self.board.pauses();
-        let stands = |node: &Node| pauses.iter().any(|pause| pause.part.holds_node(node.id, &node.labels));
         let place = |node: Arc<Node>| {
             let free = (node.facts.slots as usize).saturating_sub(self.board.busy(node.id));
             (free > 0).then_some(Place { node, free })
         };
         let mut places: Vec<Place> = self.context.directory.nodes().into_iter().filter_map(place).collect();
+        self.keep_free(&mut places);
+        places
+    }
+
+    /// Takes out what is not connected, and what a lock or a pause holds.
+    fn keep_free(&self, places: &mut Vec<Place>) {
+        let (locks, now) = (self.context.directory.locks(), self.context.clock.wall());
+        let pauses = self.board.pauses();
+        let stands = |node: &Node| pauses.iter().any(|pause| pause.part.holds_node(node.id, &node.labels));
         places.retain(|Place { node, .. }| {
             let is_free = !node.quarantined && locks.on_node(node.id, &node.labels, now).is_none();
             is_free && !stands(node) && self.mesh.presence(node.id).is_some()
         });
-        places
+    }
+}
+
+/// A claim of a node for the slots of tasks that end in the same transaction.
+pub(crate) struct Next {
+    deal: Deal,
+    kept: Vec<Kept>,
+    mesh: Mesh,
+    runtime: Handle,
+}
+
+impl Next {
+    /// Gives the node as many tasks as it has ended in this transaction. They start once that is committed.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) fn give(mut self, tx: &mut dyn Tx, ended: usize) -> Result<(), WriteError> {
+        if ended == 0 {
+            return Ok(());
+        }
+        self.deal.keep_seats(|_, limit| Some(limit.min(ended)));
+        let Self { deal, kept, mesh, runtime } = self;
+        let given = deal.work(tx)?;
+        tx.after_commit(Box::new(move || {
+            let _runtime = runtime.enter();
+            hand_out(&mesh, &given, kept);
+        }));
+        Ok(())
+    }
+}
+
+/// Starts what was claimed and is committed.
+fn hand_out(mesh: &Mesh, given: &[Vec<Run>], kept: Vec<Kept>) {
+    if given.iter().any(|runs| !runs.is_empty()) {
+        fail::fail_point!("hub::after_claim");
+    }
+    for (runs, kept) in given.iter().zip(kept) {
+        for (run, room) in runs.iter().zip(kept.runs) {
+            mesh.prepare(run.clone());
+            mesh.submit(run, room);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use cortex_core::id::LockId;
 use cortex_core::lock::{Lock, Target};
+use cortex_core::run::EndCause;
 
 use super::given::Played;
 use super::*;
@@ -68,7 +69,7 @@ async fn a_node_that_is_refused_in_the_transaction_stops_no_other() {
             let task = world.submit(body).await;
             let start = second.start().await;
             world.begins(&second, &start);
-            world.ends(&second, &start, cortex_core::run::EndCause::Exited, Some(0));
+            world.ends(&second, &start, EndCause::Exited, Some(0));
             world.task_reaches(&task, "done").await;
         }
         first.is_left_alone().await;
@@ -129,5 +130,73 @@ async fn behind_more_full_keys_than_one_transaction_passes_over_nodes_find_what_
     world.goes_on().await;
     let start = idle.start().await;
     assert_eq!(start.task.map(|(task, _)| task.to_string()), Some(id(&free)));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_a_task_is_given_the_next_by_the_same_commit() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let node = world.played("n1", "ci", 1).await;
+        let tasks: Vec<Value> = (0..3).map(|_| json!({"argv": ["true"]})).collect();
+        world.post(TASKS, json!(tasks)).await.ok(202);
+        let commits = || world.hub.context.store.stats().commits;
+        let mut start = node.start().await;
+        for _ in 0..2 {
+            let before = commits();
+            world.begins(&node, &start);
+            world.ends(&node, &start, EndCause::Exited, Some(0));
+            start = node.start().await;
+            assert_eq!(commits() - before, 1, "the run, its task, and the next of each");
+        }
+        world.ends(&node, &start, EndCause::Exited, Some(0));
+        node.is_left_alone().await;
+        assert_eq!(world.hub.context.board.busy(node.id), 0);
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_ends_what_it_had_lost_is_given_nothing_for_it() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let node = world.played("n1", "ci", 1).await;
+    world.submit(json!({"argv": ["one"], "priority": 8})).await;
+    let first = node.start().await;
+    world.begins(&node, &first);
+    let (board, now) = (world.hub.context.board.clone(), world.hub.context.clock.wall());
+    let (lost, attempt) = first.task.expect("an attempt");
+    world
+        .write(move |tx| {
+            let how = cortex_core::pool::Lost::Expired;
+            cortex_core::pool::desk::lose(&mut board.over(tx), lost, attempt, how, now).map(drop)
+        })
+        .await;
+    let second = node.start().await;
+    world.begins(&node, &second);
+    let next = world.submit(json!({"argv": ["two"]})).await;
+    world.ends(&node, &first, EndCause::Exited, Some(0));
+    node.is_left_alone().await;
+    assert_eq!(world.story(&next).await["state"], "ready", "its one slot is taken");
+    world.ends(&node, &second, EndCause::Exited, Some(0));
+    assert_eq!(node.start().await.spec.argv, ["two"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_a_task_is_given_nothing_that_another_is_asked_first_for_or_that_stands_still() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let (here, there) = (world.played("n1", "ci", 1).await, world.played("n2", "db", 1).await);
+    let on = |role: &str, argv: &str| json!({"argv": [argv], "selector": format!("role={role}")});
+    world.submit(on("ci", "one")).await;
+    world.submit(on("db", "two")).await;
+    let (one, two) = (here.start().await, there.start().await);
+    world.submit(json!({"argv": ["three"], "prefer": "role=db"})).await;
+    world.ends(&there, &two, EndCause::Exited, Some(0));
+    assert_eq!(there.start().await.spec.argv, ["three"], "it has room by this very end");
+    world.post(PAUSES, json!({"part": "node:n1"})).await.ok(200);
+    let waits = world.submit(on("ci", "four")).await;
+    world.ends(&here, &one, EndCause::Exited, Some(0));
+    here.is_left_alone().await;
+    assert_eq!(world.story(&waits).await["state"], "ready");
     world.stop().await;
 }
