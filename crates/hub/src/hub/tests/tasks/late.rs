@@ -42,12 +42,12 @@ impl Store for Hurried {
 
 /// Stands in the store's only door until it is dropped: what comes after it waits in the queue.
 struct Held {
-    _open: std::sync::mpsc::Sender<()>,
+    _open: std::sync::mpsc::SyncSender<()>,
 }
 
 impl World {
     async fn hold_the_store(&self) -> Held {
-        let ((tell, told), (open, wait)) = (oneshot::channel(), std::sync::mpsc::channel());
+        let ((tell, told), (open, wait)) = (oneshot::channel(), std::sync::mpsc::sync_channel(1));
         let store = Arc::clone(&self.hub.context.store);
         tokio::spawn(async move {
             let stands = move |_: &mut dyn Tx| {
