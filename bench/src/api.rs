@@ -82,11 +82,18 @@ impl Api {
 
     /// A fresh invite.
     pub(crate) async fn invite(&mut self) -> Result<String> {
-        let request =
-            self.request(Method::POST, "/api/v1/invites").header("content-type", "application/json");
-        let response = self.send(request.body(Full::new("{}".into()))?).await?;
-        let answer: Value = serde_json::from_slice(&response.collect().await?.to_bytes())?;
+        let answer = self.change(Method::POST, "/api/v1/invites", "{}".to_owned()).await?;
         Ok(answer["invite"].as_str().with_context(|| format!("{answer}"))?.to_owned())
+    }
+
+    /// Sends JSON and reads JSON; null when the answer is empty.
+    pub(crate) async fn change(&mut self, method: Method, path: &str, body: String) -> Result<Value> {
+        let request = self.request(method, path).header("content-type", "application/json");
+        let response = self.send(request.body(Full::new(body.into()))?).await?;
+        let status = response.status();
+        let body = response.collect().await?.to_bytes();
+        ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&body));
+        if body.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&body)?) }
     }
 
     /// A JSON resource.

@@ -117,6 +117,21 @@ enum Case {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// Commands that nodes are given and end at once, beside PostgreSQL's claim + complete.
+    PoolNodes {
+        /// Passes, each with both in turn.
+        #[arg(long, default_value_t = 3)]
+        passes: usize,
+        /// At most so long for each measurement, seconds.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+        /// Only so many nodes, and so many slots of each: `16x1`.
+        #[arg(long)]
+        shape: Option<String>,
+        /// Without the peer, such as under a profiler.
+        #[arg(long)]
+        alone: bool,
+    },
     /// All nodes come back at once after the hub was killed.
     Reconnect {
         /// How many nodes.
@@ -146,6 +161,9 @@ fn main() -> Result<()> {
             }
             Case::PoolIdle { rounds } => cases::pool::idle(&cortex, rounds),
             Case::PoolMany { tasks, seconds } => cases::pool::many(&cortex, tasks, seconds),
+            Case::PoolNodes { passes, seconds, shape, alone } => {
+                cases::pool_nodes::run(&cortex, passes, seconds, shape.as_deref(), alone).await
+            }
             Case::Reconnect { nodes } => cases::reconnect::run(&cortex, nodes).await,
         }
     })

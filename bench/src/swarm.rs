@@ -1,4 +1,5 @@
-//! Simulated nodes: real enrolment, real TLS, real frames, no runs. Thousands fit in one process.
+//! Simulated nodes: real enrolment, real TLS, real frames; a run ends when it is to start. Thousands fit in one
+//! process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use cortex_core::invite::InviteText;
 use cortex_core::limits::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, HEARTBEAT_MS, PROTOCOL};
 use cortex_core::message::{Envelope, Hello, ToHub, ToNode};
 use cortex_core::node::Facts;
+use cortex_core::run::{EndCause, Ended};
+use cortex_core::sandbox::Level;
 use cortex_wire::{convert, mesh};
 use hyper_util::rt::TokioIo;
 use mesh::enrolment_service_client::EnrolmentServiceClient;
@@ -36,6 +39,10 @@ pub(crate) struct Counts {
     pub(crate) attaches: AtomicU64,
     pub(crate) acks: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// Runs that were started, each ended at once.
+    pub(crate) runs: AtomicU64,
+    /// Runs that the hub has settled.
+    pub(crate) settled: AtomicU64,
 }
 
 /// How a swarm beats.
@@ -55,6 +62,7 @@ pub(crate) struct Swarm {
 
 struct Member {
     instance: u64,
+    slots: u32,
     address: String,
     tls: Arc<rustls::ClientConfig>,
     counts: Arc<Counts>,
@@ -65,6 +73,17 @@ struct Member {
 impl Swarm {
     /// Enrols and attaches `size` nodes named `prefix`0, `prefix`1, …
     pub(crate) async fn start(hub: &Hub, prefix: &str, size: usize, beat: Beat) -> Result<Self> {
+        Self::with_slots(hub, prefix, size, beat, 0).await
+    }
+
+    /// The same for nodes that take so many tasks at once, and end what they are to start with 0.
+    pub(crate) async fn with_slots(
+        hub: &Hub,
+        prefix: &str,
+        size: usize,
+        beat: Beat,
+        slots: u32,
+    ) -> Result<Self> {
         let authority = authority(hub.dir())?;
         let counts = Arc::new(Counts::default());
         let dials = Arc::new(Semaphore::new(DIALS_AT_ONCE));
@@ -77,6 +96,7 @@ impl Swarm {
             let tls = enrol(channel.clone(), &authority, &invite, &format!("{prefix}{index}")).await?;
             let member = Member {
                 instance: index as u64,
+                slots,
                 address: hub.grpc.clone(),
                 tls: Arc::new(tls),
                 counts: Arc::clone(&counts),
@@ -142,7 +162,7 @@ impl Member {
             dial: 0,
             generation: Generation(0),
             epoch: *epoch,
-            facts: Facts { os: "linux".to_owned(), ..Facts::default() },
+            facts: Facts { os: "linux".to_owned(), slots: self.slots, ..Facts::default() },
             ceiling: None,
             audit_head: None,
             runs: Vec::new(),
@@ -173,13 +193,20 @@ impl Member {
                             }
                         }
                         ToNode::Goodbye { .. } => return Ok(()),
-                        ToNode::Start(_)
-                        | ToNode::Input { .. }
+                        ToNode::Start(start) => {
+                            self.counts.runs.fetch_add(1, Ordering::Relaxed);
+                            let run = start.run;
+                            send.send(up(*epoch, ToHub::Started { run, level: Level::None })).await?;
+                            send.send(up(*epoch, ToHub::Ended { run, ended: well() })).await?;
+                        }
+                        ToNode::Settled { .. } => {
+                            self.counts.settled.fetch_add(1, Ordering::Relaxed);
+                        }
+                        ToNode::Input { .. }
                         | ToNode::Cancel { .. }
                         | ToNode::Cut { .. }
                         | ToNode::Resume { .. }
                         | ToNode::Credit { .. }
-                        | ToNode::Settled { .. }
                         | ToNode::Forget { .. }
                         | ToNode::Policy(_)
                         | ToNode::Certificate { .. } => {}
@@ -192,6 +219,11 @@ impl Member {
             }
         }
     }
+}
+
+/// The end of a run without output that did what it should.
+fn well() -> Ended {
+    Ended { code: Some(0), ..Ended::new(EndCause::Exited) }
 }
 
 fn up(epoch: Epoch, message: ToHub) -> mesh::AttachRequest {

@@ -5,6 +5,7 @@ pub(crate) mod fanout;
 pub(crate) mod heartbeats;
 pub(crate) mod idle;
 pub(crate) mod pool;
+pub(crate) mod pool_nodes;
 pub(crate) mod reconnect;
 pub(crate) mod stall;
 pub(crate) mod stdout;

@@ -173,7 +173,7 @@ impl Board {
 
     /// A table over a transaction: what is put into it is known here once it is committed.
     pub fn over<'t>(&self, tx: &'t mut dyn Tx) -> Noted<'t> {
-        Noted { board: self.clone(), tx }
+        Noted { board: self.clone(), tx, puts: 0 }
     }
 
     /// Lanes in which something may be ready.

@@ -13,20 +13,23 @@ const REASON_BYTES_MAX: usize = 400;
 const MESSAGE_BYTES_MAX: usize = 1_000;
 
 /// Reports the attempt that a run was, when that has just come to its end; `chance` is any number. An
-/// attempt that was over before leaves its report beside the task.
+/// attempt that was over before leaves its report beside the task. Says whether it was not over: then its
+/// node has a slot more.
 pub fn settle<T: Table + ?Sized>(
     table: &mut T,
     run: &Run,
     chance: u64,
     now: WallTime,
-) -> Result<(), T::Error> {
-    let Some((id, attempt)) = run.task.filter(|_| run.state.is_final()) else { return Ok(()) };
+) -> Result<bool, T::Error> {
+    let Some((id, attempt)) = run.task.filter(|_| run.state.is_final()) else { return Ok(false) };
     // A task that was removed for its age has had its end.
-    let Some(task) = table.task(id)? else { return Ok(()) };
+    let Some(task) = table.task(id)? else { return Ok(false) };
+    let had_it = desk::has(&task, attempt, holder(run));
     match report(run, task.cancelled_by.is_some(), chance) {
-        Some(report) => desk::report(table, id, attempt, holder(run), report, now).map(drop),
+        Some(report) => desk::report_on(table, task, attempt, holder(run), report, now).map(drop),
         None => desk::lose(table, id, attempt, Lost::NodeGone, now).map(drop),
-    }
+    }?;
+    Ok(had_it)
 }
 
 /// A node says how a run ended that was given up before: that stays, and what it brought is kept

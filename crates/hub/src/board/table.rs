@@ -19,6 +19,8 @@ pub struct Noted<'t> {
     pub(super) board: Board,
     /// The transaction, for what is no task.
     pub tx: &'t mut dyn Tx,
+    /// Tasks that were put.
+    pub(super) puts: usize,
 }
 
 impl Table for Noted<'_> {
@@ -53,6 +55,7 @@ impl Table for Noted<'_> {
 
     fn put(&mut self, decided: &Decided) -> Result<(), WriteError> {
         Table::put(self.tx, decided)?;
+        self.puts += 1;
         let lane = PoolRead::lane(self.tx, &decided.task.lane())?;
         let (board, task, change) = (self.board.clone(), decided.task.clone(), Change::of(decided));
         self.tx.after_commit(Box::new(move || board.put(lane, &task, change)));
@@ -69,6 +72,20 @@ impl Table for Noted<'_> {
 }
 
 impl Noted<'_> {
+    /// How often a task was put.
+    pub const fn puts(&self) -> usize {
+        self.puts
+    }
+
+    /// Whether something is ready in one of these lanes.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn has_any(&self, lanes: &Lanes) -> Result<bool, WriteError> {
+        let ids: Vec<LaneId> = lanes.iter().map(|(id, _)| *id).collect();
+        Ok(!Table::heads(self, &ids)?.is_empty())
+    }
+
     /// Hands out up to `limit` tasks of these lanes, see [`desk::claim`]. The parties whose turn it was
     /// have had it when this is committed, and not when it is not.
     ///

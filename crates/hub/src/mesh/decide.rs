@@ -2,18 +2,23 @@
 //! end, and a task that lives while something waits. What fails is tried again in its order;
 //! frames and heartbeats go on meanwhile.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cortex_core::hub_runs::Decision;
-use cortex_core::run::{self, Run};
+use cortex_core::id::{NodeId, RunId};
+use cortex_core::run::{self, Command, Run};
+use cortex_core::time::WallTime;
 use cortex_store::{Tx, WriteError};
 
 use super::slot::{Slot, SlotState};
-use super::{Inner, lock};
+use super::{Inner, Mesh, lock};
 use crate::board::Board;
 use crate::service::outcome::write_surely;
-use crate::service::pool::{came_late, settle};
+use crate::service::pool::{Pool, came_late, settle};
 
 /// How long a decision that nobody waits for lets others join it: the start of a short command
 /// and its end share one commit.
@@ -44,7 +49,7 @@ impl Inner {
             let batch: Arc<[Decision]> = slot.lock().decisions.take().into();
             self.wait_for_logs(&batch).await;
             fail::fail_point!("hub::before_settle");
-            let Some(runs) = self.commit(&batch).await else { return };
+            let Some(runs) = self.commit(slot.node, &batch).await else { return };
             fail::fail_point!("hub::after_settle");
             self.tell(slot, &batch, runs);
         }
@@ -78,17 +83,39 @@ impl Inner {
     }
 
     /// Commits the batch once, however long it takes. `None` when the hub stops first.
-    async fn commit(&self, batch: &Arc<[Decision]>) -> Option<Vec<Arc<Run>>> {
+    async fn commit(&self, node: NodeId, batch: &Arc<[Decision]>) -> Option<Vec<Arc<Run>>> {
+        // What is to be stored in any case does not fail twice for a claim that comes with it.
+        let ends = AtomicUsize::new(self.task_ends(batch));
         write_surely(&self.context.store, &self.stop, "what a node reported", || {
             let (work, now) = (Arc::clone(batch), self.context.clock.wall());
             let board = self.context.board.clone();
+            let next = match ends.swap(0, Ordering::Relaxed) {
+                0 => None,
+                ends => self.pool().and_then(|pool| pool.next_for(node, ends)),
+            };
             move |tx: &mut dyn Tx| {
-                work.iter()
-                    .filter_map(|decision| apply(tx, &board, decision, now).transpose())
-                    .collect::<Result<Vec<_>, _>>()
+                let (runs, ended) = apply_all(tx, &board, &work, now)?;
+                if let Some(next) = next {
+                    next.give(tx, ended)?;
+                }
+                Ok(runs)
             }
         })
         .await
+    }
+
+    /// Ends that the node reports of runs that are attempts of tasks.
+    fn task_ends(&self, batch: &[Decision]) -> usize {
+        let runs = lock(&self.runs);
+        let is_tasks =
+            |run: &RunId| runs.get(run).is_some_and(|live| live.progress.borrow().run.task.is_some());
+        let is_end =
+            |decision: &&Decision| matches!(decision, Decision::Run(run, Command::End(_)) if is_tasks(run));
+        batch.iter().filter(is_end).count()
+    }
+
+    fn pool(&self) -> Option<Pool> {
+        Some(Pool::new(self.context.clone(), Mesh { inner: self.me.upgrade()? }))
     }
 
     fn tell(&self, slot: &Arc<Slot>, batch: &[Decision], runs: Vec<Arc<Run>>) {
@@ -107,34 +134,69 @@ impl Inner {
     }
 }
 
-/// Applies one decision. A refusal (the run was final already) changes nothing and is no error.
+/// A run as a batch found it and has changed it so far.
+struct Touched {
+    run: Run,
+    is_changed: bool,
+}
+
+/// Applies a batch in its order, and returns the runs that it was about as they are then, and how many tasks
+/// it took from the node. Each run is read and written once: the start of a short command and its end come
+/// together.
+fn apply_all(
+    tx: &mut dyn Tx,
+    board: &Board,
+    batch: &[Decision],
+    now: WallTime,
+) -> Result<(Vec<Arc<Run>>, usize), WriteError> {
+    let mut ended = 0;
+    let mut runs: BTreeMap<RunId, Touched> = BTreeMap::new();
+    for decision in batch {
+        match decision {
+            Decision::Event(event) => {
+                tx.append_event(event)?;
+            }
+            Decision::Run(id, command) => {
+                let touched = match runs.entry(*id) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        let Some(run) = tx.run(*id)? else { continue };
+                        new.insert(Touched { run, is_changed: false })
+                    }
+                };
+                ended += usize::from(apply(tx, board, touched, command.clone(), now)?);
+            }
+        }
+    }
+    let keep = |Touched { run, is_changed }| {
+        if is_changed {
+            tx.put_run(&run)?;
+        }
+        Ok(Arc::new(run))
+    };
+    Ok((runs.into_values().map(keep).collect::<Result<_, WriteError>>()?, ended))
+}
+
+/// Applies one decision, and says whether it ended a task's attempt. A refusal (the run was final already)
+/// changes nothing and is no error.
 fn apply(
     tx: &mut dyn Tx,
     board: &Board,
-    decision: &Decision,
-    now: cortex_core::time::WallTime,
-) -> Result<Option<Arc<Run>>, WriteError> {
-    let (id, command) = match decision {
-        Decision::Event(event) => {
-            tx.append_event(event)?;
-            return Ok(None);
-        }
-        Decision::Run(id, command) => (*id, command.clone()),
-    };
-    let Some(before) = tx.run(id)? else { return Ok(None) };
+    touched: &mut Touched,
+    command: Command,
+    now: WallTime,
+) -> Result<bool, WriteError> {
     let end = command.ended().cloned();
-    let Ok((after, events)) = run::decide(&before, command, now) else {
+    let Ok((after, events)) = run::decide(&touched.run, command, now) else {
         if let Some(ended) = end {
-            came_late(board, tx, &before, &ended, now)?;
+            came_late(board, tx, &touched.run, &ended, now)?;
         }
-        return Ok(Some(Arc::new(before)));
+        return Ok(false);
     };
-    if after != before {
-        tx.put_run(&after)?;
-    }
     for event in &events {
         tx.append_event(event)?;
     }
-    settle(board, tx, &after, now)?;
-    Ok(Some(Arc::new(after)))
+    touched.is_changed |= after != touched.run;
+    touched.run = after;
+    settle(board, tx, &touched.run, now)
 }

@@ -4,18 +4,20 @@
 //! Everything about tasks is decided in one transaction by `core::pool::desk`, over a table that tells
 //! the board what was committed.
 
+mod claims;
 mod control;
+mod deal;
 mod explain;
 mod nodes;
 mod owners;
 mod pauses;
+mod reports;
 pub mod retention;
 mod schedules;
 mod settle;
 mod stats;
 mod timers;
 mod words;
-mod workers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,12 +40,13 @@ use crate::board::Board;
 use crate::clock::new_task_id;
 use crate::mesh::Mesh;
 
+pub use claims::Given;
 pub use explain::Explained;
+pub use reports::Report;
 pub use schedules::NewSchedule;
 pub(crate) use settle::{came_late, settle};
 pub use stats::{Kept, NodeShare, Stats};
 pub(crate) use words::words;
-pub use workers::{Given, Report};
 
 /// Pages of tasks that one answer looks through for a caller that sees few of them.
 const FOREIGN_PAGES_MAX: usize = 10;

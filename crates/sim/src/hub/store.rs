@@ -458,7 +458,7 @@ fn apply_decision(
     for event in &events {
         tx.append_event(event)?;
     }
-    attempt::settle(&mut Noted::over(tx, told), &after, chance, now)
+    attempt::settle(&mut Noted::over(tx, told), &after, chance, now).map(drop)
 }
 
 fn apply(tx: &mut dyn Tx, id: RunId, command: Command, now: WallTime) -> Result<(), WriteError> {

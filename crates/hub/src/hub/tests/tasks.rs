@@ -5,10 +5,12 @@ use serde_json::json;
 
 use super::*;
 
+mod dealt;
 mod explained;
 mod given;
 mod handed;
 mod kept;
+mod late;
 mod paused;
 mod reported;
 mod scheduled;

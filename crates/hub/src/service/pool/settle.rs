@@ -10,7 +10,7 @@ use crate::board::Board;
 use crate::clock::random;
 
 /// See [`attempt::settle`].
-pub(crate) fn settle(board: &Board, tx: &mut dyn Tx, run: &Run, now: WallTime) -> Result<(), WriteError> {
+pub(crate) fn settle(board: &Board, tx: &mut dyn Tx, run: &Run, now: WallTime) -> Result<bool, WriteError> {
     let chance = u64::from_le_bytes(random());
     attempt::settle(&mut board.over(tx), run, chance, now)
 }

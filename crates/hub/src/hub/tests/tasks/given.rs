@@ -9,14 +9,14 @@ use super::*;
 use crate::mesh::Outgoing;
 
 /// A node that the test plays.
-struct Played {
-    id: NodeId,
-    link: Arc<Link>,
+pub(super) struct Played {
+    pub(super) id: NodeId,
+    pub(super) link: Arc<Link>,
 }
 
 impl World {
     /// A node with so many slots that allows everything.
-    async fn played(&self, name: &str, role: &str, slots: u32) -> Played {
+    pub(super) async fn played(&self, name: &str, role: &str, slots: u32) -> Played {
         let id = self.labelled(name, role).await;
         let path = format!("/api/v1/policies/{name}");
         self.admin(Method::PUT, &path, json!({"profile": "permissive"})).await.ok(200);
@@ -24,11 +24,11 @@ impl World {
         Played { id, link }
     }
 
-    fn begins(&self, node: &Played, start: &Start) {
+    pub(super) fn begins(&self, node: &Played, start: &Start) {
         self.hub.mesh.handle(&node.link, ToHub::Started { run: start.run, level: Level::None });
     }
 
-    fn ends(&self, node: &Played, start: &Start, cause: EndCause, code: Option<i32>) {
+    pub(super) fn ends(&self, node: &Played, start: &Start, cause: EndCause, code: Option<i32>) {
         let ended = Ended {
             cause,
             code,
@@ -59,12 +59,12 @@ impl Played {
         tokio::time::timeout(SOON, next).await.expect("the node is told in time")
     }
 
-    async fn start(&self) -> Start {
+    pub(super) async fn start(&self) -> Start {
         self.told(|message| if let ToNode::Start(start) = message { Some(start) } else { None }).await
     }
 
     /// Nothing is started within a moment.
-    async fn is_left_alone(&self) {
+    pub(super) async fn is_left_alone(&self) {
         let start = tokio::time::timeout(Duration::from_millis(300), self.start()).await;
         assert!(start.is_err(), "it was given {start:?}");
     }

@@ -11,12 +11,12 @@ fn lease(task: &Value, what: &str) -> String {
 }
 
 impl World {
-    async fn claim(&self, token: &str, body: Value) -> Vec<Value> {
+    pub(super) async fn claim(&self, token: &str, body: Value) -> Vec<Value> {
         let claimed = self.with_token(token, Method::POST, CLAIMS, Some(body)).await.ok(200);
         claimed["items"].as_array().expect("items").clone()
     }
 
-    async fn claim_one(&self, token: &str) -> Value {
+    pub(super) async fn claim_one(&self, token: &str) -> Value {
         let claimed = self.claim(token, json!({"kinds": ["resize"], "wait_s": 5})).await;
         assert_eq!(claimed.len(), 1, "{claimed:?}");
         claimed[0].clone()
@@ -27,7 +27,7 @@ impl World {
     }
 }
 
-async fn scene(kind: StoreKind) -> (World, String, String) {
+pub(super) async fn scene(kind: StoreKind) -> (World, String, String) {
     let world = World::new(kind).await;
     let a = world.token("worker-a", Role::Operator, false, false).await;
     let b = world.token("worker-b", Role::Operator, false, false).await;
