@@ -99,7 +99,7 @@ impl Pool {
             tokio::select! {
                 biased;
                 handed = &mut handed => match handed {
-                    Ok(given) => return Ok(given),
+                    Ok(given) => return Ok(got(given)),
                     Err(_) => continue,
                 },
                 () = asking.woken() => {}
@@ -110,7 +110,7 @@ impl Pool {
             if !left.take_back()
                 && let Ok(Ok(given)) = tokio::time::timeout(STORE_DEADLINE, handed).await
             {
-                return Ok(given);
+                return Ok(got(given));
             }
         }
     }
@@ -217,11 +217,7 @@ impl Pool {
             pool.context.still(&caller)?.anywhere(Right::PoolWork)?;
             pool.fill(tx, given, &lanes, max)
         };
-        let given = self.context.commit(work, |given: &Given| given.is_kept.set(true)).await?;
-        if !given.is_empty() {
-            fail::fail_point!("hub::after_worker_claim");
-        }
-        Ok(given)
+        Ok(got(self.context.commit(work, |given: &Given| given.is_kept.set(true)).await?))
     }
 
     /// Claims up to `max` tasks of these lanes.
@@ -257,6 +253,14 @@ impl Pool {
             tracing::warn!("tasks whose worker went away wait for the end of their leases");
         }
     }
+}
+
+/// What is committed, on its way to the worker.
+fn got(given: Given) -> Given {
+    if !given.is_empty() {
+        fail::fail_point!("hub::after_worker_claim");
+    }
+    given
 }
 
 fn check(kinds: &[Kind], max: usize, wait_ms: u64) -> Result<(), Refusal> {
