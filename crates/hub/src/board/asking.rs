@@ -13,9 +13,10 @@ use tokio::sync::Notify;
 use super::{Board, lock};
 
 /// A claim that somebody else's transaction carries out; `fresh` are lanes that the board does not know
-/// before that is committed. Returns how many tasks it took. What comes of it is told after the commit, to
+/// before that is committed. Returns how many tasks it took, or nothing when whoever left it may not claim any
+/// more. What comes of it is told after the commit, to
 /// whoever left it.
-pub type ClaimFn = Box<dyn FnOnce(&mut dyn Tx, &Lanes) -> Result<usize, WriteError> + Send>;
+pub type ClaimFn = Box<dyn FnOnce(&mut dyn Tx, &Lanes) -> Result<Option<usize>, WriteError> + Send>;
 
 /// Those who wait for one kind.
 #[derive(Default)]

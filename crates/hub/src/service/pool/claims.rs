@@ -130,7 +130,7 @@ impl Pool {
             let is_able = pool.context.still(&caller).and_then(|caller| caller.anywhere(Right::PoolWork));
             if is_able.is_err() {
                 // Who waits asks again, and is told so.
-                return Ok(0);
+                return Ok(None);
             }
             let given = pool.fill(tx, given, &pool.payloads(&kinds, fresh), max)?;
             let taken = given.tasks.len();
@@ -140,7 +140,7 @@ impl Pool {
                     drop(tell.send(given));
                 }));
             }
-            Ok(taken)
+            Ok(Some(taken))
         };
         (asking.leave(Box::new(claim)), told)
     }
@@ -170,7 +170,11 @@ impl Pool {
                 && room > 0
                 && let Some(claim) = self.board.left_claim(kind.as_str())
             {
-                let taken = claim(tx, &fresh)?;
+                let Some(taken) = claim(tx, &fresh)? else { continue };
+                if taken == 0 {
+                    // What is left cannot be had, such as of a key that is full: the others go on waiting.
+                    break;
+                }
                 (count, room) = (count.saturating_sub(taken), room.saturating_sub(taken));
             }
         }

@@ -148,7 +148,7 @@ async fn who_goes_away_while_it_is_handed_a_task_leaves_it_to_others() {
                 panic!("it is new")
             };
             let lane = tx.lane(&task.lane())?.expect("it has a lane");
-            assert_eq!(left(tx, &vec![(lane, Arc::new(task.lane()))])?, 1);
+            assert_eq!(left(tx, &vec![(lane, Arc::new(task.lane()))])?, Some(1));
             drop(ends.lock().expect("a lock").take());
             std::thread::sleep(Duration::from_millis(300));
             Ok(())
@@ -204,5 +204,32 @@ async fn whose_token_ended_while_it_waited_is_handed_nothing_and_the_next_one_is
     let (refused, task) = tokio::join!(world.with_token(&a, Method::POST, CLAIMS, Some(body)), ends);
     refused.refused(401, "unauthenticated");
     assert_eq!(world.waits(&b, "resize", 1).await[0]["id"], task["id"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_whose_key_is_full_disturbs_one_of_those_who_wait_and_no_more() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let a = world.token("worker-a", Role::Operator, false, false).await;
+    let keyed = json!({"kind": "resize", "concurrency": {"key": "gpu", "limit": 1}});
+    let first = world.submit(keyed.clone()).await;
+    assert_eq!(world.waits(&a, "resize", 1).await[0]["id"], first["id"]);
+    let full = async {
+        world.asked("resize", 8).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let before = world.hub.context.store.stats().writes;
+        let parked = world.submit(keyed).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let writes = world.hub.context.store.stats().writes - before;
+        // The submission, and the claims of the one that was tried and of the one that was woken.
+        assert!(writes <= 4, "{writes} writes");
+        for _ in 0..8 {
+            world.submit(json!({"kind": "resize"})).await;
+        }
+        parked
+    };
+    let claims = join_all([0; 8].map(|_| world.waits(&a, "resize", 1)));
+    let (claimed, parked) = tokio::join!(claims, full);
+    assert!(claimed.iter().all(|tasks| tasks.len() == 1 && tasks[0]["id"] != parked["id"]), "{claimed:?}");
     world.stop().await;
 }
