@@ -1,6 +1,6 @@
 //! Workers that wait are given a task by the very commit that makes it ready.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cortex_core::pool::{Kind, Owner, Priority, TaskSpec, Work, desk};
 use cortex_store::WriteFn;
@@ -208,28 +208,31 @@ async fn whose_token_ended_while_it_waited_is_handed_nothing_and_the_next_one_is
 }
 
 #[tokio::test]
-async fn a_task_whose_key_is_full_disturbs_one_of_those_who_wait_and_no_more() {
+async fn a_submission_tries_one_that_may_claim_and_cannot_and_passes_over_those_that_may_not() {
     let world = World::new(StoreKind::Sqlite).await;
-    let a = world.token("worker-a", Role::Operator, false, false).await;
-    let keyed = json!({"kind": "resize", "concurrency": {"key": "gpu", "limit": 1}});
-    let first = world.submit(keyed.clone()).await;
-    assert_eq!(world.waits(&a, "resize", 1).await[0]["id"], first["id"]);
-    let full = async {
-        world.asked("resize", 8).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let before = world.hub.context.store.stats().writes;
-        let parked = world.submit(keyed).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let writes = world.hub.context.store.stats().writes - before;
-        // The submission, and the claims of the one that was tried and of the one that was woken.
-        assert!(writes <= 4, "{writes} writes");
-        for _ in 0..8 {
-            world.submit(json!({"kind": "resize"})).await;
-        }
-        parked
-    };
-    let claims = join_all([0; 8].map(|_| world.waits(&a, "resize", 1)));
-    let (claimed, parked) = tokio::join!(claims, full);
-    assert!(claimed.iter().all(|tasks| tasks.len() == 1 && tasks[0]["id"] != parked["id"]), "{claimed:?}");
+    let board = world.hub.context.board.clone();
+    let tried = Arc::new(AtomicUsize::new(0));
+    let asking: Vec<_> = (0..5).map(|_| board.ask(vec!["resize".to_owned()])).collect();
+    let outcomes = [None, None, Some(0), Some(0), None];
+    let left: Vec<_> = asking
+        .iter()
+        .zip(outcomes)
+        .map(|(asking, outcome)| {
+            let tried = Arc::clone(&tried);
+            asking.leave(Box::new(move |_, fresh| {
+                assert_eq!(fresh.len(), 1, "the lane of what is submitted");
+                tried.fetch_add(1, Ordering::Relaxed);
+                Ok(outcome)
+            }))
+        })
+        .collect();
+    world.submit(json!({"kind": "crop"})).await;
+    assert_eq!(tried.load(Ordering::Relaxed), 0, "it is of another kind");
+    world.submit(json!({"kind": "resize"})).await;
+    assert_eq!(tried.load(Ordering::Relaxed), 3);
+    let waits: Vec<bool> = left.iter().map(|left| left.take_back()).collect();
+    assert_eq!(waits, [false, false, false, true, true]);
+    drop(left);
+    drop(asking);
     world.stop().await;
 }
