@@ -141,29 +141,25 @@ async fn stopping_ends_open_streams_within_two_seconds_and_closes_the_port() {
 
 /// A store whose calls wait while it is stalled, and give up at their deadline as the real one does.
 fn stalling(inner: Arc<dyn Store>, stalled: watch::Receiver<bool>) -> Arc<dyn Store> {
-    let before = move |_write: bool, deadline: Duration| -> Before {
+    Through::before(inner, move |_write, deadline| {
         let mut stalled = stalled.clone();
-        Box::pin(async move {
+        async move {
             let free = tokio::time::timeout(deadline, stalled.wait_for(|stalled| !*stalled)).await;
             free.map(|_| ()).map_err(|_| StoreError::Timeout(deadline))
-        })
-    };
-    Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
+        }
+    })
 }
 
 #[tokio::test]
 async fn an_export_of_the_audit_log_that_a_stop_cuts_short_does_not_end_whole() {
     let (armed, stalled) = watch::channel(false);
     let pages = std::sync::atomic::AtomicUsize::new(0);
-    let before = move |write: bool, _: Duration| -> Before {
+    let before = move |write: bool, _: Duration| {
         let counts = !write && *stalled.borrow();
         let second = counts && pages.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1;
-        Box::pin(async move { if second { std::future::pending().await } else { Ok(()) } })
+        async move { if second { std::future::pending().await } else { Ok(()) } }
     };
-    let world = World::with(StoreKind::Memory, |inner| {
-        Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
-    });
-    let world = world.await;
+    let world = World::with(StoreKind::Memory, |inner| Through::before(inner, before)).await;
     let row = AuditRow::new(WallTime(7), "token:ci".to_owned(), "run.cancel", Outcome::Allowed);
     world
         .write(move |tx| {
@@ -238,43 +234,26 @@ async fn a_change_whose_caller_goes_away_is_still_known_to_this_process() {
 
 /// A store that keeps writes back when it is told to: their callers stop waiting at once, and they
 /// are done when it is let go.
-struct Late {
-    inner: Arc<dyn Store>,
-    kept_back: watch::Receiver<bool>,
-}
-
-#[async_trait::async_trait]
-impl Store for Late {
-    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
-        if !*self.kept_back.borrow() {
-            return self.inner.write_boxed(work, deadline).await;
+fn late(inner: Arc<dyn Store>, kept_back: watch::Receiver<bool>) -> Arc<dyn Store> {
+    Through::writes(inner, move |inner, work, deadline| {
+        let mut kept_back = kept_back.clone();
+        async move {
+            if !*kept_back.borrow() {
+                return inner.write_boxed(work, deadline).await;
+            }
+            drop(tokio::spawn(async move {
+                kept_back.wait_for(|kept_back| !kept_back).await.expect("the test goes on");
+                inner.write_boxed(work, SOON).await
+            }));
+            Err(StoreError::Timeout(deadline).into())
         }
-        let (inner, mut kept_back) = (Arc::clone(&self.inner), self.kept_back.clone());
-        drop(tokio::spawn(async move {
-            kept_back.wait_for(|kept_back| !kept_back).await.expect("the test goes on");
-            inner.write_boxed(work, SOON).await
-        }));
-        Err(StoreError::Timeout(deadline).into())
-    }
-
-    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
-        self.inner.read_boxed(work, deadline).await
-    }
-
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+    })
 }
 
 #[tokio::test]
 async fn a_change_that_its_caller_stopped_waiting_for_takes_its_whole_effect_when_it_is_stored() {
     let (keep_back, kept_back) = watch::channel(false);
-    let world =
-        World::with(StoreKind::Sqlite, |inner| Arc::new(Late { inner, kept_back }) as Arc<dyn Store>).await;
+    let world = World::with(StoreKind::Sqlite, |inner| late(inner, kept_back)).await;
     let (removed, tightened) = (world.node("n1").await, world.node("n2").await);
     let (link, other) = (world.attach(removed).await, world.attach(tightened).await);
     let operator = world.token("leaver", Role::Operator, false, false).await;

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
+use self::through::Through;
 use super::*;
 use crate::clock;
 use crate::mesh::Link;
@@ -41,6 +42,7 @@ mod rights;
 mod runs;
 mod stale;
 mod tasks;
+mod through;
 mod tokens;
 
 /// Nothing in these tests takes that long unless it hangs.
@@ -51,40 +53,6 @@ pub(super) struct World {
     pub(super) hub: Hub,
     pub(super) admin: String,
     dir: tempfile::TempDir,
-}
-
-/// A store with something in front of each call, and something behind each write.
-pub(super) struct Through {
-    pub(super) inner: Arc<dyn Store>,
-    /// May fail the call. `true` for a write.
-    pub(super) before: Box<dyn Fn(bool, Duration) -> Before + Send + Sync>,
-    /// Writes are answered so much later than they are stored.
-    pub(super) late: Duration,
-}
-
-pub(super) type Before = futures::future::BoxFuture<'static, Result<(), StoreError>>;
-
-#[async_trait::async_trait]
-impl Store for Through {
-    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
-        (self.before)(true, deadline).await?;
-        let written = self.inner.write_boxed(work, deadline).await;
-        tokio::time::sleep(self.late).await;
-        written
-    }
-
-    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
-        (self.before)(false, deadline).await?;
-        self.inner.read_boxed(work, deadline).await
-    }
-
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
 }
 
 /// A whole answer.

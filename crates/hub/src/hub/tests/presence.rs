@@ -12,11 +12,8 @@ const ROUNDS: usize = 200;
 /// A hub whose store answers writes late: events are heard well before their writer hears that they
 /// are stored.
 async fn late_world() -> Arc<World> {
-    let late = |inner| -> Arc<dyn Store> {
-        let before = |_write: bool, _deadline: Duration| -> Before { Box::pin(std::future::ready(Ok(()))) };
-        Arc::new(Through { inner, before: Box::new(before), late: Duration::from_millis(5) })
-    };
-    Arc::new(World::with(StoreKind::Sqlite, late).await)
+    let late = Duration::from_millis(5);
+    Arc::new(World::with(StoreKind::Sqlite, |inner| Through::late(inner, late)).await)
 }
 
 async fn hear(events: &mut Subscription) -> EventKind {

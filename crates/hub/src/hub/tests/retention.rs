@@ -145,21 +145,19 @@ async fn however_many_batches_go_the_runs_are_counted_once_and_a_stop_ends_after
 
 /// Counts reads.
 fn counting(inner: Arc<dyn Store>, reads: Arc<AtomicU64>) -> Arc<dyn Store> {
-    let before = move |write: bool, _deadline: Duration| -> Before {
+    Through::before(inner, move |write, _deadline| {
         reads.fetch_add(u64::from(!write), Ordering::SeqCst);
-        Box::pin(std::future::ready(Ok(())))
-    };
-    Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
+        std::future::ready(Ok(()))
+    })
 }
 
 /// Refuses writes while it is told to.
 fn failing(inner: Arc<dyn Store>, fails: watch::Receiver<bool>) -> Arc<dyn Store> {
-    let before = move |write: bool, _deadline: Duration| -> Before {
+    Through::before(inner, move |write, _deadline| {
         let fails = write && *fails.borrow();
         let on_purpose = || StoreError::Failed("on purpose".to_owned());
-        Box::pin(std::future::ready(if fails { Err(on_purpose()) } else { Ok(()) }))
-    };
-    Arc::new(Through { inner, before: Box::new(before), late: Duration::ZERO })
+        std::future::ready(if fails { Err(on_purpose()) } else { Ok(()) })
+    })
 }
 
 #[tokio::test]

@@ -11,33 +11,15 @@ use super::worked::{CLAIMS, claim_bytes};
 use super::*;
 
 /// A store that carries its next write out and does not keep it, when it is told so.
-struct Forgetful {
-    inner: Arc<dyn Store>,
-    forgets: Arc<AtomicBool>,
-}
-
-#[async_trait::async_trait]
-impl Store for Forgetful {
-    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
-        let forgets = self.forgets.swap(false, Ordering::Relaxed);
-        let work = move |tx: &mut dyn Tx| {
+fn forgetful(inner: Arc<dyn Store>, forgets: Arc<AtomicBool>) -> Arc<dyn Store> {
+    Through::writes(inner, move |inner, work, deadline| {
+        let forgets = forgets.swap(false, Ordering::Relaxed);
+        let work: WriteFn = Box::new(move |tx| {
             work(tx)?;
             if forgets { Err(StoreError::Failed("it was told to forget".to_owned()).into()) } else { Ok(()) }
-        };
-        self.inner.write_boxed(Box::new(work), deadline).await
-    }
-
-    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
-        self.inner.read_boxed(work, deadline).await
-    }
-
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+        });
+        async move { inner.write_boxed(work, deadline).await }
+    })
 }
 
 impl World {
@@ -58,17 +40,11 @@ impl World {
     }
 }
 
-/// Writes are answered so much later than they are stored.
-async fn late_world(kind: StoreKind, late: Duration) -> World {
-    let before = Box::new(|_, _| -> Before { Box::pin(async { Ok(()) }) });
-    World::with(kind, move |inner| Arc::new(Through { inner, before, late })).await
-}
-
 #[tokio::test]
 async fn a_submission_and_the_claim_of_who_waits_are_one_commit() {
     // A claim of its own would be answered that late.
     let late = Duration::from_secs(1);
-    let world = late_world(StoreKind::Sqlite, late).await;
+    let world = World::with(StoreKind::Sqlite, |inner| Through::late(inner, late)).await;
     let a = world.token("worker-a", Role::Operator, false, false).await;
     let submit = async {
         world.asked("resize", 1).await;
@@ -94,8 +70,7 @@ async fn a_submission_and_the_claim_of_who_waits_are_one_commit() {
 async fn a_submission_that_is_not_kept_gives_nothing_and_who_waits_gets_the_next() {
     let forgets = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&forgets);
-    let world =
-        World::with(StoreKind::Sqlite, move |inner| Arc::new(Forgetful { inner, forgets: told })).await;
+    let world = World::with(StoreKind::Sqlite, move |inner| forgetful(inner, told)).await;
     let a = world.token("worker-a", Role::Operator, false, false).await;
     let submit = async {
         world.asked("resize", 1).await;
@@ -114,7 +89,7 @@ async fn a_submission_that_is_not_kept_gives_nothing_and_who_waits_gets_the_next
 #[tokio::test]
 async fn who_goes_away_while_it_is_handed_a_task_leaves_it_to_others() {
     let late = Duration::from_millis(500);
-    let world = late_world(StoreKind::Sqlite, late).await;
+    let world = World::with(StoreKind::Sqlite, |inner| Through::late(inner, late)).await;
     let a = world.token("worker-a", Role::Operator, false, false).await;
     let addr = world.hub.started().http;
     let mut stream = tokio::net::TcpStream::connect(addr).await.expect("the hub listens");

@@ -10,34 +10,22 @@ use super::worked::{CLAIMS, claim_bytes, scene};
 use super::*;
 
 /// A store that callers wait for only so long, and whose queue is full for some writes.
-struct Hurried {
+fn hurried_store(
     inner: Arc<dyn Store>,
     wait_ms: Arc<AtomicU64>,
     full_for: Arc<AtomicUsize>,
-}
-
-#[async_trait::async_trait]
-impl Store for Hurried {
-    async fn write_boxed(&self, work: WriteFn, deadline: Duration) -> Result<(), WriteError> {
+) -> Arc<dyn Store> {
+    Through::writes(inner, move |inner, work, deadline| {
         let one_less = |count: usize| count.checked_sub(1);
-        if self.full_for.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
-            return Err(StoreError::Full.into());
+        let is_full = full_for.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok();
+        let wait = Duration::from_millis(wait_ms.load(Ordering::Relaxed));
+        async move {
+            if is_full {
+                return Err(StoreError::Full.into());
+            }
+            inner.write_boxed(work, deadline.min(wait)).await
         }
-        let wait = Duration::from_millis(self.wait_ms.load(Ordering::Relaxed));
-        self.inner.write_boxed(work, deadline.min(wait)).await
-    }
-
-    async fn read_boxed(&self, work: ReadFn, deadline: Duration) -> Result<(), StoreError> {
-        self.inner.read_boxed(work, deadline).await
-    }
-
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+    })
 }
 
 /// Stands in the store's only door until it is dropped: what comes after it waits in the queue.
@@ -97,8 +85,7 @@ impl World {
 async fn hurried() -> (World, String, String, Arc<AtomicU64>, Arc<AtomicUsize>) {
     let (wait_ms, full_for) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicUsize::new(0)));
     let (wait, full) = (Arc::clone(&wait_ms), Arc::clone(&full_for));
-    let wrap = move |inner| -> Arc<dyn Store> { Arc::new(Hurried { inner, wait_ms: wait, full_for: full }) };
-    let world = World::with(StoreKind::Sqlite, wrap).await;
+    let world = World::with(StoreKind::Sqlite, move |inner| hurried_store(inner, wait, full)).await;
     let a = world.token("worker-a", Role::Operator, false, false).await;
     let b = world.token("worker-b", Role::Operator, false, false).await;
     (world, a, b, wait_ms, full_for)

@@ -394,10 +394,7 @@ async fn a_worker_that_goes_away_while_its_claim_is_stored_leaves_nothing_leased
     use tokio::io::AsyncWriteExt as _;
     // Each write is answered so late that the worker has gone by then.
     let late = Duration::from_millis(400);
-    let world = World::with(StoreKind::Memory, move |inner| {
-        Arc::new(Through { inner, before: Box::new(|_, _| Box::pin(async { Ok(()) })), late })
-    })
-    .await;
+    let world = World::with(StoreKind::Memory, |inner| Through::late(inner, late)).await;
     let a = world.token("worker-a", Role::Operator, false, false).await;
     let task = world.submit(json!({"kind": "resize", "attempts": 1})).await;
     let addr = world.hub.started().http;
