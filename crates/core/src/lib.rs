@@ -13,6 +13,7 @@ pub mod audit;
 pub mod consent;
 pub mod error;
 pub mod event;
+pub mod files;
 pub mod hub_runs;
 pub mod id;
 pub mod invite;

@@ -1,0 +1,3 @@
+//! Files: names of content, paths that stay where they belong, and operations on one path of one node.
+
+pub mod content;
