@@ -11,7 +11,7 @@ use cortex_core::limits;
 use cortex_core::node_runs::Record;
 use cortex_core::run::Ended;
 
-use super::record;
+use super::record::{self, Read};
 
 /// Growth beyond the last rewritten size after which the file is rewritten, bytes.
 const GROWTH_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -27,6 +27,9 @@ pub(crate) struct JournalFile {
     open: BTreeMap<RunId, Option<Ended>>,
     settled: VecDeque<RunId>,
     settled_max: usize,
+    /// Records of a later build, verbatim and in their order: this one only takes them along, so that they
+    /// are there when the later one comes back. No more come while this build runs.
+    unknown: Vec<u8>,
 }
 
 impl JournalFile {
@@ -39,11 +42,25 @@ impl JournalFile {
         let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut records = Vec::new();
-        let mut good = 0;
-        while let Some((record, len)) = record::read(&bytes[good..]) {
-            records.push(record);
-            good += len;
+        let (mut records, mut unknown, mut good) = (Vec::new(), Vec::new(), 0);
+        loop {
+            good += match record::read(&bytes[good..]) {
+                Read::Record(record, len) => {
+                    records.push(record);
+                    len
+                }
+                Read::Unknown(whole) => {
+                    unknown.extend(whole);
+                    whole.len()
+                }
+                Read::Torn => break,
+            };
+        }
+        if !unknown.is_empty() {
+            tracing::warn!(
+                bytes = unknown.len(),
+                "the journal has records of a later version; they are kept and not read"
+            );
         }
         if good < bytes.len() {
             tracing::info!(bytes = bytes.len() - good, "dropped the torn tail of the journal");
@@ -62,6 +79,7 @@ impl JournalFile {
             open: BTreeMap::new(),
             settled: VecDeque::new(),
             settled_max,
+            unknown,
         };
         for record in &records {
             journal.note(record);
@@ -89,7 +107,7 @@ impl JournalFile {
         if self.len < self.rewrite_at {
             return Ok(());
         }
-        let mut bytes = Vec::new();
+        let mut bytes = self.unknown.clone();
         self.settled.iter().for_each(|run| record::write(&mut bytes, &Record::Settled(*run)));
         for (run, ended) in &self.open {
             record::write(&mut bytes, &Record::Accepted(*run));
@@ -183,6 +201,34 @@ mod tests {
             let (_, again) = JournalFile::open(&path).expect("open");
             assert_eq!(again.last(), Some(&Record::Accepted(run(9))), "cut at {cut}");
             assert_eq!(again.len(), complete + 1, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn records_of_a_later_build_are_passed_over_and_outlive_every_rewriting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut later = Vec::new();
+        record::frame(&mut later, b"Z with a body that only a later build reads");
+        // A kind that is known, with a cause of end that is not.
+        record::frame(&mut later, &[&b"E"[..], run(5).as_bytes(), b"\x04gone"].concat());
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        record::write(&mut before, &Record::Accepted(run(1)));
+        record::write(&mut after, &Record::Accepted(run(2)));
+        std::fs::write(&path, [&before[..], &later, &after].concat()).expect("write");
+
+        let (mut journal, records) = JournalFile::open_with(&path, 1, 3).expect("open");
+        assert_eq!(records, [Record::Accepted(run(1)), Record::Accepted(run(2))], "nothing is torn");
+        journal.append(&[Record::Settled(run(1))]).expect("append");
+        journal.rewrite_if_large().expect("rewrite");
+        drop(journal);
+        for _ in 0..2 {
+            let bytes = std::fs::read(&path).expect("read");
+            assert_eq!(bytes.windows(later.len()).filter(|part| *part == later).count(), 1);
+            let (mut journal, records) = JournalFile::open_with(&path, 1, 3).expect("open");
+            assert_eq!(records, [Record::Settled(run(1)), Record::Accepted(run(2))]);
+            journal.rewrite_at = 0;
+            journal.rewrite_if_large().expect("rewrite");
         }
     }
 

@@ -1,4 +1,7 @@
 //! One record as bytes: length, checksum, body. Never here: files.
+//!
+//! A body that its checksum vouches for was written whole. When this build cannot read it all the
+//! same, a later one wrote it: it is kept as it is, and is no torn tail.
 
 use cortex_core::id::RunId;
 use cortex_core::node_runs::Record;
@@ -7,10 +10,21 @@ use cortex_core::stream::Positions;
 
 /// Length and checksum in front of each body.
 const HEAD_BYTES: usize = 4 + 8;
-/// A body beyond this cannot have been written here.
+/// A body beyond this cannot have been written here, nor by a later build: kinds to come keep to it.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a diagnostic that are kept.
 const DIAGNOSTIC_BYTES_MAX: usize = 4 * 1024;
+
+/// What is at the front of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read<'a> {
+    /// A record, and how long it is in bytes.
+    Record(Record, usize),
+    /// Whole, and of a kind that this build does not know: all its bytes.
+    Unknown(&'a [u8]),
+    /// Not whole, or damaged.
+    Torn,
+}
 
 /// Adds a record at the end of `out`.
 pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
@@ -23,23 +37,34 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         }
         Record::Settled(run) => put_run(&mut body, b'S', *run),
     }
+    frame(out, &body);
+}
+
+/// Adds a body with its length and checksum in front.
+pub(super) fn frame(out: &mut Vec<u8>, body: &[u8]) {
     // A body is far below `BODY_BYTES_MAX`.
     out.extend((body.len() as u32).to_le_bytes());
-    out.extend(checksum(&body));
+    out.extend(checksum(body));
     out.extend(body);
 }
 
-/// Reads the record at the front of `bytes` and how long it is; `None` when it is torn.
-pub(super) fn read(bytes: &[u8]) -> Option<(Record, usize)> {
+/// Reads what is at the front of `bytes`, which may be none.
+pub(super) fn read(bytes: &[u8]) -> Read<'_> {
+    let Some((body, len)) = whole_body(bytes) else { return Read::Torn };
+    match parse(body) {
+        Some(record) => Read::Record(record, len),
+        None => Read::Unknown(&bytes[..len]),
+    }
+}
+
+/// The body that the checksum in front of it vouches for, and the length of all.
+fn whole_body(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     if len > BODY_BYTES_MAX {
         return None;
     }
     let body = bytes.get(HEAD_BYTES..HEAD_BYTES + len)?;
-    if bytes.get(4..HEAD_BYTES)? != checksum(body) {
-        return None;
-    }
-    Some((parse(body)?, HEAD_BYTES + len))
+    (bytes.get(4..HEAD_BYTES)? == checksum(body)).then_some((body, HEAD_BYTES + len))
 }
 
 fn checksum(body: &[u8]) -> [u8; 8] {
