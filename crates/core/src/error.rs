@@ -38,6 +38,8 @@ macro_rules! codes {
 codes! {
     /// The request itself is malformed.
     InvalidArgument = "invalid_argument", "Correct the named field and send the request again.";
+    /// A path that is none, or that could lead out of its folder.
+    BadPath = "bad_path", "Send the path without `.`, `..`, doubled or trailing slashes, in any spelling; an absolute one for a file of a node.";
     /// There is no such node, or the caller may not see it.
     NodeNotFound = "node_not_found", "List the nodes with `cortex node ls` and use one of those names.";
     /// There is no such thing, or the caller may not see it.

@@ -72,8 +72,12 @@ pub const ARGV_BYTES_MAX: usize = 128 * 1024;
 pub const ENV_MAX: usize = 256;
 /// Bytes of all environment variables together.
 pub const ENV_BYTES_MAX: usize = 32 * 1024;
-/// Bytes of a working directory.
+/// Bytes of a working directory, and of the path of a file.
 pub const PATH_BYTES_MAX: usize = 4_096;
+/// Parts of the path of a file: a folder lies in at most so many others.
+pub const PATH_PARTS_MAX: usize = 512;
+/// Bytes of one name in the path of a file: what Linux takes.
+pub const NAME_PART_BYTES_MAX: usize = 255;
 /// Bytes of a caller's idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 /// Bytes of standard input on their way that the process has not read.

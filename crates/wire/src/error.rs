@@ -25,7 +25,7 @@ pub const fn surface(code: Code) -> Surface {
     use tonic::Code as Grpc;
     let (http, grpc, exit, retryable) = match code {
         Code::InvalidArgument | Code::InviteMalformed => (400, Grpc::InvalidArgument, 2, false),
-        Code::PolicyInvalid => (400, Grpc::InvalidArgument, 2, false),
+        Code::PolicyInvalid | Code::BadPath => (400, Grpc::InvalidArgument, 2, false),
         Code::BadConfig => (400, Grpc::InvalidArgument, 64, false),
         Code::Unauthenticated => (401, Grpc::Unauthenticated, 4, false),
         Code::Forbidden
