@@ -17,6 +17,7 @@ pub mod files;
 pub mod hub_runs;
 pub mod id;
 pub mod invite;
+pub mod journal;
 pub mod limits;
 pub mod link;
 pub mod lock;

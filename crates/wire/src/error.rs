@@ -37,7 +37,9 @@ pub const fn surface(code: Code) -> Surface {
         | Code::InviteUnknown
         | Code::Locked
         | Code::RecoveriesExhausted => (403, Grpc::PermissionDenied, 4, false),
-        Code::PolicyDenied | Code::TooComplex => (403, Grpc::PermissionDenied, 5, false),
+        Code::PolicyDenied | Code::TooComplex | Code::PathOutsideRoots => {
+            (403, Grpc::PermissionDenied, 5, false)
+        }
         Code::ConsentDenied => (403, Grpc::PermissionDenied, 5, false),
         Code::ConsentRequired => (403, Grpc::PermissionDenied, 6, false),
         Code::NodeNotFound | Code::NotFound => (404, Grpc::NotFound, 3, false),
@@ -48,9 +50,14 @@ pub const fn surface(code: Code) -> Surface {
         Code::ClonedIdentity => (409, Grpc::Aborted, 4, false),
         Code::UnknownOutcome => (409, Grpc::Unknown, 1, false),
         Code::EventGap => (410, Grpc::OutOfRange, 8, false),
+        Code::EtagMismatch => (412, Grpc::Aborted, 8, false),
         Code::VersionUnsupported => (412, Grpc::FailedPrecondition, 1, false),
         Code::SandboxUnavailable => (412, Grpc::FailedPrecondition, 5, false),
         Code::TooLarge => (413, Grpc::ResourceExhausted, 2, false),
+        Code::EditNotFound | Code::EditAmbiguous | Code::UnsupportedEntry => {
+            (422, Grpc::FailedPrecondition, 1, false)
+        }
+        Code::NoSpace => (507, Grpc::ResourceExhausted, 1, true),
         Code::Quota | Code::RateLimited => (429, Grpc::ResourceExhausted, 1, true),
         Code::AuditBroken => (500, Grpc::DataLoss, 1, false),
         Code::Internal => (500, Grpc::Internal, 1, false),

@@ -157,6 +157,7 @@ impl World {
             ceiling: None,
             audit_head: None,
             runs: Vec::new(),
+            files: Vec::new(),
         };
         change(&mut hello);
         self.hub.mesh.attach(&link, hello).await.expect("attached");
