@@ -4,9 +4,12 @@
 // --- link -----------------------------------------------------------------------------------
 
 /// Version of `cortex.mesh.v1` that this build speaks.
-pub const PROTOCOL: u32 = 2;
-/// Oldest version that this build accepts. A node of version 1 checks no signature under its policy.
+pub const PROTOCOL: u32 = 3;
+/// Oldest version that this build accepts. A node of version 1 checks no signature under its policy; one
+/// of version 2 ignores operations on files, so it is asked for none ([`PROTOCOL_FILES`]).
 pub const PROTOCOL_MIN: u32 = 2;
+/// First version whose nodes do operations on files.
+pub const PROTOCOL_FILES: u32 = 3;
 /// A connection that has not said Hello by then is closed (ABUSE 16).
 pub const HELLO_MS_MAX: u64 = 10_000;
 /// A TLS handshake that has not ended by then is dropped.
@@ -72,8 +75,12 @@ pub const ARGV_BYTES_MAX: usize = 128 * 1024;
 pub const ENV_MAX: usize = 256;
 /// Bytes of all environment variables together.
 pub const ENV_BYTES_MAX: usize = 32 * 1024;
-/// Bytes of a working directory.
+/// Bytes of a working directory, and of the path of a file.
 pub const PATH_BYTES_MAX: usize = 4_096;
+/// Parts of the path of a file: a folder lies in at most so many others.
+pub const PATH_PARTS_MAX: usize = 512;
+/// Bytes of one name in the path of a file: what Linux takes.
+pub const NAME_PART_BYTES_MAX: usize = 255;
 /// Bytes of a caller's idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 /// Bytes of standard input on their way that the process has not read.
@@ -184,6 +191,72 @@ pub const SCHEDULES_MAX: usize = 10_000;
 pub const TASKS_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Ended tasks kept; beyond it those that ended first go before their time.
 pub const TASKS_KEPT_MAX: u64 = 1_000_000;
+
+// --- files ----------------------------------------------------------------------------------
+
+/// Content that travels within a request, or an answer, of the control stream; more is streamed.
+pub const FILE_INLINE_BYTES_MAX: usize = 48 * 1024;
+/// Content of one file that is written, or read whole, by an operation. More is a push, or a pull.
+pub const FILE_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Largest file that is hashed for an answer which did not ask for its etag.
+pub const ETAG_AUTO_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Largest file that is edited.
+pub const EDIT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Replacements of one edit.
+pub const EDITS_MAX: usize = 64;
+/// Bytes of the difference that an answer shows.
+pub const DIFF_BYTES_MAX: usize = 32 * 1024;
+/// Levels of folders that one list shows.
+pub const LIST_DEPTH_MAX: u8 = 8;
+/// Entries of one page of a list when the caller does not say.
+pub const LIST_ENTRIES_PAGE_DEFAULT: u32 = 200;
+/// Entries of one page of a list.
+pub const LIST_ENTRIES_PAGE_MAX: u32 = 1_000;
+/// Entries of one folder that are read to put them in order; beyond it the folder is `too_large`.
+pub const DIR_ENTRIES_READ_MAX: usize = 200_000;
+/// Entries that one search looks at before it answers with a cursor.
+pub const WALK_ENTRIES_MAX: u64 = 200_000;
+/// Time that one search takes before it answers with a cursor.
+pub const WALK_MS_MAX: u64 = 5_000;
+/// Largest file whose lines are searched.
+pub const GREP_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of one line that an answer shows.
+pub const GREP_LINE_BYTES_MAX: usize = 1_024;
+/// Lines shown before, and after, one that matches.
+pub const GREP_CONTEXT_MAX: u8 = 10;
+/// Bytes of the pattern of a search in lines.
+pub const GREP_PATTERN_BYTES_MAX: usize = 1_024;
+/// Bytes of a pattern for names.
+pub const GLOB_BYTES_MAX: usize = 512;
+/// Matches of one page when the caller does not say.
+pub const MATCHES_PAGE_DEFAULT: u32 = 50;
+/// Matches of one page.
+pub const MATCHES_PAGE_MAX: u32 = 200;
+/// Bytes of the cursor of a list or a search: a path, and what the query was.
+pub const FILE_CURSOR_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of an answer to an operation on files, with all that belongs to it; what does not fit comes
+/// with the next page.
+pub const FILE_ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - 4 * 1024;
+/// Remarks of one answer.
+pub const FILE_NOTES_MAX: usize = 16;
+/// Operations on files that may be open on one node; more are refused with `quota`.
+pub const FILE_OPS_OPEN_PER_NODE_MAX: usize = 256;
+/// How long an operation on files may take when the caller does not say.
+pub const FILE_OP_MS: u64 = 30_000;
+/// How long a caller may let one take.
+pub const FILE_OP_MS_MAX: u64 = 300_000;
+/// Settled operations that a node remembers, so that a repeated one does not happen again.
+pub const JOURNAL_OPS_SETTLED_MAX: usize = 100_000;
+/// Tasks of which a node remembers the highest attempt that it has seen; those that it heard of longest
+/// ago make room.
+pub const ATTEMPTS_KNOWN_MAX: usize = 10_000;
+/// Bytes of the message, of the hint, and of all details, that are kept of a refused operation, each: a
+/// node's journal is rewritten with them.
+pub const FILE_REFUSAL_BYTES_MAX: usize = 320;
+/// How long the hub keeps what came of an operation, and with it its idempotency key.
+pub const FILE_OPS_KEPT_MS: u64 = 24 * 3_600 * 1_000;
+/// Ended operations kept; beyond it those that ended first go before their time.
+pub const FILE_OPS_KEPT_MAX: u64 = 100_000;
 
 // --- names, lists ---------------------------------------------------------------------------
 
@@ -360,5 +433,23 @@ const _: () = {
     assert!(PAYLOAD_BYTES_MAX * 2 < BODY_BYTES_MAX, "a payload fits in a request, as base64 too");
     assert!(SUBMITTING_TASKS_MAX >= SUBMIT_TASKS_MAX, "one request fits in its party's share");
     assert!(TASKS_OPEN_PER_OWNER_MAX < TASKS_OPEN_MAX, "one party alone does not fill the hub");
+    assert!(
+        FILE_INLINE_BYTES_MAX + 2 * PATH_BYTES_MAX + 4 * 1024 <= FRAME_BYTES_MAX,
+        "content fits in a frame with two paths and its head"
+    );
+    assert!(FILE_INLINE_BYTES_MAX + 4 * 1024 <= FILE_ANSWER_BYTES_MAX, "content fits in an answer");
+    assert!(DIFF_BYTES_MAX + PATH_BYTES_MAX < FILE_ANSWER_BYTES_MAX, "a difference fits in an answer");
+    assert!(
+        2 * PATH_BYTES_MAX + FILE_CURSOR_BYTES_MAX < FILE_ANSWER_BYTES_MAX,
+        "an entry and a cursor fit in an answer"
+    );
+    assert!(PATH_BYTES_MAX + 32 <= FILE_CURSOR_BYTES_MAX, "a cursor holds a path and a hash");
+    assert!(
+        (2 * GREP_CONTEXT_MAX as usize + 1) * GREP_LINE_BYTES_MAX + PATH_BYTES_MAX + FILE_CURSOR_BYTES_MAX
+            < FILE_ANSWER_BYTES_MAX,
+        "a match with its lines fits in an answer"
+    );
+    assert!(PROTOCOL_MIN <= PROTOCOL_FILES && PROTOCOL_FILES <= PROTOCOL, "this build does them");
+    assert!(FILE_OP_MS <= FILE_OP_MS_MAX, "the usual time is one that may be asked for");
     assert!(SLOTS_MAX as usize <= RUNS_OPEN_PER_NODE_MAX, "each slot may have a run");
 };

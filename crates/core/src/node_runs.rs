@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::error::{Code, Refusal};
 use crate::id::{Epoch, Generation, NodeId, Revision, RunId};
+use crate::journal::Record;
 use crate::limits;
 use crate::message::{Envelope, RunReport, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use crate::node::AuditHead;
@@ -71,17 +72,6 @@ pub enum Action {
         /// How long to wait.
         retry_after_ms: Option<u64>,
     },
-}
-
-/// A row of the node's journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
-    /// This command id was taken on.
-    Accepted(RunId),
-    /// This run ended.
-    Ended(RunId, Ended),
-    /// The hub keeps the end of this run, or has given it up.
-    Settled(RunId),
 }
 
 /// How to end a process tree.
@@ -241,6 +231,9 @@ impl NodeRuns {
             ToNode::Forget { run } => self.handle_forget(run, now),
             ToNode::Policy(policy) => self.handle_policy(policy),
             ToNode::Certificate { chain } => self.actions.push_back(Action::Certificate(chain)),
+            ToNode::FileAsk(ask) => self.refuse_file(&ask),
+            // None was taken on, and no attempt of a task does anything here but its run.
+            ToNode::FileCancel { .. } | ToNode::FileSettled { .. } | ToNode::AttemptFence { .. } => {}
         }
     }
 

@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use cortex_core::Refusal;
 use cortex_core::id::RunId;
+use cortex_core::journal::Record;
 use cortex_core::link::{Backoff, NodeLink};
 use cortex_core::message::{Envelope, Hello, ToHub, ToNode};
 use cortex_core::node::Facts;
-use cortex_core::node_runs::{NodeRuns, Record};
+use cortex_core::node_runs::NodeRuns;
 use cortex_core::outbox::{Lane, Outbox};
 use cortex_core::run::{EndCause, Ended};
 use cortex_core::time::Timestamp;
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
 use crate::identity::{DataDir, Identity};
-use crate::journal::{Ack, Journal};
+use crate::journal::{Ack, Id, Journal};
 use crate::link::Link;
 use crate::node::Attached;
 use crate::policy;
@@ -186,6 +187,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
     fn handle_frame(&mut self, frame: mesh::AttachResponse, now: Timestamp) {
         let Some(watch) = &mut self.watch else { return };
         watch.heard(now);
+        let asked = convert::asked_op(&frame);
         match convert::to_node_from_proto(frame) {
             Ok(Some(envelope)) => {
                 tracing::trace!(epoch = %envelope.epoch, "frame from the hub");
@@ -198,7 +200,10 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             Ok(None) => tracing::debug!("ignored a message of a later version"),
             Err(refusal) => {
                 tracing::warn!(code = %refusal.code, "refused a frame of the hub: {refusal}");
-                self.send(ToHub::Refused { run: None, refusal });
+                match asked {
+                    Some(op) => self.send(ToHub::FileAnswered { op, answer: Err(refusal) }),
+                    None => self.send(ToHub::Refused { run: None, refusal }),
+                }
             }
         }
     }
@@ -218,6 +223,10 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             | ToNode::Settled { .. }
             | ToNode::Forget { .. }
             | ToNode::Certificate { .. }
+            | ToNode::FileAsk(_)
+            | ToNode::FileCancel { .. }
+            | ToNode::FileSettled { .. }
+            | ToNode::AttemptFence { .. }
             | ToNode::Goodbye { .. } => return envelope,
         };
         match policy::verify(&self.authority, self.identity.node, generation, signed) {
@@ -259,7 +268,12 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         }
     }
 
-    fn handle_ack(&mut self, Ack { run, error }: Ack) {
+    fn handle_ack(&mut self, Ack { id, error }: Ack) {
+        let run = match id {
+            Id::Run(run) => run,
+            // Nothing takes an operation on yet, see `NodeRuns::handle`.
+            Id::Op(_) => return,
+        };
         let Some(error) = error else {
             self.runs.journaled(run);
             return;
@@ -318,6 +332,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             ceiling: self.ceiling.clone(),
             audit_head: self.runs.audit_head(),
             runs: self.runs.reports(),
+            files: Vec::new(),
         };
         wires.dial(&self.dir, Envelope { epoch, message: ToHub::Hello(Box::new(hello)) });
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cortex_core::id::{Epoch, NodeId};
-use cortex_core::node_runs::{NodeRuns, Record};
+use cortex_core::journal::Record;
+use cortex_core::node_runs::NodeRuns;
 use cortex_core::policy::Policy;
 use cortex_core::sandbox::{Ground, LayerState, Level, Place};
 use cortex_core::{Code, Refusal};

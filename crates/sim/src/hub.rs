@@ -250,7 +250,8 @@ impl Hub {
             | ToHub::OutputLost { .. }
             | ToHub::InputTaken { .. }
             | ToHub::Refused { .. }
-            | ToHub::Renew { .. } => self.runs[node].handle(link, message),
+            | ToHub::Renew { .. }
+            | ToHub::FileAnswered { .. } => self.runs[node].handle(link, message),
         }
     }
 

@@ -278,6 +278,7 @@ const fn repeats_make_sense(message: &ToHub) -> bool {
         | ToHub::Heartbeat { .. }
         | ToHub::OutputLost { .. }
         | ToHub::Refused { .. }
-        | ToHub::Renew { .. } => false,
+        | ToHub::Renew { .. }
+        | ToHub::FileAnswered { .. } => false,
     }
 }

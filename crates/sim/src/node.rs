@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use cortex_core::id::{Epoch, Generation, LinkId, NodeId, RunId};
+use cortex_core::journal::Record;
 use cortex_core::limits;
 use cortex_core::link::{Backoff, NodeLink};
 use cortex_core::message::{Envelope, Frame, Hello, Start, ToHub, ToNode};
 use cortex_core::node::Facts;
-use cortex_core::node_runs::{Action, NodeRuns, Record, Signal};
+use cortex_core::node_runs::{Action, NodeRuns, Signal};
 use cortex_core::run::{EndCause, Ended};
 use cortex_core::sandbox::{Ground, Level};
 use cortex_core::stream::{Positions, Stream};
@@ -241,6 +242,7 @@ impl Node {
             ceiling: None,
             audit_head: None,
             runs: self.runs.reports(),
+            files: Vec::new(),
         };
         cx.send_to_hub(link, ToHub::Hello(Box::new(hello)));
     }

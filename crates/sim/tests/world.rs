@@ -28,6 +28,9 @@ const ELSEWHERE: &[EventKind] = &[
     // administrator's.
     EventKind::ScheduleChanged,
     EventKind::PoolPaused,
+    // Nobody works on files here.
+    EventKind::FileChanged,
+    EventKind::FileDenied,
 ];
 
 #[test]

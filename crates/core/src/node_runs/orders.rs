@@ -3,9 +3,11 @@
 use bytes::Bytes;
 
 use super::local::{Local, Phase};
-use super::{Action, NodeRuns, Record, Signal};
+use super::{Action, NodeRuns, Signal};
 use crate::error::{Code, Refusal};
+use crate::files::ask::FileAsk;
 use crate::id::RunId;
+use crate::journal::Record;
 use crate::limits;
 use crate::message::{Start, ToHub};
 use crate::policy::{self, Question, Site};
@@ -75,6 +77,13 @@ impl NodeRuns {
         let longest = document.longest_ms(&site.ceilings);
         let timeout_ms = start.spec.timeout_ms.unwrap_or(longest);
         Ok((timeout_ms, document.walls(&site.ground.place, &site.ceilings)))
+    }
+
+    /// A hub asks only nodes that say that they can; silence would leave it waiting all the same.
+    pub(super) fn refuse_file(&mut self, ask: &FileAsk) {
+        let message = format!("This node does no operations on files; `{}` was not done.", ask.op.verb());
+        let answer = Err(Refusal::new(Code::VersionUnsupported, message));
+        self.send(ToHub::FileAnswered { op: ask.id, answer });
     }
 
     pub(super) fn handle_input(&mut self, run: RunId, offset: u64, data: Bytes, eof: bool) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cortex_core::journal::Record;
 use cortex_core::message::{Envelope, SignedPolicy, ToHub};
-use cortex_core::node_runs::Record;
 use cortex_core::{Code, Refusal, limits};
 use cortex_wire::mesh;
 use futures::future::BoxFuture;

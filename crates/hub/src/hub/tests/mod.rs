@@ -125,6 +125,7 @@ impl World {
             ceiling: None,
             audit_head: None,
             runs: Vec::new(),
+            files: Vec::new(),
         };
         change(&mut hello);
         self.hub.mesh.attach(&link, hello).await.expect("attached");
