@@ -78,6 +78,8 @@ pub struct GraphCheck {
     waiting: Vec<(ContentId, Role)>,
     /// What was asked for.
     asked: BTreeMap<ContentId, Vec<Role>>,
+    /// What that may add to what waits, at most.
+    growth: usize,
     /// What was asked for or waits, so that it is not asked for again. Without parts of directories:
     /// one that is in two places is rare, and its names would cost more than to look twice.
     seen: HashSet<(ContentId, Role)>,
@@ -92,6 +94,7 @@ impl GraphCheck {
             totals: None,
             waiting: vec![(root.into(), Role::Root)],
             asked: BTreeMap::new(),
+            growth: 0,
             seen: HashSet::new(),
             failed: None,
         }
@@ -101,14 +104,14 @@ impl GraphCheck {
     /// wait. None may also mean that the rest was asked for already.
     pub fn wanted(&mut self, max: usize) -> Vec<ContentId> {
         let mut ids = Vec::new();
-        let mut growth: usize = self.asked.values().flatten().map(Role::growth).sum();
         while ids.len() < max && self.failed.is_none() {
             let Some((_, role)) = self.waiting.last() else { break };
-            growth += role.growth();
-            if !self.asked.is_empty() && self.waiting.len() + growth > TREE_CHECK_WAITING_MAX / 2 {
+            let more = self.waiting.len() + self.asked.len() + self.growth + role.growth();
+            if !self.asked.is_empty() && more > TREE_CHECK_WAITING_MAX / 2 {
                 break;
             }
             let Some((id, role)) = self.waiting.pop() else { break };
+            self.growth += role.growth();
             let roles = self.asked.entry(id).or_default();
             roles.push(role);
             if roles.len() == 1 {
@@ -155,6 +158,7 @@ impl GraphCheck {
             self.failed = Some(refusal.clone());
             self.waiting = Vec::new();
             self.asked.clear();
+            self.growth = 0;
             self.seen = HashSet::new();
         }
         taken
@@ -168,6 +172,7 @@ impl GraphCheck {
         }
         let object = read_object(bytes)?;
         let sum = object.sum()?;
+        self.growth -= roles.iter().map(Role::growth).sum::<usize>();
         for role in roles {
             self.hold(&object, &sum, &role).map_err(|refusal| refusal.detail("object", id.to_string()))?;
             if below {

@@ -346,7 +346,7 @@ fn the_same_long_file_in_many_places_is_looked_at_once() {
 #[test]
 fn more_is_asked_for_only_while_what_may_follow_can_wait() {
     let mut peer = Peer::default();
-    let wide: Vec<(ContentId, Totals)> = (0..200)
+    let wide: Vec<(ContentId, Totals)> = (0..70)
         .map(|number| {
             let entries = (0..900).map(|below| {
                 let one = file(&format!("{number}-{below}"), 5, None);
