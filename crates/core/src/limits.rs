@@ -453,3 +453,49 @@ const _: () = {
     assert!(FILE_OP_MS <= FILE_OP_MS_MAX, "the usual time is one that may be asked for");
     assert!(SLOTS_MAX as usize <= RUNS_OPEN_PER_NODE_MAX, "each slot may have a run");
 };
+
+// --- content: chunks, packs, trees ------------------------------------------------------------
+
+/// A file of at most so many bytes is one chunk; a longer one is cut where its content says (SYNC 1).
+pub const CHUNK_WHOLE_BYTES_MAX: usize = 1024 * 1024;
+/// Shortest chunk of a file that is cut, its last one aside.
+pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
+/// Length around which the cuts lie.
+pub const CHUNK_BYTES_AVERAGE: usize = 64 * 1024;
+/// Longest chunk of a file that is cut.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// A pack with all that belongs to it, were it kept raw: what a cut costs to send again at most.
+pub const PACK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Chunks of one pack.
+pub const PACK_CHUNKS_MAX: usize = 65_536;
+/// Bytes of one object that describes a tree: a piece of a directory, of a file's map, or an index.
+pub const TREE_OBJECT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes after which such an object ends, wherever its content would end it.
+pub const TREE_OBJECT_BYTES_FULL: usize = 192 * 1024;
+/// Rows after which such an object ends, wherever its content would end it.
+pub const TREE_OBJECT_ROWS_MAX: usize = 1_024;
+/// Bytes of the name of one entry of a directory; no Linux file system has a longer one.
+pub const ENTRY_NAME_BYTES_MAX: usize = 255;
+/// Bytes of one file of a tree: 1 TiB.
+pub const FILE_BYTES_MAX: u64 = 1 << 40;
+/// Entries of one tree, directories among them (ABUSE 54).
+pub const TREE_ENTRIES_MAX: u64 = 5_000_000;
+/// Directories below one another in one tree.
+pub const TREE_DEPTH_MAX: u16 = 512;
+/// Different objects of a tree that are told apart while it is checked, each with about 100 bytes.
+pub const TREE_CHECK_OBJECTS_MAX: usize = 1_000_000;
+/// Objects of a tree that wait to be asked for while it is checked, each with at most 600 bytes.
+pub const TREE_CHECK_WAITING_MAX: usize = 65_536;
+
+const _: () = {
+    // The cutter looks at two bytes at a time: odd sizes would move its bounds without a word.
+    assert!(CHUNK_BYTES_MIN.is_multiple_of(2) && CHUNK_BYTES_MAX.is_multiple_of(2));
+    assert!(CHUNK_BYTES_AVERAGE.is_power_of_two(), "only then its masks are the same in every version");
+    assert!(CHUNK_BYTES_MIN < CHUNK_BYTES_AVERAGE && CHUNK_BYTES_AVERAGE < CHUNK_BYTES_MAX);
+    assert!(CHUNK_BYTES_MAX <= CHUNK_WHOLE_BYTES_MAX, "what is one chunk may be as long as any chunk");
+    assert!(CHUNK_WHOLE_BYTES_MAX * 2 <= PACK_BYTES_MAX, "a pack takes more than one chunk");
+    assert!(TREE_OBJECT_BYTES_MAX <= CHUNK_WHOLE_BYTES_MAX, "an object of a tree is a chunk");
+    let row_bytes_max = ENTRY_NAME_BYTES_MAX + PATH_BYTES_MAX + 128;
+    assert!(TREE_OBJECT_BYTES_FULL + row_bytes_max <= TREE_OBJECT_BYTES_MAX, "its last row fits");
+    assert!(TREE_OBJECT_ROWS_MAX <= u16::MAX as usize, "rows are counted in two bytes");
+};
