@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use cortex_core::files::content::ContentId;
-use cortex_wire::content::pack::{Added, PackHead, PackWriter};
-use cortex_wire::content::unpack::{TailCheck, Unpack};
+use cortex_content::pack::{Added, PackHead, PackWriter};
+use cortex_content::unpack::{TailCheck, Unpack};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

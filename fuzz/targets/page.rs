@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cortex_core::files::content::ContentId;
-use cortex_wire::content::graph::{GraphCheck, TreeQuota};
-use cortex_wire::content::object::{Node, Object, read_object, write_object};
-use cortex_wire::content::tree::write_dir;
+use cortex_content::graph::{GraphCheck, TreeQuota};
+use cortex_content::object::{Node, Object, read_object, write_object};
+use cortex_content::tree::write_dir;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -5,9 +5,9 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use cortex_core::files::content::ContentId;
-use cortex_wire::content::chunk::Cutter;
-use cortex_wire::content::pack::{Added, Pack, PackWriter};
-use cortex_wire::content::unpack::Unpack;
+use cortex_content::chunk::Cutter;
+use cortex_content::pack::{Added, Pack, PackWriter};
+use cortex_content::unpack::Unpack;
 
 use crate::report::{self, Samples};
 

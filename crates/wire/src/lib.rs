@@ -3,7 +3,6 @@
 //! What comes from outside is parsed once, at this door, into types of `cortex_core`; nothing
 //! behind it sees protobuf or JSON. Never here: decisions, sockets, storage.
 
-pub mod content;
 pub mod convert;
 pub mod error;
 pub mod http;

@@ -6,7 +6,7 @@ use cortex_core::limits::{TREE_OBJECT_BYTES_MAX, TREE_OBJECT_ROWS_MAX};
 use proptest::prelude::*;
 
 use super::*;
-use crate::content::object::{FileNode, Node, Object, read_object, write_object};
+use crate::object::{FileNode, Node, Object, read_object, write_object};
 
 type Objects = BTreeMap<ContentId, Bytes>;
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::content::samples::{noise, text};
+use crate::samples::{noise, text};
 use cortex_core::Code;
 
 /// A pack of these chunks; they must fit.

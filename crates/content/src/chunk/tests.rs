@@ -6,7 +6,7 @@ use cortex_core::files::content::ContentId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::content::samples::noise;
+use crate::samples::noise;
 
 const MIB: usize = 1024 * 1024;
 

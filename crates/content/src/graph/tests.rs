@@ -6,9 +6,9 @@ use cortex_core::limits::{TREE_DEPTH_MAX, TREE_ENTRIES_MAX};
 use proptest::prelude::*;
 
 use super::*;
-use crate::content::object::{DirEntry, FileNode, Row as _, write_object};
-use crate::content::pack::ChunkRef;
-use crate::content::tree::{write_dir, write_map};
+use crate::object::{DirEntry, FileNode, Row as _, write_object};
+use crate::pack::ChunkRef;
+use crate::tree::{write_dir, write_map};
 
 const FREE: TreeQuota = TreeQuota { entries: u32::MAX, bytes: u64::MAX, depth: u16::MAX };
 

@@ -4,8 +4,8 @@ use cortex_core::limits::PACK_BYTES_MAX;
 use proptest::prelude::*;
 
 use super::*;
-use crate::content::pack::{Added, ChunkRef, Pack, PackWriter, encode};
-use crate::content::samples::{noise, text};
+use crate::pack::{Added, ChunkRef, Pack, PackWriter, encode};
+use crate::samples::{noise, text};
 
 fn pack(chunks: &[Vec<u8>]) -> Pack {
     let mut writer = PackWriter::new(1);

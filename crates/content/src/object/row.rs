@@ -8,9 +8,9 @@ use cortex_core::limits::{
 };
 
 use super::{DIR, DirEntry, DirPart, DirSum, FileNode, MAP, MapPart, Node, Row, Totals};
-use crate::content::pack::ChunkRef;
-use crate::content::read::Reader;
-use crate::content::{malformed, too_large};
+use crate::pack::ChunkRef;
+use crate::read::Reader;
+use crate::{malformed, too_large};
 
 /// Ends a leaf after 128 rows in the mean. The leaf of an entry is twice as long as the mean (long ones
 /// have more entries), and among 20,000 it and its index are as short together as they get: 29 KB.
@@ -191,7 +191,7 @@ impl Row for DirPart {
 
 impl ChunkRef {
     /// Whether it may stand in a map.
-    pub(in crate::content) fn check(&self) -> Result<(), Refusal> {
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
         if self.len == 0 || self.len as usize > CHUNK_BYTES_MAX {
             return Err(malformed(format!("A file is not cut into chunks of {} bytes.", self.len)));
         }
