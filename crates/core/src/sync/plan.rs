@@ -209,6 +209,7 @@ fn told(inputs: &Inputs<'_>, decided: &Decided<'_, '_>) -> Plan {
             |copy| Conflict { path: row.path.clone(), copy, hub: hub.cloned(), node: node.cloned() };
         match verdict {
             Verdict::Extra => continue,
+            Verdict::Hold(Why::Below) if is_same(row) => continue,
             Verdict::Hold(why) => {
                 if *why == Why::Conflict {
                     plan.conflicts.push(conflict(None));
@@ -233,8 +234,14 @@ fn told(inputs: &Inputs<'_>, decided: &Decided<'_, '_>) -> Plan {
     plan
 }
 
+/// Whether nobody changed anything: what is so below a held folder is not worth a word.
+fn is_same(row: &Row<'_>) -> bool {
+    row.entry(End::Hub) == row.agreed && row.entry(End::Node) == row.agreed
+}
+
 fn count(counts: &mut PlanCounts, row: &Row<'_>, verdict: &Verdict<'_>) {
     let place = match verdict {
+        Verdict::Hold(Why::Below) if is_same(row) => &mut counts.same,
         Verdict::Hold(why) => counts.held.entry(*why).or_default(),
         Verdict::Extra => &mut counts.extra,
         Verdict::Aside { .. } => &mut counts.kept_both,

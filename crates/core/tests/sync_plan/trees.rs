@@ -260,6 +260,9 @@ pub(crate) fn worlds(mode: impl Strategy<Value = Mode>) -> impl Strategy<Value =
         play(&mut at_node, &node);
         let agreed =
             agreed_on.entries.into_iter().filter_map(|(path, seen)| Some((path, seen.entry()?.clone())));
-        World { agreed: agreed.collect(), hub: at_hub, node: at_node, mode, names }
+        // Before a first push nothing was agreed on.
+        let is_first = matches!(mode, Mode::Push(push) if push.first);
+        let agreed = if is_first { BTreeMap::new() } else { agreed.collect() };
+        World { agreed, hub: at_hub, node: at_node, mode, names }
     })
 }
