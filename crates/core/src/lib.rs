@@ -37,6 +37,7 @@ pub mod run;
 pub mod sandbox;
 pub mod stream;
 pub mod subscribers;
+pub mod sync;
 pub mod time;
 pub mod token;
 pub mod user;

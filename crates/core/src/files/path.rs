@@ -279,13 +279,21 @@ fn refuse(text: &str, what: &str) -> Refusal {
     Refusal::new(Code::BadPath, format!("The path `{}` {what}.", printable(text, 200)))
 }
 
-macro_rules! by_parts {
+fn by_parts(one: &[u8], other: &[u8]) -> Ordering {
+    match one.iter().zip(other).find(|(one, other)| one != other) {
+        // No part has a byte below this stand-in of the slash, since control characters are refused.
+        Some((b'/', _)) => Ordering::Less,
+        Some((_, b'/')) => Ordering::Greater,
+        Some((one, other)) => one.cmp(other),
+        None => one.len().cmp(&other.len()),
+    }
+}
+
+macro_rules! ordered {
     ($name:ident) => {
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
-                // No part has a byte below the slash's stand-in, since control characters are refused.
-                let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
-                self.0.bytes().map(|b| key(&b)).cmp(other.0.bytes().map(|b| key(&b)))
+                by_parts(self.0.as_bytes(), other.0.as_bytes())
             }
         }
 
@@ -309,8 +317,8 @@ macro_rules! by_parts {
     };
 }
 
-by_parts!(FilePath);
-by_parts!(RelPath);
+ordered!(FilePath);
+ordered!(RelPath);
 
 #[cfg(test)]
 #[path = "path_tests.rs"]
