@@ -4,10 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use cortex_core::files::content::ContentId;
 use cortex_content::chunk::Cutter;
 use cortex_content::pack::{Added, Pack, PackWriter};
 use cortex_content::unpack::Unpack;
+use cortex_core::files::content::ContentId;
 
 use crate::report::{self, Samples};
 

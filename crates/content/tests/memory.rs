@@ -5,13 +5,13 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
-use cortex_core::Code;
-use cortex_core::files::content::ContentId;
 use cortex_content::graph::{GraphCheck, TreeQuota};
 use cortex_content::object::{DirEntry, Node, Totals, read_object};
 use cortex_content::pack::PackHead;
 use cortex_content::tree::write_dir;
 use cortex_content::unpack::Unpack;
+use cortex_core::Code;
+use cortex_core::files::content::ContentId;
 
 /// The peak so far, KiB.
 fn peak() -> u64 {
