@@ -166,7 +166,7 @@ impl Member {
             ceiling: None,
             audit_head: None,
             runs: Vec::new(),
-            files: Vec::new(),
+            files: vec![],
         };
         send.send(up(*epoch, ToHub::Hello(Box::new(hello)))).await?;
         let mut answers =
