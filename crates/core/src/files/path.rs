@@ -210,7 +210,7 @@ fn check_part(text: &str, part: &str) -> Result<(), Refusal> {
         return Err(refuse(text, "has a `\\`"));
     }
     if leads_out(part) {
-        return Err(refuse(text, "has a `.` or `..`, as it is or in another spelling"));
+        return Err(refuse(text, "has a `.`, a `..` or nothing for a name, as it is or in another spelling"));
     }
     Ok(())
 }
@@ -222,7 +222,9 @@ fn leads_out(part: &str) -> bool {
     let mut reading = reading(part);
     for _ in 0..3 {
         let mut pieces = reading.split('/');
-        if reading.starts_with('/') || pieces.any(|piece| matches!(piece, "." | "..")) {
+        // With nothing left of it, what follows it would begin at the top.
+        let is_top = reading.is_empty() || reading.starts_with('/');
+        if is_top || pieces.any(|piece| matches!(piece, "." | "..")) {
             return true;
         }
         if !reading.contains('%') {
