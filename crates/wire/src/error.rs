@@ -37,10 +37,8 @@ pub const fn surface(code: Code) -> Surface {
         | Code::InviteUnknown
         | Code::Locked
         | Code::RecoveriesExhausted => (403, Grpc::PermissionDenied, 4, false),
-        Code::PolicyDenied | Code::TooComplex | Code::PathOutsideRoots => {
-            (403, Grpc::PermissionDenied, 5, false)
-        }
-        Code::ConsentDenied => (403, Grpc::PermissionDenied, 5, false),
+        Code::PolicyDenied | Code::TooComplex => (403, Grpc::PermissionDenied, 5, false),
+        Code::ConsentDenied | Code::PathOutsideRoots => (403, Grpc::PermissionDenied, 5, false),
         Code::ConsentRequired => (403, Grpc::PermissionDenied, 6, false),
         Code::NodeNotFound | Code::NotFound => (404, Grpc::NotFound, 3, false),
         Code::NodeOffline => (409, Grpc::Unavailable, 7, true),
@@ -54,15 +52,14 @@ pub const fn surface(code: Code) -> Surface {
         Code::VersionUnsupported => (412, Grpc::FailedPrecondition, 1, false),
         Code::SandboxUnavailable => (412, Grpc::FailedPrecondition, 5, false),
         Code::TooLarge => (413, Grpc::ResourceExhausted, 2, false),
-        Code::EditNotFound | Code::EditAmbiguous | Code::UnsupportedEntry => {
-            (422, Grpc::FailedPrecondition, 1, false)
-        }
-        Code::NoSpace => (507, Grpc::ResourceExhausted, 1, true),
+        Code::EditNotFound | Code::EditAmbiguous => (422, Grpc::FailedPrecondition, 1, false),
+        Code::UnsupportedEntry => (422, Grpc::FailedPrecondition, 1, false),
         Code::Quota | Code::RateLimited => (429, Grpc::ResourceExhausted, 1, true),
         Code::AuditBroken => (500, Grpc::DataLoss, 1, false),
         Code::Internal => (500, Grpc::Internal, 1, false),
         Code::StoreUnavailable | Code::HubUnreachable => (503, Grpc::Unavailable, 1, true),
         Code::Timeout => (504, Grpc::DeadlineExceeded, 124, true),
+        Code::NoSpace => (507, Grpc::ResourceExhausted, 1, true),
     };
     Surface { http, grpc, exit, retryable }
 }

@@ -1,3 +1,5 @@
+//! Every message survives the wire; what contradicts itself does not pass.
+
 use super::*;
 use prost::Message as _;
 

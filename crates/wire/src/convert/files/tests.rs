@@ -1,3 +1,5 @@
+//! What survives the wire, and what does not pass: operations on files and their answers.
+
 use cortex_core::Code;
 use cortex_core::files::answer::{Entry, FileAnswer, Match, Note};
 use cortex_core::files::op::FileOp;
