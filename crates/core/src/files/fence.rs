@@ -77,8 +77,9 @@ impl Attempts {
     /// Refuses `stale_attempt` an attempt that a higher one has followed.
     pub fn check(&self, task: TaskId, attempt: Attempt) -> Result<(), Refusal> {
         let Some(highest) = self.above(task, attempt) else { return Ok(()) };
-        let message =
-            format!("Attempt {attempt} of task {task} has ended: attempt {highest} followed it. Nothing was done.");
+        let message = format!(
+            "Attempt {attempt} of task {task} has ended: attempt {highest} followed it. Nothing was done."
+        );
         Err(Refusal::new(Code::StaleAttempt, message).detail("attempt", highest.to_string()))
     }
 }
@@ -87,9 +88,11 @@ impl LockEpochs {
     /// Refuses `stale_epoch` what is done under a lock that another one has followed.
     pub fn check(&self, workspace: WorkspaceId, lock: LockEpoch) -> Result<(), Refusal> {
         let Some(highest) = self.above(workspace, lock) else { return Ok(()) };
-        let message =
-            format!("Lock {lock} of workspace {workspace} is over: lock {highest} followed it. Nothing was done.");
-        Err(Refusal::new(Code::StaleEpoch, message).hint("Lock the workspace again, and go on under that lock."))
+        let message = format!(
+            "Lock {lock} of workspace {workspace} is over: lock {highest} followed it. Nothing was done."
+        );
+        Err(Refusal::new(Code::StaleEpoch, message)
+            .hint("Lock the workspace again, and go on under that lock."))
     }
 }
 
