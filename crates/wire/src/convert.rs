@@ -182,10 +182,8 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
 /// The operation on files that a message of the hub asks for, whether or not the rest of it can be read:
 /// whoever waits for it is told then.
 pub fn asked_op(response: &mesh::AttachResponse) -> Option<OpId> {
-    match &response.message {
-        Some(Down::FileAsk(ask)) => files::op_id_from(&ask.op_id).ok(),
-        _ => None,
-    }
+    let Some(Down::FileAsk(ask)) = &response.message else { return None };
+    files::op_id_from(&ask.op_id).ok()
 }
 
 /// A node's id, from the wire.

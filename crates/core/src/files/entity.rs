@@ -213,15 +213,16 @@ fn events(task: &FileTask, end: &FileEnd, now: WallTime) -> Vec<Event> {
         let paths = gone.into_iter().chain([&task.path]);
         paths.map(|path| event(EventKind::FileChanged, path, detail.clone())).collect()
     };
+    let denials = [Code::PolicyDenied, Code::PathOutsideRoots, Code::Forbidden, Code::Locked];
     match end {
         Ok(_) => changed(task.verb.to_string()),
-        Err(refusal) => match refusal.code {
-            Code::UnknownOutcome => changed(format!("{} {}", task.verb, refusal.code)),
-            Code::PolicyDenied | Code::PathOutsideRoots | Code::Forbidden | Code::Locked => {
-                vec![event(EventKind::FileDenied, &task.path, format!("{} {}", task.verb, refusal.code))]
-            }
-            _ => Vec::new(),
-        },
+        Err(refusal) if refusal.code == Code::UnknownOutcome => {
+            changed(format!("{} {}", task.verb, refusal.code))
+        }
+        Err(refusal) if denials.contains(&refusal.code) => {
+            vec![event(EventKind::FileDenied, &task.path, format!("{} {}", task.verb, refusal.code))]
+        }
+        Err(_) => Vec::new(),
     }
 }
 

@@ -519,11 +519,12 @@ mod tests {
     #[test]
     fn reads_change_nothing_and_dry_runs_are_reads_that_need_what_the_change_needs() {
         for op in every() {
-            let dry = match &op {
-                FileOp::Write { dry_run, .. } | FileOp::Edit { dry_run, .. } => *dry_run,
-                FileOp::Remove { dry_run, .. } => *dry_run,
-                _ => false,
-            };
+            let dry = matches!(
+                &op,
+                FileOp::Write { dry_run: true, .. }
+                    | FileOp::Edit { dry_run: true, .. }
+                    | FileOp::Remove { dry_run: true, .. }
+            );
             let reads = [Verb::List, Verb::Stat, Verb::Read, Verb::Find, Verb::Grep].contains(&op.verb());
             assert_eq!(op.is_read(), reads || dry, "{op:?}");
             let (_, last) = op.paths().last().expect("each has a path");

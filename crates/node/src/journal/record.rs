@@ -211,12 +211,13 @@ mod tests {
             let len = bytes.len();
             prop_assert!(!matches!(record, Record::FileEnded(..)) || len <= 1_100, "{len} bytes");
             prop_assert!(len <= HEAD_BYTES + BODY_BYTES_MAX);
-            let record = match record {
-                Record::FileEnded(op, end) => Record::FileEnded(op, end.map_err(|refusal| kept(&refusal))),
-                other => other,
+            let expected = if let Record::FileEnded(op, Err(refusal)) = &record {
+                Record::FileEnded(*op, Err(kept(refusal)))
+            } else {
+                record
             };
             bytes.extend(after);
-            prop_assert_eq!(read(&bytes), Read::Record(record, len));
+            prop_assert_eq!(read(&bytes), Read::Record(expected, len));
             prop_assert_eq!(read(&bytes[..len - 1]), Read::Torn);
         }
 

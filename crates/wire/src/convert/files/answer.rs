@@ -26,14 +26,11 @@ pub(in crate::convert) fn answer_from(
     answer: mesh::FileAnswer,
 ) -> Result<(OpId, Result<FileAnswer, Refusal>), Refusal> {
     let op = op_id_from(&answer.op_id)?;
-    let answer = match answer.outcome.ok_or_else(|| missing("file_answer.outcome"))? {
-        Outcome::Refusal(refusal) => return Ok((op, Err(refused_from(refusal)))),
-        outcome => outcome_from(outcome)?,
-    };
-    if !answer.is_bounded() {
+    let answer = outcome_from(answer.outcome.ok_or_else(|| missing("file_answer.outcome"))?)?;
+    if answer.as_ref().is_ok_and(|answer| !answer.is_bounded()) {
         return Err(missing("file_answer (within its bounds)"));
     }
-    Ok((op, Ok(answer)))
+    Ok((op, answer))
 }
 
 fn outcome_into(answer: FileAnswer) -> Outcome {
@@ -80,9 +77,10 @@ fn outcome_into(answer: FileAnswer) -> Outcome {
     }
 }
 
-fn outcome_from(outcome: Outcome) -> Result<FileAnswer, Refusal> {
-    Ok(match outcome {
-        Outcome::Refusal(refusal) => return Err(refused_from(refusal)),
+/// The node's answer or refusal; our own when it cannot be read.
+fn outcome_from(outcome: Outcome) -> Result<Result<FileAnswer, Refusal>, Refusal> {
+    Ok(Ok(match outcome {
+        Outcome::Refusal(refusal) => return Ok(Err(refused_from(refusal))),
         Outcome::Listing(listing) => FileAnswer::Listing {
             entries: listing.entries.into_iter().map(entry_from).collect::<Result<_, _>>()?,
             next: listing.next,
@@ -123,7 +121,7 @@ fn outcome_from(outcome: Outcome) -> Result<FileAnswer, Refusal> {
             notes: notes_from(&done.notes),
             dry_run: done.dry_run,
         },
-    })
+    }))
 }
 
 fn entry_into(entry: Entry) -> mesh::FileEntry {

@@ -231,7 +231,7 @@ fn content_into(content: Content) -> mesh::file_write::Content {
     match content {
         Content::Inline(bytes) => mesh::file_write::Content::Inline(bytes),
         Content::Streamed { id, len } => {
-            mesh::file_write::Content::Streamed(mesh::Streamed { id: id.map(etag_into), len })
+            mesh::file_write::Content::Streamed(mesh::Streamed { id: id.map(etag_into), length: len })
         }
     }
 }
@@ -239,7 +239,7 @@ fn content_into(content: Content) -> mesh::file_write::Content {
 fn content_from(content: Option<mesh::file_write::Content>) -> Result<Content, Refusal> {
     match content.ok_or_else(|| missing("write.content"))? {
         mesh::file_write::Content::Inline(bytes) => Ok(Content::Inline(bytes)),
-        mesh::file_write::Content::Streamed(mesh::Streamed { id, len }) => {
+        mesh::file_write::Content::Streamed(mesh::Streamed { id, length: len }) => {
             Ok(Content::Streamed { id: etag_if_set(id.as_ref())?, len })
         }
     }
