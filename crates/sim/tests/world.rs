@@ -28,9 +28,6 @@ const ELSEWHERE: &[EventKind] = &[
     // administrator's.
     EventKind::ScheduleChanged,
     EventKind::PoolPaused,
-    // Nobody works on files here.
-    EventKind::FileChanged,
-    EventKind::FileDenied,
 ];
 
 #[test]
