@@ -13,11 +13,14 @@ use cortex_core::id::{Attempt, OpId, Revision};
 use cortex_core::limits;
 
 use crate::check::Happened;
+use crate::faults::FAULTS_MS;
 use crate::hub::Hub;
 use crate::net::{Context, Wake};
 
-/// How often a request is sent again.
+/// How often a request is sent.
 const TRIES: u32 = 8;
+/// Until when one is sent again: it must have an end before the world is looked at.
+const UNTIL_MS: u64 = FAULTS_MS + 20_000;
 /// Where they work; nobody may be in the last one.
 const PATHS: &[&str] = &["/w/a", "/w/ب", "/w/d/x", "/w/d/y", "/w/d/e/z", "/etc/z"];
 
@@ -129,7 +132,8 @@ impl Editors {
     /// The time of a request is over: what may be sent twice is sent again.
     pub(crate) fn impatient(&mut self, request: usize, hub: &mut Hub, cx: &mut Context) {
         let one = &self.requests[request];
-        if !one.answered && one.tries < TRIES && (one.key.is_some() || one.ask.op.is_read()) {
+        let may_ask = one.tries < TRIES && cx.now < UNTIL_MS;
+        if !one.answered && may_ask && (one.key.is_some() || one.ask.op.is_read()) {
             self.ask(request, hub, cx);
         }
     }

@@ -16,6 +16,7 @@ use cortex_core::node_files::{Action, Found, NodeFiles};
 
 use super::Node;
 use crate::check::{Change, Happened};
+use crate::faults::FAULTS_MS;
 use crate::net::{Context, NodeWake};
 
 /// What is to come of a clerk's work.
@@ -146,8 +147,7 @@ impl Node {
                 }
             }
             Action::Recover { accepted, .. } => {
-                let slow = cx.random.chance(5);
-                let wait = if slow { cx.random.between(1_000, 40_000) } else { cx.random.between(1, 100) };
+                let wait = io_ms(100, cx);
                 self.looks.insert(accepted.op, accepted.path.as_str().to_owned());
                 self.clerk_after(wait, accepted.op, ClerkWake::Looked, cx);
             }
@@ -169,9 +169,7 @@ impl Node {
         let answer = Err(Refusal::new(Code::Internal, "not yet"));
         let work = Work { ask, plan: vec![], answer, before: vec![], began: false, dying: false };
         self.clerks.at_work.insert(op, work);
-        // A file system may hang.
-        let wait =
-            if cx.random.chance(4) { cx.random.between(2_000, 45_000) } else { cx.random.between(1, 80) };
+        let wait = io_ms(80, cx);
         self.clerk_after(wait, op, ClerkWake::Prepared, cx);
     }
 
@@ -225,8 +223,7 @@ impl Node {
     fn commit(&mut self, op: OpId, cx: &mut Context) {
         let Some(work) = self.clerks.at_work.get(&op) else { return };
         cx.note(Happened::FileCommitted { node: self.index, op, attempt: work.ask.attempt });
-        let wait =
-            if cx.random.chance(4) { cx.random.between(2_000, 45_000) } else { cx.random.between(1, 60) };
+        let wait = io_ms(60, cx);
         self.clerk_after(wait, op, ClerkWake::Effect, cx);
     }
 
@@ -278,6 +275,12 @@ impl Node {
             cx.note(Happened::FileUndone { node: self.index, op, changes });
         }
     }
+}
+
+/// How long a file system takes, milliseconds. It may hang, while there are faults.
+fn io_ms(usual: u64, cx: &mut Context) -> u64 {
+    let hangs = cx.random.chance(4) && cx.now < FAULTS_MS;
+    if hangs { cx.random.between(2_000, 45_000) } else { cx.random.between(1, usual) }
 }
 
 const fn is_write(op: &FileOp) -> bool {
