@@ -245,6 +245,8 @@ pub const FILE_OPS_OPEN_PER_NODE_MAX: usize = 256;
 pub const FILE_OP_MS: u64 = 30_000;
 /// How long a caller may let one take.
 pub const FILE_OP_MS_MAX: u64 = 300_000;
+/// How much longer than one may take the hub waits for the node's own word on it.
+pub const FILE_ANSWER_MS: u64 = 2_000;
 /// Settled operations that a node remembers, so that a repeated one does not happen again.
 pub const JOURNAL_OPS_SETTLED_MAX: usize = 100_000;
 /// Tasks of which a node remembers the highest attempt that it has seen; those that it heard of longest

@@ -7,6 +7,7 @@
 //! id; runs go on while the link is down; the time of a run counts from the moment it is taken on,
 //! and ends it whatever it is waiting for.
 
+mod gate;
 mod local;
 mod memory;
 mod orders;
@@ -26,6 +27,7 @@ use crate::policy::{Ceiling, Document, Policy, Site};
 use crate::run::{EndCause, Ended};
 use crate::sandbox::{Ground, Level, Place, Walls};
 use crate::time::Timestamp;
+pub use gate::{Gate, Leave};
 use local::{Local, Phase};
 
 /// What the driver must do, in this order.
@@ -211,11 +213,7 @@ impl NodeRuns {
             self.handle_welcome(epoch, welcome);
             return;
         }
-        if !self.linked || epoch != self.epoch {
-            let refusal = Refusal::new(
-                Code::StaleEpoch,
-                format!("The frame has epoch {epoch}; this link has {}. Nothing was done.", self.epoch),
-            );
+        if let Err(refusal) = self.gate(epoch) {
             self.send(ToHub::Refused { run: message.run(), refusal });
             return;
         }

@@ -1,74 +1,98 @@
-//! The highest attempt of each task that a node has seen: what an attempt that has ended still asks for
-//! is refused by it, at the place where the effect would be (ABUSE 63).
+//! The highest number that a node has seen of each thing that is fenced: of the attempts of a task, and of
+//! the locks of a workspace. What a lower one still asks for is refused by it, at the place where the
+//! effect would be (ABUSE 63).
 //!
-//! Bounded: the task that was heard of longest ago makes room. The hub fences all of them as well, before
-//! it sends anything.
+//! Bounded: what was heard of longest ago makes room. The hub fences all of them as well, before it sends
+//! anything.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Code, Refusal};
-use crate::id::{Attempt, TaskId};
+use crate::id::{Attempt, LockEpoch, TaskId, WorkspaceId};
 use crate::limits;
 
-/// The highest attempts. See the module.
+/// The highest numbers of so many things. See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempts {
-    tasks: BTreeMap<TaskId, (Attempt, u64)>,
+pub struct Highest<K, N> {
+    numbers: BTreeMap<K, (N, u64)>,
     /// By when they were heard of, which is counted.
-    heard: BTreeMap<u64, TaskId>,
+    heard: BTreeMap<u64, K>,
     next: u64,
     max: usize,
 }
 
-impl Default for Attempts {
+/// The highest attempts of tasks.
+pub type Attempts = Highest<TaskId, Attempt>;
+
+/// The highest locks of workspaces.
+pub type LockEpochs = Highest<WorkspaceId, LockEpoch>;
+
+impl<K, N> Default for Highest<K, N> {
     fn default() -> Self {
         Self::at_most(limits::ATTEMPTS_KNOWN_MAX)
     }
 }
 
-impl Attempts {
+impl<K, N> Highest<K, N> {
     /// None yet, and never more than `max`.
     pub const fn at_most(max: usize) -> Self {
-        Self { tasks: BTreeMap::new(), heard: BTreeMap::new(), next: 0, max }
+        Self { numbers: BTreeMap::new(), heard: BTreeMap::new(), next: 0, max }
     }
+}
 
-    /// Notes that the task is in this attempt; whether that is higher than all before.
-    pub fn raise(&mut self, task: TaskId, attempt: Attempt) -> bool {
-        let before = self.tasks.get(&task).copied();
+impl<K: Ord + Copy, N: Ord + Copy> Highest<K, N> {
+    /// Notes that it is at this number; whether that is higher than all before.
+    pub fn raise(&mut self, of: K, number: N) -> bool {
+        let before = self.numbers.get(&of).copied();
         if let Some((_, heard)) = before {
             self.heard.remove(&heard);
         }
-        let highest = before.map_or(attempt, |(highest, _)| highest.max(attempt));
-        self.tasks.insert(task, (highest, self.next));
-        self.heard.insert(self.next, task);
+        let highest = before.map_or(number, |(highest, _)| highest.max(number));
+        self.numbers.insert(of, (highest, self.next));
+        self.heard.insert(self.next, of);
         self.next += 1;
-        while self.tasks.len() > self.max {
+        while self.numbers.len() > self.max {
             let Some((_, oldest)) = self.heard.pop_first() else { break };
-            self.tasks.remove(&oldest);
+            self.numbers.remove(&oldest);
         }
-        before.is_none_or(|(highest, _)| attempt > highest)
+        before.is_none_or(|(highest, _)| number > highest)
     }
 
-    /// The highest attempt of this task, when it is known.
-    pub fn highest(&self, task: TaskId) -> Option<Attempt> {
-        self.tasks.get(&task).map(|(attempt, _)| *attempt)
-    }
-
-    /// Refuses `stale_attempt` an attempt that a higher one has followed.
-    pub fn check(&self, task: TaskId, attempt: Attempt) -> Result<(), Refusal> {
-        match self.highest(task) {
-            Some(highest) if highest > attempt => Err(Refusal::new(
-                Code::StaleAttempt,
-                format!("Attempt {attempt} of task {task} has ended: attempt {highest} followed it. Nothing was done."),
-            )
-            .detail("attempt", highest.to_string())),
-            Some(_) | None => Ok(()),
-        }
+    /// The highest number of this one, when it is known.
+    pub fn highest(&self, of: K) -> Option<N> {
+        self.numbers.get(&of).map(|(number, _)| *number)
     }
 
     /// All, the one that was heard of longest ago in front.
-    pub fn iter(&self) -> impl Iterator<Item = (TaskId, Attempt)> + '_ {
-        self.heard.values().filter_map(|task| Some((*task, self.highest(*task)?)))
+    pub fn iter(&self) -> impl Iterator<Item = (K, N)> + '_ {
+        self.heard.values().filter_map(|of| Some((*of, self.highest(*of)?)))
+    }
+
+    fn above(&self, of: K, number: N) -> Option<N> {
+        self.highest(of).filter(|highest| *highest > number)
+    }
+}
+
+impl Attempts {
+    /// Refuses `stale_attempt` an attempt that a higher one has followed.
+    pub fn check(&self, task: TaskId, attempt: Attempt) -> Result<(), Refusal> {
+        let Some(highest) = self.above(task, attempt) else { return Ok(()) };
+        let message = format!(
+            "Attempt {attempt} of task {task} has ended: attempt {highest} followed it. Nothing was done."
+        );
+        Err(Refusal::new(Code::StaleAttempt, message).detail("attempt", highest.to_string()))
+    }
+}
+
+impl LockEpochs {
+    /// Refuses `stale_epoch` what is done under a lock that another one has followed.
+    pub fn check(&self, workspace: WorkspaceId, lock: LockEpoch) -> Result<(), Refusal> {
+        let Some(highest) = self.above(workspace, lock) else { return Ok(()) };
+        let message = format!(
+            "Lock {lock} of workspace {workspace} is over: lock {highest} followed it. Nothing was done."
+        );
+        Err(Refusal::new(Code::StaleEpoch, message)
+            .hint("Lock the workspace again, and go on under that lock."))
     }
 }
 
@@ -92,6 +116,14 @@ mod tests {
             assert_eq!(attempts.check(task(1), Attempt(attempt)), Ok(()));
         }
         assert_eq!(attempts.check(task(2), Attempt(1)), Ok(()), "another task");
+    }
+
+    #[test]
+    fn work_under_a_lock_that_another_one_followed_is_refused() {
+        let (workspace, mut locks) = (WorkspaceId::mint(1, &[1; 10]), LockEpochs::default());
+        locks.raise(workspace, LockEpoch(3));
+        assert_eq!(locks.check(workspace, LockEpoch(2)).expect_err("old").code, Code::StaleEpoch);
+        assert_eq!(locks.check(workspace, LockEpoch(3)), Ok(()));
     }
 
     #[test]
