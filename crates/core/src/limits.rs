@@ -241,6 +241,9 @@ pub const FILE_ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - 4 * 1024;
 pub const FILE_NOTES_MAX: usize = 16;
 /// Operations on files that may be open on one node; more are refused with `quota`.
 pub const FILE_OPS_OPEN_PER_NODE_MAX: usize = 256;
+/// Operations on files that may be open with one token, on all nodes; more are refused with
+/// `rate_limited`.
+pub const FILE_OPS_OPEN_PER_TOKEN_MAX: usize = 64;
 /// How long an operation on files may take when the caller does not say.
 pub const FILE_OP_MS: u64 = 30_000;
 /// How long a caller may let one take.

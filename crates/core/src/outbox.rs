@@ -61,6 +61,17 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
+    /// Adds to the interactive lane whatever waits there: for messages that are bounded elsewhere, and whose
+    /// sender has asked [`Self::has_room`] before.
+    pub fn push_admitted(&mut self, message: T) {
+        self.interactive.push_back(message);
+    }
+
+    /// Whether the interactive lane takes another message.
+    pub fn has_room(&self) -> bool {
+        self.interactive.len() < OUTBOX_INTERACTIVE_MAX
+    }
+
     /// The most urgent message.
     pub fn pop(&mut self) -> Option<T> {
         self.control.pop_front().or_else(|| self.interactive.pop_front()).or_else(|| self.bulk.pop_front())
