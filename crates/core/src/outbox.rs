@@ -126,4 +126,18 @@ mod tests {
         }
         assert_eq!(outbox.len(), LANES.iter().map(|(_, max)| max).sum::<usize>());
     }
+
+    #[test]
+    fn what_was_admitted_is_queued_behind_a_full_lane() {
+        let mut outbox = Outbox::new();
+        for number in 0..OUTBOX_INTERACTIVE_MAX {
+            assert!(outbox.has_room());
+            outbox.push(Lane::Interactive, number).expect("room");
+        }
+        assert!(!outbox.has_room() && outbox.push(Lane::Interactive, 0).is_err());
+        outbox.push_admitted(usize::MAX);
+        let all: Vec<usize> = std::iter::from_fn(|| outbox.pop()).collect();
+        assert_eq!((all.len(), all.last()), (OUTBOX_INTERACTIVE_MAX + 1, Some(&usize::MAX)));
+        assert!(outbox.has_room());
+    }
 }

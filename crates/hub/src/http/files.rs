@@ -196,6 +196,7 @@ pub(super) async fn write(
         ("Idempotency-Key" = Option<String>, Header, description = "The same key on the same node is the same operation."),
         ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over.")),
     request_body = FilePatch, responses((status = 200, body = FileWrittenView),
+        (status = 201, body = FileWrittenView, description = "Of a copy that is new."),
         (status = 200, body = FileDoneView, description = "Of what is no single file.")))]
 pub(super) async fn change(
     State(api): State<Api>,

@@ -121,12 +121,11 @@ impl Link {
             if !matches!(out.end, End::Open) {
                 return true;
             }
-            match message {
-                ToNode::FileAsk(_) | ToNode::FileCancel { .. } => {
-                    out.outbox.push_admitted(message);
-                    false
-                }
-                message => out.outbox.push(lane, message).is_err(),
+            if matches!(message, ToNode::FileAsk(_) | ToNode::FileCancel { .. }) {
+                out.outbox.push_admitted(message);
+                false
+            } else {
+                out.outbox.push(lane, message).is_err()
             }
         };
         if full && lane == Lane::Control {

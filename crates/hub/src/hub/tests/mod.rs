@@ -29,6 +29,7 @@ mod audit;
 mod consents;
 mod door;
 mod events;
+mod files;
 mod followers;
 mod life;
 mod locks;
