@@ -519,3 +519,13 @@ fn a_restarted_node_knows_ends_settled_ids_and_fences() {
     assert_eq!(node.ask(write(2, "/w/a")), lines(&["answer $2 unknown_outcome"]));
     assert_eq!(node.ask(of_attempt(2, write(3, "/w/a"))), lines(&["answer $3 stale_attempt"]));
 }
+
+#[test]
+fn an_end_of_an_earlier_life_that_is_settled_takes_no_turn_from_another() {
+    let mut node = Node::after(vec![Record::FileAccepted(accepted(1)), Record::FileEnded(op(1), Ok(DONE))]);
+    node.ask(write(2, "/w/a"));
+    node.hear(ToNode::FileSettled { op: op(1) });
+    assert_eq!((node.files.held(), node.files.live()), (1, 1));
+    node.files.journaled(op(2));
+    assert_eq!(node.says(), lines(&["perform $2"]));
+}

@@ -43,10 +43,9 @@ impl NodeFiles {
         self.answer(op, end.map(FileOutcome::answer));
     }
 
-    /// The hub keeps its end, or wants none: only the id stays.
+    /// The hub keeps its end, or wants none: only the id stays. It has no turn by then.
     pub(super) fn settle(&mut self, op: OpId) {
         let Some(local) = self.open.remove(&op) else { return };
-        self.turns.remove(&local.turn);
         self.remember_settled(op);
         if local.journaled {
             self.actions.push_back(Action::Journal(Record::FileSettled(op)));

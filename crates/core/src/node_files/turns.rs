@@ -29,7 +29,7 @@ impl NodeFiles {
     }
 
     /// Changes wait for those that came before them and touch their paths. Whatever a newer attempt asks
-    /// for waits for what an older one can no longer take back: it must see that, and come after it.
+    /// for waits for what an older one cannot take back: it must see that, and come after it.
     fn is_blocked(&self, op: OpId) -> bool {
         let Some(local) = self.open.get(&op) else { return false };
         self.turns.range(..local.turn).filter_map(|(_, before)| self.open.get(before)).any(|before| {
