@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::ask::FileAsk;
 use cortex_core::files::entity::{FileEnd, FileTask, decide, unknown_outcome};
 use cortex_core::hub_files::{Action, HubFiles};
 use cortex_core::id::{Attempt, NodeId, OpId, TaskId, TokenId, UserId};
 use cortex_core::limits::FILE_OPS_OPEN_PER_NODE_MAX;
+use cortex_core::policy::Rule;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_store::{Read, StoreError, Tx, WriteError};
@@ -384,6 +386,9 @@ fn settle(
         let Some(task) = tx.file_op(*op)? else { continue };
         let end = match decide(&task, end.clone(), now) {
             Ok((ended, events)) => {
+                if let Some(Err(refusal)) = ended.end().filter(|end| is_denied(end)) {
+                    tx.append_audit(&denied(&task, refusal, now))?;
+                }
                 for event in &events {
                     tx.append_event(event)?;
                 }
@@ -395,6 +400,27 @@ fn settle(
         ends.extend(end.map(|end| (*op, end)));
     }
     Ok(ends)
+}
+
+/// Whether the node's own rules refused it, which the hub's had allowed: a link that leads out of its root,
+/// or a ceiling that the hub does not know of.
+pub(crate) fn is_denied<T>(answer: &Result<T, Refusal>) -> bool {
+    let rules = [Code::PolicyDenied, Code::PathOutsideRoots, Code::SandboxUnavailable];
+    matches!(answer, Err(refusal) if rules.contains(&refusal.code))
+}
+
+/// The row of a change that the node refused.
+fn denied(task: &FileTask, refusal: &Refusal, now: WallTime) -> AuditRow {
+    let paths = task.source.iter().chain([&task.path]).map(|path| path.as_str().to_owned());
+    AuditRow {
+        reason: Some(Rule::of(refusal).unwrap_or(refusal.code.as_str()).to_owned()),
+        node: Some(task.node),
+        policy_revision: Some(task.policy_revision),
+        argv: [format!("@{}", task.verb)].into_iter().chain(paths).collect(),
+        detail: Some(format!("op {}, refused by the node", task.id)),
+        token: task.token,
+        ..AuditRow::new(now, task.caller.clone(), task.verb.action(), Outcome::Denied)
+    }
 }
 
 /// An operation that had no end when the hub stopped.

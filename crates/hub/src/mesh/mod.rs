@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use attach::{put_quarantine, refuse_quarantined};
-pub(crate) use files::{Asker, FilePlace, Waiting};
+pub(crate) use files::{Asker, FilePlace, Waiting, is_denied};
 pub use link::{Link, Outgoing};
 pub(crate) use requests::Reserved;
 pub(crate) use slot::{Live, Progress};

@@ -25,7 +25,7 @@ use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 
 use super::{Caller, Context, targets};
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, is_denied};
 use crate::metrics::Metrics;
 use accept::Accepted;
 pub use retention::KEPT;
@@ -105,8 +105,11 @@ impl Files {
             Err(Refusal::new(Code::Internal, "Accepting the operation failed."))
         })?;
         let (op, answer) = match accepted {
-            Accepted::Read(waiting) => {
+            Accepted::Read(waiting, one) => {
                 let answer = waiting.answer().await;
+                if is_denied(&answer) {
+                    self.tell_denied(&one, &answer);
+                }
                 // What was read is not for one who may not read it any more.
                 self.context.still(caller)?.on(right, &*self.node(node)?)?;
                 (None, answer)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
+use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::ask::FileAsk;
 use cortex_core::files::entity::{FileEnd, FileState, FileTask, decide};
 use cortex_core::files::op::{Content, FileOp};
@@ -17,7 +18,7 @@ use cortex_core::pool::desk::not_found;
 use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
-use cortex_store::{StoreError, Tx, WriteError};
+use cortex_store::{StoreError, StoreExt as _, Tx, WriteError};
 use tokio::sync::oneshot;
 
 use super::{FileCall, Files, right};
@@ -30,7 +31,7 @@ use crate::service::{Caller, Context, STORE_DEADLINE, store_refusal};
 /// What became of a call.
 pub(super) enum Accepted {
     /// A read is on its way.
-    Read(Waiting),
+    Read(Waiting, Arc<Judged>),
     /// A change is on its way.
     Change(OpId, Waiting),
     /// It was asked for before, and has not ended.
@@ -40,7 +41,7 @@ pub(super) enum Accepted {
 }
 
 /// A call, judged.
-struct Judged {
+pub(super) struct Judged {
     id: OpId,
     call: FileCall,
     caller: Caller,
@@ -85,7 +86,7 @@ impl Files {
             (Written::Accepted, Some(place)) => {
                 let waiting = self.mesh.file(one.ask(), &place);
                 let reads = one.call.op.is_read();
-                Ok(if reads { Accepted::Read(waiting) } else { Accepted::Change(id, waiting) })
+                Ok(if reads { Accepted::Read(waiting, one) } else { Accepted::Change(id, waiting) })
             }
             (Written::Accepted, None) => {
                 Err(Refusal::new(Code::Internal, "The operation was accepted without a place for it."))
@@ -143,6 +144,28 @@ impl Files {
         }
     }
 
+    /// Has the refusal of a read by its node kept: nothing else is kept of reads. The answer waits for
+    /// nothing.
+    pub(super) fn tell_denied(&self, one: &Arc<Judged>, answer: &Result<FileAnswer, Refusal>) {
+        let Err(refusal) = answer else { return };
+        let (store, refusal) = (Arc::clone(&self.context.store), refusal.clone());
+        let (one, now) = (Arc::clone(one), self.context.clock.wall());
+        drop(self.mesh.spawn(async move {
+            let written = store.write(STORE_DEADLINE, move |tx| {
+                let reason = Rule::of(&refusal).unwrap_or(refusal.code.as_str());
+                let row = one.audit(Outcome::Denied, reason);
+                let by = "refused by the node";
+                let detail = row.detail.map_or_else(|| by.to_owned(), |detail| format!("{detail}, {by}"));
+                tx.append_audit(&AuditRow { at: now, detail: Some(detail), ..row })?;
+                tx.append_event(&one.denied(reason, now))?;
+                Ok(())
+            });
+            if let Err(error) = written.await {
+                tracing::error!(%error, "the refusal of a node is not in the audit log");
+            }
+        }));
+    }
+
     /// The store had begun with it and did not say whether it keeps it. Its caller was told so, and it was
     /// not sent: when it is kept, that is its end.
     fn settle_late(&self, op: OpId, outcome: oneshot::Receiver<Written>) {
@@ -196,6 +219,13 @@ impl Judged {
 
     fn node(&self) -> NodeId {
         self.call.node.id
+    }
+
+    /// The event of a rule that refused it.
+    fn denied(&self, reason: &str, now: WallTime) -> Event {
+        let event = Event::new(EventKind::FileDenied, now).node(self.node()).actor(self.caller.actor());
+        let op = &self.call.op;
+        event.subject(op.path().as_str()).detail(format!("{} {reason}", op.verb()))
     }
 
     /// Its row, with what is said of it and never its content.
@@ -348,9 +378,7 @@ fn refuse(tx: &mut dyn Tx, one: &Judged, refusal: Refusal) -> Result<Written, Wr
     let reason = Rule::of(&refusal).unwrap_or(refusal.code.as_str()).to_owned();
     tx.append_audit(&one.audit(Outcome::Denied, &reason))?;
     if matches!(refusal.code, Code::PolicyDenied | Code::PathOutsideRoots | Code::SandboxUnavailable) {
-        let event = Event::new(EventKind::FileDenied, one.now).node(one.node()).actor(one.caller.actor());
-        let op = &one.call.op;
-        tx.append_event(&event.subject(op.path().as_str()).detail(format!("{} {reason}", op.verb())))?;
+        tx.append_event(&one.denied(&reason, one.now))?;
     }
     Ok(Written::Refused(refusal))
 }

@@ -167,3 +167,36 @@ async fn a_token_has_so_many_open_and_others_go_on() {
     assert_eq!(world.hub.mesh.file_ops_open(), 0);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_rules_of_the_node_refuse_is_in_the_audit_log_and_an_event() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.with_files("n1").await;
+    let out = || Err(Refusal::new(Code::PathOutsideRoots, "The link leads out of its root."));
+    let path = format!("{FS}?path=/srv/{PLAN}");
+    let played = async {
+        let ask = node.ask().await;
+        world.answers(&node, ask.id, out());
+    };
+    let (reply, ()) = tokio::join!(world.fs(Method::GET, &path, &[], ""), played);
+    reply.refused(403, "path_outside_roots");
+    let at = format!("/srv/{PLAN}");
+    let played = async {
+        let ask = node.ask().await;
+        world.answers(&node, ask.id, out());
+    };
+    let (reply, ()) = tokio::join!(world.put(&at, &[], "x"), played);
+    reply.refused(403, "path_outside_roots");
+    let both = async {
+        while world.told_of("/srv/خطة").await.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, both).await.expect("both are told");
+    for (action, argv) in [("fs.cat", ["@cat", "/srv/خطة"]), ("fs.write", ["@write", "/srv/خطة"])] {
+        let denied: Vec<_> = world.rows(action).await.into_iter().filter(|row| row.0 == "denied").collect();
+        let argv = argv.map(str::to_owned).to_vec();
+        assert_eq!(denied, [("denied".to_owned(), "path_outside_roots".to_owned(), argv)]);
+    }
+    world.stop().await;
+}

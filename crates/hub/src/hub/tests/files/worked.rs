@@ -89,3 +89,55 @@ async fn a63_what_an_attempt_has_under_way_is_fenced_when_it_ends() {
     assert_eq!(world.hub.mesh.file_ops_open(), 0);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_happens_while_an_operation_is_accepted_holds_on_it_when_it_is_sent() {
+    let world = World::new(StoreKind::Memory).await;
+    let node = world.with_files("n1").await;
+    let worker = world.token("worker", Role::Operator, false, false).await;
+    let (task, mesh) = (world.claimed(&worker).await, &world.hub.mesh);
+    let attempt = Some((task, Attempt(1)));
+    let by = crate::mesh::Asker { token: None, user: None, node: node.id, attempt };
+    let path = cortex_core::files::path::FilePath::parse("/a").expect("a path");
+    let ask = |id| FileAsk {
+        id,
+        op: FileOp::MakeDir { path: path.clone(), parents: false, mode: None },
+        caller: "token:worker".to_owned(),
+        policy_revision: cortex_core::id::Revision(1),
+        traceparent: None,
+        consent: None,
+        attempt,
+        deadline_ms: 5_000,
+        lock: None,
+        ticket: None,
+    };
+    let op = || clock::new_op_id(&world.hub.context.clock);
+    let (left, fenced, locked) = (op(), op(), op());
+    drop(mesh.file_place(left, by).expect("room"));
+    assert_eq!(mesh.file_ops_open(), 0, "one that was not accepted leaves nothing");
+    let (first, second) =
+        (mesh.file_place(fenced, by).expect("room"), mesh.file_place(locked, by).expect("room"));
+    world.lose(task, 1).await;
+    let waiting = mesh.file(ask(fenced), &first);
+    let of_fence =
+        node.told(
+            |message| {
+                if let ToNode::AttemptFence { attempt, .. } = message { Some(attempt) } else { None }
+            },
+        );
+    assert_eq!(of_fence.await, Attempt(2));
+    assert_eq!(node.ask().await.id, fenced);
+    let lock = Refusal::new(Code::Locked, "Somebody is locked.");
+    assert_eq!(mesh.end_files(|held| (held.node == node.id).then(|| lock.clone())), 2);
+    assert_eq!(node.cancel().await, fenced);
+    let other = mesh.file(ask(locked), &second);
+    assert_eq!((node.ask().await.id, node.cancel().await), (locked, locked));
+    for op in [fenced, locked] {
+        world.answers(&node, op, Err(Refusal::new(Code::Timeout, "It was ended.")));
+    }
+    for answer in [waiting.answer().await, other.answer().await] {
+        assert_eq!(answer.expect_err("it was ended").code, Code::Locked);
+    }
+    assert_eq!(mesh.file_ops_open(), 0);
+    world.stop().await;
+}
