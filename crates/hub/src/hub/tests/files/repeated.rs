@@ -4,6 +4,8 @@ use cortex_core::retention::Kept;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::hub::tests::through::Through;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[tokio::test]
 async fn the_same_key_is_the_same_operation_and_happens_once() {
@@ -157,5 +159,47 @@ async fn what_came_of_an_operation_goes_with_its_key_when_it_is_old() {
     files.retain(none, &stop).await.expect("the store works");
     assert_eq!(world.kept_op(first).await, None);
     assert_ne!(put().await, first);
+    world.stop().await;
+}
+
+/// A store that does its work, and while it is told so its callers have stopped waiting by then.
+fn unheard(inner: Arc<dyn Store>, is_late: Arc<AtomicBool>) -> Arc<dyn Store> {
+    Through::writes(inner, move |inner, work, deadline| {
+        let is_late = is_late.load(Ordering::Relaxed);
+        async move {
+            let done = inner.write_boxed(work, deadline).await;
+            if is_late { Err(StoreError::Timeout(deadline).into()) } else { done }
+        }
+    })
+}
+
+#[tokio::test]
+async fn what_the_store_kept_too_late_is_not_sent_and_its_repeat_is() {
+    let is_late = Arc::new(AtomicBool::new(false));
+    let late = Arc::clone(&is_late);
+    let world = World::with(StoreKind::Sqlite, |inner| unheard(inner, late)).await;
+    let node = world.with_files("n1").await;
+    let key = [("idempotency-key", "k")];
+    is_late.store(true, Ordering::Relaxed);
+    world.put("/a", &key, "x").await.refused(503, "store_unavailable");
+    is_late.store(false, Ordering::Relaxed);
+    let settled = async {
+        loop {
+            let count = world.hub.context.view(|view| view.ended_file_op_count()).await.expect("readable");
+            if count == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, settled).await.expect("it ends");
+    node.is_left_alone().await;
+    assert_eq!(world.hub.mesh.file_ops_open(), 0);
+    let played = async {
+        let ask = node.ask().await;
+        world.answers(&node, ask.id, Ok(written("x")));
+    };
+    let (reply, ()) = tokio::join!(world.put("/a", &key, "x"), played);
+    reply.ok(201);
     world.stop().await;
 }
