@@ -298,13 +298,16 @@ impl Inner {
 
     /// After a restart: an operation that has no end goes on waiting for its node.
     pub(super) fn take_up_file(&self, open: OpenFile) {
-        let OpenFile { task, user, lowest } = open;
+        let OpenFile { task, user, lowest, is_gone } = open;
         let by = Asker { token: task.token, user, node: task.node, attempt: task.attempt };
         self.with_slot(task.node, |slot, state| {
             self.insert_asked(state, task.id, by, true);
             state.files.machine.restore(task.id, task.attempt);
             if let Some(((of, _), lowest)) = task.attempt.zip(lowest) {
                 state.files.machine.fence(of, lowest);
+            }
+            if is_gone {
+                state.files.machine.abandon("its node was shut out");
             }
             self.act(slot, state);
         });
@@ -429,6 +432,8 @@ pub(super) struct OpenFile {
     user: Option<UserId>,
     /// The lowest attempt of its task that may still do something.
     lowest: Option<Attempt>,
+    /// Its node will not come back.
+    is_gone: bool,
 }
 
 /// All of them.
@@ -437,7 +442,9 @@ pub(super) fn open_files(view: &dyn Read) -> Result<Vec<OpenFile>, StoreError> {
         let token = task.token.map(|token| view.token(token)).transpose()?.flatten();
         let of = task.attempt.map(|(of, _)| view.task(of)).transpose()?.flatten();
         let lowest = of.as_ref().map(board::lowest);
-        Ok(OpenFile { user: token.and_then(|token| token.user), lowest, task })
+        let node = view.node(task.node)?;
+        let is_gone = node.is_none_or(|node| node.removed_at.is_some() || node.quarantined);
+        Ok(OpenFile { user: token.and_then(|token| token.user), lowest, is_gone, task })
     };
     view.open_file_ops()?.into_iter().map(with).collect()
 }

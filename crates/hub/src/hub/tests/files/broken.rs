@@ -216,3 +216,23 @@ async fn what_a_removed_node_may_have_done_is_told_as_unknown() {
     assert_eq!(world.hub.mesh.file_ops_open(), 0);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_hub_that_ended_while_it_removed_a_node_gives_up_what_that_had_open() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let node = world.with_files("n1").await;
+    let op = tokio::select! {
+        done = world.perform(call(&world, &node, 9_000, None)) => panic!("{done:?}"),
+        ask = node.ask() => ask.id,
+    };
+    let record = world.hub.context.directory.node(node.id).expect("it is there");
+    let removed = Node { removed_at: Some(world.hub.context.clock.wall()), ..Node::clone(&record) };
+    world.write(move |tx| tx.put_node(&removed)).await;
+    let (dir, admin) = (world.dir, world.admin);
+    world.hub.stop().await;
+    let hub = Hub::start(config(dir.path(), StoreKind::Sqlite)).await.expect("it starts again");
+    let world = World { hub, admin, dir };
+    let ended = world.ended(op).await;
+    assert!(matches!(ended.end(), Some(Err(end)) if end.code == Code::UnknownOutcome), "{ended:?}");
+    world.stop().await;
+}
