@@ -123,7 +123,7 @@ impl Root {
     /// What an entry is. A link at the end is followed as `follow` says.
     pub(crate) fn stat(&self, rel: &RelPath, follow: Follow) -> Result<Stat, Fault> {
         if rel.is_root() {
-            return Ok(self.stat_again()?);
+            return self.stat_again();
         }
         let found = lookup(&self.fd, below(rel), OFlag::O_PATH, follow)?;
         Stat::of_open(found)
@@ -239,10 +239,9 @@ impl Dir {
             flags,
             resolve(Follow::Never) | ResolveFlag::RESOLVE_NO_XDEV,
         )
-        .map_err(|fault| match fault {
+        .map_err(|fault| {
             // One name that is no link leads nowhere else.
-            Fault::Outside => Fault::Sys(Errno::EXDEV),
-            other => other,
+            if fault == Fault::Outside { Fault::Sys(Errno::EXDEV) } else { fault }
         })?;
         Ok(Self { fd })
     }

@@ -216,6 +216,7 @@ fn a_root_that_is_one_file_is_read_and_nothing_else() {
     scene.write("f", "text");
     let root = open(&scene.disk("f"));
     let file = root.regular(&RelPath::root(), Follow::Never).expect("read");
+    assert_eq!(Stat::of_open(&file).expect("open").id, root.id());
     assert_eq!(Stat::of_open(&file).expect("open").size, 4);
     assert_eq!(root.dir(&RelPath::root(), Follow::Within).map(drop), Err(Fault::Sys(Errno::ENOTDIR)));
     scene.write("g", "other");

@@ -77,23 +77,23 @@ pub(crate) fn inline(
     });
     match steady {
         Ok((seen, stat)) => return Ok(seen.answer(stat.size, is_whole)),
-        Err(Fault::TooMany) => return Err(too_far(place)),
         Err(Fault::Restless) if !hash => {}
-        Err(fault) => return Err(failed(fault)),
+        Err(fault) => return Err(out_of_reach(place, fault)),
     }
     // A log to which somebody writes all the time can be read, without what is only true of a whole.
     let before = Stat::of_open(&file).map_err(failed)?;
-    let seen = look(&file, range, max, false).map_err(|fault| match fault {
-        Fault::TooMany => too_far(place),
-        fault => failed(fault),
-    })?;
+    let seen = look(&file, range, max, false).map_err(|fault| out_of_reach(place, fault))?;
     match Stat::of_open(&file).map_err(failed)? {
         after if after.size >= before.size => Ok(seen.answer(before.size, false)),
         _ => Err(failed(Fault::Restless)),
     }
 }
 
-fn too_far(place: &Place<'_>) -> Refusal {
+/// Of a look for lines that went on for too long.
+fn out_of_reach(place: &Place<'_>, fault: Fault) -> Refusal {
+    if fault != Fault::TooMany {
+        return place.refusal(fault);
+    }
     let path = printable(place.path.as_str(), 300);
     let message = format!(
         "The lines of `{path}` begin beyond its first {SOUGHT_BYTES_MAX} bytes, which are not looked through."
@@ -116,7 +116,7 @@ struct Found {
 
 impl Found {
     fn answer(self, size: u64, is_whole: bool) -> FileAnswer {
-        let Self { mut data, from, first_line, mut is_complete, text, etag, .. } = self;
+        let Self { mut data, from, first_line, is_complete, text, etag, .. } = self;
         let (encoding, lines) = if is_whole {
             let (encoding, ending, total, final_newline) = text.summary();
             let lines = LineFacts { total, first: first_line, ending, final_newline };
@@ -126,7 +126,6 @@ impl Found {
         };
         if !is_complete && encoding != Encoding::Binary {
             let end = whole_chars(&data);
-            is_complete &= end == data.len();
             data.truncate(end);
         }
         let etag = is_whole.then_some(etag);
@@ -309,10 +308,7 @@ pub(crate) fn stream(
         ReadRange::All => (0, before.size),
         ReadRange::Bytes { from, len } => (from.min(before.size), from.saturating_add(len).min(before.size)),
         ReadRange::Lines { from, count } => {
-            span_of_lines(&file, from, count).map_err(|fault| match fault {
-                Fault::TooMany => too_far(place),
-                fault => failed(fault),
-            })?
+            span_of_lines(&file, from, count).map_err(|fault| out_of_reach(place, fault))?
         }
     };
     if end - at > limits::FILE_BODY_BYTES_MAX {
@@ -375,9 +371,9 @@ impl Reading {
         let mut piece = vec![0; left.min(PIECE_BYTES)];
         // The file got shorter when this fails.
         let read = self.file.read_exact_at(&mut piece, self.at);
-        read.map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => failed(Fault::Restless),
-            _ => failed(error.into()),
+        read.map_err(|error| {
+            let is_short = error.kind() == std::io::ErrorKind::UnexpectedEof;
+            failed(if is_short { Fault::Restless } else { error.into() })
         })?;
         self.at += piece.len() as u64;
         Ok(Some(piece.into()))

@@ -10,12 +10,9 @@ const ALL: ReadRange = ReadRange::All;
 
 /// Data, offset, whether that is all, and the first line.
 fn read(scene: &Scene, range: ReadRange, max: u32) -> (Vec<u8>, u64, bool, Option<u64>) {
-    match inline(&scene.at("f").place(), range, max, false).expect("read") {
-        FileAnswer::Content { data, from, complete, lines, .. } => {
-            (data.to_vec(), from, complete, lines.map(|lines| lines.first))
-        }
-        other => panic!("{other:?}"),
-    }
+    let answer = inline(&scene.at("f").place(), range, max, false).expect("read");
+    let FileAnswer::Content { data, from, complete, lines, .. } = answer else { panic!("{answer:?}") };
+    (data.to_vec(), from, complete, lines.map(|lines| lines.first))
 }
 
 #[test]

@@ -44,10 +44,8 @@ pub(crate) fn prepare<'a>(
         return Err(too_large(&place));
     }
     let file = folder.regular(name.as_bytes()).map_err(failed)?;
-    let (old, hashed) = read::whole(&file, limits::EDIT_BYTES_MAX).map_err(|fault| match fault {
-        Fault::TooMany => too_large(&place),
-        fault => failed(fault),
-    })?;
+    let (old, hashed) = read::whole(&file, limits::EDIT_BYTES_MAX)
+        .map_err(|fault| if fault == Fault::TooMany { too_large(&place) } else { failed(fault) })?;
     if matches!(expect, Expect::Etag(etag) if etag != hashed.etag) {
         return Err(mismatch(&place, Some(&hashed)));
     }
@@ -55,6 +53,7 @@ pub(crate) fn prepare<'a>(
     let target = Target::of_read(place, folder, name, hashed);
     // The difference is of what is at hand, so the draft need not keep it.
     let mut draft = Draft::on(work, target, None, dry_run)?;
+    draft.shown = None;
     draft.write(&edited.content)?;
     let mut prepared = draft.finish(work, Declared::default())?;
     prepared.diff = Some(diff_of(&place, &old, &edited.content));

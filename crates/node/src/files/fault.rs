@@ -80,6 +80,7 @@ impl Fault {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has a hundred numbers more")]
 fn of_errno(errno: Errno, path: &str) -> Refusal {
     match errno {
         Errno::ENOENT => Refusal::new(Code::NotFound, format!("There is no `{path}`."))

@@ -118,7 +118,7 @@ pub(crate) fn make_dir(
             let there = folder.stat(name.as_bytes()).map_err(failed)?;
             return Err(match there.kind {
                 Kind::Dir => failed(Fault::Sys(Errno::EEXIST)),
-                kind => unfit(place.path.as_str(), kind),
+                kind @ (Kind::File | Kind::Link | Kind::Other) => unfit(place.path.as_str(), kind),
             });
         }
         let mut made = Made::default();

@@ -32,4 +32,6 @@ pub(crate) mod walk;
 pub(crate) mod write;
 
 #[cfg(test)]
+mod space_tests;
+#[cfg(test)]
 mod support;

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use cortex_core::files::content::ContentId;
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MsFlags, mount};
 
 use super::*;
-use crate::files::support::{Failing, Meanwhile, PLAIN, Scene};
+use crate::files::support::{Failing, Meanwhile, PLAIN, Scene, on_small_disk};
 
 fn of(content: &[u8]) -> Expect {
     Expect::Etag(ContentId::of(content))
@@ -186,19 +186,16 @@ fn a_folder_is_copied_whole_or_not_at_all() {
 
 #[test]
 fn what_is_moved_to_another_file_system_is_copied_and_that_is_said() {
-    let scene = Scene::new();
-    std::fs::create_dir(scene.disk("m")).expect("made");
-    let target = scene.disk("m");
-    if mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), Some("size=1m")).is_err() {
-        // Nobody else than root mounts a disk.
-        return;
-    }
-    let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    on_small_disk("8m", |scene| {
+        // One within the other.
+        std::fs::create_dir(scene.disk("m")).expect("made");
+        let within = scene.disk("m");
+        mount(Some("tmpfs"), &within, Some("tmpfs"), MsFlags::empty(), Some("size=1m")).expect("mounted");
         scene.write("a", "text");
         scene.write("d/e/f", "x");
         symlink("/nowhere", scene.disk("link")).expect("linked");
         for (name, expect) in [("a", of(b"text")), ("d", Expect::Any), ("link", Expect::Any)] {
-            let answer = mv(&PLAIN, &scene, [name, &format!("m/{name}")], false, expect);
+            let answer = mv(&PLAIN, scene, [name, &format!("m/{name}")], false, expect);
             assert_eq!(
                 answer,
                 Ok(FileAnswer::Done { removed: 1, made: 1, notes: vec![Note::Copied], dry_run: false })
@@ -213,7 +210,7 @@ fn what_is_moved_to_another_file_system_is_copied_and_that_is_said() {
         scene.write("large", vec![b'x'; 2 << 20]);
         scene.write("deep/large", vec![b'x'; 2 << 20]);
         for name in ["large", "deep"] {
-            let refused = mv(&PLAIN, &scene, [name, &format!("m/{name}")], false, Expect::Any);
+            let refused = mv(&PLAIN, scene, [name, &format!("m/{name}")], false, Expect::Any);
             assert_eq!(refused, Err(Code::NoSpace), "{name}");
         }
         assert_eq!(
@@ -224,7 +221,5 @@ fn what_is_moved_to_another_file_system_is_copied_and_that_is_said() {
         let at = scene.at("m");
         let removal = crate::files::remove::prepare(at.place(), true, Expect::Any);
         assert_eq!(removal.map(drop).map_err(|refusal| refusal.code), Err(Code::Conflict));
-    }));
-    umount(&target).expect("unmounted");
-    checked.expect("all of it holds");
+    });
 }

@@ -25,7 +25,7 @@ pub(crate) enum Begun<'a> {
     /// The content follows: of a read after its answer.
     Reading(FileAnswer, Reading),
     /// It waits for the content of a write.
-    Upload(Upload<'a>),
+    Upload(Box<Upload<'a>>),
     /// Nothing is visible yet; committed it happens, dropped it does not.
     Ready(Change<'a>),
 }
@@ -90,7 +90,7 @@ pub(crate) fn begin<'a>(
             return match content {
                 Content::Streamed { id, len } => {
                     upload.declared = Declared { id: *id, len: *len };
-                    Ok(Begun::Upload(upload))
+                    Ok(Begun::Upload(Box::new(upload)))
                 }
                 Content::Inline(bytes) => {
                     upload.write(bytes)?;
@@ -175,3 +175,7 @@ impl Change<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "op_tests.rs"]
+mod tests;

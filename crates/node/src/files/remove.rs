@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
-use cortex_core::error::{Code, Refusal};
+use cortex_core::error::Refusal;
 use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::entity::unknown_outcome;
 use cortex_core::files::op::{Expect, Kind};
@@ -16,6 +16,7 @@ use super::seam::{Moment, Synced};
 use super::swap::{Seen, Swapped, put_back};
 use super::write::{beside, mismatch};
 use super::{temp, tree};
+use crate::sandbox::walls::FileId;
 
 /// What is going to be removed.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct Removal<'a> {
     folder: Dir,
     name: &'a str,
     kind: Kind,
+    id: FileId,
     /// What a file must still be.
     seen: Option<Seen>,
     recursive: bool,
@@ -41,7 +43,8 @@ pub(crate) fn prepare<'a>(place: Place<'a>, recursive: bool, expect: Expect) -> 
     let failed = |fault: Fault| place.refusal(fault);
     let (folder, name) = place.parent()?;
     let there = folder.stat(name.as_bytes()).map_err(failed)?;
-    let mut removal = Removal { place, folder, name, kind: there.kind, seen: None, recursive, entries: 1 };
+    let mut removal =
+        Removal { place, folder, name, kind: there.kind, id: there.id, seen: None, recursive, entries: 1 };
     if there.kind == Kind::Dir {
         let dir = removal.folder.dir(name.as_bytes()).map_err(failed)?;
         if !recursive && !dir.names(std::ops::Bound::Unbounded, 1).map_err(failed)?.names.is_empty() {
@@ -88,6 +91,10 @@ impl Removal<'_> {
                 removed = 1;
             }
             (None, Kind::Dir) if self.recursive => {
+                // Another folder under this name is not the one that was counted.
+                if self.folder.stat(name).map_err(failed)?.id != self.id {
+                    return Err(failed(Fault::Restless));
+                }
                 tree::remove(&self.folder, name, &mut removed)
                     .map_err(|fault| self.cut_off(work, fault, removed))?;
             }
@@ -119,7 +126,9 @@ impl Removal<'_> {
             renamed => renamed.map_err(failed)?,
         }
         if seen.is_at(&self.folder, was).unwrap_or(false) {
-            return self.folder.unlink(was).map_err(failed);
+            let Err(fault) = self.folder.unlink(was) else { return Ok(()) };
+            put_back(work, &self.folder, was, self.name).map_err(failed)?;
+            return Err(failed(fault));
         }
         let Swapped::Changed { kept } = put_back(work, &self.folder, was, self.name).map_err(failed)? else {
             return Ok(());
@@ -150,6 +159,7 @@ fn done(removed: u64, dry_run: bool) -> FileAnswer {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use cortex_core::error::Code;
     use cortex_core::files::content::ContentId;
 
     use super::*;

@@ -23,6 +23,8 @@ pub(crate) enum Moment {
     TempSynced,
     /// The target was looked at; what comes is the first step that somebody can see.
     Prepared,
+    /// The target is, as far as its times tell, what was seen.
+    Looked,
     /// The target is under the temporary name, and not looked at yet.
     Renamed,
     /// The names are durable.
@@ -59,6 +61,7 @@ impl Seam for Plain {
         match moment {
             Moment::TempSynced => fail::fail_point!("files::temp_synced"),
             Moment::Prepared => fail::fail_point!("files::prepared"),
+            Moment::Looked => {}
             Moment::Renamed => fail::fail_point!("files::renamed"),
             Moment::DirSynced => fail::fail_point!("files::dir_synced"),
         }

@@ -6,11 +6,40 @@ use std::path::{Path, PathBuf};
 
 use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::OpId;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use super::beneath::Root;
 use super::fault::Fault;
 use super::place::{Place, Work};
 use super::seam::{Moment, Plain, Seam, Synced};
+
+/// Does something on a small disk of its own, which nobody else sees; not at all where it cannot be
+/// mounted.
+pub(crate) fn on_small_disk(size: &str, body: impl FnOnce(&Scene) + Send) {
+    if !nix::unistd::geteuid().is_root() {
+        // Nobody else mounts a disk.
+        return;
+    }
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| {
+            // Of this thread alone; it goes with it.
+            unshare(CloneFlags::CLONE_NEWNS).expect("a view of its own");
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private");
+            let mut scene = Scene::new();
+            let options = format!("size={size}");
+            let disk = scene.disk("");
+            mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some(&*options)).expect("mounted");
+            scene.root = open(&disk);
+            body(&scene);
+            nix::mount::umount2(&disk, nix::mount::MntFlags::MNT_DETACH).expect("unmounted");
+        });
+        if let Err(panic) = done.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
 
 /// A root in a folder of its own.
 pub(crate) struct Scene {
@@ -82,10 +111,6 @@ impl At<'_> {
 
 pub(crate) fn rel(text: &str) -> RelPath {
     if text.is_empty() { RelPath::root() } else { RelPath::parse(text).expect("a path") }
-}
-
-pub(crate) fn id(n: u8) -> OpId {
-    OpId::mint(u64::from(n), &[n; 10])
 }
 
 pub(crate) const PLAIN: Work<'static> = Work { id: OpId::new(uuid::Uuid::from_u128(0xabc)), seam: &Plain };

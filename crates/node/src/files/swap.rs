@@ -68,6 +68,13 @@ pub(crate) fn swap(
     let (was, target) = (temp::seen(work.id), name.as_bytes());
     let was = was.as_bytes();
     let ours = folder.stat(new)?.id;
+    // Whoever reads between the exchange and its way back sees what never came to be, and may build on it.
+    // So it is only tried when nothing speaks against it.
+    if !folder.find(target)?.is_some_and(|stat| stat.is_as(&seen.stat)) {
+        folder.unlink(new)?;
+        return Ok(Swapped::Changed { kept: None });
+    }
+    work.seam.pass(Moment::Looked);
     if !work.seam.may_exchange() {
         return replace(work, folder, new, name, seen);
     }
@@ -87,7 +94,8 @@ pub(crate) fn swap(
     work.seam.pass(Moment::Renamed);
     // What cannot be looked at is not what was expected.
     if seen.is_at(folder, was).unwrap_or(false) {
-        folder.unlink(was)?;
+        // It is done, also when this name stays.
+        let _removed = folder.unlink(was);
         return Ok(Swapped::Done);
     }
     for _ in 0..2 {
@@ -97,7 +105,7 @@ pub(crate) fn swap(
             Err(fault) => return Err(fault),
         }
         if folder.stat(was)?.id == ours {
-            folder.unlink(was)?;
+            let _removed = folder.unlink(was);
             return Ok(Swapped::Changed { kept: None });
         }
         // A third party put its own file there meanwhile. It is the newest, so it keeps the name.
@@ -150,7 +158,7 @@ fn replace(work: &Work<'_>, folder: &Dir, new: &[u8], name: &str, seen: &Seen) -
     work.seam.pass(Moment::Renamed);
     if !has_second || seen.is_at(folder, was).unwrap_or(false) {
         if has_second {
-            folder.unlink(was)?;
+            let _removed = folder.unlink(was);
         }
         return Ok(Swapped::Done);
     }

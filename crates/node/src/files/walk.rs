@@ -201,12 +201,12 @@ impl Walk {
             };
             let below =
                 part.and_then(|part| if is_last && is_at { None } else { dir.dir_or_mount(part).ok() });
+            self.push(dir, prefix.clone(), from)?;
             // The last entry may be a folder that was handed out, and is still to be looked into.
             let may_enter = part.is_some_and(|part| {
                 let path = [&prefix[..], part].concat();
-                self.levels.len() + 1 < self.depth() && !self.is_hidden(part) && !self.is_ignored(&path, true)
+                self.levels.len() < self.depth() && !self.is_hidden(part) && !self.is_ignored(&path, true)
             });
-            self.push(dir, prefix.clone(), from)?;
             if let (Some(part), Some(below), true) = (part, below, may_enter) {
                 prefix.extend_from_slice(part);
                 prefix.push(b'/');
@@ -264,12 +264,11 @@ impl Walk {
             let name_at = level.prefix.len();
             let path = [&level.prefix[..], &name].concat();
             self.looked_at += 1;
-            self.last = Some(path.clone());
             if path.len() > limits::PATH_BYTES_MAX {
                 self.skipped.unsupported += 1;
-                self.last = Some(level.prefix.strip_suffix(b"/").unwrap_or_default().to_vec());
                 continue;
             }
+            self.last = Some(path.clone());
             let stat = match level.dir.stat(&name) {
                 Ok(stat) => Some(stat),
                 // It went away meanwhile.

@@ -125,15 +125,15 @@ impl<'a> Target<'a> {
             }
             (WriteHow::Create | WriteHow::Replace | WriteHow::Append | WriteHow::Put, _) => {}
         }
-        let needs_hash = wanted.how == WriteHow::Append || matches!(wanted.expect, Expect::Etag(_));
-        self.hash(needs_hash || wanted.expect == Expect::Absent)?;
+        let appends = wanted.how == WriteHow::Append;
+        if appends && self.there.is_some_and(|there| there.size > limits::FILE_BODY_BYTES_MAX) {
+            return Err(too_large(&place));
+        }
+        self.hash(appends || matches!(wanted.expect, Expect::Etag(_)))?;
         self.landing = match (wanted.expect, self.there) {
-            (Expect::Absent | Expect::Etag(_), None) | (Expect::Absent, Some(_)) => {
-                if wanted.expect != Expect::Absent || self.there.is_some() {
-                    return Err(mismatch(&place, self.hashed.as_ref()));
-                }
-                Landing::New
-            }
+            (Expect::Absent, None) => Landing::New,
+            (Expect::Absent, Some(there)) => return Err(is_there(&place, &there, self.hashed.as_ref())),
+            (Expect::Etag(_), None) => return Err(mismatch(&place, None)),
             (Expect::Etag(etag), Some(_)) => {
                 if self.hashed.is_none_or(|hashed| hashed.etag != etag) {
                     return Err(mismatch(&place, self.hashed.as_ref()));
@@ -195,7 +195,7 @@ pub(crate) struct Draft<'a> {
     hasher: blake3::Hasher,
     bytes: u64,
     /// The content, in a dry run and as long as a difference of it is shown.
-    shown: Option<Vec<u8>>,
+    pub(super) shown: Option<Vec<u8>>,
 }
 
 /// New content that is whole and durable, and that nobody sees yet. Dropped, it is gone.
@@ -252,9 +252,6 @@ impl<'a> Draft<'a> {
         let Some(folder) = self.target.folder.clone() else { return Ok(()) };
         let file = folder.regular(self.target.name.as_bytes()).map_err(|fault| place.refusal(fault))?;
         let size = self.target.there.map_or(0, |there| there.size);
-        if size > limits::FILE_BODY_BYTES_MAX {
-            return Err(too_large(&place));
-        }
         let mut refused = Ok(());
         read::pieces(&file, 0, size, |piece| {
             refused = self.write(piece);
@@ -412,11 +409,11 @@ impl Prepared<'_> {
             },
             Landing::Same => {
                 let Some(seen) = &self.seen else { return Err(mismatch(&place, None)) };
-                // From here on the name may be another's content; a failure leaves it for the sweep.
-                temp.keep();
-                let swapped = swap(work, folder, temp.name(), name, seen).map_err(failed)?;
-                return match swapped {
-                    Swapped::Done => Ok(false),
+                return match swap(work, folder, temp.name(), name, seen).map_err(failed)? {
+                    Swapped::Done => {
+                        temp.keep();
+                        Ok(false)
+                    }
                     Swapped::Changed { kept } => {
                         // What came back is where it was; that this is durable is worth a try.
                         let _synced = work.seam.sync(folder.as_fd(), Synced::Names);
@@ -459,6 +456,17 @@ fn exists(place: &Place<'_>) -> Refusal {
     let path = printable(place.path.as_str(), 300);
     conflict("exists", format!("`{path}` is there already."), "Choose another name, or replace it.")
         .detail("path", path)
+}
+
+/// Nothing was expected there.
+fn is_there(place: &Place<'_>, there: &Stat, hashed: Option<&Hashed>) -> Refusal {
+    if hashed.is_some() {
+        return mismatch(place, hashed);
+    }
+    let (path, size) = (printable(place.path.as_str(), 300), there.size);
+    Refusal::new(Code::EtagMismatch, format!("`{path}` is there already, with {size} bytes."))
+        .detail("path", path)
+        .detail("size", size.to_string())
 }
 
 fn too_large(place: &Place<'_>) -> Refusal {

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
+use cortex_core::id::OpId;
+
 use super::*;
 use crate::files::support::{Failing, Meanwhile, PLAIN, Scene, rounds};
 use crate::files::{seam, temp};
@@ -242,11 +244,14 @@ fn meddle(scene: &Scene, what: &str) {
 
 #[test]
 fn sync_06_a_target_that_changed_since_it_was_looked_at_stays_as_it_is() {
-    for may_exchange in [true, false] {
-        for what in ["in place", "same size and time", "renamed over", "removed", "a link", "a folder"] {
+    let changes = ["in place", "same size and time", "renamed over", "removed", "a link", "a folder"];
+    for (at, may_exchange) in
+        [(Moment::Prepared, true), (Moment::Prepared, false), (Moment::Looked, true), (Moment::Looked, false)]
+    {
+        for what in changes {
             let scene = Scene::new();
             scene.write("f", "old");
-            let mut seam = Meanwhile::new(Moment::Prepared, || meddle(&scene, what));
+            let mut seam = Meanwhile::new(at, || meddle(&scene, what));
             seam.may_exchange = may_exchange;
             let work = Work { seam: &seam, ..PLAIN };
             let at = scene.at("f");
@@ -313,37 +318,39 @@ fn sync_06_a_target_that_changes_in_the_moment_of_the_exchange_is_not_lost() {
 }
 
 #[test]
-fn sync_06_of_two_writers_who_count_in_one_file_no_count_is_lost() {
+fn sync_06_of_writers_who_add_to_one_file_at_the_same_time_no_line_is_lost() {
     let scene = Scene::new();
-    scene.write("f", "0");
+    scene.write("f", "");
     let rounds = rounds(60, 2_000);
     std::thread::scope(|scope| {
-        for writer in 0..3_u8 {
+        for writer in 0..3_u32 {
             let scene = &scene;
             scope.spawn(move || {
-                let work = Work { id: crate::files::support::id(writer), ..PLAIN };
-                for _ in 0..rounds {
+                let mut ids =
+                    (0_u128..).map(|n| OpId::new(uuid::Uuid::from_u128(n << 8 | u128::from(writer))));
+                for round in 0..rounds {
                     loop {
-                        let Ok(old) = std::fs::read(scene.disk("f")) else { continue };
-                        let count: u32 = String::from_utf8_lossy(&old).parse().expect("a number, whole");
-                        let new = (count + 1).to_string();
+                        // Each is an operation of its own.
+                        let work = Work { id: ids.next().expect("endless"), ..PLAIN };
+                        let old = std::fs::read(scene.disk("f")).expect("it is always there");
+                        let new = [&old[..], format!("{writer}-{round}\n").as_bytes()].concat();
                         let wanted = Wanted { expect: of(&old), ..PUT };
-                        match write(&work, scene.at("f").place(), &wanted, new.as_bytes()) {
+                        match write(&work, scene.at("f").place(), &wanted, &new) {
                             Ok(_) => break,
-                            Err(refusal) => assert!(
-                                matches!(refusal.code, Code::EtagMismatch | Code::Conflict | Code::NotFound),
-                                "{refusal}"
-                            ),
+                            Err(refusal) => assert_eq!(refusal.code, Code::EtagMismatch, "{refusal}"),
                         }
                     }
                 }
             });
         }
     });
-    let kept: Vec<String> = scene.names("").into_iter().filter(|name| name != "f").collect();
-    let count: u32 = String::from_utf8_lossy(&scene.read("f")).parse().expect("a number");
-    assert!(kept.iter().all(|name| name.starts_with("f.conflict-")), "{kept:?}");
-    assert!(count + kept.len() as u32 >= 3 * rounds, "{count} of {} and {kept:?}", 3 * rounds);
+    let names = scene.names("");
+    assert!(names.iter().all(|name| name == "f" || name.starts_with("f.conflict-")), "{names:?}");
+    let all: String = names.iter().map(|name| String::from_utf8(scene.read(name)).expect("text")).collect();
+    let lines: std::collections::BTreeSet<&str> = all.lines().collect();
+    let missing = (0..3).flat_map(|writer| (0..rounds).map(move |round| format!("{writer}-{round}")));
+    let missing: Vec<String> = missing.filter(|line| !lines.contains(&**line)).collect();
+    assert!(missing.is_empty(), "{missing:?} in {names:?}");
 }
 
 #[test]
@@ -391,6 +398,11 @@ fn a_file_that_grows_beyond_what_one_write_takes_is_refused() {
     assert_eq!(refusal.code, Code::TooLarge);
     // A sparse one of 1 TiB is neither read nor hashed by the way.
     file.set_len(1 << 40).expect("set");
+    let refusal = write(&PLAIN, scene.at("f").place(), &wanted, b"x").expect_err("too large");
+    assert_eq!(refusal.code, Code::TooLarge);
+    let absent = Wanted { expect: Expect::Absent, ..PUT };
+    let refusal = write(&PLAIN, scene.at("f").place(), &absent, b"x").expect_err("it is there");
+    assert_eq!((refusal.code, detail(&refusal, "etag")), (Code::EtagMismatch, None));
     write(&PLAIN, scene.at("f").place(), &PUT, b"x").expect("replaced");
     assert_eq!(scene.read("f"), b"x");
 }
