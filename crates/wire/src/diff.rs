@@ -9,8 +9,8 @@ use similar::{ChangeTag, TextDiff};
 
 /// Unchanged lines that are shown around what changed.
 const CONTEXT: usize = 3;
-/// Time after which a shorter difference is no longer looked for, so that what is shown is right and longer
-/// than it had to be.
+/// How long a short difference is looked for; after that what is shown is right, and longer than it had to
+/// be.
 const TIME_MAX: Duration = Duration::from_millis(200);
 
 /// The difference between two contents under the names that they have before and after. Of what is no

@@ -12,7 +12,8 @@ use memchr::{memchr_iter, memmem};
 use super::fault::Fault;
 use super::place::{Place, Work};
 use super::read;
-use super::write::{Declared, Draft, Prepared, Target, diff_of, mismatch};
+use super::target::{Target, mismatch};
+use super::write::{Declared, Draft, Prepared, diff_of};
 
 /// Lines that are shown of a file that lacks the text.
 const CLOSEST_MAX: usize = 3;

@@ -25,6 +25,7 @@ pub(crate) mod remove;
 pub(crate) mod seam;
 pub(crate) mod swap;
 pub(crate) mod sweep;
+mod target;
 pub(crate) mod temp;
 mod text;
 mod tree;

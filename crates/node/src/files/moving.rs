@@ -17,7 +17,8 @@ use super::place::{Place, Work};
 use super::read;
 use super::seam::{Moment, Synced};
 use super::swap::{Seen, put_back};
-use super::write::{Declared, Draft, Prepared, Wanted, mismatch};
+use super::target::mismatch;
+use super::write::{Declared, Draft, Prepared, Wanted};
 use super::{temp, tree};
 
 /// Entries of a folder that is copied; more is a push.

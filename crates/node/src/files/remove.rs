@@ -14,7 +14,8 @@ use super::place::{Place, Work};
 use super::read;
 use super::seam::{Moment, Synced};
 use super::swap::{Seen, Swapped, put_back};
-use super::write::{beside, mismatch};
+use super::target::mismatch;
+use super::write::beside;
 use super::{temp, tree};
 use crate::sandbox::walls::FileId;
 
