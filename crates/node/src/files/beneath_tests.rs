@@ -26,7 +26,7 @@ fn a47_a_link_swapped_1e5_times_is_never_followed_out() {
     symlink("../secret", scene.disk("up")).expect("linked");
     std::fs::rename(scene.disk("real"), scene.disk("swapped")).expect("renamed");
     let inside = std::fs::metadata(scene.disk("swapped")).expect("there").ino();
-    let swaps = rounds(5_000, 100_000);
+    let swaps = rounds(20_000, 100_000);
     let (is_over, looked) = (AtomicBool::new(false), AtomicU32::new(0));
     let root = &scene.root;
     std::thread::scope(|scope| {
