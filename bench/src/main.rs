@@ -29,6 +29,12 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Case {
+    /// Cut, hash, pack, unpack and verify content on one core, without a hub.
+    Content {
+        /// Rounds of each, taken in turn.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// `true` over a kept connection, over the command line, and ssh beside it.
     Exec {
         /// Runs of each, taken in turn.
@@ -148,6 +154,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match args.case {
+            Case::Content { rounds } => cases::content::run(rounds),
             Case::Exec { rounds } => cases::exec::run(&cortex, rounds).await,
             Case::Fanout { nodes, rounds } => cases::fanout::run(&cortex, nodes, rounds).await,
             Case::Stdout { bytes, rounds } => cases::stdout::run(&cortex, bytes, rounds).await,

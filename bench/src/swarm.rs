@@ -166,6 +166,7 @@ impl Member {
             ceiling: None,
             audit_head: None,
             runs: Vec::new(),
+            files: vec![],
         };
         send.send(up(*epoch, ToHub::Hello(Box::new(hello)))).await?;
         let mut answers =
@@ -209,7 +210,11 @@ impl Member {
                         | ToNode::Credit { .. }
                         | ToNode::Forget { .. }
                         | ToNode::Policy(_)
-                        | ToNode::Certificate { .. } => {}
+                        | ToNode::Certificate { .. }
+                        | ToNode::FileAsk(_)
+                        | ToNode::FileCancel { .. }
+                        | ToNode::FileSettled { .. }
+                        | ToNode::AttemptFence { .. } => {}
                     }
                 }
                 _ = due.tick(), if welcomed.load(Ordering::Relaxed) && matches!(self.beat, Beat::Normal) => {

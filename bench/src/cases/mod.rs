@@ -1,5 +1,6 @@
 //! One file per measurement.
 
+pub(crate) mod content;
 pub(crate) mod exec;
 pub(crate) mod fanout;
 pub(crate) mod heartbeats;

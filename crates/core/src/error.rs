@@ -38,6 +38,8 @@ macro_rules! codes {
 codes! {
     /// The request itself is malformed.
     InvalidArgument = "invalid_argument", "Correct the named field and send the request again.";
+    /// A path that is none, or that could lead out of its folder.
+    BadPath = "bad_path", "Send the path without `.`, `..`, doubled or trailing slashes, in any spelling; an absolute one for a file of a node.";
     /// There is no such node, or the caller may not see it.
     NodeNotFound = "node_not_found", "List the nodes with `cortex node ls` and use one of those names.";
     /// There is no such thing, or the caller may not see it.
@@ -56,6 +58,8 @@ codes! {
     ConsentDenied = "consent_denied", "Read the note and choose another way; do not retry unchanged.";
     /// A lock holds on the user, token, node or label.
     Locked = "locked", "Ask the administrator who made the lock; the message says why and until when.";
+    /// A path that lies in none of the folders that the policy gives, or leads out of them.
+    PathOutsideRoots = "path_outside_roots", "Use a path below one of the folders that the message names. Do not retry unchanged.";
     /// It did not end in the time given.
     Timeout = "timeout", "Raise `--timeout`, or use `--detach` and look later with `cortex run get`.";
     /// A fencing number of a link was too low.
@@ -64,6 +68,16 @@ codes! {
     StaleAttempt = "stale_attempt", "Stop this attempt and undo nothing; claim again to go on with other work.";
     /// Two callers changed the same thing, or a key was used for something else.
     Conflict = "conflict", "Read the current state and decide again.";
+    /// The file is not what the caller knows it as.
+    EtagMismatch = "etag_mismatch", "Read the file again, and decide anew with the etag that it has.";
+    /// The text to replace is not in the file.
+    EditNotFound = "edit_not_found", "Read the file again and copy the text exactly, blanks and line ends as well.";
+    /// The text to replace is in the file more than once.
+    EditAmbiguous = "edit_ambiguous", "Send more of the text around it, so that it is there once, or ask for each place with `all`.";
+    /// The entry is not of a kind for which this is done.
+    UnsupportedEntry = "unsupported_entry", "Look at what the entry is, and name a regular file or a folder.";
+    /// There is no room left for it.
+    NoSpace = "no_space", "Ask the owner of the machine to free space, or raise the limit that the message names.";
     /// A bound on how much one may hold is reached.
     Quota = "quota", "Wait for earlier work to end, or end it, then try again.";
     /// Too many requests in too short a time.
@@ -118,6 +132,11 @@ impl fmt::Display for Code {
     }
 }
 
+/// Names of details that keep their meaning on the way between processes, and over restarts. Others stay
+/// where they were made.
+pub const DETAILS: &[&str] =
+    &["attempt", "closest", "edit", "etag", "kind", "lines", "op", "path", "roots", "rule", "size", "target"];
+
 /// A decision not to do something, made for a reader who wants to know what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -143,6 +162,15 @@ impl Refusal {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
+    }
+
+    /// Adds a fact that came from elsewhere, when its name is one of [`DETAILS`].
+    #[must_use]
+    pub fn detail_named(self, name: &str, value: impl Into<String>) -> Self {
+        match DETAILS.iter().find(|known| **known == name) {
+            Some(known) => self.detail(known, value),
+            None => self,
+        }
     }
 
     /// Adds a fact.
@@ -188,6 +216,13 @@ mod tests {
             assert!(VERBS.contains(&verb), "{code}: {}", code.hint());
             assert!(code.hint().ends_with('.'), "{code}");
         }
+    }
+
+    #[test]
+    fn a_detail_from_elsewhere_is_taken_when_its_name_is_known() {
+        let refusal =
+            Refusal::new(Code::Conflict, "No.").detail_named("kind", "exists").detail_named("x", "y");
+        assert_eq!(refusal.details, [("kind", "exists".to_owned())]);
     }
 
     #[test]

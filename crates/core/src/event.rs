@@ -57,6 +57,10 @@ kinds! {
     RunEnded = "run.ended";
     /// The policy refused it.
     RunDenied = "run.denied";
+    /// A file was changed, or may have been; `subject` is its path on the node, `detail` the verb.
+    FileChanged = "file.changed";
+    /// A rule refused a change of a file; `subject` is its path, `detail` the verb and the code.
+    FileDenied = "file.denied";
     /// A task was submitted; `subject` is its id, here and below.
     TaskSubmitted = "task.submitted";
     /// It waits for a claim: its time came, what it waited for is done, or it is tried again.

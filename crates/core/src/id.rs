@@ -95,6 +95,22 @@ uuid_id!(
     /// One schedule, which makes a task at each of its ticks.
     ScheduleId
 );
+uuid_id!(
+    /// One operation on files of one node; also the command id that makes it happen at most once.
+    OpId
+);
+uuid_id!(
+    /// One transfer of content between the hub and one node.
+    TransferId
+);
+uuid_id!(
+    /// One workspace. A name that is used again is another workspace.
+    WorkspaceId
+);
+uuid_id!(
+    /// One folder of one node that belongs to a workspace.
+    MemberId
+);
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
@@ -138,6 +154,10 @@ number!(
     /// Fences the work on a task: handed out with each lease, and raised by each (POOL rule 2). A task
     /// that was never claimed has 0.
     Attempt
+);
+number!(
+    /// Fences work under the lock of a workspace: raised by each lock that is given.
+    LockEpoch
 );
 number!(
     /// A lane of the work pool, numbered by the store when its first task comes.

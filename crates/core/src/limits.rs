@@ -4,9 +4,12 @@
 // --- link -----------------------------------------------------------------------------------
 
 /// Version of `cortex.mesh.v1` that this build speaks.
-pub const PROTOCOL: u32 = 2;
-/// Oldest version that this build accepts. A node of version 1 checks no signature under its policy.
+pub const PROTOCOL: u32 = 3;
+/// Oldest version that this build accepts. A node of version 1 checks no signature under its policy; one
+/// of version 2 ignores operations on files, so it is asked for none ([`PROTOCOL_FILES`]).
 pub const PROTOCOL_MIN: u32 = 2;
+/// First version whose nodes do operations on files.
+pub const PROTOCOL_FILES: u32 = 3;
 /// A connection that has not said Hello by then is closed (ABUSE 16).
 pub const HELLO_MS_MAX: u64 = 10_000;
 /// A TLS handshake that has not ended by then is dropped.
@@ -72,8 +75,12 @@ pub const ARGV_BYTES_MAX: usize = 128 * 1024;
 pub const ENV_MAX: usize = 256;
 /// Bytes of all environment variables together.
 pub const ENV_BYTES_MAX: usize = 32 * 1024;
-/// Bytes of a working directory.
+/// Bytes of a working directory, and of the path of a file.
 pub const PATH_BYTES_MAX: usize = 4_096;
+/// Parts of the path of a file: a folder lies in at most so many others.
+pub const PATH_PARTS_MAX: usize = 512;
+/// Bytes of one name in the path of a file: what Linux takes.
+pub const NAME_PART_BYTES_MAX: usize = 255;
 /// Bytes of a caller's idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 /// Bytes of standard input on their way that the process has not read.
@@ -184,6 +191,77 @@ pub const SCHEDULES_MAX: usize = 10_000;
 pub const TASKS_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Ended tasks kept; beyond it those that ended first go before their time.
 pub const TASKS_KEPT_MAX: u64 = 1_000_000;
+
+// --- files ----------------------------------------------------------------------------------
+
+/// Content that travels within a request, or an answer, of the control stream; more is streamed.
+pub const FILE_INLINE_BYTES_MAX: usize = 48 * 1024;
+/// Content of one file that is written, or read whole, by an operation. More is a push, or a pull.
+pub const FILE_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Largest file that is hashed for an answer which did not ask for its etag.
+pub const ETAG_AUTO_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Largest file that is edited.
+pub const EDIT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Replacements of one edit.
+pub const EDITS_MAX: usize = 64;
+/// Bytes of the difference that an answer shows.
+pub const DIFF_BYTES_MAX: usize = 32 * 1024;
+/// Levels of folders that one list shows.
+pub const LIST_DEPTH_MAX: u8 = 8;
+/// Entries of one page of a list when the caller does not say.
+pub const LIST_ENTRIES_PAGE_DEFAULT: u32 = 200;
+/// Entries of one page of a list.
+pub const LIST_ENTRIES_PAGE_MAX: u32 = 1_000;
+/// Entries of one folder that are read to put them in order; beyond it the folder is `too_large`.
+pub const DIR_ENTRIES_READ_MAX: usize = 200_000;
+/// Entries that one search looks at before it answers with a cursor.
+pub const WALK_ENTRIES_MAX: u64 = 200_000;
+/// Time that one search takes before it answers with a cursor.
+pub const WALK_MS_MAX: u64 = 5_000;
+/// Largest file whose lines are searched.
+pub const GREP_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of one line that an answer shows.
+pub const GREP_LINE_BYTES_MAX: usize = 1_024;
+/// Lines shown before, and after, one that matches.
+pub const GREP_CONTEXT_MAX: u8 = 10;
+/// Bytes of the pattern of a search in lines.
+pub const GREP_PATTERN_BYTES_MAX: usize = 1_024;
+/// Bytes of a pattern for names.
+pub const GLOB_BYTES_MAX: usize = 512;
+/// Matches of one page when the caller does not say.
+pub const MATCHES_PAGE_DEFAULT: u32 = 50;
+/// Matches of one page.
+pub const MATCHES_PAGE_MAX: u32 = 200;
+/// Bytes of the cursor of a list or a search: a path, and what the query was.
+pub const FILE_CURSOR_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of an answer to an operation on files, with all that belongs to it; what does not fit comes
+/// with the next page.
+pub const FILE_ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - 4 * 1024;
+/// Remarks of one answer.
+pub const FILE_NOTES_MAX: usize = 16;
+/// Operations on files that may be open on one node; more are refused with `quota`.
+pub const FILE_OPS_OPEN_PER_NODE_MAX: usize = 256;
+/// Operations on files that may be open with one token, on all nodes; more are refused with
+/// `rate_limited`.
+pub const FILE_OPS_OPEN_PER_TOKEN_MAX: usize = 64;
+/// How long an operation on files may take when the caller does not say.
+pub const FILE_OP_MS: u64 = 30_000;
+/// How long a caller may let one take.
+pub const FILE_OP_MS_MAX: u64 = 300_000;
+/// How much longer than one may take the hub waits for the node's own word on it.
+pub const FILE_ANSWER_MS: u64 = 2_000;
+/// Settled operations that a node remembers, so that a repeated one does not happen again.
+pub const JOURNAL_OPS_SETTLED_MAX: usize = 100_000;
+/// Tasks of which a node remembers the highest attempt that it has seen; those that it heard of longest
+/// ago make room.
+pub const ATTEMPTS_KNOWN_MAX: usize = 10_000;
+/// Bytes of the message, of the hint, and of all details, that are kept of a refused operation, each: a
+/// node's journal is rewritten with them.
+pub const FILE_REFUSAL_BYTES_MAX: usize = 320;
+/// How long the hub keeps what came of an operation, and with it its idempotency key.
+pub const FILE_OPS_KEPT_MS: u64 = 24 * 3_600 * 1_000;
+/// Ended operations kept; beyond it those that ended first go before their time.
+pub const FILE_OPS_KEPT_MAX: u64 = 100_000;
 
 // --- names, lists ---------------------------------------------------------------------------
 
@@ -335,6 +413,11 @@ pub const LISTEN_BACKLOG: u32 = 4_096;
 /// HTTP connections at once; more wait in the listener's backlog.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
 
+/// Processes that work on files for a node at once, idle ones among them.
+pub const CLERKS_MAX: usize = 8;
+/// Operations on files that wait on a node for such a process; one more is refused `quota`.
+pub const CLERKS_WAITING_MAX: usize = 256;
+
 const _: () = {
     assert!(HEARTBEAT_MS * 3 <= SILENCE_MS_MAX, "one lost heartbeat must not end a link");
     assert!(SILENCE_MS_MAX <= 10_000, "a dead node is noticed within 10 s (R4)");
@@ -360,5 +443,69 @@ const _: () = {
     assert!(PAYLOAD_BYTES_MAX * 2 < BODY_BYTES_MAX, "a payload fits in a request, as base64 too");
     assert!(SUBMITTING_TASKS_MAX >= SUBMIT_TASKS_MAX, "one request fits in its party's share");
     assert!(TASKS_OPEN_PER_OWNER_MAX < TASKS_OPEN_MAX, "one party alone does not fill the hub");
+    assert!(
+        FILE_INLINE_BYTES_MAX + 2 * PATH_BYTES_MAX + 4 * 1024 <= FRAME_BYTES_MAX,
+        "content fits in a frame with two paths and its head"
+    );
+    assert!(FILE_INLINE_BYTES_MAX + 4 * 1024 <= FILE_ANSWER_BYTES_MAX, "content fits in an answer");
+    assert!(DIFF_BYTES_MAX + PATH_BYTES_MAX < FILE_ANSWER_BYTES_MAX, "a difference fits in an answer");
+    assert!(
+        2 * PATH_BYTES_MAX + FILE_CURSOR_BYTES_MAX < FILE_ANSWER_BYTES_MAX,
+        "an entry and a cursor fit in an answer"
+    );
+    assert!(PATH_BYTES_MAX + 32 <= FILE_CURSOR_BYTES_MAX, "a cursor holds a path and a hash");
+    assert!(
+        (2 * GREP_CONTEXT_MAX as usize + 1) * GREP_LINE_BYTES_MAX + PATH_BYTES_MAX + FILE_CURSOR_BYTES_MAX
+            < FILE_ANSWER_BYTES_MAX,
+        "a match with its lines fits in an answer"
+    );
+    assert!(PROTOCOL_MIN <= PROTOCOL_FILES && PROTOCOL_FILES <= PROTOCOL, "this build does them");
+    assert!(FILE_OP_MS <= FILE_OP_MS_MAX, "the usual time is one that may be asked for");
     assert!(SLOTS_MAX as usize <= RUNS_OPEN_PER_NODE_MAX, "each slot may have a run");
+};
+
+// --- content: chunks, packs, trees ------------------------------------------------------------
+
+/// A file of at most so many bytes is one chunk; a longer one is cut where its content says (SYNC 1).
+pub const CHUNK_WHOLE_BYTES_MAX: usize = 1024 * 1024;
+/// Shortest chunk of a file that is cut, its last one aside.
+pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
+/// Length around which the cuts lie.
+pub const CHUNK_BYTES_AVERAGE: usize = 64 * 1024;
+/// Longest chunk of a file that is cut.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// A pack with all that belongs to it, were it kept raw: what a cut costs to send again at most.
+pub const PACK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Chunks of one pack.
+pub const PACK_CHUNKS_MAX: usize = 65_536;
+/// Bytes of one object that describes a tree: a piece of a directory, of a file's map, or an index.
+pub const TREE_OBJECT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes after which such an object ends, wherever its content would end it.
+pub const TREE_OBJECT_BYTES_FULL: usize = 192 * 1024;
+/// Rows after which such an object ends, wherever its content would end it.
+pub const TREE_OBJECT_ROWS_MAX: usize = 1_024;
+/// Bytes of the name of one entry of a directory; no Linux file system has a longer one.
+pub const ENTRY_NAME_BYTES_MAX: usize = 255;
+/// Bytes of one file of a tree: 1 TiB.
+pub const FILE_BYTES_MAX: u64 = 1 << 40;
+/// Entries of one tree, directories among them (ABUSE 54).
+pub const TREE_ENTRIES_MAX: u64 = 5_000_000;
+/// Directories below one another in one tree.
+pub const TREE_DEPTH_MAX: u16 = 512;
+/// Different objects of a tree that are told apart while it is checked, each with about 100 bytes.
+pub const TREE_CHECK_OBJECTS_MAX: usize = 1_000_000;
+/// Objects of a tree that wait to be asked for while it is checked, each with at most 600 bytes.
+pub const TREE_CHECK_WAITING_MAX: usize = 65_536;
+
+const _: () = {
+    // The cutter looks at two bytes at a time: odd sizes would move its bounds without a word.
+    assert!(CHUNK_BYTES_MIN.is_multiple_of(2) && CHUNK_BYTES_MAX.is_multiple_of(2));
+    assert!(CHUNK_BYTES_AVERAGE.is_power_of_two(), "only then its masks are the same in every version");
+    assert!(CHUNK_BYTES_MIN < CHUNK_BYTES_AVERAGE && CHUNK_BYTES_AVERAGE < CHUNK_BYTES_MAX);
+    assert!(CHUNK_BYTES_MAX <= CHUNK_WHOLE_BYTES_MAX, "what is one chunk may be as long as any chunk");
+    assert!(CHUNK_WHOLE_BYTES_MAX * 2 <= PACK_BYTES_MAX, "a pack takes more than one chunk");
+    assert!(TREE_OBJECT_BYTES_MAX <= CHUNK_WHOLE_BYTES_MAX, "an object of a tree is a chunk");
+    let row_bytes_max = ENTRY_NAME_BYTES_MAX + PATH_BYTES_MAX + 128;
+    assert!(TREE_OBJECT_BYTES_FULL + row_bytes_max <= TREE_OBJECT_BYTES_MAX, "its last row fits");
+    assert!(TREE_OBJECT_ROWS_MAX <= u16::MAX as usize, "rows are counted in two bytes");
 };

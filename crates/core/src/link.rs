@@ -191,6 +191,7 @@ mod tests {
             ceiling: None,
             audit_head: None,
             runs: vec![],
+            files: vec![],
         }))
     }
 

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 
 use crate::error::Refusal;
-use crate::id::{Attempt, ConsentId, Epoch, Generation, Revision, RunId, TaskId};
+use crate::files::answer::FileAnswer;
+use crate::files::ask::{FileAsk, FileReport};
+use crate::id::{Attempt, ConsentId, Epoch, Generation, OpId, Revision, RunId, TaskId};
 use crate::node::{AuditHead, Facts};
 use crate::outbox::Lane;
 use crate::policy::Policy;
@@ -64,6 +66,14 @@ pub enum ToHub {
         /// A certificate request (DER) made with the node's own key.
         csr: Bytes,
     },
+    /// Answers an operation on files, once, when it is over. The end of one that changes files was
+    /// journaled before.
+    FileAnswered {
+        /// Which operation.
+        op: OpId,
+        /// What came of it.
+        answer: Result<FileAnswer, Refusal>,
+    },
 }
 
 /// Introduces a node on a new link.
@@ -89,6 +99,9 @@ pub struct Hello {
     pub audit_head: Option<AuditHead>,
     /// Runs that it holds: live ones, and ended ones that the hub has not settled.
     pub runs: Vec<RunReport>,
+    /// Operations that change files which it has taken on and the hub has not settled, all of them, at
+    /// most [`crate::limits::FILE_OPS_OPEN_PER_NODE_MAX`]: one that is missing here was never taken on.
+    pub files: Vec<FileReport>,
 }
 
 /// One run that a node holds.
@@ -192,6 +205,26 @@ pub enum ToNode {
         /// The chain (DER), the node's own first.
         chain: Vec<Bytes>,
     },
+    /// Do this, once per id when it changes files, however often it comes.
+    FileAsk(Box<FileAsk>),
+    /// Nobody waits for this operation any more, or a lock ends it: end it at once. One that changes files
+    /// and is past the point of return is answered as what it is, done.
+    FileCancel {
+        /// Which operation.
+        op: OpId,
+    },
+    /// The end of this operation is durable at the hub: forget it, but for its id.
+    FileSettled {
+        /// Which operation.
+        op: OpId,
+    },
+    /// The task is in this attempt: refuse what lower ones ask for, and end what they still do.
+    AttemptFence {
+        /// Which task.
+        task: TaskId,
+        /// Its attempt.
+        attempt: Attempt,
+    },
     /// The hub ends this link.
     Goodbye {
         /// Why.
@@ -203,10 +236,11 @@ pub enum ToNode {
 
 impl ToNode {
     /// Which lane it takes. A command goes with the control messages, of which there are few per
-    /// run: its cancel must not overtake it.
+    /// run: its cancel must not overtake it. Operations on files are many, and their cancels go with them;
+    /// a fence may overtake what it refuses, and never comes after what follows it.
     pub const fn lane(&self) -> Lane {
         match self {
-            Self::Input { .. } => Lane::Interactive,
+            Self::Input { .. } | Self::FileAsk(_) | Self::FileCancel { .. } => Lane::Interactive,
             Self::Welcome(_)
             | Self::HeartbeatAck { .. }
             | Self::Start(_)
@@ -218,6 +252,8 @@ impl ToNode {
             | Self::Forget { .. }
             | Self::Policy(_)
             | Self::Certificate { .. }
+            | Self::FileSettled { .. }
+            | Self::AttemptFence { .. }
             | Self::Goodbye { .. } => Lane::Control,
         }
     }
@@ -237,6 +273,10 @@ impl ToNode {
             | Self::HeartbeatAck { .. }
             | Self::Policy(_)
             | Self::Certificate { .. }
+            | Self::FileAsk(_)
+            | Self::FileCancel { .. }
+            | Self::FileSettled { .. }
+            | Self::AttemptFence { .. }
             | Self::Goodbye { .. } => None,
         }
     }

@@ -7,6 +7,7 @@
 //! id; runs go on while the link is down; the time of a run counts from the moment it is taken on,
 //! and ends it whatever it is waiting for.
 
+mod gate;
 mod local;
 mod memory;
 mod orders;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 use crate::error::{Code, Refusal};
 use crate::id::{Epoch, Generation, NodeId, Revision, RunId};
+use crate::journal::Record;
 use crate::limits;
 use crate::message::{Envelope, RunReport, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use crate::node::AuditHead;
@@ -25,6 +27,7 @@ use crate::policy::{Ceiling, Document, Policy, Site};
 use crate::run::{EndCause, Ended};
 use crate::sandbox::{Ground, Level, Place, Walls};
 use crate::time::Timestamp;
+pub use gate::{Gate, Leave};
 use local::{Local, Phase};
 
 /// What the driver must do, in this order.
@@ -71,17 +74,6 @@ pub enum Action {
         /// How long to wait.
         retry_after_ms: Option<u64>,
     },
-}
-
-/// A row of the node's journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
-    /// This command id was taken on.
-    Accepted(RunId),
-    /// This run ended.
-    Ended(RunId, Ended),
-    /// The hub keeps the end of this run, or has given it up.
-    Settled(RunId),
 }
 
 /// How to end a process tree.
@@ -221,11 +213,7 @@ impl NodeRuns {
             self.handle_welcome(epoch, welcome);
             return;
         }
-        if !self.linked || epoch != self.epoch {
-            let refusal = Refusal::new(
-                Code::StaleEpoch,
-                format!("The frame has epoch {epoch}; this link has {}. Nothing was done.", self.epoch),
-            );
+        if let Err(refusal) = self.gate(epoch) {
             self.send(ToHub::Refused { run: message.run(), refusal });
             return;
         }
@@ -241,6 +229,9 @@ impl NodeRuns {
             ToNode::Forget { run } => self.handle_forget(run, now),
             ToNode::Policy(policy) => self.handle_policy(policy),
             ToNode::Certificate { chain } => self.actions.push_back(Action::Certificate(chain)),
+            ToNode::FileAsk(ask) => self.refuse_file(&ask),
+            // None was taken on, and no attempt of a task does anything here but its run.
+            ToNode::FileCancel { .. } | ToNode::FileSettled { .. } | ToNode::AttemptFence { .. } => {}
         }
     }
 

@@ -61,6 +61,17 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
+    /// Adds to the interactive lane whatever waits there: for messages that are bounded elsewhere, and whose
+    /// sender has asked [`Self::has_room`] before.
+    pub fn push_admitted(&mut self, message: T) {
+        self.interactive.push_back(message);
+    }
+
+    /// Whether the interactive lane takes another message.
+    pub fn has_room(&self) -> bool {
+        self.interactive.len() < OUTBOX_INTERACTIVE_MAX
+    }
+
     /// The most urgent message.
     pub fn pop(&mut self) -> Option<T> {
         self.control.pop_front().or_else(|| self.interactive.pop_front()).or_else(|| self.bulk.pop_front())
@@ -114,5 +125,19 @@ mod tests {
             assert_eq!(outbox.push(lane, usize::MAX), Err(Full { lane, message: usize::MAX }));
         }
         assert_eq!(outbox.len(), LANES.iter().map(|(_, max)| max).sum::<usize>());
+    }
+
+    #[test]
+    fn what_was_admitted_is_queued_behind_a_full_lane() {
+        let mut outbox = Outbox::new();
+        for number in 0..OUTBOX_INTERACTIVE_MAX {
+            assert!(outbox.has_room());
+            outbox.push(Lane::Interactive, number).expect("room");
+        }
+        assert!(!outbox.has_room() && outbox.push(Lane::Interactive, 0).is_err());
+        outbox.push_admitted(usize::MAX);
+        let all: Vec<usize> = std::iter::from_fn(|| outbox.pop()).collect();
+        assert_eq!((all.len(), all.last()), (OUTBOX_INTERACTIVE_MAX + 1, Some(&usize::MAX)));
+        assert!(outbox.has_room());
     }
 }

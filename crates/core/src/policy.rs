@@ -8,6 +8,7 @@
 
 mod ceiling;
 mod document;
+mod files;
 mod judge;
 mod profiles;
 mod schema;
@@ -15,6 +16,7 @@ mod within;
 
 pub use ceiling::{Bounds, Ceiling, Site};
 pub use document::{Args, Document, Program, Sensitive, check_program};
+pub use files::{FileQuestion, Reach, judge_files, reach};
 pub use judge::{Answer, Question, Rule, judge};
 pub use profiles::{ELEVATION, PROFILES};
 pub use schema::{ArgRule, Effect, Shape, is_interpreter, is_launcher};

@@ -63,6 +63,10 @@ rights! {
     RunsStart = "runs:start", Operator, node;
     /// Cancel runs and send them input.
     RunsControl = "runs:control", Operator, node;
+    /// Read and search files within the policies. Their contents are more than what may be seen of a node.
+    FilesRead = "files:read", Operator, node;
+    /// Write, move and remove files within the policies.
+    FilesWrite = "files:write", Operator, node;
     /// See tasks of others.
     TasksRead = "tasks:read", Viewer, node;
     /// Submit tasks, which run on nodes where one may start commands.
@@ -103,14 +107,16 @@ rights! {
     EventsRead = "events:read", Viewer, node;
 }
 
-/// What a token of an AI client can have at most: it looks, and it runs commands within the
-/// policies. Nothing that holds it is in its reach (ABUSE 38).
+/// What a token of an AI client can have at most: it looks, it runs commands and works on files within
+/// the policies. Nothing that holds it is in its reach (ABUSE 38).
 pub const CLIENT: Rights = Rights::of(&[
     Right::StatsRead,
     Right::NodesRead,
     Right::RunsRead,
     Right::RunsStart,
     Right::RunsControl,
+    Right::FilesRead,
+    Right::FilesWrite,
     Right::TasksSubmit,
     Right::PoolWork,
     Right::PolicyRead,
@@ -240,6 +246,7 @@ mod tests {
         assert!(of[1].contains(of[0]) && of[2].contains(of[1]) && of[2] == Rights::ALL);
         assert!(!of[0].contains(of[1]) && !of[1].contains(of[2]));
         assert!(of[0].iter().all(|right| right.as_str().ends_with(":read")), "a viewer changes nothing");
+        assert!(!of[0].has(Right::FilesRead) && of[1].has(Right::FilesRead), "contents are no viewer's");
     }
 
     #[test]

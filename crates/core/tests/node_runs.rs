@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use cortex_core::error::{Code, Refusal};
 use cortex_core::id::{Epoch, Generation, NodeId, Revision, RunId, Seq};
+use cortex_core::journal::Record;
 use cortex_core::limits;
 use cortex_core::message::{Envelope, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use cortex_core::node::AuditHead;
-use cortex_core::node_runs::{Action, NodeRuns, Record, Signal};
+use cortex_core::node_runs::{Action, NodeRuns, Signal};
 use cortex_core::policy::{Bounds, Ceiling, Document, Policy};
 use cortex_core::run::{EndCause, Ended, RunSpec};
 use cortex_core::sandbox::{Access, Ground, Level, Network, Place};

@@ -7,7 +7,7 @@ mod shares;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cortex_core::Refusal;
 use cortex_core::id::{Attempt, LaneId, NodeId, RunId, TaskId};
@@ -29,6 +29,9 @@ pub use asking::{Asking, ClaimFn, LeftClaim};
 pub use shares::Shares;
 pub use table::Noted;
 
+/// Told of a task and of the lowest attempt of it that may still do something.
+type OnAttempt = Box<dyn Fn(TaskId, Attempt) + Send + Sync>;
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Board {
@@ -41,6 +44,8 @@ struct Inner {
     turns: Mutex<Turns>,
     quota: Quota,
     shares: Shares,
+    /// Told of each attempt, see [`Board::on_attempt`].
+    attempts: OnceLock<OnAttempt>,
     /// A command may wait, or a node may have room for one.
     nodes: Notify,
     /// A lease, a due time or a time to start came nearer.
@@ -95,6 +100,7 @@ impl Board {
             turns: Mutex::default(),
             quota,
             shares: Shares::default(),
+            attempts: OnceLock::new(),
             nodes: Notify::new(),
             timers: Notify::new(),
         };
@@ -289,6 +295,19 @@ impl Board {
 
     /// A task as it is committed.
     fn put(&self, lane: Option<LaneId>, task: &Task, change: Change) {
+        self.note(lane, task, change);
+        if let Some(tell) = self.inner.attempts.get() {
+            tell(task.id, lowest(task));
+        }
+    }
+
+    /// Who is told, after each commit that put a task, of the lowest attempt of it that may still do
+    /// something. Set once; must not block.
+    pub fn on_attempt(&self, tell: OnAttempt) {
+        let _first = self.inner.attempts.set(tell);
+    }
+
+    fn note(&self, lane: Option<LaneId>, task: &Task, change: Change) {
         let now = self.inner.clock.now();
         let mut state = self.state();
         let had_lease = state.board.leases().has(task.id, task.attempt);
@@ -369,6 +388,11 @@ impl Drop for Watched {
             state.watched.remove(&self.task);
         }
     }
+}
+
+/// The attempt that works on a task, or the one to come.
+pub fn lowest(task: &Task) -> Attempt {
+    if task.state == TaskState::Leased { task.attempt } else { task.attempt.next() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cortex_core::id::{
-    ConsentId, GrantId, InviteId, LockId, NodeId, RunId, ScheduleId, TaskId, TokenId, UserId,
+    ConsentId, GrantId, InviteId, LockId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId, UserId,
 };
 use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
@@ -93,4 +93,5 @@ mint! {
     new_consent_id -> ConsentId;
     new_task_id -> TaskId;
     new_schedule_id -> ScheduleId;
+    new_op_id -> OpId;
 }

@@ -31,6 +31,7 @@ use crate::service::audit::Audit;
 use crate::service::consents::Consents;
 use crate::service::enrol::Enrol;
 use crate::service::events::Events;
+use crate::service::files::Files;
 use crate::service::invites::Invites;
 use crate::service::locks::{self, Locks};
 use crate::service::nodes::Nodes;
@@ -217,7 +218,7 @@ impl Hub {
 
     fn api(&self, parts: &Parts) -> Api {
         let context = self.context.clone();
-        let (mesh, passwords) = (self.mesh.clone(), Passwords::default());
+        let (mesh, passwords, metrics) = (self.mesh.clone(), Passwords::default(), Metrics::default());
         let runs = Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir);
         Api::from(ApiParts {
             consents: Consents::new(context.clone(), mesh.clone(), runs.clone()),
@@ -232,7 +233,8 @@ impl Hub {
             events: Events::new(context.clone()),
             pool: Pool::new(context.clone(), mesh.clone()),
             runs,
-            metrics: Metrics::default(),
+            files: Files::new(context.clone(), mesh.clone(), metrics.clone()),
+            metrics,
             workers: self.workers.clone(),
             door: Door::new(parts.config.public_url.as_deref()),
             about: Arc::new(About {

@@ -6,6 +6,7 @@ mod pool;
 use std::sync::atomic::AtomicU64;
 
 use cortex_core::Code;
+use cortex_core::files::op::Verb;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -21,6 +22,9 @@ use crate::workers::supervisor::Supervisor;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
+/// Upper bounds of the buckets of times, seconds.
+const SECONDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0];
+
 /// Counters of the HTTP door. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -28,18 +32,21 @@ pub struct Metrics {
     seconds: Histogram,
     refusals: Family<Labels<1>, Counter>,
     run_starts: Family<Labels<1>, Counter>,
+    file_ops: Family<Labels<2>, Counter>,
+    file_op_seconds: Family<Labels<1>, Histogram>,
     connections: prometheus_client::metrics::gauge::Gauge<i64, std::sync::atomic::AtomicI64>,
     accepted: Counter<u64, AtomicU64>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0];
         Self {
             requests: Family::default(),
-            seconds: Histogram::new(buckets),
+            seconds: Histogram::new(SECONDS),
             refusals: Family::default(),
             run_starts: Family::default(),
+            file_ops: Family::default(),
+            file_op_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             connections: prometheus_client::metrics::gauge::Gauge::default(),
             accepted: Counter::default(),
         }
@@ -73,6 +80,13 @@ impl Metrics {
     pub fn run_start(&self, accepted: bool) {
         let outcome = if accepted { "accepted" } else { "refused" };
         self.run_starts.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// An operation on files that was answered after so long; without a code it was done.
+    pub fn file_op(&self, verb: Verb, code: Option<Code>, seconds: f64) {
+        let (verb, code) = (verb.as_str().to_owned(), code.map_or("ok", Code::as_str).to_owned());
+        self.file_ops.get_or_create(&[("verb", verb.clone()), ("code", code)]).inc();
+        self.file_op_seconds.get_or_create(&[("verb", verb)]).observe(seconds);
     }
 
     /// A connection came; what is returned says when it went.
@@ -116,6 +130,13 @@ impl Metrics {
         registry.register("http_connections", "Open connections.", self.connections.clone());
         registry.register("http_connections_accepted", "Connections so far.", self.accepted.clone());
         registry.register("run_starts", "Runs asked for over HTTP.", self.run_starts.clone());
+        registry.register("file_ops", "Operations on files by what came of them.", self.file_ops.clone());
+        registry.register_with_unit(
+            "file_op",
+            "From an operation on files to its answer.",
+            Unit::Seconds,
+            self.file_op_seconds.clone(),
+        );
     }
 }
 
@@ -123,6 +144,7 @@ fn register_mesh(registry: &mut Registry, context: &Context, mesh: &Mesh) {
     gauge(registry, "nodes", "Enrolled nodes.", context.directory.nodes().len() as u64);
     gauge(registry, "nodes_online", "Connected nodes.", mesh.online() as u64);
     gauge(registry, "runs_open", "Runs that have not ended.", mesh.runs_open() as u64);
+    gauge(registry, "file_ops_open", "Operations on files that have not ended.", mesh.file_ops_open() as u64);
     gauge(registry, "run_followers", "Those who follow the output of a run.", mesh.followers() as u64);
     gauge(registry, "mesh_entries", "Entries of all maps of links and runs.", mesh.entries() as u64);
     counter(registry, "heartbeats", "Heartbeats of all nodes.", mesh.heartbeats());

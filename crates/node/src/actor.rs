@@ -3,6 +3,7 @@
 //! but in [`wires::Wires::next`].
 
 mod actions;
+mod files;
 mod sending;
 mod stopping;
 mod wires;
@@ -13,10 +14,12 @@ use std::sync::Arc;
 
 use cortex_core::Refusal;
 use cortex_core::id::RunId;
+use cortex_core::journal::Record;
 use cortex_core::link::{Backoff, NodeLink};
 use cortex_core::message::{Envelope, Hello, ToHub, ToNode};
 use cortex_core::node::Facts;
-use cortex_core::node_runs::{NodeRuns, Record};
+use cortex_core::node_files::NodeFiles;
+use cortex_core::node_runs::NodeRuns;
 use cortex_core::outbox::{Lane, Outbox};
 use cortex_core::run::{EndCause, Ended};
 use cortex_core::time::Timestamp;
@@ -27,8 +30,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
+use crate::files::clerks::Clerks;
 use crate::identity::{DataDir, Identity};
-use crate::journal::{Ack, Journal};
+use crate::journal::{Ack, Id, Journal};
 use crate::link::Link;
 use crate::node::Attached;
 use crate::policy;
@@ -58,6 +62,10 @@ pub(crate) struct Parts {
     pub(crate) spool: PathBuf,
     pub(crate) runs: NodeRuns,
     pub(crate) journal: Journal,
+    /// What the journal remembers, for operations on files.
+    pub(crate) records: Vec<Record>,
+    /// Folders that hold what the node lives by.
+    pub(crate) reserved: Vec<String>,
 }
 
 /// What is held for one run, from its start until the hub has settled it.
@@ -85,6 +93,7 @@ struct Actor<F> {
     /// Its attempts to attach.
     dials: u64,
     runs: NodeRuns,
+    files: files::Files,
     held: BTreeMap<RunId, Held>,
     /// Runs of whose process trees something may be left.
     alive: BTreeSet<RunId>,
@@ -113,7 +122,13 @@ pub(crate) async fn live(
 ) -> Result<(), Refusal> {
     let clock = Clock::start();
     let (events, events_in) = mpsc::channel(EVENTS_MAX);
-    let mut wires = Wires::new(parts.journal, events_in, shutdown, parts.identity.hub.clone());
+    let (news, news_in) = mpsc::channel(files::NEWS_MAX);
+    let hub = parts.identity.hub.clone();
+    let mut wires = Wires::new(parts.journal, events_in, news_in, shutdown, hub);
+    let mut machine = NodeFiles::restore(parts.records, clock.now());
+    machine.reserve(parts.reserved);
+    let name = parts.identity.name.clone();
+    let clerks = Arc::new(Clerks::new(Arc::clone(&parts.guards), Arc::clone(&parts.sandbox), name));
     let mut actor = Actor {
         clock,
         dir: parts.dir,
@@ -128,6 +143,7 @@ pub(crate) async fn live(
         instance: random(),
         dials: 0,
         runs: parts.runs,
+        files: files::Files::new(machine, clerks, news),
         held: BTreeMap::new(),
         alive: BTreeSet::new(),
         loading: BTreeSet::new(),
@@ -144,6 +160,7 @@ pub(crate) async fn live(
         on_attached,
     };
     let outcome = actor.work(&mut wires).await;
+    actor.files.stop();
     drop(actor);
     wires.finish().await;
     outcome
@@ -173,6 +190,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             Happening::Dialled(Ok(link)) => self.connected(link, now, wires),
             Happening::Dialled(Err(refusal)) => self.lost(&refusal, None, wires),
             Happening::Event(event) => self.handle_event(event, now),
+            Happening::Files(news) => self.handle_file_news(news, now),
             Happening::Ack(ack) => self.handle_ack(ack),
             Happening::Remembered(result) => self.handle_remembered(result, wires),
             Happening::Renewable(result) => self.handle_renewable(result, now),
@@ -186,6 +204,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
     fn handle_frame(&mut self, frame: mesh::AttachResponse, now: Timestamp) {
         let Some(watch) = &mut self.watch else { return };
         watch.heard(now);
+        let asked = convert::asked_op(&frame);
         match convert::to_node_from_proto(frame) {
             Ok(Some(envelope)) => {
                 tracing::trace!(epoch = %envelope.epoch, "frame from the hub");
@@ -193,12 +212,22 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                     watch.handle_ack(seq, now);
                 }
                 let envelope = self.verified(envelope);
+                if self.file_frame(&envelope, now) {
+                    return;
+                }
+                let is_welcome = matches!(envelope.message, ToNode::Welcome(_));
                 self.runs.handle(envelope, now);
+                if is_welcome && self.runs.is_linked() {
+                    self.files.machine.welcomed();
+                }
             }
             Ok(None) => tracing::debug!("ignored a message of a later version"),
             Err(refusal) => {
                 tracing::warn!(code = %refusal.code, "refused a frame of the hub: {refusal}");
-                self.send(ToHub::Refused { run: None, refusal });
+                match asked {
+                    Some(op) => self.send(ToHub::FileAnswered { op, answer: Err(refusal) }),
+                    None => self.send(ToHub::Refused { run: None, refusal }),
+                }
             }
         }
     }
@@ -218,6 +247,10 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             | ToNode::Settled { .. }
             | ToNode::Forget { .. }
             | ToNode::Certificate { .. }
+            | ToNode::FileAsk(_)
+            | ToNode::FileCancel { .. }
+            | ToNode::FileSettled { .. }
+            | ToNode::AttemptFence { .. }
             | ToNode::Goodbye { .. } => return envelope,
         };
         match policy::verify(&self.authority, self.identity.node, generation, signed) {
@@ -259,7 +292,12 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         }
     }
 
-    fn handle_ack(&mut self, Ack { run, error }: Ack) {
+    fn handle_ack(&mut self, Ack { id, error }: Ack) {
+        let run = match (id, &error) {
+            (Id::Run(run), _) => run,
+            (Id::Op(op), None) => return self.files.machine.journaled(op),
+            (Id::Op(op), Some(error)) => return self.files.machine.unjournaled(op, &error.to_string()),
+        };
         let Some(error) = error else {
             self.runs.journaled(run);
             return;
@@ -271,6 +309,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
 
     fn handle_timeout(&mut self, now: Timestamp, wires: &mut Wires) {
         self.runs.handle_timeout(now);
+        self.files.machine.handle_timeout(now);
+        self.files.clerks.end_idle(None);
         if let Some(watch) = &mut self.watch {
             match watch.handle_timeout(now) {
                 Ok(Some(heartbeat)) => self.send(heartbeat),
@@ -290,6 +330,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
     fn deadline(&self, wires: &Wires) -> Option<Timestamp> {
         let due = [
             self.runs.poll_timeout().map(|(at, _)| at),
+            self.files.machine.poll_timeout().map(|(at, _)| at),
+            self.files.clerks.idle_for_at_most().map(|left| self.clock.now().plus_ms(left)),
             self.watch.as_ref().and_then(NodeLink::poll_timeout).map(|(at, _)| at),
             self.dial_at.filter(|_| !wires.is_connected()),
             Some(self.renew_at).filter(|_| self.runs.is_linked()),
@@ -318,6 +360,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             ceiling: self.ceiling.clone(),
             audit_head: self.runs.audit_head(),
             runs: self.runs.reports(),
+            files: self.files.machine.reports(),
         };
         wires.dial(&self.dir, Envelope { epoch, message: ToHub::Hello(Box::new(hello)) });
     }
@@ -337,6 +380,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         self.outbox = Outbox::new();
         let was_linked = self.runs.is_linked();
         self.runs.disconnected();
+        self.files.machine.disconnected();
         if is_final(refusal.code) {
             self.begin_stop(Err(refusal.clone()), self.clock.now());
             return;

@@ -11,6 +11,7 @@ mod channel;
 mod clock;
 pub mod enrol;
 mod facts;
+mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod identity;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cortex_core::id::{Epoch, NodeId};
-use cortex_core::node_runs::{NodeRuns, Record};
+use cortex_core::journal::Record;
+use cortex_core::node_runs::NodeRuns;
 use cortex_core::policy::Policy;
 use cortex_core::sandbox::{Ground, LayerState, Level, Place};
 use cortex_core::{Code, Refusal};
@@ -121,7 +122,7 @@ pub async fn run(
     let prepared = config.clone();
     let prepared = blocking(move || prepare(&prepared)).await?;
     let (generation, epoch) = (prepared.identity.generation, prepared.identity.epoch);
-    let mut runs = NodeRuns::restore(generation, epoch, prepared.records);
+    let mut runs = NodeRuns::restore(generation, epoch, prepared.records.iter().cloned());
     runs.keep_at_most(config.spool_bytes_max);
     let guards = Arc::new(Guards::new(config.guard_exe.clone().into()));
     let (user, place) = (prepared.run_user, prepared.surroundings.place(&config.work));
@@ -160,10 +161,19 @@ pub async fn run(
         spool: config.data_dir.join(SPOOL),
         runs,
         journal,
+        records: prepared.records,
+        reserved: reserved(&config),
     };
     let outcome = actor::live(parts, shutdown, on_attached).await;
     guards.finish().await;
     outcome
+}
+
+/// Folders that hold what the node lives by, as the system calls them.
+fn reserved(config: &NodeConfig) -> Vec<String> {
+    let folders = config.reserved.iter().chain([&config.data_dir]);
+    let real = folders.map(|folder| std::fs::canonicalize(folder).unwrap_or_else(|_| folder.clone()));
+    real.filter_map(|folder| folder.into_os_string().into_string().ok()).collect()
 }
 
 /// Finds out what holds a run on this machine.

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cortex_core::Refusal;
-use cortex_core::id::{Revision, RunId};
+use cortex_core::files::answer::FileAnswer;
+use cortex_core::files::op::FileOp;
+use cortex_core::id::{OpId, Revision, RunId};
 use cortex_core::message::Start;
+use cortex_core::policy::reach;
 use cortex_core::run::{Ended, RunSpec};
 use cortex_core::sandbox::{Layer, Level, Walls};
 use cortex_core::stream::Stream;
@@ -16,6 +19,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::NodeConfig;
 use crate::enrol::blocking;
+use crate::files::clerk::Job;
+use crate::files::clerks::Clerks;
+use crate::files::errand::{self, Done};
 use crate::run::guards::Guards;
 use crate::run::input::Input;
 use crate::run::program::Surroundings;
@@ -35,6 +41,7 @@ pub struct Trial {
     sandbox: Arc<Sandbox>,
     guards: Arc<Guards>,
     surroundings: Arc<Surroundings>,
+    clerks: Arc<Clerks>,
     spools: PathBuf,
     runs: AtomicU64,
 }
@@ -79,9 +86,11 @@ impl Trial {
             level_max: config.level_max,
             host: "trial".to_owned(),
         };
-        let sandbox = probe(&guards, wishes).await.map_err(|error| unmade(&error))?;
+        let sandbox = Arc::new(probe(&guards, wishes).await.map_err(|error| unmade(&error))?);
+        let clerks = Arc::new(Clerks::new(Arc::clone(&guards), Arc::clone(&sandbox), "trial".to_owned()));
         Ok(Self {
-            sandbox: Arc::new(sandbox),
+            sandbox,
+            clerks,
             guards,
             surroundings: Arc::new(surroundings),
             spools: config.data_dir.join("spool"),
@@ -104,12 +113,48 @@ impl Trial {
         self.start(walls, spec).ended().await
     }
 
-    /// Starts a command.
-    pub fn start(&self, walls: Option<&Walls>, spec: RunSpec) -> Running {
+    /// Does one operation on files, as a node does it that allows whatever the walls do. A change is shown to
+    /// others unless `may_go_on` says no.
+    ///
+    /// # Errors
+    /// Those of the operation, and `path_outside_roots` for a path that the walls do not give.
+    pub async fn files(
+        &self,
+        walls: Option<&Walls>,
+        op: FileOp,
+        may_go_on: impl AsyncFnOnce() -> Result<(), Refusal>,
+    ) -> Result<FileAnswer, Refusal> {
+        let reach = op.paths().map(|(path, access)| reach(walls, path, access)).collect::<Result<_, _>>()?;
+        let id = OpId::mint(u64::from(std::process::id()), &self.number());
+        let job = Job { id, op, reach, recovery: None };
+        let mut clerk = self.clerks.hire(walls).await?;
+        let done = errand::perform(&mut clerk, &job, async |_etag| may_go_on().await).await;
+        if matches!(done, Done::Answered(_)) {
+            clerk.give_back();
+        }
+        done.into_answer(id)
+    }
+
+    /// Processes that work on files, idle ones among them.
+    pub fn clerks(&self) -> usize {
+        self.clerks.count()
+    }
+
+    /// Ends those of them that are idle behind other walls than these.
+    pub fn end_clerks_but(&self, walls: Option<&Walls>) {
+        self.clerks.end_idle(Some(walls));
+    }
+
+    fn number(&self) -> [u8; 10] {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let mut random = [0; 10];
         random[2..].copy_from_slice(&number.to_le_bytes());
-        let run = RunId::mint(u64::from(std::process::id()), &random);
+        random
+    }
+
+    /// Starts a command.
+    pub fn start(&self, walls: Option<&Walls>, spec: RunSpec) -> Running {
+        let run = RunId::mint(u64::from(std::process::id()), &self.number());
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let (orders, orders_in) = watch::channel(None);
         let (may_read, may_read_in) = watch::channel(true);
@@ -149,6 +194,7 @@ impl Trial {
 
     /// Ends everything that was started for it.
     pub async fn finish(self) {
+        self.clerks.finish();
         self.guards.finish().await;
     }
 }

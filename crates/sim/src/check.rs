@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "each check reads only the kinds that it is about")]
 
+mod files;
 mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +10,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use cortex_core::event::EventKind;
-use cortex_core::id::{Attempt, NodeId, RunId, TaskId};
+use cortex_core::files::content::ContentId;
+use cortex_core::files::entity::FileTask;
+use cortex_core::id::{Attempt, NodeId, OpId, RunId, TaskId};
 use cortex_core::pool::{Holder, TaskState};
 use cortex_core::run::{Run, RunState};
 use cortex_core::stream::Positions;
 
+pub(crate) use files::{Change, Word};
 pub(crate) use pool::Put;
 
 /// One thing that happened in the world, in order.
@@ -161,6 +165,63 @@ pub(crate) enum Happened {
         task: TaskId,
         why: &'static str,
     },
+    /// An operation on files is accepted; one that changes them is stored.
+    FileAccepted {
+        node: usize,
+        op: OpId,
+        reads: bool,
+    },
+    /// The end of an operation was committed.
+    FileEnded {
+        op: OpId,
+        word: Word,
+    },
+    /// A caller is told what became of an operation.
+    FileTold {
+        op: OpId,
+        word: Word,
+    },
+    /// A caller is told what is at a path; it asked then.
+    FileRead {
+        node: usize,
+        path: String,
+        etag: Option<ContentId>,
+        since: u64,
+    },
+    /// A node hears of an attempt.
+    AttemptHeard {
+        node: usize,
+        task: TaskId,
+        attempt: Attempt,
+    },
+    /// A clerk has a change in hand. Whether its journal row was durable by then.
+    FileBegun {
+        node: usize,
+        op: OpId,
+        journaled: bool,
+    },
+    /// A clerk was told that its change may take effect.
+    FileCommitted {
+        node: usize,
+        op: OpId,
+        attempt: Option<(TaskId, Attempt)>,
+    },
+    /// A path was changed.
+    FileEffect {
+        node: usize,
+        op: OpId,
+        attempt: Option<(TaskId, Attempt)>,
+        first: bool,
+        /// What was there was not what it was prepared on.
+        clobbers: bool,
+        change: Change,
+    },
+    /// What was not synced went with the power.
+    FileUndone {
+        node: usize,
+        op: OpId,
+        changes: Vec<Change>,
+    },
     /// A driver could not do what a machine asked for.
     Broken(String),
 }
@@ -182,6 +243,9 @@ pub(crate) struct Peace {
     pub(crate) logs: BTreeMap<RunId, (Positions, bool)>,
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) tasks: BTreeMap<TaskId, TaskState>,
+    pub(crate) files: BTreeMap<OpId, FileTask>,
+    /// What is on the disk of each node.
+    pub(crate) disks: Vec<BTreeMap<String, ContentId>>,
     /// Reports of each task that came too late.
     pub(crate) evidence: BTreeMap<TaskId, Vec<(Attempt, Holder)>>,
     /// Sentences about what has not come to rest.
@@ -196,6 +260,7 @@ pub(crate) fn check(history: &[(u64, Happened)], peace: &Peace) -> Vec<Violation
     found.extend(output_is_honest(history));
     found.extend(ends_once(history, peace));
     found.extend(pool::check(history, peace));
+    found.extend(files::check(history, peace));
     let places = Places::of(history);
     for run in &peace.runs {
         found.extend(log_of(run, &places, peace));

@@ -50,6 +50,12 @@ pub(crate) enum Transition {
     RetryTask,
     /// Somebody changes a task's priority.
     BumpTask,
+    /// Somebody works on files of a node.
+    Edit { node: usize },
+    /// Somebody's work on files of a node is ended by a lock.
+    CancelEdit { node: usize },
+    /// A task for which somebody works on files is given to somebody else.
+    NextAttempt { task: usize },
     /// The hub's wall clock is set: so far from the time that passed.
     SetClock { ahead_ms: i64 },
 }
@@ -98,6 +104,26 @@ pub(crate) fn pool(random: &mut Random) -> Vec<(u64, Transition)> {
         let ms = i64::try_from(random.between(1, far)).unwrap_or(0);
         let ahead_ms = if random.chance(50) { ms } else { -ms };
         plan.push((random.between(300, FAULTS_MS - 500), Transition::SetClock { ahead_ms }));
+    }
+    plan
+}
+
+/// What people do with files, in a world in which they do: a while with leave, some of it in bursts.
+pub(crate) fn files(random: &mut Random, nodes: usize) -> Vec<(u64, Transition)> {
+    let mut plan: Vec<(u64, Transition)> =
+        (0..nodes).map(|node| (400, Transition::SetPolicy { node })).collect();
+    for _ in 0..random.between(4, 14) {
+        let (at, node) = (random.between(600, FAULTS_MS - 500), random.index(nodes));
+        for _ in 0..random.between(1, 8) {
+            plan.push((at + random.between(0, 400), Transition::Edit { node }));
+        }
+        if random.chance(20) {
+            plan.push((at + random.between(0, 400), Transition::CancelEdit { node }));
+        }
+        if random.chance(50) {
+            let task = random.index(2);
+            plan.push((at + random.between(0, 600), Transition::NextAttempt { task }));
+        }
     }
     plan
 }

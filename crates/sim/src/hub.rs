@@ -1,6 +1,7 @@
 //! The hub of the world: the driver that `cortex_hub` is, over the memory store and simulated
 //! logs. The store and the logs survive a crash; all else here is memory.
 
+mod files;
 mod pool;
 mod store;
 mod table;
@@ -10,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use cortex_core::error::{Code, Refusal};
 use cortex_core::event::EventKind;
+use cortex_core::hub_files::HubFiles;
 use cortex_core::hub_runs::{Action, Decision, HubRuns};
-use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
+use cortex_core::id::{Attempt, Epoch, LinkId, NodeId, OpId, RunId};
 use cortex_core::limits;
 use cortex_core::link::HubLink;
 use cortex_core::message::{Envelope, Hello, ToHub, ToNode, Welcome};
@@ -24,6 +26,7 @@ use cortex_store::memory::MemoryStore;
 use crate::check::Happened;
 use crate::log::{Log, printed};
 use crate::net::{Context, Wake};
+pub(crate) use files::FileJob;
 pub(crate) use pool::{Answer, Place, PoolJob, Steer};
 pub(crate) use store::{Job, LEAKED, token_of};
 
@@ -37,6 +40,11 @@ pub(crate) struct Hub {
     pub(crate) registry: Registry,
     pub(crate) runs: Vec<HubRuns>,
     pub(crate) owner: BTreeMap<RunId, usize>,
+    files: Vec<HubFiles>,
+    /// Requests of editors that wait for an answer of a node.
+    edits: BTreeMap<OpId, (usize, usize)>,
+    /// The attempts of the tasks for which editors work, as the store has them.
+    pub(crate) attempts: Vec<Attempt>,
     links: BTreeMap<LinkId, End>,
     flushing: BTreeSet<RunId>,
     jobs: VecDeque<store::Queued>,
@@ -74,6 +82,9 @@ impl Hub {
             logs: BTreeMap::new(),
             registry: Registry::new(),
             owner: BTreeMap::new(),
+            files: files::machines(&ids),
+            edits: BTreeMap::new(),
+            attempts: vec![Attempt(1); 2],
             links: BTreeMap::new(),
             flushing: BTreeSet::new(),
             jobs: VecDeque::new(),
@@ -103,7 +114,16 @@ impl Hub {
         let pool = self.pool.board.entries();
         // A task that nobody can have is postponed for ever, if it wants to be.
         let jobs = self.jobs.iter().filter(|queued| !queued.is_by_the_clock()).count();
-        pool + runs + waiting + deciding + self.owner.len() + jobs + self.flushing.len()
+        let files: usize = self.files.iter().map(HubFiles::len).sum();
+        files
+            + self.edits.len()
+            + pool
+            + runs
+            + waiting
+            + deciding
+            + self.owner.len()
+            + jobs
+            + self.flushing.len()
     }
 
     /// What [`Self::entries`] counts, by name.
@@ -112,7 +132,9 @@ impl Hub {
         let jobs = self.jobs.iter().map(|queued| format!("{queued:?}"));
         let owned = self.owner.keys().map(|run| format!("owned {run}"));
         let flushing = self.flushing.iter().map(|run| format!("flushing {run}"));
-        open.chain(jobs).chain(owned).chain(flushing).collect()
+        let files = self.files.iter().map(|files| format!("files {}", files.len()));
+        let edits = self.edits.keys().map(|op| format!("edit {op}"));
+        open.chain(jobs).chain(owned).chain(flushing).chain(files).chain(edits).collect()
     }
 
     pub(crate) fn link_count(&self) -> usize {
@@ -127,6 +149,9 @@ impl Hub {
             Wake::StoreDone { life: l } if self.up && l == life => self.store_done(cx),
             Wake::StoreLate { life: l, job } if self.up && l == life => self.store_late(job, cx),
             Wake::DecideAgain { life: l, node } if self.up && l == life => self.decide_again(node, cx),
+            Wake::DecideFile { life: l, node, op, end } if self.up && l == life => {
+                self.decide_file_again(node, op, end, cx);
+            }
             Wake::AttachReady { life: l, link, epoch } if self.up && l == life => {
                 self.attach_ready(link, epoch, cx);
             }
@@ -160,6 +185,9 @@ impl Hub {
             | Wake::Person { .. }
             | Wake::Answer { .. }
             | Wake::Worker { .. }
+            | Wake::Editor { .. }
+            | Wake::FileAnswer { .. }
+            | Wake::DecideFile { .. }
             | Wake::HubFrame { .. }
             | Wake::HubClosed { .. }
             | Wake::Transition(_)
@@ -191,6 +219,8 @@ impl Hub {
         self.owner.clear();
         self.registry = Registry::new();
         self.runs = self.ids.iter().map(|_| HubRuns::new()).collect();
+        self.files = files::machines(&self.ids);
+        self.edits.clear();
         self.deciding = self.ids.iter().map(|_| store::Deciding::default()).collect();
         self.timer_at = None;
         self.pool = pool::Pool::default();
@@ -251,12 +281,19 @@ impl Hub {
             | ToHub::InputTaken { .. }
             | ToHub::Refused { .. }
             | ToHub::Renew { .. } => self.runs[node].handle(link, message),
+            ToHub::FileAnswered { op, answer } => self.file_answered(node, link, op, answer),
         }
     }
 
     /// A frame of a link that is closed here. It may do nothing once another link took over.
     fn late_frame(&mut self, node: usize, link: LinkId, message: ToHub, cx: &mut Context) {
         self.carry_out(cx);
+        if let ToHub::FileAnswered { op, answer } = message {
+            let superseded = self.files[node].link() != Some(link);
+            self.file_answered(node, link, op, answer);
+            self.late_file_frame(node, superseded, cx);
+            return;
+        }
         let runs = &mut self.runs[node];
         let superseded = runs.link() != Some(link);
         runs.handle(link, message);
@@ -285,6 +322,7 @@ impl Hub {
                 let refusal = Refusal::new(Code::ClonedIdentity, "Two machines use one identity.");
                 self.close(displaced, refusal.clone(), cx);
                 self.close(link, refusal, cx);
+                self.abandon_files(node);
                 self.enqueue(Job::Quarantine { node }, cx);
             }
             Attached::Online { displaced } => {
@@ -308,6 +346,7 @@ impl Hub {
             Welcome { generation, name: format!("node-{node}"), policy: policy.into(), audit_head: None };
         self.send(link, Lane::Control, ToNode::Welcome(welcome), cx);
         self.runs[node].attached(link, hello.runs);
+        self.files[node].attached(link, hello.files, true, cx.timestamp());
         self.tell_presence(node, EventKind::NodeOnline, cx);
         self.node_heard(node, cx);
         self.wake_nodes();
@@ -331,6 +370,7 @@ impl Hub {
             self.tell_presence(end.node, EventKind::NodeOffline, cx);
         }
         self.runs[end.node].detached(link, cx.timestamp());
+        self.files[end.node].detached(link, cx.timestamp());
     }
 
     fn send(&mut self, link: LinkId, lane: Lane, message: ToNode, cx: &mut Context) {
@@ -362,6 +402,9 @@ impl Hub {
         for runs in &mut self.runs {
             runs.handle_timeout(now);
         }
+        for files in &mut self.files {
+            files.handle_timeout(now);
+        }
         let silent: Vec<(LinkId, Refusal)> = self
             .links
             .iter()
@@ -376,6 +419,7 @@ impl Hub {
     /// Does what the machines ask for, and arms the timer for what comes next.
     fn carry_out(&mut self, cx: &mut Context) {
         self.serve_pool(cx);
+        self.carry_out_files(cx);
         for node in 0..self.runs.len() {
             while let Some(action) = self.runs[node].poll_action() {
                 self.act(node, action, cx);
@@ -383,7 +427,9 @@ impl Hub {
         }
         let links = self.links.values().filter(|end| end.open).filter_map(|end| end.machine.poll_timeout());
         let runs = self.runs.iter().filter_map(HubRuns::poll_timeout);
-        let next = links.chain(runs).chain(self.registry.poll_timeout()).map(|(at, _)| at.0).min();
+        let files = self.files.iter().filter_map(HubFiles::poll_timeout);
+        let next =
+            links.chain(runs).chain(files).chain(self.registry.poll_timeout()).map(|(at, _)| at.0).min();
         let Some(next) = next else { return };
         if self.timer_at.is_none_or(|armed| next < armed) {
             self.timer_at = Some(next);

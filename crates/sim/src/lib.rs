@@ -5,6 +5,7 @@
 //! happened is recorded in one history, and the invariants are checked from it alone.
 
 mod check;
+mod editors;
 mod faults;
 mod hub;
 mod log;

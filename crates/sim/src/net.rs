@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use cortex_core::id::{Epoch, LinkId, RunId};
+use cortex_core::error::Refusal;
+use cortex_core::files::answer::FileAnswer;
+use cortex_core::files::entity::FileEnd;
+use cortex_core::id::{Epoch, LinkId, OpId, RunId};
 use cortex_core::message::{Envelope, ToHub, ToNode};
 use cortex_core::time::{Timestamp, WallTime};
 
 use crate::check::Happened;
 use crate::faults::Transition;
 use crate::hub::Answer;
+use crate::node::ClerkWake;
 use crate::random::Random;
 use crate::worker::WorkerWake;
 
@@ -84,6 +88,20 @@ pub(crate) enum Wake {
         request: usize,
         answer: Answer,
     },
+    /// An editor looks whether a request was answered.
+    Editor {
+        request: usize,
+    },
+    FileAnswer {
+        request: usize,
+        answer: Result<FileAnswer, Refusal>,
+    },
+    DecideFile {
+        life: u64,
+        node: usize,
+        op: OpId,
+        end: FileEnd,
+    },
     Worker {
         worker: usize,
         wake: WorkerWake,
@@ -106,6 +124,7 @@ pub(crate) enum NodeWake {
     Die { life: u64, run: RunId, signal: i32 },
     Frame { link: LinkId, envelope: Envelope<ToNode> },
     Closed { link: LinkId },
+    Clerk { life: u64, op: OpId, wake: ClerkWake },
     Start,
     Thaw,
 }
@@ -216,9 +235,7 @@ impl Context {
             recorded.push(envelope.clone());
         }
         let Some((at, _)) = self.arrival(link, false) else { return };
-        if let ToNode::Start(_) = envelope.message
-            && self.random.chance(30)
-        {
+        if matches!(envelope.message, ToNode::Start(_) | ToNode::FileAsk(_)) && self.random.chance(30) {
             // A command that comes twice, perhaps long after it was settled.
             let later = at + self.random.between(0, 5_000);
             let envelope = envelope.clone();
@@ -273,7 +290,11 @@ impl Context {
 /// A repeated Hello or end of a link is another fault; what concerns runs may come twice.
 const fn repeats_make_sense(message: &ToHub) -> bool {
     match message {
-        ToHub::Started { .. } | ToHub::Output(_) | ToHub::Ended { .. } | ToHub::InputTaken { .. } => true,
+        ToHub::Started { .. }
+        | ToHub::Output(_)
+        | ToHub::Ended { .. }
+        | ToHub::InputTaken { .. }
+        | ToHub::FileAnswered { .. } => true,
         ToHub::Hello(_)
         | ToHub::Heartbeat { .. }
         | ToHub::OutputLost { .. }

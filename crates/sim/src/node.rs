@@ -1,16 +1,20 @@
 //! A node of the world: the driver that `cortex_node` is, over a simulated disk and processes.
 
+mod files;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use cortex_core::id::{Epoch, Generation, LinkId, NodeId, RunId};
+use cortex_core::id::{Epoch, Generation, LinkId, NodeId, OpId, RunId};
+use cortex_core::journal::Record;
 use cortex_core::limits;
 use cortex_core::link::{Backoff, NodeLink};
 use cortex_core::message::{Envelope, Frame, Hello, Start, ToHub, ToNode};
 use cortex_core::node::Facts;
-use cortex_core::node_runs::{Action, NodeRuns, Record, Signal};
+use cortex_core::node_files::NodeFiles;
+use cortex_core::node_runs::{Action, NodeRuns, Signal};
 use cortex_core::run::{EndCause, Ended};
-use cortex_core::sandbox::{Ground, Level};
+use cortex_core::sandbox::{Ground, Level, Place};
 use cortex_core::stream::{Positions, Stream};
 use cortex_core::time::Timestamp;
 
@@ -18,6 +22,7 @@ use crate::check::Happened;
 use crate::log::printed;
 use crate::net::{Context, NodeWake};
 use crate::people::ENDLESS;
+pub(crate) use files::ClerkWake;
 
 pub(crate) struct Node {
     pub(crate) index: usize,
@@ -43,6 +48,11 @@ pub(crate) struct Node {
     processes: BTreeMap<RunId, Process>,
     spool: BTreeMap<RunId, VecDeque<Piece>>,
     disk: Disk,
+    clerks: files::Clerks,
+    /// Paths at which somebody looks for what a clerk left behind.
+    looks: BTreeMap<OpId, String>,
+    /// Whether somebody works on files in this world.
+    does_files: bool,
     pattern: Bytes,
 }
 
@@ -74,9 +84,10 @@ struct Piece {
     len: u64,
 }
 
-/// What every simulated machine has: all walls, and nothing of its own to say.
+/// What every simulated machine has: all walls, a folder for work, and nothing of its own to say.
 pub(crate) fn ground() -> Ground {
-    Ground { level: Some(Level::Full), ..Ground::default() }
+    let place = Place { home: String::new(), work: vec!["/w".to_owned()] };
+    Ground { level: Some(Level::Full), place }
 }
 
 fn standing(mut runs: NodeRuns) -> NodeRuns {
@@ -85,7 +96,14 @@ fn standing(mut runs: NodeRuns) -> NodeRuns {
 }
 
 impl Node {
-    pub(crate) fn new(index: usize, id: NodeId, rate: u64, slots: u32, pattern: Bytes) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        id: NodeId,
+        rate: u64,
+        slots: u32,
+        does_files: bool,
+        pattern: Bytes,
+    ) -> Self {
         Self {
             index,
             id,
@@ -105,6 +123,9 @@ impl Node {
             processes: BTreeMap::new(),
             spool: BTreeMap::new(),
             disk: Disk::default(),
+            clerks: files::Clerks::default(),
+            looks: BTreeMap::new(),
+            does_files,
             pattern,
         }
     }
@@ -115,7 +136,7 @@ impl Node {
 
     /// Processes, spools: what must be empty when nothing runs.
     pub(crate) fn entries(&self) -> usize {
-        self.processes.len() + self.spool.len() + self.runs.held()
+        self.processes.len() + self.spool.len() + self.runs.held() + self.clerks.entries() + self.looks.len()
     }
 
     pub(crate) fn handle(&mut self, wake: NodeWake, hub_life: Option<u64>, cx: &mut Context) {
@@ -130,6 +151,7 @@ impl Node {
             NodeWake::Die { life: l, run, signal } if l == life && self.up => self.die(run, signal, cx),
             NodeWake::Frame { link, envelope } if self.link() == Some(link) => self.frame(envelope, cx),
             NodeWake::Closed { link } if self.link() == Some(link) => self.closed(None, cx),
+            NodeWake::Clerk { life: l, op, wake } if l == life && self.up => self.clerk(op, wake, cx),
             // Thawing is the world's: it hands out what was held.
             NodeWake::Thaw
             | NodeWake::Start
@@ -139,6 +161,7 @@ impl Node {
             | NodeWake::Spawned { .. }
             | NodeWake::Step { .. }
             | NodeWake::Die { .. }
+            | NodeWake::Clerk { .. }
             | NodeWake::Frame { .. }
             | NodeWake::Closed { .. } => return,
         }
@@ -169,6 +192,7 @@ impl Node {
         self.life += 1;
         self.processes.clear();
         self.spool.clear();
+        self.crash_clerks(power, cx);
         cx.note(Happened::NodeCrashed { node: self.index });
     }
 
@@ -210,6 +234,8 @@ impl Node {
         self.backoff = Backoff::new();
         let (generation, epoch) = self.disk.numbers;
         self.runs = standing(NodeRuns::restore(generation, epoch, self.disk.journal.iter().cloned()));
+        let now = self.local(cx);
+        self.clerks.machine = NodeFiles::restore(self.disk.journal.iter().cloned(), now);
         let life = self.life;
         let wait = cx.random.between(1, 100);
         cx.node_after(wait, self.index, NodeWake::Dial { life });
@@ -241,6 +267,7 @@ impl Node {
             ceiling: None,
             audit_head: None,
             runs: self.runs.reports(),
+            files: self.clerks.machine.reports(),
         };
         cx.send_to_hub(link, ToHub::Hello(Box::new(hello)));
     }
@@ -254,6 +281,7 @@ impl Node {
     fn closed(&mut self, asked: Option<u64>, cx: &mut Context) {
         self.link = None;
         self.runs.disconnected();
+        self.clerks.machine.disconnected();
         self.redial(asked, cx);
     }
 
@@ -261,6 +289,7 @@ impl Node {
         self.timer_at = None;
         let now = self.local(cx);
         self.runs.handle_timeout(now);
+        self.clerks.machine.handle_timeout(now);
         let Some((link, machine)) = &mut self.link else { return };
         let link = *link;
         match machine.handle_timeout(now) {
@@ -293,8 +322,12 @@ impl Node {
             let revision = self.runs.policy().map_or(0, |policy| policy.revision.0);
             cx.note(Happened::Judged { node: self.index, run: start.run, revision });
         }
+        if self.file_frame(&envelope, cx) {
+            return;
+        }
         self.runs.handle(envelope, now);
         if welcome && self.runs.is_linked() && epoch > before {
+            self.clerks.machine.welcomed();
             self.backoff.reset();
             cx.note(Happened::Welcomed { node: self.index, epoch: epoch.0 });
         }
@@ -314,6 +347,7 @@ impl Node {
     }
 
     fn pump(&mut self, cx: &mut Context) {
+        self.pump_files(cx);
         while let Some(action) = self.runs.poll_action() {
             self.act(action, cx);
         }
@@ -337,7 +371,11 @@ impl Node {
 
     fn arm(&mut self, cx: &mut Context) {
         let link = self.link.as_ref().and_then(|(_, link)| link.poll_timeout());
-        let next = [link, self.runs.poll_timeout()].into_iter().flatten().map(|(at, _)| at.0).min();
+        let next = [link, self.runs.poll_timeout(), self.clerks.machine.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .map(|(at, _)| at.0)
+            .min();
         let Some(next) = next else { return };
         let at = (next * 1_000).div_ceil(self.rate).max(cx.now);
         if self.timer_at.is_none_or(|armed| at < armed || armed <= cx.now) {
@@ -394,6 +432,8 @@ impl Node {
         for record in fresh {
             if let Record::Accepted(run) = record {
                 self.runs.journaled(run);
+            } else if let Record::FileAccepted(accepted) = record {
+                self.clerks.machine.journaled(accepted.op);
             }
         }
     }

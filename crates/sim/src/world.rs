@@ -10,8 +10,9 @@ use cortex_core::run::RunSpec;
 use cortex_store::{AuditFilter, RunFilter, TaskFilter};
 
 use crate::check::{self, Happened, Peace, Violation};
+use crate::editors::Editors;
 use crate::faults::{self, FAULTS_MS, Transition};
-use crate::hub::{Hub, Job, LEAKED, Place, Steer, token_of};
+use crate::hub::{FileJob, Hub, Job, LEAKED, Place, Steer, token_of};
 use crate::net::{Context, NodeWake, Wake};
 use crate::node::Node;
 use crate::people::{self, People};
@@ -56,6 +57,7 @@ struct World {
     nodes: Vec<Node>,
     people: People,
     workers: Vec<Worker>,
+    editors: Editors,
     seen: usize,
     /// Runs that have a row in the audit log, as far as it was read.
     audited: (Seq, BTreeSet<RunId>),
@@ -73,10 +75,12 @@ impl World {
         // By dice of their own, and not in every world: fate does to the others what it did before.
         let mut pool = (seed % 4 >= 2).then(|| Random::new(seed ^ 0x9001));
         let places: Vec<Place> = (0..count).map(|index| place(index, pool.as_mut())).collect();
+        // Some worlds with each kind of other work.
+        let does_files = [0, 1, 2, 3, 5, 10, 12].contains(&(seed % 16));
         let mut nodes = Vec::new();
         for (index, id) in ids.iter().enumerate() {
             let rate = cx.random.between(850, 1_150);
-            nodes.push(Node::new(index, *id, rate, places[index].slots, pattern.clone()));
+            nodes.push(Node::new(index, *id, rate, places[index].slots, does_files, pattern.clone()));
             let wait = cx.random.between(0, 500);
             cx.node_after(wait, index, NodeWake::Start);
         }
@@ -100,6 +104,11 @@ impl World {
                 cx.at(at, Wake::Transition(transition));
             }
         }
+        if does_files {
+            for (at, transition) in faults::files(&mut Random::new(seed ^ 0xf11e), count) {
+                cx.at(at, Wake::Transition(transition));
+            }
+        }
         let hub = Hub::new(ids, places, pattern);
         let people = People::default();
         Self {
@@ -108,6 +117,7 @@ impl World {
             nodes,
             people,
             workers,
+            editors: Editors::default(),
             seen: 0,
             audited: (Seq(0), BTreeSet::new()),
             hasher: DefaultHasher::new(),
@@ -161,11 +171,14 @@ impl World {
             Wake::Person { request } => self.people.impatient(request, &mut self.hub, &mut self.cx),
             Wake::Answer { request, answer } => self.people.answered(request, &answer, &mut self.cx),
             Wake::Worker { worker, wake } => self.workers[worker].handle(wake, &mut self.hub, &mut self.cx),
+            Wake::Editor { request } => self.editors.impatient(request, &mut self.hub, &mut self.cx),
+            Wake::FileAnswer { request, answer } => self.editors.answered(request, answer, &mut self.cx),
             Wake::HubFrame { link, .. } | Wake::HubClosed { link, .. } if !self.cx.carries(link) => {}
             Wake::HubTimer { .. }
             | Wake::StoreDone { .. }
             | Wake::StoreLate { .. }
             | Wake::DecideAgain { .. }
+            | Wake::DecideFile { .. }
             | Wake::AttachReady { .. }
             | Wake::Farewell { .. }
             | Wake::LogFlush { .. }
@@ -239,6 +252,12 @@ impl World {
             | Transition::SetPolicy { .. }
             | Transition::Lock { .. } => {
                 self.work(transition);
+                return;
+            }
+            Transition::Edit { node } => return self.editors.work(node, &mut self.hub, cx),
+            Transition::CancelEdit { node } => self.hub.cancel_edit(node),
+            Transition::NextAttempt { task } => {
+                self.hub.submit(Job::File(FileJob::Fence { task }), cx);
                 return;
             }
             Transition::Submit => return self.people.submit(&mut self.hub, cx),
@@ -327,6 +346,9 @@ impl World {
             | Transition::RetryTask
             | Transition::BumpTask
             | Transition::SetClock { .. }
+            | Transition::Edit { .. }
+            | Transition::CancelEdit { .. }
+            | Transition::NextAttempt { .. }
             | Transition::Rude { .. } => return,
         };
         self.hub.submit(job, cx);
@@ -367,6 +389,9 @@ impl World {
             }
         }
         let open = self.hub.store.read_now(|view| view.open_runs()).unwrap_or_default();
+        for task in self.hub.store.read_now(|view| view.open_file_ops()).unwrap_or_default() {
+            self.restless.push(format!("I8: operation {} has no end", task.id));
+        }
         for run in open {
             self.restless.push(format!("I8: {} is still {}", run.id, run.state.as_str()));
         }
@@ -417,7 +442,14 @@ impl World {
         let tasks = tasks.unwrap_or_default();
         let late = |id| self.hub.store.read_now(|view| view.task_evidence(id)).unwrap_or_default();
         let brought = |id| late(id).into_iter().map(|one| (one.attempt, one.holder)).collect();
+        let accepted = self.cx.history.iter().filter_map(|(_, happened)| {
+            if let Happened::FileAccepted { op, .. } = happened { Some(*op) } else { None }
+        });
+        let file =
+            |op| self.hub.store.read_now(|view| view.file_op(op)).ok().flatten().map(|task| (op, task));
         Peace {
+            files: accepted.filter_map(file).collect(),
+            disks: self.nodes.iter().map(Node::disk).collect(),
             nodes: self.hub.ids.clone(),
             evidence: tasks.iter().map(|task| (task.id, brought(task.id))).collect(),
             tasks: tasks.iter().map(|task| (task.id, task.state)).collect(),

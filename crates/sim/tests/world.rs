@@ -75,6 +75,16 @@ const FOUND: &[(u64, &str)] = &[
     (623, "a task of a locked owner was handed out behind the lock"),
     (2911, "a worker was told that it extended a lease whose end was on its way to the store"),
     (9435, "what a lock had stopped waited for ever after it was lifted"),
+    (2, "an attempt that a newer one had followed changed a file"),
+    (204, "a newer attempt did not wait for what an older one could not take back"),
+    (0, "a change was begun before its journal row was durable"),
+    (3, "an operation that was settled was done again when it came again"),
+    (12, "a change took effect on something else than it had seen"),
+    (81, "a node that was back did not say what it had taken on: it was done, and told as not done"),
+    (497, "an end between Hello and Welcome was never told"),
+    (1, "a caller was answered before the end was stored, and another end was stored"),
+    (147, "a node was not told that what it reports is over"),
+    (5, "what a dead node process had begun was told as done without a look"),
 ];
 
 #[test]

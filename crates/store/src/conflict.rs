@@ -1,5 +1,6 @@
 //! The refusals that a store makes by itself, in the same words whichever store it is.
 
+use cortex_core::files::entity::FileTask;
 use cortex_core::id::Revision;
 use cortex_core::node::Node;
 use cortex_core::pool::Task;
@@ -45,6 +46,13 @@ pub(crate) fn policy_revision(policy: &StoredPolicy, stored: Revision) -> WriteE
 pub(crate) fn run_key(run: &Run) -> WriteError {
     Refusal::new(Code::Conflict, format!("Run {} repeats the idempotency key of an earlier run.", run.id))
         .hint("Use the run that has this key, or choose a new key.")
+        .into()
+}
+
+pub(crate) fn file_op_key(task: &FileTask) -> WriteError {
+    let message = format!("Operation {} repeats the idempotency key of an earlier operation.", task.id);
+    Refusal::new(Code::Conflict, message)
+        .hint("Use the operation that has this key, or choose a new key.")
         .into()
 }
 

@@ -1,9 +1,10 @@
 //! What the hub keeps, and what it promises about it.
 //!
 //! Kept: nodes, invites, users, grants, tokens, locks, policies, questions to people, runs (not
-//! their output, which lives in segment files of the hub), the event log, the audit log, and a few
-//! numbers (generation), and the tasks of the work pool ([`PoolRead`]). Not kept here:
-//! presence, heartbeats, link state, meters — these are observations and live in memory.
+//! their output, which lives in segment files of the hub), the event log, the audit log, a few
+//! numbers (generation), the tasks of the work pool ([`PoolRead`]), and operations that change files
+//! ([`FilesRead`]). Not kept here: presence, heartbeats, link state, meters — these are observations
+//! and live in memory.
 //!
 //! **Promise.** [`StoreExt::write`] answers `Ok` only after the transaction is committed and
 //! synced to disk. An `Err` from the closure leaves nothing behind. An `Err` of the store itself
@@ -41,10 +42,12 @@ use cortex_core::user::{RoleGrant, User};
 
 pub mod chain;
 mod conflict;
+mod files;
 pub mod memory;
 mod pool;
 pub mod sqlite;
 
+pub use files::{FilesRead, FilesTx};
 pub use pool::{PoolRead, PoolTx, TaskFilter};
 
 /// Why the store could not do its work. The closure's own refusals are not among these.
@@ -176,7 +179,7 @@ pub struct AuditFilter {
 }
 
 /// One consistent view. Each method costs one query.
-pub trait Read: PoolRead {
+pub trait Read: PoolRead + FilesRead {
     /// The generation of this store; raised by a restore.
     fn generation(&self) -> Result<Generation, StoreError>;
 
@@ -266,7 +269,7 @@ pub trait Read: PoolRead {
 }
 
 /// One transaction: sees its own writes; all of it is kept or nothing.
-pub trait Tx: Read + PoolTx {
+pub trait Tx: Read + PoolTx + FilesTx {
     /// Inserts or replaces a node. A second live node of the same name is refused `Conflict`.
     fn put_node(&mut self, node: &Node) -> Result<(), WriteError>;
     /// Raises the node's epoch by one and returns it. One write, no read of the row by the caller.

@@ -8,6 +8,7 @@
 //!
 //! Never here: files, deadlines. A caller's `deadline` cannot pass, since nothing waits.
 
+mod files;
 mod pool;
 mod read;
 mod state;

@@ -7,6 +7,8 @@ mod support;
 mod agree;
 #[path = "contract/entities.rs"]
 mod entities;
+#[path = "contract/files.rs"]
+mod files;
 #[path = "contract/logs.rs"]
 mod logs;
 #[path = "contract/people.rs"]
@@ -84,6 +86,11 @@ contract! {
     schedules::a_name_is_one_schedule_per_party,
     schedules::schedules_are_due_in_the_order_of_their_ticks,
     schedules::pauses_are_kept_and_removed_by_what_they_stop,
+    files::an_operation_is_read_back_to_the_last_field,
+    files::a_key_is_one_operation_per_caller_and_node,
+    files::unsettled_operations_are_found_per_node_and_after_a_restart,
+    files::ended_operations_go_in_the_order_of_their_ends_and_no_open_one_does,
+    files::a_refused_write_leaves_nothing_of_an_operation,
     logs::events_are_numbered_without_holes_whatever_fails_beside_them,
     logs::the_hook_hears_commits_in_order_and_before_the_callers,
     logs::events_are_paged_by_number,

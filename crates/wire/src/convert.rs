@@ -4,7 +4,7 @@
 //! what it knows and cannot be read is a refusal `invalid_argument`, and the link is closed.
 
 use bytes::Bytes;
-use cortex_core::id::{Attempt, ConsentId, Epoch, Generation, NodeId, Revision, RunId, Seq, TaskId};
+use cortex_core::id::{Attempt, ConsentId, Epoch, Generation, NodeId, OpId, Revision, RunId, Seq, TaskId};
 use cortex_core::limits;
 use cortex_core::message::{Envelope, Frame, Hello, RunReport, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use cortex_core::node::{AuditHead, Facts};
@@ -12,6 +12,8 @@ use cortex_core::run::{EndCause, Ended, RunSpec};
 use cortex_core::sandbox::{Layer, LayerState, Level, Place};
 use cortex_core::stream::{Positions, Stream};
 use cortex_core::{Code, Refusal};
+
+pub mod files;
 
 use crate::mesh;
 use crate::mesh::attach_request::Message as Up;
@@ -45,6 +47,7 @@ pub fn to_hub_into_proto(envelope: Envelope<ToHub>) -> mesh::AttachRequest {
             refusal: Some(refusal_into(&refusal)),
         }),
         ToHub::Renew { csr } => Up::Renew(mesh::Renew { csr_der: csr }),
+        ToHub::FileAnswered { op, answer } => Up::FileAnswer(files::answer_into(op, answer)),
     };
     mesh::AttachRequest { epoch: envelope.epoch.0, message: Some(message) }
 }
@@ -74,6 +77,10 @@ pub fn to_hub_from_proto(request: mesh::AttachRequest) -> Result<Option<Envelope
             refusal: refusal_from(refused.refusal.unwrap_or_default()),
         },
         Up::Renew(renew) => ToHub::Renew { csr: renew.csr_der },
+        Up::FileAnswer(answer) => {
+            let (op, answer) = files::answer_from(answer)?;
+            ToHub::FileAnswered { op, answer }
+        }
     };
     Ok(Some(Envelope { epoch, message }))
 }
@@ -108,6 +115,13 @@ pub fn to_node_into_proto(envelope: Envelope<ToNode>) -> mesh::AttachResponse {
         ToNode::Forget { run } => Down::RunForget(mesh::RunForget { run_id: run_into(run) }),
         ToNode::Policy(policy) => Down::Policy(policy_into(policy)),
         ToNode::Certificate { chain } => Down::Certificate(mesh::Certificate { chain_der: chain }),
+        ToNode::FileAsk(ask) => Down::FileAsk(files::ask_into(*ask)),
+        ToNode::FileCancel { op } => Down::FileCancel(mesh::FileCancel { op_id: files::op_into(op) }),
+        ToNode::FileSettled { op } => Down::FileSettled(mesh::FileSettled { op_id: files::op_into(op) }),
+        ToNode::AttemptFence { task, attempt } => Down::AttemptFence(mesh::AttemptFence {
+            task_id: Bytes::copy_from_slice(task.as_bytes()),
+            attempt: attempt.0,
+        }),
         ToNode::Goodbye { refusal, retry_after_ms } => {
             Down::Goodbye(mesh::Goodbye { refusal: Some(refusal_into(&refusal)), retry_after_ms })
         }
@@ -149,12 +163,27 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
         Down::RunForget(forget) => ToNode::Forget { run: run_from(&forget.run_id)? },
         Down::Policy(policy) => ToNode::Policy(policy_from(policy)),
         Down::Certificate(certificate) => ToNode::Certificate { chain: certificate.chain_der },
+        Down::FileAsk(ask) => ToNode::FileAsk(Box::new(files::ask_from(ask)?)),
+        Down::FileCancel(cancel) => ToNode::FileCancel { op: files::op_id_from(&cancel.op_id)? },
+        Down::FileSettled(settled) => ToNode::FileSettled { op: files::op_id_from(&settled.op_id)? },
+        Down::AttemptFence(fence) => {
+            let (task, attempt) =
+                task_from(&fence.task_id, fence.attempt)?.ok_or_else(|| missing("attempt_fence.task_id"))?;
+            ToNode::AttemptFence { task, attempt }
+        }
         Down::Goodbye(goodbye) => ToNode::Goodbye {
             refusal: refusal_from(goodbye.refusal.unwrap_or_default()),
             retry_after_ms: goodbye.retry_after_ms,
         },
     };
     Ok(Some(Envelope { epoch: Epoch(response.epoch), message }))
+}
+
+/// The operation on files that a message of the hub asks for, whether or not the rest of it can be read:
+/// whoever waits for it is told then.
+pub fn asked_op(response: &mesh::AttachResponse) -> Option<OpId> {
+    let Some(Down::FileAsk(ask)) = &response.message else { return None };
+    files::op_id_from(&ask.op_id).ok()
 }
 
 /// A node's id, from the wire.
@@ -187,6 +216,7 @@ fn hello_into(hello: Hello) -> mesh::Hello {
         ceiling: hello.ceiling,
         audit_head: hello.audit_head.map(head_into),
         runs: hello.runs.into_iter().map(report_into).collect(),
+        files: hello.files.into_iter().map(files::report_into).collect(),
     }
 }
 
@@ -205,6 +235,7 @@ fn hello_from(hello: mesh::Hello, epoch: Epoch) -> Result<Hello, Refusal> {
         ceiling: hello.ceiling,
         audit_head: hello.audit_head.map(head_from).transpose()?,
         runs: hello.runs.into_iter().map(report_from).collect::<Result<_, _>>()?,
+        files: files::reports_from(hello.files)?,
     })
 }
 
@@ -437,159 +468,4 @@ fn refusal_from(refusal: mesh::Refusal) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use prost::Message as _;
-
-    fn run() -> RunId {
-        RunId::mint(1, &[7; 10])
-    }
-
-    fn policy() -> SignedPolicy {
-        SignedPolicy {
-            policy: None,
-            document: Bytes::from_static(b"{\"version\":9}"),
-            signature: Bytes::from_static(b"\x30\0"),
-        }
-    }
-
-    fn head() -> AuditHead {
-        AuditHead { seq: Seq(12), hash: [7; 32] }
-    }
-
-    fn ended() -> Ended {
-        Ended {
-            cause: EndCause::TimedOut,
-            code: None,
-            signal: Some(15),
-            duration_ms: 12,
-            output: Positions { stdout: 3, stderr: 4 },
-            diagnostic: Some("why".to_owned()),
-        }
-    }
-
-    #[test]
-    fn every_message_of_a_node_survives_the_wire() {
-        let layer = Layer { name: "landlock".to_owned(), state: LayerState::Part, note: "ABI 5".to_owned() };
-        let facts = Facts {
-            os: "linux".to_owned(),
-            cpus: 2,
-            tools: vec!["git".to_owned()],
-            layers: vec![layer],
-            place: Place { home: "/home/u".to_owned(), work: vec!["/w".to_owned()] },
-            ..Facts::default()
-        };
-        let report =
-            RunReport { run: run(), started: Some(Level::Full), ended: Some(ended()), kept_from: 1, end: 7 };
-        let hello = Hello {
-            protocol: 1,
-            instance: u64::MAX,
-            dial: 5,
-            generation: Generation(2),
-            epoch: Epoch(3),
-            facts,
-            ceiling: Some("{}".to_owned()),
-            audit_head: Some(head()),
-            runs: vec![report],
-        };
-        let frame = Frame {
-            run: run(),
-            stream: Stream::Stderr,
-            position: 9,
-            offset: 4,
-            data: Bytes::from_static(b"x\0\xff"),
-        };
-        let messages = [
-            ToHub::Hello(Box::new(hello)),
-            ToHub::Heartbeat { seq: 5 },
-            ToHub::Started { run: run(), level: Level::Kernel },
-            ToHub::Output(frame),
-            ToHub::Ended { run: run(), ended: ended() },
-            ToHub::OutputLost { run: run(), first_kept: Positions { stdout: 1, stderr: 0 } },
-            ToHub::InputTaken { run: run(), upto: 8 },
-            ToHub::Refused { run: None, refusal: Refusal::new(Code::StaleEpoch, "old") },
-            ToHub::Renew { csr: Bytes::from_static(b"csr") },
-        ];
-        for message in messages {
-            let envelope = Envelope { epoch: Epoch(3), message };
-            let bytes = to_hub_into_proto(envelope.clone()).encode_to_vec();
-            let back = mesh::AttachRequest::decode(bytes.as_slice()).expect("our own bytes");
-            assert_eq!(to_hub_from_proto(back).expect("our own message"), Some(envelope));
-        }
-    }
-
-    #[test]
-    fn every_message_of_the_hub_survives_the_wire() {
-        let spec = RunSpec {
-            argv: vec!["echo".to_owned(), "; id\n".to_owned()],
-            cwd: Some("/".to_owned()),
-            env: vec![("LANG".to_owned(), "C".to_owned())],
-            timeout_ms: Some(1),
-            stdin: true,
-        };
-        let start = Start {
-            run: run(),
-            spec,
-            caller: "token:admin".to_owned(),
-            policy_revision: Revision(4),
-            traceparent: Some("00-1-2-01".to_owned()),
-            consent: Some(ConsentId::mint(1, &[7; 10])),
-            task: Some((TaskId::mint(1, &[8; 10]), Attempt(3))),
-        };
-        let welcome = Welcome {
-            generation: Generation(1),
-            name: "a".to_owned(),
-            policy: policy(),
-            audit_head: Some(head()),
-        };
-        let messages = [
-            ToNode::Welcome(welcome),
-            ToNode::HeartbeatAck { seq: 5 },
-            ToNode::Start(start),
-            ToNode::Input { run: run(), offset: 1, data: Bytes::from_static(b"in"), eof: true },
-            ToNode::Cancel { run: run(), grace_ms: 3 },
-            ToNode::Cut { run: run() },
-            ToNode::Resume { run: run(), from: 1, granted: 2 },
-            ToNode::Credit { run: run(), granted: 2, durable: 1 },
-            ToNode::Settled { run: run() },
-            ToNode::Forget { run: run() },
-            ToNode::Policy(policy()),
-            ToNode::Certificate { chain: vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")] },
-            ToNode::Goodbye { refusal: Refusal::new(Code::NodeRevoked, "gone"), retry_after_ms: None },
-        ];
-        for message in messages {
-            let envelope = Envelope { epoch: Epoch(9), message };
-            let bytes = to_node_into_proto(envelope.clone()).encode_to_vec();
-            let back = mesh::AttachResponse::decode(bytes.as_slice()).expect("our own bytes");
-            assert_eq!(to_node_from_proto(back).expect("our own message"), Some(envelope));
-        }
-    }
-
-    #[test]
-    fn a_message_of_a_newer_peer_is_ignored() {
-        // Field 200, length-delimited, two bytes: a future member of the oneof.
-        let bytes = [0x08, 0x03, 0xc2, 0x0c, 0x02, 0x01, 0x02];
-        let request = mesh::AttachRequest::decode(bytes.as_slice()).expect("unknown fields are skipped");
-        assert_eq!(to_hub_from_proto(request), Ok(None));
-    }
-
-    #[test]
-    fn a_frame_without_bytes_or_with_too_many_is_refused() {
-        for len in [0, limits::FRAME_BYTES_MAX + 1] {
-            let output = mesh::RunOutput {
-                run_id: run_into(run()),
-                stream: 1,
-                position: 0,
-                offset: 0,
-                data: Bytes::from(vec![0; len]),
-            };
-            assert_eq!(frame_from(output).map_err(|refusal| refusal.code), Err(Code::InvalidArgument));
-        }
-    }
-
-    #[test]
-    fn positions_that_overflow_together_are_refused() {
-        let positions = mesh::Positions { stdout: u64::MAX, stderr: 1 };
-        assert_eq!(positions_from(positions).map_err(|refusal| refusal.code), Err(Code::InvalidArgument));
-    }
-}
+mod tests;

@@ -25,7 +25,7 @@ pub const fn surface(code: Code) -> Surface {
     use tonic::Code as Grpc;
     let (http, grpc, exit, retryable) = match code {
         Code::InvalidArgument | Code::InviteMalformed => (400, Grpc::InvalidArgument, 2, false),
-        Code::PolicyInvalid => (400, Grpc::InvalidArgument, 2, false),
+        Code::PolicyInvalid | Code::BadPath => (400, Grpc::InvalidArgument, 2, false),
         Code::BadConfig => (400, Grpc::InvalidArgument, 64, false),
         Code::Unauthenticated => (401, Grpc::Unauthenticated, 4, false),
         Code::Forbidden
@@ -38,7 +38,7 @@ pub const fn surface(code: Code) -> Surface {
         | Code::Locked
         | Code::RecoveriesExhausted => (403, Grpc::PermissionDenied, 4, false),
         Code::PolicyDenied | Code::TooComplex => (403, Grpc::PermissionDenied, 5, false),
-        Code::ConsentDenied => (403, Grpc::PermissionDenied, 5, false),
+        Code::ConsentDenied | Code::PathOutsideRoots => (403, Grpc::PermissionDenied, 5, false),
         Code::ConsentRequired => (403, Grpc::PermissionDenied, 6, false),
         Code::NodeNotFound | Code::NotFound => (404, Grpc::NotFound, 3, false),
         Code::NodeOffline => (409, Grpc::Unavailable, 7, true),
@@ -48,14 +48,18 @@ pub const fn surface(code: Code) -> Surface {
         Code::ClonedIdentity => (409, Grpc::Aborted, 4, false),
         Code::UnknownOutcome => (409, Grpc::Unknown, 1, false),
         Code::EventGap => (410, Grpc::OutOfRange, 8, false),
+        Code::EtagMismatch => (412, Grpc::Aborted, 8, false),
         Code::VersionUnsupported => (412, Grpc::FailedPrecondition, 1, false),
         Code::SandboxUnavailable => (412, Grpc::FailedPrecondition, 5, false),
         Code::TooLarge => (413, Grpc::ResourceExhausted, 2, false),
+        Code::EditNotFound | Code::EditAmbiguous => (422, Grpc::FailedPrecondition, 1, false),
+        Code::UnsupportedEntry => (422, Grpc::FailedPrecondition, 1, false),
         Code::Quota | Code::RateLimited => (429, Grpc::ResourceExhausted, 1, true),
         Code::AuditBroken => (500, Grpc::DataLoss, 1, false),
         Code::Internal => (500, Grpc::Internal, 1, false),
         Code::StoreUnavailable | Code::HubUnreachable => (503, Grpc::Unavailable, 1, true),
         Code::Timeout => (504, Grpc::DeadlineExceeded, 124, true),
+        Code::NoSpace => (507, Grpc::ResourceExhausted, 1, true),
     };
     Surface { http, grpc, exit, retryable }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 mod consents;
+mod files;
 mod locks;
 mod nodes;
 mod people;
@@ -18,6 +19,10 @@ mod tasks;
 
 pub use crate::error::{ErrorBody, Problem};
 pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
+pub use files::{
+    EditStep, EntriesView, EntryView, FileContentView, FileDoneView, FilePatch, FileWrittenView, FreshView,
+    MatchView, MatchesView, SkippedView,
+};
 pub use locks::{LockRequest, LockView, RecoveriesSet, RecoveriesView};
 pub use nodes::{LayerView, NodeLock, NodePatch, NodeView};
 pub use people::{

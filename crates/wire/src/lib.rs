@@ -4,6 +4,7 @@
 //! behind it sees protobuf or JSON. Never here: decisions, sockets, storage.
 
 pub mod convert;
+pub mod diff;
 pub mod error;
 pub mod http;
 pub mod policy;

@@ -9,13 +9,14 @@ use crate::repo::{Kind, Package, Repo};
 /// Package, and the packages of ours that it may depend on (DESIGN §1).
 const ALLOWED: &[(&str, &[&str])] = &[
     ("cortex-core", &[]),
+    ("cortex-content", &["cortex-core"]),
     ("cortex-wire", &["cortex-core"]),
-    ("cortex-store", &["cortex-core"]),
-    ("cortex-hub", &["cortex-store", "cortex-wire", "cortex-core"]),
-    ("cortex-node", &["cortex-wire", "cortex-core"]),
-    ("cortex", &["cortex-hub", "cortex-node", "cortex-wire", "cortex-core"]),
+    ("cortex-store", &["cortex-content", "cortex-core"]),
+    ("cortex-hub", &["cortex-store", "cortex-wire", "cortex-content", "cortex-core"]),
+    ("cortex-node", &["cortex-wire", "cortex-content", "cortex-core"]),
+    ("cortex", &["cortex-hub", "cortex-node", "cortex-wire", "cortex-content", "cortex-core"]),
     ("cortex-sim", &["cortex-core", "cortex-store"]),
-    ("cortex-bench", &["cortex-wire", "cortex-core"]),
+    ("cortex-bench", &["cortex-wire", "cortex-content", "cortex-core"]),
     ("xtask", &[]),
 ];
 

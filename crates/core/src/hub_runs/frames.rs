@@ -9,7 +9,8 @@ use crate::sandbox::Level;
 use crate::stream::{Accepted, Positions};
 
 impl HubRuns {
-    /// A frame about a run, on `link`. Hello, heartbeats and renewals are not for here.
+    /// A frame about a run, on `link`. Hello, heartbeats, renewals and answers on files are not
+    /// for here.
     pub fn handle(&mut self, link: LinkId, message: ToHub) {
         if self.link != Some(link) {
             return;
@@ -21,7 +22,7 @@ impl HubRuns {
             ToHub::OutputLost { run, first_kept } => self.handle_lost_output(run, first_kept),
             ToHub::InputTaken { run, upto } => self.handle_input_taken(run, upto),
             ToHub::Refused { run, refusal } => self.handle_refused(run, &refusal),
-            ToHub::Hello(_) | ToHub::Heartbeat { .. } | ToHub::Renew { .. } => {}
+            ToHub::Hello(_) | ToHub::Heartbeat { .. } | ToHub::Renew { .. } | ToHub::FileAnswered { .. } => {}
         }
     }
 

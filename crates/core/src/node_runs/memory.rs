@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::local::{Local, Phase, ended_before};
-use super::{Action, NodeRuns, Record};
+use super::{Action, NodeRuns};
 use crate::id::{Epoch, Generation, RunId};
+use crate::journal::Record;
 use crate::limits;
 use crate::policy::Site;
 use crate::run::{EndCause, Ended};
@@ -73,6 +74,11 @@ impl NodeRuns {
                 self.runs.remove(&run);
                 self.remember_settled(run);
             }
+            Record::FileAccepted(_)
+            | Record::FileIntended(..)
+            | Record::FileEnded(..)
+            | Record::FileSettled(_)
+            | Record::Attempt(..) => {}
         }
     }
 

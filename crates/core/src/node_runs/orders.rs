@@ -3,14 +3,15 @@
 use bytes::Bytes;
 
 use super::local::{Local, Phase};
-use super::{Action, NodeRuns, Record, Signal};
+use super::{Action, NodeRuns, Signal};
 use crate::error::{Code, Refusal};
+use crate::files::ask::FileAsk;
 use crate::id::RunId;
+use crate::journal::Record;
 use crate::limits;
 use crate::message::{Start, ToHub};
-use crate::policy::{self, Question, Site};
 use crate::run::{EndCause, Ended};
-use crate::sandbox::{Ground, Level, Walls};
+use crate::sandbox::Level;
 use crate::stream::Sender;
 use crate::time::Timestamp;
 
@@ -40,8 +41,7 @@ impl NodeRuns {
             self.hold_ended(run, ended);
             return;
         }
-        let judged = self.judge(&start);
-        let (timeout_ms, walls) = match judged {
+        let (timeout_ms, walls) = match self.gate_here().judge(&start) {
             Ok(judged) => judged,
             Err(refusal) => {
                 self.runs.insert(run, Local::new(Phase::Starting));
@@ -57,24 +57,11 @@ impl NodeRuns {
         self.actions.push_back(Action::Journal(Record::Accepted(run)));
     }
 
-    /// How long it may last and behind which walls, as the policy is at this moment: what comes
-    /// later changes nothing of a run that was taken on.
-    fn judge(&self, start: &Start) -> Result<(u64, Option<Walls>), Refusal> {
-        let Some(policy) = &self.policy else {
-            let message = "The node holds no policy, which allows nothing (rule local.no_policy).";
-            return Err(Refusal::new(Code::PolicyDenied, message).detail("rule", "local.no_policy"));
-        };
-        let document = &policy.document;
-        // What was not tried is not there.
-        let ground = Ground { level: Some(self.level()), ..self.site.ground.clone() };
-        let site = Site { ground, ceilings: self.site.ceilings.clone() };
-        let consent = start.consent.is_some();
-        let question = Question { spec: &start.spec, node: &self.name, site: &site, now: None, consent };
-        policy::judge(document, &question)?.allowed(&self.name)?;
-        // A run without a wish of its own lasts as long as the policy lets any.
-        let longest = document.longest_ms(&site.ceilings);
-        let timeout_ms = start.spec.timeout_ms.unwrap_or(longest);
-        Ok((timeout_ms, document.walls(&site.ground.place, &site.ceilings)))
+    /// A hub asks only nodes that say that they can; silence would leave it waiting all the same.
+    pub(super) fn refuse_file(&mut self, ask: &FileAsk) {
+        let message = format!("This node does no operations on files; `{}` was not done.", ask.op.verb());
+        let answer = Err(Refusal::new(Code::VersionUnsupported, message));
+        self.send(ToHub::FileAnswered { op: ask.id, answer });
     }
 
     pub(super) fn handle_input(&mut self, run: RunId, offset: u64, data: Bytes, eof: bool) {

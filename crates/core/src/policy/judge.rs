@@ -54,7 +54,7 @@ pub enum Answer {
 /// The name of a rule: `exec.allow`, `exec.args git -c`, `local.roots.cwd`. What stands after a
 /// blank is for people and free of control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rule(String);
+pub struct Rule(pub(super) String);
 
 impl Rule {
     /// Its text.
@@ -109,19 +109,44 @@ pub fn judge(document: &Document, question: &Question<'_>) -> Result<Answer, Ref
     let hub = Side::hub(document);
     let by = hub.judge(question, consent, &mut asked)?;
     for ceiling in &site.ceilings {
-        Side::local(ceiling, document.mode, question)?.judge(question, false, &mut asked)?;
+        Side::local(ceiling, document.mode, question.node)?.judge(question, false, &mut asked)?;
     }
-    check_level(document, question)?;
-    let bounds = site.ceilings.iter().filter_map(Ceiling::bounds);
-    let local = bounds.flat_map(|bounds| bounds.sensitive.iter().map(|one| ("local.", one)));
-    let mut sensitive = document.sensitive.iter().map(|one| ("", one)).chain(local);
-    if let Some((prefix, one)) = sensitive.find(|(_, one)| one.matches(spec)) {
-        asked.get_or_insert(Rule(format!("{prefix}sensitive {}", one.shown())));
-    }
+    check_level(document, site, question.node)?;
+    let asked = asked.or_else(|| sensitive(document, site, &spec.argv));
     match asked.filter(|_| !consent) {
         Some(rule) => Ok(Answer::Ask { rule }),
         None => Ok(Answer::Allowed { rule: Rule(by.to_owned()) }),
     }
+}
+
+/// The entry on commands that need a person which these words match, of the document before those of the
+/// ceilings.
+pub(super) fn sensitive(document: &Document, site: &Site, argv: &[String]) -> Option<Rule> {
+    let bounds = site.ceilings.iter().filter_map(Ceiling::bounds);
+    let local = bounds.flat_map(|bounds| bounds.sensitive.iter().map(|one| ("local.", one)));
+    let mut all = document.sensitive.iter().map(|one| ("", one)).chain(local);
+    let (prefix, one) = all.find(|(_, one)| one.matches(argv))?;
+    Some(Rule(format!("{prefix}sensitive {}", one.shown())))
+}
+
+/// What a ceiling says, when it can be read and lets the policy be what it is.
+pub(super) fn local_bounds<'a>(ceiling: &'a Ceiling, hub: Mode, node: &str) -> Result<&'a Bounds, Refusal> {
+    let Some(bounds) = ceiling.bounds() else {
+        let message = format!(
+            "The ceiling file of {node} cannot be read, so nothing is allowed (rule local.unreadable)."
+        );
+        return Err(Refusal::new(Code::PolicyDenied, message)
+            .hint("Ask the owner of that machine to mend its ceiling file and to start the node again.")
+            .detail("rule", "local.unreadable"));
+    };
+    if bounds.mode == Some(Mode::Strict) && hub == Mode::Permissive {
+        let message =
+            format!("{node} is set to PERMISSIVE, which its owner does not allow (rule local.mode).");
+        return Err(Refusal::new(Code::PolicyDenied, message)
+            .hint(format!("Ask an administrator for `cortex policy set {node} strict`."))
+            .detail("rule", "local.mode"));
+    }
+    Ok(bounds)
 }
 
 /// Those parts of a document or of a ceiling that judge a command. `None` bounds nothing.
@@ -152,23 +177,8 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn local(ceiling: &'a Ceiling, hub: Mode, question: &Question<'_>) -> Result<Self, Refusal> {
-        let node = question.node;
-        let Some(bounds) = ceiling.bounds() else {
-            let message = format!(
-                "The ceiling file of {node} cannot be read, so nothing is allowed (rule local.unreadable)."
-            );
-            return Err(Refusal::new(Code::PolicyDenied, message)
-                .hint("Ask the owner of that machine to mend its ceiling file and to start the node again.")
-                .detail("rule", "local.unreadable"));
-        };
-        if bounds.mode == Some(Mode::Strict) && hub == Mode::Permissive {
-            let message =
-                format!("{node} is set to PERMISSIVE, which its owner does not allow (rule local.mode).");
-            return Err(Refusal::new(Code::PolicyDenied, message)
-                .hint(format!("Ask an administrator for `cortex policy set {node} strict`."))
-                .detail("rule", "local.mode"));
-        }
+    fn local(ceiling: &'a Ceiling, hub: Mode, node: &str) -> Result<Self, Refusal> {
+        let bounds = local_bounds(ceiling, hub, node)?;
         Ok(Self {
             prefix: "local.",
             mode: hub,
@@ -380,19 +390,19 @@ fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
 }
 
 /// What to do about a rule of a ceiling.
-const OWNER: &str = "Ask the owner of that machine: its own ceiling file says so, and no policy of the hub lifts it. Do not retry unchanged.";
+pub(super) const OWNER: &str = "Ask the owner of that machine: its own ceiling file says so, and no policy of the hub lifts it. Do not retry unchanged.";
 
-fn check_level(document: &Document, question: &Question<'_>) -> Result<(), Refusal> {
+pub(super) fn check_level(document: &Document, site: &Site, node: &str) -> Result<(), Refusal> {
     // The hub does not guess for a node that was never there; the node always knows.
-    let Some(level) = question.site.ground.level else { return Ok(()) };
+    let Some(level) = site.ground.level else { return Ok(()) };
     let own = if document.mode == Mode::Strict { document.sandbox } else { Level::None };
-    let bounds = question.site.ceilings.iter().filter_map(Ceiling::bounds);
+    let bounds = site.ceilings.iter().filter_map(Ceiling::bounds);
     let local = bounds.map(Bounds::level).max().unwrap_or(Level::None);
     let (needed, rule) = if level < own { (own, "sandbox.level") } else { (local, "local.sandbox.level") };
     if level >= needed {
         return Ok(());
     }
-    let (node, level, needed) = (question.node, level.as_str(), needed.as_str());
+    let (level, needed) = (level.as_str(), needed.as_str());
     let message = format!("{node} reaches the sandbox level `{level}` and needs `{needed}` (rule {rule}).");
     Err(Refusal::new(Code::SandboxUnavailable, message)
         .hint(format!(
@@ -411,8 +421,8 @@ impl Ceiling {
 }
 
 impl Sensitive {
-    fn matches(&self, spec: &RunSpec) -> bool {
-        let Some((program, args)) = spec.argv.split_first() else { return false };
+    fn matches(&self, argv: &[String]) -> bool {
+        let Some((program, args)) = argv.split_first() else { return false };
         let is_there = |word: &String| match word.strip_suffix('*') {
             Some(prefix) => args.iter().any(|arg| arg.starts_with(prefix)),
             None => args.contains(word),
@@ -435,7 +445,7 @@ fn is_within(cwd: &str, roots: &[Root], place: &Place) -> bool {
     trees(roots, place).allows(&cwd).is_some()
 }
 
-fn trees(roots: &[Root], place: &Place) -> Walls {
+pub(super) fn trees(roots: &[Root], place: &Place) -> Walls {
     Walls::at(place, Level::None, roots, &Network::None, &Limits::default())
 }
 

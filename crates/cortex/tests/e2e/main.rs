@@ -10,6 +10,7 @@ mod doors;
 mod every;
 mod exec;
 mod faults;
+mod files;
 mod joining;
 mod locks;
 mod pages;

@@ -213,6 +213,7 @@ impl Reader {
             ToHub::Heartbeat { seq } => self.mesh.heartbeat(&link, seq),
             ToHub::Renew { csr } => self.renew(&link, &csr)?,
             ToHub::Hello(_) => {}
+            ToHub::FileAnswered { op, answer } => self.mesh.file_answered(&link, op, answer),
             ToHub::Started { .. }
             | ToHub::Output(_)
             | ToHub::Ended { .. }

@@ -6,7 +6,9 @@ use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::{Json, RequestExt as _};
 use cortex_core::id::Revision;
-use cortex_core::limits::{BODY_BYTES_MAX, HEAD_MS_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
+use cortex_core::limits::{
+    BODY_BYTES_MAX, FILE_INLINE_BYTES_MAX, HEAD_MS_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX,
+};
 use cortex_core::{Code, Refusal};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
@@ -16,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::http::problem::{Failure, invalid};
 use crate::service::Caller;
+use crate::service::files::too_long;
 
 /// A JSON body. An empty one counts as `{}`.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -49,6 +52,22 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
         let kind = content_type(request.headers());
         let bytes = read_body(request).await?;
         // A page of another site can send text and forms without asking, and nothing else.
+        if kind.as_deref() != Some("application/octet-stream") && !(bytes.is_empty() && kind.is_none()) {
+            return Err(wrong_type("application/octet-stream"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// Content of a file: plain bytes, as many as one call carries.
+pub(crate) struct FileBody(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for FileBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Failure> {
+        let kind = content_type(request.headers());
+        let bytes = read_within(request, FILE_INLINE_BYTES_MAX, too_long("The content")).await?;
         if kind.as_deref() != Some("application/octet-stream") && !(bytes.is_empty() && kind.is_none()) {
             return Err(wrong_type("application/octet-stream"));
         }
@@ -132,22 +151,22 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, Failure>
 }
 
 async fn read_body(request: Request) -> Result<Bytes, Failure> {
-    let too_large = || {
-        Failure::from(Refusal::new(
-            Code::TooLarge,
-            format!("The body is longer than {BODY_BYTES_MAX} bytes."),
-        ))
-    };
+    let refusal = Refusal::new(Code::TooLarge, format!("The body is longer than {BODY_BYTES_MAX} bytes."));
+    read_within(request, BODY_BYTES_MAX, refusal).await
+}
+
+/// A body of at most `max` bytes; a longer one is refused with `too_large`.
+async fn read_within(request: Request, max: usize, too_large: Refusal) -> Result<Bytes, Failure> {
     // What says itself that it is too long is not read at all.
-    if request.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
+    if request.body().size_hint().lower() > max as u64 {
+        return Err(too_large.into());
     }
     let request = request.with_limited_body();
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX);
+    let body = Limited::new(request.into_body(), max);
     let read = tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), body.collect()).await;
     match read {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large.into()),
         Ok(Err(_)) => Err(invalid("The body broke off.")),
         Err(_) => {
             let message = format!("The body did not come within {} s.", HEAD_MS_MAX / 1000);

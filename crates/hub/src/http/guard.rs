@@ -114,6 +114,8 @@ async fn admit(api: &Api, path: &str, request: &mut Request) -> Result<(), Refus
 
 /// Doors whose use cases keep a row of each refusal, with the command that it is about.
 const KEPT_INSIDE: &[&str] = &[
+    "/api/v1/nodes/{node}/fs",
+    "/api/v1/nodes/{node}/fs/search",
     "/api/v1/runs",
     "/api/v1/runs/{id}/rerun",
     "/api/v1/consents/{id}/approve",

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::service::audit::Audit;
 use crate::service::consents::Consents;
 use crate::service::events::Events;
+use crate::service::files::Files;
 use crate::service::invites::Invites;
 use crate::service::locks::Locks;
 use crate::service::nodes::Nodes;
@@ -46,6 +47,8 @@ mod consents;
 mod events;
 pub mod export;
 mod extract;
+mod file_view;
+mod files;
 mod guard;
 mod health;
 mod invites;
@@ -122,6 +125,8 @@ pub struct ApiParts {
     pub pool: Pool,
     /// Use cases of runs.
     pub runs: Runs,
+    /// Use cases of operations on files.
+    pub files: Files,
     /// Use cases of questions to people.
     pub consents: Consents,
     /// Counters.
@@ -209,6 +214,8 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get, nodes::change, nodes::remove))
         .routes(routes!(nodes::recoveries, nodes::allow_recoveries))
+        .routes(routes!(files::look, files::write, files::change, files::remove))
+        .routes(routes!(files::search))
         .routes(routes!(invites::list, invites::create))
         .routes(routes!(invites::revoke))
         .routes(routes!(locks::list, locks::create))

@@ -51,6 +51,7 @@ impl Mesh {
     /// `store_unavailable` within its deadline, `rate_limited`, `node_revoked`,
     /// `cloned_identity`, `stale_epoch`. The link is to be closed with it.
     pub async fn attach(&self, link: &Arc<Link>, hello: Hello) -> Result<(), Refusal> {
+        link.set_protocol(hello.protocol);
         let record = {
             let _permit = self.inner.attaches.try_acquire().map_err(|_| {
                 Refusal::new(Code::RateLimited, "Too many nodes attach at this moment.")
@@ -79,7 +80,9 @@ impl Mesh {
             };
             if gone {
                 state.link = None;
-                state.runs.detached(link.id(), inner.context.clock.now());
+                let now = inner.context.clock.now();
+                state.runs.detached(link.id(), now);
+                state.files.machine.detached(link.id(), now);
                 state.decisions.push(Decision::Event(inner.event(EventKind::NodeOffline, link.node())));
                 lock(&inner.left).insert(link.node(), link.heard());
                 tracing::info!("node is offline");
@@ -143,6 +146,8 @@ impl Inner {
                     link.send(ToNode::Welcome(Welcome { generation, name, policy, audit_head }));
                     state.link = Some(Arc::clone(link));
                     state.runs.attached(link.id(), hello.runs);
+                    let (is_same, now) = (hello.generation >= generation, self.context.clock.now());
+                    state.files.machine.attached(link.id(), hello.files, is_same, now);
                     // Behind the place in the registry: whoever hears of it finds the node here.
                     state.decisions.push(Decision::Event(self.event(EventKind::NodeOnline, node.id)));
                     self.context.board.heard(node.id);
@@ -183,6 +188,7 @@ impl Inner {
         tracing::warn!(node = %node.name, node_id = %node.id, "two machines use one identity; it is quarantined");
         state.link = None;
         state.runs.abandon("Two machines use this node's identity; what became of the command is not known.");
+        state.files.machine.abandon("two machines use its node's identity");
         self.context.directory.quarantine(node.id);
         if let Some(me) = self.me.upgrade() {
             let id = node.id;

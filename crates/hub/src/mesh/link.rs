@@ -1,7 +1,7 @@
 //! The hub's end of one link: what waits to go out, in lanes, and how the link ends. Edges take
 //! messages out with [`Link::poll_out`]; whoever pushes never waits.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -18,6 +18,7 @@ pub struct Link {
     id: LinkId,
     node: NodeId,
     epoch: AtomicU64,
+    protocol: AtomicU32,
     heard: AtomicU64,
     out: Mutex<Out>,
     waker: AtomicWaker,
@@ -58,6 +59,7 @@ impl Link {
             id,
             node,
             epoch: AtomicU64::new(0),
+            protocol: AtomicU32::new(0),
             heard: AtomicU64::new(now.0),
             out: Mutex::default(),
             waker: AtomicWaker::new(),
@@ -85,6 +87,20 @@ impl Link {
         self.epoch.store(epoch.0, Ordering::Release);
     }
 
+    /// The protocol version that its node speaks; 0 before Hello.
+    pub fn protocol(&self) -> u32 {
+        self.protocol.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_protocol(&self, protocol: u32) {
+        self.protocol.store(protocol, Ordering::Release);
+    }
+
+    /// Whether another operation on files may be put behind what waits: asked before it is accepted.
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().outbox.has_room()
+    }
+
     /// When the node was last heard on it.
     pub fn heard(&self) -> Timestamp {
         Timestamp(self.heard.load(Ordering::Relaxed))
@@ -96,7 +112,8 @@ impl Link {
     }
 
     /// Queues a message. `false` when its lane is full: standard input is then refused to its
-    /// caller; anything else means that the node does not read, and the link is closed.
+    /// caller; anything else means that the node does not read, and the link is closed. Operations on files
+    /// were admitted before ([`Self::has_room`]), at most as many as may be open, and are queued.
     pub fn send(&self, message: ToNode) -> bool {
         let lane = message.lane();
         let full = {
@@ -104,7 +121,12 @@ impl Link {
             if !matches!(out.end, End::Open) {
                 return true;
             }
-            out.outbox.push(lane, message).is_err()
+            if matches!(message, ToNode::FileAsk(_) | ToNode::FileCancel { .. }) {
+                out.outbox.push_admitted(message);
+                false
+            } else {
+                out.outbox.push(lane, message).is_err()
+            }
         };
         if full && lane == Lane::Control {
             let refusal = Refusal::new(

@@ -6,6 +6,7 @@
 
 mod attach;
 mod decide;
+mod files;
 mod link;
 mod refused;
 mod requests;
@@ -32,12 +33,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use attach::{put_quarantine, refuse_quarantined};
+pub(crate) use files::{Asker, FilePlace, Waiting, is_denied};
 pub use link::{Link, Outgoing};
 pub(crate) use requests::Reserved;
 pub(crate) use slot::{Live, Progress};
 
 use crate::runlog::{RunLog, RunLogs, Sink};
 use crate::service::{Context, store_refusal};
+use files::{Counted, Touched, open_files};
 use slot::{Slot, SlotState};
 
 /// How long the start of the hub waits for the store.
@@ -70,6 +73,9 @@ struct Inner {
     present: Mutex<Present>,
     slots: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
     runs: Mutex<BTreeMap<RunId, Arc<Live>>>,
+    /// Where attempts of tasks have operations on files.
+    touched: Mutex<Touched>,
+    files_open: Counted,
     timers: Mutex<BTreeSet<(Timestamp, NodeId)>>,
     timers_changed: Notify,
     /// Nodes that left, and when they were last heard, until that is written.
@@ -112,6 +118,8 @@ impl Mesh {
             present: Mutex::default(),
             slots: Mutex::default(),
             runs: Mutex::default(),
+            touched: Mutex::default(),
+            files_open: Counted::default(),
             timers: Mutex::default(),
             timers_changed: Notify::new(),
             left: Mutex::default(),
@@ -120,11 +128,17 @@ impl Mesh {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
+        let fences = Arc::downgrade(&inner);
+        inner.context.board.on_attempt(Box::new(move |task, attempt| {
+            if let Some(inner) = fences.upgrade() {
+                inner.fence(task, attempt);
+            }
+        }));
         Self { inner }
     }
 
-    /// Takes up the runs that had not ended when the hub stopped, each with what its log holds.
-    /// Call it once, before nodes are let in.
+    /// Takes up the runs that had not ended when the hub stopped, each with what its log holds, and the
+    /// operations on files. Call it once, before nodes are let in.
     ///
     /// # Errors
     /// `store_unavailable` when store or disk do not answer.
@@ -152,6 +166,8 @@ impl Mesh {
         for node in nodes {
             self.inner.drive(node, |runs| runs.await_node(now, RESTART_GRACE_MS));
         }
+        let open = store.read(RESTORE_DEADLINE, open_files).await.map_err(store_refusal)?;
+        open.into_iter().for_each(|file| self.inner.take_up_file(file));
         Ok(())
     }
 
@@ -187,7 +203,8 @@ impl Mesh {
         };
         let maps =
             lock(&self.inner.slots).len() + lock(&self.inner.runs).len() + lock(&self.inner.timers).len();
-        present + maps + self.inner.logs.writing()
+        let files = lock(&self.inner.touched).len() + self.file_ops_open();
+        present + maps + files + self.inner.logs.writing()
     }
 
     /// Those who follow the output of runs.
@@ -321,7 +338,9 @@ impl Inner {
             self.act_once(state, action);
         }
         self.start_deciding(slot, state);
-        let wanted = state.runs.poll_timeout().map(|(at, _)| at);
+        self.act_on_files(slot, state);
+        let timeouts = [state.runs.poll_timeout(), state.files.machine.poll_timeout()];
+        let wanted = timeouts.into_iter().flatten().map(|(at, _)| at).min();
         if wanted != state.timer {
             self.move_timer(slot.node, state.timer, wanted);
             state.timer = wanted;
@@ -386,6 +405,7 @@ impl Inner {
             };
             state.link = None;
             state.runs.abandon(&format!("The node was shut out: {}", refusal.message));
+            state.files.machine.abandon("its node was shut out");
             self.act(slot, state);
             if let Some(link) = link {
                 link.close(refusal.clone(), None);

@@ -10,6 +10,7 @@ use cortex_core::run::Run;
 use cortex_core::time::Timestamp;
 use tokio::sync::{Notify, watch};
 
+use super::files::FileSlot;
 use super::link::Link;
 use crate::runlog::RunLog;
 
@@ -55,6 +56,7 @@ pub(super) struct Slot {
 #[derive(Default)]
 pub(super) struct SlotState {
     pub(super) runs: HubRuns,
+    pub(super) files: FileSlot,
     pub(super) link: Option<Arc<Link>>,
     pub(super) live: BTreeMap<RunId, Arc<Live>>,
     pub(super) decisions: Decisions,
@@ -83,6 +85,7 @@ impl SlotState {
     pub(super) fn is_idle(&self) -> bool {
         self.link.is_none()
             && self.runs.is_empty()
+            && self.files.is_idle()
             && self.decisions.is_empty()
             && !self.deciding
             && self.reserved == 0

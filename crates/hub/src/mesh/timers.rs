@@ -84,7 +84,11 @@ impl Mesh {
         let due: Vec<NodeId> =
             lock(&self.inner.timers).iter().take_while(|(at, _)| *at <= now).map(|(_, node)| *node).collect();
         for node in due {
-            self.inner.drive(node, |runs| runs.handle_timeout(now));
+            self.inner.with_slot(node, |slot, state| {
+                state.runs.handle_timeout(now);
+                state.files.machine.handle_timeout(now);
+                self.inner.act(slot, state);
+            });
         }
     }
 }

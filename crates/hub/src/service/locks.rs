@@ -22,7 +22,7 @@ use super::tokens::keep_an_administrator;
 use super::{Caller, Context, anew, targets, tokens, users};
 use crate::clock::new_lock_id;
 use crate::directory::Directory;
-use crate::mesh::Mesh;
+use crate::mesh::{Asker, Mesh};
 
 /// The use cases. Cheap to clone.
 #[derive(Clone)]
@@ -167,6 +167,8 @@ impl Locks {
         self.context.directory.put_locks(changed.all.clone());
         let (lock, directory) = (&changed.shown.lock, &self.context.directory);
         let ended = self.mesh.cut_runs(|run| is_held(lock, run, directory), &format!("lock:{}", lock.id));
+        let (locks, now) = (&changed.all, self.context.clock.wall());
+        let ended = ended + self.mesh.end_files(|by| on_file(locks, by, directory, now));
         tracing::info!(target = %changed.shown.target, lock = %lock.id, ended, "a lock holds");
     }
 }
@@ -180,6 +182,15 @@ pub(crate) fn enforce(context: &Context, mesh: &Mesh) {
         by_caller || node.is_some_and(|node| locks.on_node(node.id, &node.labels, now).is_some())
     };
     mesh.cut_runs(held, "lock");
+    mesh.end_files(|by| on_file(&locks, by, &context.directory, now));
+}
+
+/// Why an open operation on files ends, when some lock holds on it.
+pub(crate) fn on_file(locks: &All, by: &Asker, directory: &Directory, now: WallTime) -> Option<Refusal> {
+    let on_caller = by.token.and_then(|token| locks.on_caller(token, by.user, now));
+    let node = directory.node(by.node);
+    let on_node = || node.as_ref().and_then(|node| locks.on_node(node.id, &node.labels, now));
+    on_caller.or_else(on_node).map(Lock::refusal)
 }
 
 fn is_held(lock: &Lock, run: &Run, directory: &Directory) -> bool {

@@ -22,6 +22,7 @@ pub mod audit;
 pub mod consents;
 pub mod enrol;
 pub mod events;
+pub mod files;
 pub mod invites;
 pub mod locks;
 mod network;

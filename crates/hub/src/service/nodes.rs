@@ -119,6 +119,7 @@ impl Nodes {
             // A label may have put the node under a lock.
             if let Some(lock) = locks.on_node(node.id, &node.labels, context.clock.wall()) {
                 mesh.cut_runs(|run| run.node == node.id, &format!("lock:{}", lock.id));
+                mesh.end_files(|by| (by.node == node.id).then(|| lock.refusal()));
             }
         };
         let node = self.context.commit(work, after).await?;

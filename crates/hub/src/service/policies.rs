@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
-use crate::mesh::Mesh;
+use crate::mesh::{Asker, Mesh};
 use crate::service::{Caller, Context, anew, nodes, targets};
 
 pub use change::Change;
@@ -290,6 +290,10 @@ impl Policies {
             run.node == policy.node && answer.and_then(|answer| answer.allowed("the node")).is_err()
         };
         self.mesh.end_runs(refused, &format!("policy:{}", policy.revision));
+        // Each is short: it is judged anew when it is asked for again.
+        let why = format!("The policy of its node changed, to revision {}.", policy.revision);
+        let ended = |by: &Asker| (by.node == policy.node).then(|| Refusal::new(Code::PolicyDenied, &*why));
+        self.mesh.end_files(ended);
     }
 }
 

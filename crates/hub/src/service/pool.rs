@@ -43,6 +43,7 @@ use crate::mesh::Mesh;
 pub use claims::Given;
 pub use explain::Explained;
 pub use reports::Report;
+pub(crate) use reports::had;
 pub use schedules::NewSchedule;
 pub(crate) use settle::{came_late, settle};
 pub use stats::{Kept, NodeShare, Stats};
@@ -291,7 +292,7 @@ pub(crate) fn owner_of(caller: &Caller) -> Owner {
     Owner { token: (!is_session).then_some(caller.token.id), user: caller.token.user }
 }
 
-fn is_own(caller: &Caller, task: &Task) -> bool {
+pub(crate) fn is_own(caller: &Caller, task: &Task) -> bool {
     let own = owner_of(caller);
     match caller.token.kind {
         // An AI client sees what it submitted itself, and not what its person did.

@@ -8,6 +8,7 @@ use cortex_core::retention::Kept;
 
 use crate::http::Api;
 use crate::mesh::Mesh;
+use crate::service::files;
 use crate::service::pool::retention;
 use crate::workers::supervisor::{Fate, OnCancel, OnError, Supervisor};
 
@@ -69,6 +70,11 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
     workers.spawn(restart("task-retention", OnCancel::Wait), move |shutdown| {
         let pool = pool.clone();
         async move { pool.run_retention(retention::KEPT, shutdown).await }
+    });
+    let ops = api.files.clone();
+    workers.spawn(restart("file-op-retention", OnCancel::Wait), move |shutdown| {
+        let ops = ops.clone();
+        async move { ops.run_retention(files::KEPT, shutdown).await }
     });
     let policies = api.policies.clone();
     workers.spawn(restart("policy-expiry", OnCancel::Wait), move |shutdown| {

@@ -414,6 +414,7 @@ impl FakeNode {
             ceiling: None,
             audit_head: None,
             runs,
+            files: vec![],
         }))
     }
 

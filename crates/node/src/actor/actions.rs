@@ -27,8 +27,11 @@ impl<F: Fn(Attached) + Send> Actor<F> {
     /// Until nothing is asked, or until numbers must be on disk before anything else.
     pub(super) fn carry_out(&mut self, wires: &mut Wires) {
         while !wires.is_remembering() {
-            let Some(action) = self.runs.poll_action() else { return };
+            let Some(action) = self.runs.poll_action() else { break };
             self.carry_out_one(action, wires);
+        }
+        if !wires.is_remembering() {
+            self.carry_out_files();
         }
     }
 
@@ -62,7 +65,9 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                     tracing::info!(%revision, mode, profile = policy.profile, "policy holds");
                 }
                 wires.write(FileWork::policy(&self.dir, signed));
-                self.prepare_rooms(self.runs.walls());
+                let walls = self.runs.walls();
+                self.files.clerks.end_idle(Some(walls.as_ref()));
+                self.prepare_rooms(walls);
             }
             Action::Certificate(chain) => wires.write(FileWork::certificate(&self.dir, chain)),
             Action::Close { refusal, retry_after_ms } => self.close(&refusal, retry_after_ms, wires),

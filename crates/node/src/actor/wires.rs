@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cortex_core::journal::Record;
 use cortex_core::message::{Envelope, SignedPolicy, ToHub};
-use cortex_core::node_runs::Record;
 use cortex_core::{Code, Refusal, limits};
 use cortex_wire::mesh;
 use futures::future::BoxFuture;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::files::News;
 use crate::enrol::{blocking, key_failed, request};
 use crate::identity::{DataDir, Identity};
 use crate::journal::{Ack, Journal};
@@ -35,6 +36,8 @@ pub(super) enum Happening {
     Dialled(Result<Link, Refusal>),
     /// A run has news.
     Event(Event),
+    /// An operation on files has.
+    Files(News),
     /// The journal has.
     Ack(Ack),
     /// The link's numbers are on disk, or not.
@@ -104,6 +107,7 @@ pub(super) struct Wires {
     link: Option<Link>,
     dialling: Option<BoxFuture<'static, Result<Link, Refusal>>>,
     events: mpsc::Receiver<Event>,
+    news: mpsc::Receiver<News>,
     journal: Journal,
     waiting: VecDeque<FileWork>,
     working: Option<(bool, BoxFuture<'static, Result<Happening, Refusal>>)>,
@@ -115,6 +119,7 @@ impl Wires {
     pub(super) fn new(
         journal: Journal,
         events: mpsc::Receiver<Event>,
+        news: mpsc::Receiver<News>,
         shutdown: CancellationToken,
         hub: String,
     ) -> Self {
@@ -123,6 +128,7 @@ impl Wires {
             link: None,
             dialling: None,
             events,
+            news,
             journal,
             waiting: VecDeque::new(),
             working: None,
@@ -184,7 +190,7 @@ impl Wires {
         deadline: Option<Instant>,
     ) -> Happening {
         let remembering = self.is_remembering();
-        let Self { hub, link, dialling, events, journal, working, shutdown, shutdown_told, .. } = self;
+        let Self { hub, link, dialling, events, news, journal, working, shutdown, shutdown_told, .. } = self;
         let (out, inbound) = match link {
             Some(link) => (Some(link.out.clone()), Some(link)),
             None => (None, None),
@@ -198,6 +204,7 @@ impl Wires {
                 Happening::Dialled(link)
             }
             Some(event) = events.recv() => Happening::Event(event),
+            Some(told) = news.recv() => Happening::Files(told),
             Some(ack) = journal.acks.recv() => Happening::Ack(ack),
             done = file_work(working) => {
                 let remembers = working.take().is_some_and(|(remembers, _)| remembers);

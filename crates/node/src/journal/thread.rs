@@ -2,8 +2,8 @@
 
 use std::io;
 
-use cortex_core::id::RunId;
-use cortex_core::node_runs::Record;
+use cortex_core::id::{OpId, RunId};
+use cortex_core::journal::Record;
 use tokio::sync::mpsc;
 
 use super::file::JournalFile;
@@ -12,11 +12,20 @@ use super::file::JournalFile;
 /// room; no process starts meanwhile.
 const QUEUE_MAX: usize = 1_024;
 
-/// What became of an `Accepted` record.
+/// What waits for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Id {
+    /// A run.
+    Run(RunId),
+    /// An operation on files.
+    Op(OpId),
+}
+
+/// What became of a record for which something waits.
 #[derive(Debug)]
 pub(crate) struct Ack {
-    /// Which run.
-    pub(crate) run: RunId,
+    /// What waits.
+    pub(crate) id: Id,
     /// Why it is not on disk.
     pub(crate) error: Option<String>,
 }
@@ -26,7 +35,7 @@ pub(crate) struct Ack {
 pub(crate) struct Journal {
     /// Records go in here.
     pub(crate) records: mpsc::Sender<Record>,
-    /// Acknowledgements come out here; each `Accepted` has one.
+    /// Acknowledgements come out here; each record that something was taken on has one.
     pub(crate) acks: mpsc::Receiver<Ack>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -66,9 +75,9 @@ fn serve(mut file: JournalFile, mut queue: mpsc::Receiver<Record>, acks: &mpsc::
         }
         fail::fail_point!("node::after_journal");
         for record in group.drain(..) {
-            if let Record::Accepted(run) = record {
+            if let Some(id) = waiting(&record) {
                 // Nobody waits any more when the node is ending.
-                let _told = acks.blocking_send(Ack { run, error: broken.clone() });
+                let _told = acks.blocking_send(Ack { id, error: broken.clone() });
             }
         }
     }
@@ -79,9 +88,23 @@ fn serve(mut file: JournalFile, mut queue: mpsc::Receiver<Record>, acks: &mpsc::
     }
 }
 
+/// What waits until this record is on disk.
+const fn waiting(record: &Record) -> Option<Id> {
+    match record {
+        Record::Accepted(run) => Some(Id::Run(*run)),
+        Record::FileAccepted(accepted) => Some(Id::Op(accepted.op)),
+        Record::Ended(..)
+        | Record::Settled(_)
+        | Record::FileIntended(..)
+        | Record::FileEnded(..)
+        | Record::FileSettled(_)
+        | Record::Attempt(..) => None,
+    }
+}
+
 fn write(file: &mut JournalFile, group: &[Record]) -> io::Result<()> {
     file.append(group)?;
-    if group.iter().any(|record| matches!(record, Record::Accepted(_))) {
+    if group.iter().any(|record| waiting(record).is_some()) {
         file.sync()?;
     }
     file.rewrite_if_large()

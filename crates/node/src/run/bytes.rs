@@ -31,7 +31,11 @@ impl Writer {
     }
 
     pub(crate) fn flag(&mut self, flag: bool) {
-        self.0.push(u8::from(flag));
+        self.byte(u8::from(flag));
+    }
+
+    pub(crate) fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
     }
 
     pub(crate) fn text(&mut self, bytes: &[u8]) {
@@ -74,11 +78,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn flag(&mut self) -> Option<bool> {
-        match self.take(1)? {
-            [0] => Some(false),
-            [1] => Some(true),
+        match self.byte()? {
+            0 => Some(false),
+            1 => Some(true),
             _ => None,
         }
+    }
+
+    pub(crate) fn byte(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
     }
 
     pub(crate) fn text(&mut self) -> Option<OsString> {

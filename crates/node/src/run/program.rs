@@ -49,7 +49,7 @@ impl Surroundings {
         let mut env = vec![("PATH".into(), self.path.clone())];
         env.extend(self.variables.iter().cloned());
         let cwd = spec.cwd.as_ref().map_or_else(|| self.home.clone(), PathBuf::from);
-        Ok(Launch { program, argv: argv(spec), env: with_own(env, start, node), cwd, confined: None })
+        Ok(Launch { program, argv: argv(spec), env: with_own(env, start, node), cwd, ..Launch::default() })
     }
 
     /// The complete launch of a run behind walls. `Err` says why it fails or is denied.
@@ -86,7 +86,14 @@ impl Surroundings {
         }
         let cwd = spec.cwd.as_ref().map_or_else(|| walls.home().to_owned(), PathBuf::from);
         let confined = Some(walls.confined(&found));
-        Ok(Launch { program: found.path, argv: argv(spec), env: with_own(env, start, node), cwd, confined })
+        Ok(Launch {
+            program: found.path,
+            argv: argv(spec),
+            env: with_own(env, start, node),
+            cwd,
+            confined,
+            ..Launch::default()
+        })
     }
 
     fn variable(&self, name: &str) -> Option<&OsStr> {

@@ -29,20 +29,51 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Where it starts.
     pub(crate) cwd: PathBuf,
+    /// What the process becomes.
+    pub(crate) image: Image,
     /// What holds for it inside of walls. Whether there are any is the nursery's affair: a launch
     /// that does not fit to it is refused.
     pub(crate) confined: Option<Confined>,
 }
 
+/// What the process that a guard starts becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Image {
+    /// The program.
+    #[default]
+    Program,
+    /// None: the walls are tried from inside.
+    Probe,
+    /// None: it works on files for the node ([`crate::files::clerk`]).
+    Clerk,
+}
+
+impl Image {
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Program => b'X',
+            Self::Probe => b'P',
+            Self::Clerk => b'C',
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'X' => Some(Self::Program),
+            b'P' => Some(Self::Probe),
+            b'C' => Some(Self::Clerk),
+            _ => None,
+        }
+    }
+}
+
 /// What one run has inside of its walls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Confined {
-    /// The file that was looked at.
+    /// The file of the program that was looked at.
     pub(crate) file: FileId,
     /// Whether it begins with `#!`.
     pub(crate) is_script: bool,
-    /// Whether no program runs and the walls are tried instead.
-    pub(crate) is_probe: bool,
     /// Bounds of each process.
     pub(crate) bounds: Bounds,
     /// What is made for it alone.
@@ -159,6 +190,7 @@ impl Launch {
             out.text(name.as_bytes());
             out.text(value.as_bytes());
         }
+        out.byte(self.image.to_byte());
         out.flag(self.confined.is_some());
         if let Some(confined) = &self.confined {
             confined.write(&mut out);
@@ -180,8 +212,9 @@ impl Launch {
         let cwd = PathBuf::from(rest.text()?);
         let argv = (0..rest.number()?).map(|_| rest.text()).collect::<Option<_>>()?;
         let env = (0..rest.number()?).map(|_| Some((rest.text()?, rest.text()?))).collect::<Option<_>>()?;
+        let image = Image::from_byte(rest.byte()?)?;
         let confined = if rest.flag()? { Some(Confined::read(rest)?) } else { None };
-        Some(Self { program, argv, env, cwd, confined })
+        Some(Self { program, argv, env, cwd, image, confined })
     }
 }
 
@@ -190,7 +223,6 @@ impl Confined {
         out.long(self.file.dev);
         out.long(self.file.ino);
         out.flag(self.is_script);
-        out.flag(self.is_probe);
         self.bounds.write(out);
         out.long(self.own.scratch_bytes);
         out.maybe(self.own.pid_max.map(u64::from));
@@ -201,7 +233,6 @@ impl Confined {
         Some(Self {
             file: FileId { dev: rest.long()?, ino: rest.long()? },
             is_script: rest.flag()?,
-            is_probe: rest.flag()?,
             bounds: Bounds::read(rest)?,
             own: Own {
                 scratch_bytes: rest.long()?,
@@ -223,12 +254,12 @@ mod tests {
             argv: vec!["echo".into(), String::new().into(), "ü\n".into()],
             env: vec![("A".into(), "b=c".into())],
             cwd: "/tmp".into(),
+            image: Image::Clerk,
             confined: None,
         };
         let confined = Confined {
             file: FileId { dev: 1, ino: 2 },
             is_script: true,
-            is_probe: false,
             bounds: Bounds { files: Some(7), ..Bounds::default() },
             own: Own { scratch_bytes: 9, pid_max: Some(301) },
             scratch: "/tmp".into(),

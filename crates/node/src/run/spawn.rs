@@ -4,7 +4,8 @@
 //! The child does system calls on values that were made before the fork, in this order: its
 //! streams, its control group and limits (while it may), its user and capabilities, no new
 //! privileges, its folder (with the rights that it has then), Landlock, its descriptors, and the
-//! filter last: after it comes nothing but exec, or the report of a step that failed. Never here:
+//! filter last: after it comes nothing but exec, or the report of a step that failed. A clerk executes
+//! nothing: it keeps no descriptor, may execute nothing, and goes on as the same program. Never here:
 //! which program, and which walls.
 
 use std::convert::Infallible;
@@ -23,9 +24,10 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::guard::Streams;
-use super::protocol::{Confined, Launch};
+use super::protocol::{self, Launch};
+use crate::files::clerk::{self, Desk};
 use crate::sandbox::filter::{self, FilterSpec, Program};
-use crate::sandbox::landlock::{self, Ruleset};
+use crate::sandbox::landlock::{self, Rule, Ruleset};
 use crate::sandbox::step::{Failed, Step};
 use crate::sandbox::walls::{FileId, Room};
 use crate::sandbox::{identity, limits, probe, rules};
@@ -65,6 +67,8 @@ enum Image {
     File(OwnedFd),
     /// Nothing: the walls are tried from inside.
     Probe,
+    /// Nothing: it works on the files of these roots.
+    Clerk(Desk),
 }
 
 struct Walls<'a> {
@@ -111,7 +115,7 @@ pub(super) fn start(
         stdout: streams.stdout.as_raw_fd(),
         stderr: streams.stderr.as_raw_fd(),
         cwd: text(launch.cwd.as_os_str(), Step::Cwd)?,
-        image: image(launch)?,
+        image: image(launch, chamber)?,
         argv: Strings::new(launch.argv.iter().map(|argument| text(argument, Step::Exec)))?,
         env: Strings::new(launch.env.iter().map(|(name, value)| variable(name, value)))?,
         walls: walls(launch, groups, chamber)?,
@@ -132,7 +136,10 @@ fn walls<'a>(
         (None, Some(_)) | (Some(_), None) => return Err(Failed::new(Step::Order, libc::EINVAL)),
     };
     let room = &chamber.room;
-    let rules = rules::of(room, &confined.scratch);
+    let mut rules = rules::of(room, &confined.scratch);
+    if launch.image == protocol::Image::Clerk {
+        rules.iter_mut().for_each(Rule::leave_execution);
+    }
     let ruleset = landlock::ruleset(&rules, &room.network).map_err(Failed::by(Step::Landlock))?;
     Ok(Some(Walls {
         groups,
@@ -144,11 +151,12 @@ fn walls<'a>(
     }))
 }
 
-fn image(launch: &Launch) -> Result<Image, Failed> {
-    match &launch.confined {
-        None => Ok(Image::Path(text(launch.program.as_os_str(), Step::Exec)?)),
-        Some(Confined { is_probe: true, .. }) => Ok(Image::Probe),
-        Some(confined) => {
+fn image(launch: &Launch, chamber: Option<&Chamber>) -> Result<Image, Failed> {
+    match (launch.image, &launch.confined) {
+        (protocol::Image::Probe, _) => Ok(Image::Probe),
+        (protocol::Image::Clerk, _) => Ok(Image::Clerk(Desk::of(chamber.map(|chamber| &chamber.room)))),
+        (protocol::Image::Program, None) => Ok(Image::Path(text(launch.program.as_os_str(), Step::Exec)?)),
+        (protocol::Image::Program, Some(confined)) => {
             let file = open(&launch.program, confined.file)?;
             // Its interpreter opens it by name, when this descriptor is closed already.
             if confined.is_script {
@@ -247,6 +255,9 @@ fn prepare_and_execute(plan: &Plan<'_>) -> Result<Infallible, Failed> {
         close_on_exec().map_err(Failed::by(Step::Descriptors))?;
         walls.filter.install().map_err(Failed::by(Step::Filter))?;
     }
+    if let Image::Clerk(desk) = &plan.image {
+        work(desk).map_err(Failed::by(Step::Descriptors))?;
+    }
     Err(Failed::by(Step::Exec)(execute(plan)))
 }
 
@@ -280,6 +291,25 @@ fn close_on_exec() -> nix::Result<()> {
     nix::errno::Errno::result(done).map(drop)
 }
 
+/// A clerk's life. What tells of a failed start is closed with all else that the nursery and the guard
+/// have open: that says that it has begun. Returns only when it has not.
+#[expect(unsafe_code, reason = "close_range(2) and _exit have no safe form")]
+fn work(desk: &Desk) -> nix::Result<()> {
+    nix::sys::prctl::set_name(c"cortex-clerk")?;
+    // Another process of the same user reads neither its memory nor its descriptors.
+    nix::sys::prctl::set_dumpable(false)?;
+    // A file that gets too large is an answer, and not the end.
+    // SAFETY: SIG_IGN installs no handler, and no other thread exists.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    // SAFETY: nothing that owns one of these is dropped after this: the process ends below.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    nix::errno::Errno::result(closed)?;
+    // One that panics must not go on as the guard from which it was forked.
+    let worked = std::panic::catch_unwind(|| clerk::live(desk));
+    // SAFETY: it takes a number, and runs nothing of what the nursery would do at its end.
+    unsafe { libc::_exit(worked.unwrap_or(clerk::PANICKED)) }
+}
+
 /// Returns only when it failed.
 #[expect(unsafe_code, reason = "exec by descriptor has no safe form")]
 fn execute(plan: &Plan<'_>) -> io::Error {
@@ -299,6 +329,8 @@ fn execute(plan: &Plan<'_>) -> io::Error {
                 libc::write(1, open.to_le_bytes().as_ptr().cast(), 4);
                 libc::_exit(0);
             }
+            // It never comes here, see `work`.
+            (Image::Clerk(_), _) => return io::ErrorKind::Unsupported.into(),
         }
     }
     io::Error::last_os_error()

@@ -16,7 +16,7 @@ use super::program::Found;
 use super::room::{Own, SCRATCH};
 use super::scratch::{Scratch, Scratches, give};
 use super::step::Step;
-use super::walls::Room;
+use super::walls::{FileId, Room};
 use crate::run::protocol::Confined;
 
 /// Variables that lead to something in a home directory, and where that usually is.
@@ -139,10 +139,14 @@ impl Confinement {
 
     /// What its guard is told, for this program.
     pub(crate) fn confined(&self, program: &Found) -> Confined {
+        Confined { file: program.file, is_script: program.is_script, ..self.confined_clerk() }
+    }
+
+    /// The same for a clerk, which has no program.
+    pub(crate) fn confined_clerk(&self) -> Confined {
         Confined {
-            file: program.file,
-            is_script: program.is_script,
-            is_probe: false,
+            file: FileId::default(),
+            is_script: false,
             bounds: self.set.bounds,
             own: Own { scratch_bytes: self.set.scratch_bytes, pid_max: self.set.pid_max },
             scratch: self.scratch().to_owned(),

@@ -46,6 +46,19 @@ pub enum RuleAccess {
     ProcRead,
 }
 
+impl Rule {
+    /// Takes the right to execute from it.
+    pub(crate) fn leave_execution(&mut self) {
+        self.access = match self.access {
+            RuleAccess::ReadExec => RuleAccess::Read,
+            RuleAccess::WriteExec => RuleAccess::Write,
+            other @ (RuleAccess::Read | RuleAccess::Write | RuleAccess::Device | RuleAccess::ProcRead) => {
+                other
+            }
+        };
+    }
+}
+
 /// A ruleset of the kernel. The descriptor is closed on exec.
 #[derive(Debug)]
 pub struct Ruleset(OwnedFd);

@@ -22,7 +22,7 @@ use super::walls::Room;
 use super::{landlock, layers, limits};
 use crate::run::guards::{Guards, NoGuard};
 use crate::run::process::{NotStarted, Process};
-use crate::run::protocol::{Confined, Launch, Order};
+use crate::run::protocol::{Confined, Image, Launch, Order};
 
 /// A trial that takes longer is given up, and what it tried is missing.
 const TRIAL_MAX: Duration = Duration::from_secs(4);
@@ -240,8 +240,8 @@ async fn look(guards: Arc<Guards>, room: Room) -> Tried {
 
 fn order() -> Launch {
     let own = Own { scratch_bytes: 1024 * 1024, pid_max: None };
-    let confined = Confined { is_probe: true, own, ..Confined::default() };
-    Launch { program: PathBuf::new(), cwd: "/".into(), confined: Some(confined), ..Launch::default() }
+    let confined = Confined { own, ..Confined::default() };
+    Launch { image: Image::Probe, cwd: "/".into(), confined: Some(confined), ..Launch::default() }
 }
 
 /// What keeps an ordinary user from namespaces, when the system says so in one of its usual places.

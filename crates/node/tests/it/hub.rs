@@ -256,7 +256,8 @@ impl Link {
                 | ToHub::Heartbeat { .. }
                 | ToHub::OutputLost { .. }
                 | ToHub::Refused { .. }
-                | ToHub::Renew { .. }) => panic!("unexpected: {other:?}"),
+                | ToHub::Renew { .. }
+                | ToHub::FileAnswered { .. }) => panic!("unexpected: {other:?}"),
             }
         }
     }

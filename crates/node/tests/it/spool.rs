@@ -101,7 +101,8 @@ async fn take_all(link: &mut Link, mut next: Positions, lines: &mut Lines) -> Po
             | ToHub::InputTaken { .. }
             | ToHub::OutputLost { .. }
             | ToHub::Refused { .. }
-            | ToHub::Renew { .. }) => panic!("unexpected: {other:?}"),
+            | ToHub::Renew { .. }
+            | ToHub::FileAnswered { .. }) => panic!("unexpected: {other:?}"),
         }
     }
 }

@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "modules of one test program share their helpers")]
 
 mod bounds;
+mod clerks;
 mod disk;
 mod escape;
 mod nurseries;

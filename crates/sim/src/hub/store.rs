@@ -24,6 +24,7 @@ use cortex_store::memory::MemoryStore;
 use cortex_store::{Read, RunFilter, StoreError, StoredPolicy, Tx, WriteError};
 
 use super::Hub;
+use super::files::{self, FileDone, FileJob};
 use super::pool::{Desk, Place, PoolDone, PoolJob};
 use super::table::{Noted, Told};
 use crate::check::Happened;
@@ -46,6 +47,7 @@ pub(crate) enum Job {
     SetPolicy { node: usize },
     Lock { lift: bool },
     Pool(PoolJob),
+    File(FileJob),
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ pub(super) enum Done {
     Policy(Box<Policy>),
     Locked(Vec<Run>),
     Pool(PoolDone),
+    File(FileDone),
 }
 
 /// The token that is locked now and then.
@@ -118,6 +121,7 @@ impl Hub {
                 self.runs[node].give_up(run.id, "The attempt was over when the hub ended.");
             }
         }
+        self.load_files(cx);
         // A hub that ended between a lock and its effect.
         self.cut_locked(cx);
         for runs in &mut self.runs {
@@ -173,6 +177,8 @@ impl Hub {
             }
         } else if let Job::Pool(job) = &job {
             self.pool_given_up(number, job, None, cx);
+        } else if let Job::File(job) = &job {
+            self.files_late(job, cx);
         }
     }
 
@@ -221,7 +227,15 @@ impl Hub {
         }
         match (result, &job) {
             (Ok(Done::Pool(done)), Job::Pool(job)) => self.pool_committed((number, late), job, done, cx),
+            (Ok(Done::File(done)), Job::File(job)) => self.files_committed(late, job, done, cx),
             (Ok(done), _) => self.committed(&job, done, cx),
+            (Err(error), Job::File(job)) => {
+                let refusal = match error {
+                    WriteError::Refused(refusal) => Some(refusal),
+                    WriteError::Store(_) => None,
+                };
+                self.files_failed(late, job, refusal, cx);
+            }
             (Err(error), Job::Pool(job)) => {
                 let code: Option<Code> = match error {
                     WriteError::Refused(refusal) => Some(refusal.code),
@@ -254,7 +268,8 @@ impl Hub {
     fn transact(&mut self, job: &Job, cx: &mut Context) -> Result<Done, WriteError> {
         let (wall, chance) = (cx.wall(), cx.now.wrapping_mul(0x9E37_79B9));
         let mut told = Told::default();
-        let (store, ids, places) = (&self.store, &self.ids, &self.places);
+        let mut notes = Vec::new();
+        let (store, ids, places, attempts) = (&self.store, &self.ids, &self.places, &self.attempts);
         let mut desk = Desk {
             ids,
             places,
@@ -278,7 +293,12 @@ impl Hub {
             Job::SetPolicy { node } => set_policy(tx, ids[*node], wall),
             Job::Lock { lift } => lock(tx, *lift, wall),
             Job::Pool(job) => desk.transact(tx, job),
+            Job::File(job) => files::transact(tx, ids, attempts, job, wall, &mut notes),
         })?;
+        notes.into_iter().for_each(|note| cx.note(note));
+        if let Job::File(FileJob::Fence { task }) = job {
+            self.attempts[*task] = self.attempts[*task].next();
+        }
         self.tell(told, cx);
         if let Job::Decide { node, batch } = job {
             for run in batch.iter().filter_map(Decision::ends) {

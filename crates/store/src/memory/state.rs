@@ -17,6 +17,7 @@ use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 use cortex_core::user::{RoleGrant, User};
 
+use super::files::FileOps;
 use super::pool::Pool;
 use crate::{LoggedAudit, LoggedEvent, StoredPolicy, StoredProfile};
 
@@ -49,6 +50,7 @@ pub(super) struct State {
     pub(super) events_trimmed: u64,
     pub(super) audit: Vec<LoggedAudit>,
     pub(super) pool: Pool,
+    pub(super) file_ops: FileOps,
 }
 
 impl Default for State {
@@ -77,6 +79,7 @@ impl Default for State {
             events_trimmed: 0,
             audit: Vec::new(),
             pool: Pool::default(),
+            file_ops: FileOps::default(),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use cortex_core::audit::AuditRow;
 use cortex_core::consent::{Consent, ConsentRule};
 use cortex_core::event::Event;
-use cortex_core::id::{ConsentId, Epoch, GrantId, InviteId, LockId, NodeId, RunId, Seq, TokenId, UserId};
+use cortex_core::files::entity::FileTask;
+use cortex_core::id::{
+    ConsentId, Epoch, GrantId, InviteId, LockId, NodeId, OpId, RunId, Seq, TokenId, UserId,
+};
 use cortex_core::invite::Invite;
 use cortex_core::limits::POLICY_REVISIONS_KEPT;
 use cortex_core::lock::Lock;
@@ -51,6 +54,7 @@ enum Change {
     EventsTrimmed(VecDeque<Event>),
     AuditAppended,
     Pool(PoolChange),
+    FileOp(OpId, Option<FileTask>),
 }
 
 pub(super) type Writing<'s> = Held<&'s mut State, Undo>;
@@ -65,6 +69,12 @@ impl Writing<'_> {
 
     fn note(&mut self, change: Change) {
         self.undo.changes.push(change);
+    }
+
+    /// Sets or removes an operation on files.
+    pub(super) fn set_file_op(&mut self, id: OpId, task: Option<FileTask>) {
+        let old = self.state.file_ops.set(id, task);
+        self.note(Change::FileOp(id, old));
     }
 
     /// The pool, and where its changes are noted.
@@ -95,6 +105,7 @@ fn revert(state: &mut State, change: Change) {
         }
         Change::AuditAppended => drop(state.audit.pop()),
         Change::Pool(change) => state.pool.revert(change),
+        Change::FileOp(id, old) => drop(state.file_ops.set(id, old)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Between columns and values. What is stored and cannot be read is `Damaged`, whichever column.
 
 use cortex_core::id::{
-    ConsentId, GrantId, InviteId, LockId, NodeId, RunId, ScheduleId, TaskId, TokenId, UserId,
+    ConsentId, GrantId, InviteId, LockId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId, UserId,
 };
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
@@ -100,7 +100,7 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(NodeId, RunId, InviteId, TokenId, UserId, GrantId, LockId, ConsentId, TaskId, ScheduleId);
+ids!(NodeId, RunId, InviteId, TokenId, UserId, GrantId, LockId, ConsentId, TaskId, ScheduleId, OpId);
 
 /// The columns of a row, taken one after the other in the order of the query.
 pub(super) struct Columns<'r, 's> {

@@ -4,6 +4,7 @@
 pub(super) mod audit;
 pub(super) mod consents;
 pub(super) mod events;
+pub(super) mod files;
 pub(super) mod grants;
 pub(super) mod invites;
 pub(super) mod lanes;
@@ -38,7 +39,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::super::migrate;
-    use super::{audit, consents, events, lanes, nodes, policies, runs, tasks};
+    use super::{audit, consents, events, files, lanes, nodes, policies, runs, tasks};
     use crate::RunFilter;
 
     fn database() -> Connection {
@@ -132,6 +133,22 @@ mod tests {
             assert!(plan.contains("INDEX runs_ended") && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
         }
         assert!(plan(&conn, runs::ENDED_COUNT).contains("COVERING"), "{}", plan(&conn, runs::ENDED_COUNT));
+    }
+
+    #[test]
+    fn operations_on_files_are_found_in_their_order_without_reading_the_others() {
+        let conn = database();
+        for (sql, index) in [
+            (files::BY_ID, "sqlite_autoindex_file_ops"),
+            (files::BY_KEY, "INDEX file_ops_key"),
+            (files::OPEN, "INDEX file_ops_open"),
+            (files::OPEN_OF, "INDEX file_ops_open"),
+            (files::ENDED, "INDEX file_ops_ended"),
+            (files::ENDED_COUNT, "COVERING INDEX file_ops_ended"),
+        ] {
+            let plan = plan(&conn, sql);
+            assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The port's two views of a connection: [`Read`] over any, [`Tx`] over the writer's.
 
+mod files;
 mod pool;
 
 use cortex_core::audit::AuditRow;

@@ -26,8 +26,16 @@ const ADMIN: &[&str] = &[
     "pool:admin",
 ];
 /// What operators may as well, and viewers not.
-const OPERATOR: &[&str] =
-    &["runs:start", "runs:control", "consents:answer", "tasks:submit", "tasks:control", "pool:work"];
+const OPERATOR: &[&str] = &[
+    "runs:start",
+    "runs:control",
+    "files:read",
+    "files:write",
+    "consents:answer",
+    "tasks:submit",
+    "tasks:control",
+    "pool:work",
+];
 /// What is about the hub and not about a node.
 const HUB: &[&str] = &[
     "invites:read",
@@ -300,7 +308,8 @@ impl Ground {
         let mut headers: Vec<_> = value.iter().map(|value| ("authorization", value.as_str())).collect();
         let body = if method == "GET" { Bytes::new() } else { Bytes::from_static(body(path)) };
         if method != "GET" {
-            let kind = if path.ends_with("/stdin") { "application/octet-stream" } else { "application/json" };
+            let raw = path.ends_with("/stdin") || (method == "PUT" && path.ends_with("/fs"));
+            let kind = if raw { "application/octet-stream" } else { "application/json" };
             headers.push(("content-type", kind));
         }
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
@@ -383,7 +392,8 @@ fn judge(entry: &Entry, column: Column, reply: &Reply) {
 /// What takes things away comes last, and whoever may do it comes last there; then sessions end.
 fn rows() -> Vec<(&'static str, &'static str, &'static Entry)> {
     let mut rows: Vec<_> = access::routes().collect();
-    rows.sort_by_key(|(method, path, _)| (path.ends_with("/logout"), *method == "DELETE"));
+    let takes_away = |method: &str, path: &str| method == "DELETE" && !path.ends_with("/fs");
+    rows.sort_by_key(|(method, path, _)| (path.ends_with("/logout"), takes_away(method, path)));
     rows
 }
 

@@ -29,6 +29,7 @@ mod audit;
 mod consents;
 mod door;
 mod events;
+mod files;
 mod followers;
 mod life;
 mod locks;
@@ -125,6 +126,7 @@ impl World {
             ceiling: None,
             audit_head: None,
             runs: Vec::new(),
+            files: Vec::new(),
         };
         change(&mut hello);
         self.hub.mesh.attach(&link, hello).await.expect("attached");

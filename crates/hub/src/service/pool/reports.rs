@@ -154,7 +154,7 @@ fn take(
 
 /// Whether a worker with this token was ever given this attempt. To whom it was not, the task is not there
 /// (ABUSE 64).
-fn had<R: PoolRead + ?Sized>(
+pub(crate) fn had<R: PoolRead + ?Sized>(
     view: &R,
     id: TaskId,
     attempt: Attempt,

@@ -1,0 +1,69 @@
+//! The steps of a change at which a crash, a failing disk or somebody else may come in between. Tests put
+//! themselves there; a built node has nothing there but fail points.
+
+use std::os::fd::BorrowedFd;
+
+use super::fault::Fault;
+
+/// What is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Synced {
+    /// Content that has no name yet which anybody knows.
+    Content,
+    /// The names in a folder.
+    Names,
+    /// A folder with all that is in it.
+    Tree,
+}
+
+/// How far a change has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// New content is whole and durable, under a name of its own.
+    TempSynced,
+    /// The target was looked at; what comes is the first step that somebody can see.
+    Prepared,
+    /// The target is, as far as its times tell, what was seen.
+    Looked,
+    /// The target is under the temporary name, and not looked at yet.
+    Renamed,
+    /// The names are durable.
+    DirSynced,
+}
+
+/// Where tests come in.
+pub(crate) trait Seam {
+    /// Makes something durable. It is called once for one thing: what a disk failed to write is not made
+    /// durable by asking again.
+    fn sync(&self, fd: BorrowedFd<'_>, what: Synced) -> Result<(), Fault> {
+        match what {
+            Synced::Content | Synced::Names => Ok(nix::unistd::fsync(fd)?),
+            // One call for thousands of files.
+            Synced::Tree => Ok(nix::unistd::syncfs(fd)?),
+        }
+    }
+
+    /// A change has come so far.
+    fn pass(&self, _moment: Moment) {}
+
+    /// Whether the file system is asked to exchange two names.
+    fn may_exchange(&self) -> bool {
+        true
+    }
+}
+
+/// The one of a built node.
+#[derive(Debug)]
+pub(crate) struct Plain;
+
+impl Seam for Plain {
+    fn pass(&self, moment: Moment) {
+        match moment {
+            Moment::TempSynced => fail::fail_point!("files::temp_synced"),
+            Moment::Prepared => fail::fail_point!("files::prepared"),
+            Moment::Looked => {}
+            Moment::Renamed => fail::fail_point!("files::renamed"),
+            Moment::DirSynced => fail::fail_point!("files::dir_synced"),
+        }
+    }
+}
