@@ -45,11 +45,16 @@ pub struct FileAccepted {
     pub verb: Verb,
     /// The path that it changes; of a move or a copy where that leads to. Half-made content lies beside it.
     pub path: FilePath,
+    /// Where a move comes from: what is on its way may lie beside it under a name of ours.
+    pub source: Option<FilePath>,
 }
 
 impl FileAccepted {
     /// The row of an operation.
     pub fn of(id: OpId, op: &FileOp, attempt: Option<(TaskId, Attempt)>) -> Self {
-        Self { op: id, attempt, verb: op.verb(), path: op.path().clone() }
+        let verb = op.verb();
+        // What is copied stays as it is.
+        let source = op.source().filter(|_| verb == Verb::Move).cloned();
+        Self { op: id, attempt, verb, path: op.path().clone(), source }
     }
 }

@@ -99,7 +99,7 @@ struct Actor<F> {
     alive: BTreeSet<RunId>,
     /// Runs whose output is being brought from disk.
     loading: BTreeSet<RunId>,
-    /// Records that the journal's thread has no room for. As many as runs are open, at most.
+    /// Records that the journal's thread has no room for. A few for each run and operation that is open.
     backlog: VecDeque<Record>,
     events: mpsc::Sender<Event>,
     outbox: Outbox<ToHub>,

@@ -92,12 +92,17 @@ impl Local {
         }
     }
 
-    /// One that is known by its journal row alone. A move is known by where it leads to.
+    /// One that is known by its journal row alone.
     pub(super) fn of(accepted: FileAccepted, phase: Phase) -> Self {
         Self {
             phase,
             reads: false,
-            paths: vec![(accepted.path.clone(), Access::Write)],
+            paths: accepted
+                .source
+                .iter()
+                .chain([&accepted.path])
+                .map(|path| (path.clone(), Access::Write))
+                .collect(),
             attempt: accepted.attempt,
             accepted,
             lock: None,

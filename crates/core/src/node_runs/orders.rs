@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::local::{Local, Phase};
 use super::{Action, NodeRuns, Signal};
 use crate::error::{Code, Refusal};
-use crate::files::ask::FileAsk;
 use crate::id::RunId;
 use crate::journal::Record;
 use crate::limits;
@@ -55,13 +54,6 @@ impl NodeRuns {
         let walls = walls.map(Box::new);
         self.runs.insert(run, Local { output: Sender::new(), deadline, walls, level, ..Local::new(phase) });
         self.actions.push_back(Action::Journal(Record::Accepted(run)));
-    }
-
-    /// A hub asks only nodes that say that they can; silence would leave it waiting all the same.
-    pub(super) fn refuse_file(&mut self, ask: &FileAsk) {
-        let message = format!("This node does no operations on files; `{}` was not done.", ask.op.verb());
-        let answer = Err(Refusal::new(Code::VersionUnsupported, message));
-        self.send(ToHub::FileAnswered { op: ask.id, answer });
     }
 
     pub(super) fn handle_input(&mut self, run: RunId, offset: u64, data: Bytes, eof: bool) {

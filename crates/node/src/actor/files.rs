@@ -9,6 +9,7 @@ use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::ask::FileAsk;
 use cortex_core::files::content::ContentId;
 use cortex_core::files::op::{FileOp, Verb};
+use cortex_core::files::path::FilePath;
 use cortex_core::id::OpId;
 use cortex_core::journal::FileAccepted;
 use cortex_core::message::{Envelope, ToHub, ToNode};
@@ -123,23 +124,38 @@ impl Files {
     fn recover(&mut self, accepted: FileAccepted, intended: Option<ContentId>, walls: Option<Walls>) {
         let op = accepted.op;
         let abort = self.take_in_hand(op);
-        let removes = matches!(accepted.verb, Verb::Remove);
-        let stat = FileOp::Stat { path: accepted.path, hash: true };
-        let reached = reach(walls.as_ref(), stat.path(), Access::Write);
+        let jobs = recoveries(accepted, intended, walls.as_ref());
         let (clerks, news) = (Arc::clone(&self.clerks), self.news.clone());
         drop(tokio::spawn(async move {
-            let found = match reached {
-                Ok(reach) => {
-                    let recovery = Some(Recovery { intended, removes });
-                    let job = Job { id: op, op: stat, reach: vec![reach], recovery };
-                    abort.run_until_cancelled(look(&clerks, walls.as_ref(), &job)).await.flatten()
-                }
-                Err(_) => None,
-            };
+            let mut found = None;
+            for job in jobs {
+                found = match job {
+                    Some(job) => {
+                        abort.run_until_cancelled(look(&clerks, walls.as_ref(), &job)).await.flatten()
+                    }
+                    None => None,
+                };
+            }
             // The receiver is gone only when the node process ends.
             let _told = news.send(News::Recovered { op, found }).await;
         }));
     }
+}
+
+/// Where to look, the path that was changed last; `None` for one that the walls do not give.
+fn recoveries(
+    accepted: FileAccepted,
+    intended: Option<ContentId>,
+    walls: Option<&Walls>,
+) -> Vec<Option<Job>> {
+    let FileAccepted { op, verb, path, source, .. } = accepted;
+    let job = |path: FilePath, intended| {
+        let reach = reach(walls, &path, Access::Write).ok()?;
+        let recovery = Some(Recovery { intended, removes: verb == Verb::Remove });
+        Some(Job { id: op, op: FileOp::Stat { path, hash: true }, reach: vec![reach], recovery })
+    };
+    // What lies beside the source is not what the target was to get: it comes back.
+    source.map(|source| job(source, None)).into_iter().chain([job(path, intended)]).collect()
 }
 
 /// One operation, from hiring a clerk to its end.
@@ -241,5 +257,39 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cortex_core::sandbox::Tree;
+
+    use super::*;
+
+    fn path(text: &str) -> FilePath {
+        FilePath::parse(text).expect("a path")
+    }
+
+    #[test]
+    fn a_move_that_was_cut_off_is_looked_for_at_both_its_ends_as_far_as_the_walls_go() {
+        let tree = |path: &str| Tree { path: path.to_owned(), access: Access::Write, exec: false };
+        let walls = Walls { trees: vec![tree("/a"), tree("/b")], ..Walls::default() };
+        let accepted = |source: Option<&str>, to: &str| FileAccepted {
+            op: OpId::mint(1, &[1; 10]),
+            attempt: None,
+            verb: Verb::Move,
+            path: path(to),
+            source: source.map(path),
+        };
+        let etag = ContentId::of(b"x");
+        let looks = |accepted| {
+            let jobs = recoveries(accepted, Some(etag), Some(&walls)).into_iter();
+            let told = |job: Job| (job.op.path().clone(), job.recovery.and_then(|one| one.intended));
+            jobs.map(|job| job.map(told)).collect::<Vec<_>>()
+        };
+        let (from, to) = (Some((path("/a/x"), None)), Some((path("/b/y"), Some(etag))));
+        assert_eq!(looks(accepted(Some("/a/x"), "/b/y")), [from, to.clone()]);
+        assert_eq!(looks(accepted(Some("/c/x"), "/b/y")), [None, to.clone()]);
+        assert_eq!(looks(accepted(None, "/b/y")), [to]);
     }
 }

@@ -68,6 +68,7 @@ fn what_cannot_be_named_opened_or_read_is_listed_and_counted() {
     let odd = scene.disk("").join(OsStr::from_bytes(b"caf\xe9"));
     std::fs::write(&odd, "x").expect("written");
     scene.write("back\\slash", "x");
+    scene.write("line\nbreak", "x");
     nix::unistd::mkfifo(&scene.disk("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("made");
     symlink("/etc/passwd", scene.disk("link")).expect("linked");
     symlink("..", scene.disk("up")).expect("linked");
@@ -80,11 +81,16 @@ fn what_cannot_be_named_opened_or_read_is_listed_and_counted() {
     );
     let Ok(FileAnswer::Listing { entries, skipped, .. }) = answer else { panic!("{answer:?}") };
     let kinds: Vec<Kind> = entries.iter().map(|entry| entry.meta.kind).collect();
-    assert_eq!(kinds, [Kind::File, Kind::File, Kind::Other, Kind::Link, Kind::Link], "{entries:?}");
+    assert_eq!(
+        kinds,
+        [Kind::File, Kind::File, Kind::Other, Kind::File, Kind::Link, Kind::Link],
+        "{entries:?}"
+    );
     assert_eq!(&entries[1].name[..], b"caf\xe9");
     assert_eq!(entries[0].meta.etag, Some(ContentId::of(b"x")));
-    assert_eq!(entries[3].meta.target.as_deref(), Some(&b"/etc/passwd"[..]));
-    assert_eq!(skipped, Skipped { unsupported: 3, ..Skipped::default() });
+    assert_eq!(&entries[3].name[..], b"line\nbreak");
+    assert_eq!(entries[4].meta.target.as_deref(), Some(&b"/etc/passwd"[..]));
+    assert_eq!(skipped, Skipped { unsupported: 4, ..Skipped::default() });
 }
 
 #[test]

@@ -13,7 +13,7 @@ use cortex_core::stream::Positions;
 /// Length and checksum in front of each body.
 const HEAD_BYTES: usize = 4 + 8;
 /// A body beyond this cannot have been written here, nor by a later build: kinds to come keep to it.
-const BODY_BYTES_MAX: usize = 8 * 1024;
+const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a diagnostic that are kept.
 const DIAGNOSTIC_BYTES_MAX: usize = 4 * 1024;
 
@@ -159,7 +159,7 @@ pub(super) mod samples {
         let task = TaskId::mint(u64::from(n), &[n; 10]);
         let attempt = n.is_multiple_of(2).then_some((task, Attempt(u64::from(n) + 1)));
         let path = FilePath::parse("/srv/بيانات/a").expect("a path");
-        FileAccepted { op: op(n), attempt, verb: Verb::Write, path }
+        FileAccepted { op: op(n), attempt, verb: Verb::Write, path, source: None }
     }
 
     pub(crate) fn refused() -> Refusal {
@@ -188,14 +188,17 @@ mod tests {
         let op = || id().prop_map(|bytes| OpId::from_slice(&bytes).expect("sixteen"));
         let task = || id().prop_map(|bytes| TaskId::from_slice(&bytes).expect("sixteen"));
         let of_task = || (task(), any::<u64>().prop_map(Attempt));
-        let path = prop::collection::vec("[a-zب-ي ]{1,200}", 1..20);
-        let path =
-            path.prop_filter_map("a path", |parts| FilePath::parse(&format!("/{}", parts.join("/"))).ok());
+        let path = || {
+            let parts = prop::collection::vec("[a-zب-ي ]{1,200}", 1..20);
+            parts.prop_filter_map("a path", |parts| FilePath::parse(&format!("/{}", parts.join("/"))).ok())
+        };
         let verb = prop::sample::select(Verb::ALL.to_vec());
         prop_oneof![
-            (op(), prop::option::of(of_task()), verb, path).prop_map(|(op, attempt, verb, path)| {
-                Record::FileAccepted(FileAccepted { op, attempt, verb, path })
-            }),
+            (op(), prop::option::of(of_task()), verb, path(), prop::option::of(path())).prop_map(
+                |(op, attempt, verb, path, source)| {
+                    Record::FileAccepted(FileAccepted { op, attempt, verb, path, source })
+                }
+            ),
             (op(), any::<[u8; 32]>()).prop_map(|(op, hash)| Record::FileIntended(op, ContentId::new(hash))),
             (op(), any_end()).prop_map(|(op, end)| Record::FileEnded(op, end)),
             op().prop_map(Record::FileSettled),

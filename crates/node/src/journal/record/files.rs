@@ -17,7 +17,7 @@ const DONE: u8 = 1;
 const REFUSED: u8 = 2;
 
 pub(super) fn put_accepted(body: &mut Vec<u8>, accepted: &FileAccepted) {
-    let FileAccepted { op, attempt, verb, path } = accepted;
+    let FileAccepted { op, attempt, verb, path, source } = accepted;
     body.push(b'F');
     body.extend(op.as_bytes());
     body.push(u8::from(attempt.is_some()));
@@ -26,6 +26,10 @@ pub(super) fn put_accepted(body: &mut Vec<u8>, accepted: &FileAccepted) {
     }
     put_text(body, verb.as_str());
     put_text(body, path.as_str());
+    body.push(u8::from(source.is_some()));
+    if let Some(source) = source {
+        put_text(body, source.as_str());
+    }
 }
 
 pub(super) fn put_intended(body: &mut Vec<u8>, op: OpId, etag: &ContentId) {
@@ -92,7 +96,8 @@ pub(super) fn parse(kind: u8, rest: &mut &[u8]) -> Option<Record> {
             let attempt = if flag(rest)? { Some(of_task(rest)?) } else { None };
             let verb = Verb::parse(text(rest)?)?;
             let path = FilePath::parse(text(rest)?).ok()?;
-            Some(Record::FileAccepted(FileAccepted { op, attempt, verb, path }))
+            let source = if flag(rest)? { Some(FilePath::parse(text(rest)?).ok()?) } else { None };
+            Some(Record::FileAccepted(FileAccepted { op, attempt, verb, path, source }))
         }
         b'I' => Some(Record::FileIntended(op(rest)?, etag(rest)?)),
         b'D' => Some(Record::FileEnded(op(rest)?, parse_end(rest)?)),
