@@ -30,6 +30,7 @@ pub mod nodes;
 pub(crate) mod outcome;
 pub mod policies;
 pub mod pool;
+mod retention;
 pub mod runs;
 pub mod sessions;
 pub mod standing;

@@ -9,11 +9,10 @@ use cortex_core::files::content::ContentId;
 use cortex_core::files::entity::FileTask;
 use cortex_core::files::op::{FileOp, Kind, Verb};
 use cortex_core::id::OpId;
-use cortex_core::message::{Envelope, ToNode};
+use cortex_core::message::ToNode;
 use serde_json::json;
 
 use super::*;
-use crate::mesh::Outgoing;
 
 mod answered;
 mod broken;
@@ -99,33 +98,18 @@ impl World {
 }
 
 impl Played {
-    async fn told<T>(&self, wanted: impl Fn(ToNode) -> Option<T>) -> T {
-        let next = async {
-            loop {
-                let out = std::future::poll_fn(|context| self.link.poll_out(context)).await;
-                match out.expect("the link is up") {
-                    Outgoing::Message(Envelope { message, .. }) => {
-                        if let Some(found) = wanted(message) {
-                            return found;
-                        }
-                    }
-                    Outgoing::Refused(refusal) => panic!("{refusal:?}"),
-                }
-            }
-        };
-        tokio::time::timeout(SOON, next).await.expect("the node is told in time")
-    }
-
     async fn ask(&self) -> FileAsk {
-        self.told(|message| if let ToNode::FileAsk(ask) = message { Some(*ask) } else { None }).await
+        told(&self.link, |message| if let ToNode::FileAsk(ask) = message { Some(*ask) } else { None }).await
     }
 
     async fn cancel(&self) -> OpId {
-        self.told(|message| if let ToNode::FileCancel { op } = message { Some(op) } else { None }).await
+        told(&self.link, |message| if let ToNode::FileCancel { op } = message { Some(op) } else { None })
+            .await
     }
 
     async fn settled(&self) -> OpId {
-        self.told(|message| if let ToNode::FileSettled { op } = message { Some(op) } else { None }).await
+        told(&self.link, |message| if let ToNode::FileSettled { op } = message { Some(op) } else { None })
+            .await
     }
 
     /// Nothing is asked within a moment.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
-use cortex_core::id::{NodeId, RunId};
+use cortex_core::id::{Attempt, NodeId, RunId, TaskId};
 use cortex_core::limits::PROTOCOL;
-use cortex_core::message::{Frame, Hello, ToHub};
+use cortex_core::message::{Envelope, Frame, Hello, ToHub, ToNode};
 use cortex_core::name::Name;
 use cortex_core::node::{Facts, Node};
+use cortex_core::pool::{Lost, desk};
 use cortex_core::stream::Stream;
 use cortex_core::time::WallTime;
 use cortex_core::token::{Role, Token, TokenKind};
@@ -21,7 +22,7 @@ use serde_json::Value;
 use self::through::Through;
 use super::*;
 use crate::clock;
-use crate::mesh::Link;
+use crate::mesh::{Link, Outgoing};
 use crate::secret;
 use crate::service::Caller;
 
@@ -62,6 +63,24 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+/// The next of the messages on a link that is wanted; the others are passed over.
+pub(super) async fn told<T>(link: &Link, wanted: impl Fn(ToNode) -> Option<T>) -> T {
+    let next = async {
+        loop {
+            let out = std::future::poll_fn(|context| link.poll_out(context)).await;
+            match out.expect("the link is up") {
+                Outgoing::Message(Envelope { message, .. }) => {
+                    if let Some(found) = wanted(message) {
+                        return found;
+                    }
+                }
+                Outgoing::Refused(refusal) => panic!("{refusal:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, next).await.expect("the node is told in time")
 }
 
 pub(super) fn config(dir: &std::path::Path, store: StoreKind) -> Config {
@@ -131,6 +150,13 @@ impl World {
         change(&mut hello);
         self.hub.mesh.attach(&link, hello).await.expect("attached");
         link
+    }
+
+    /// The lease of this attempt of a task ends.
+    pub(super) async fn lose(&self, (task, attempt): (TaskId, Attempt)) {
+        let (board, now) = (self.hub.context.board.clone(), self.hub.context.clock.wall());
+        self.write(move |tx| desk::lose(&mut board.over(tx), task, attempt, Lost::Expired, now).map(drop))
+            .await;
     }
 
     /// The administrator, as the services know it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cortex_core::Refusal;
-use cortex_core::id::{OpId, Seq};
+use cortex_core::id::OpId;
 use cortex_core::limits::{FILE_OPS_KEPT_MAX, FILE_OPS_KEPT_MS, RUNS_AGE_AFTER_MS};
 use cortex_core::retention::Kept;
 use cortex_core::time::WallTime;
@@ -14,8 +14,6 @@ use super::Files;
 
 /// Operations that go at once.
 const BATCH: usize = 256;
-/// Once there is no room for more, events between two looks: so many may be kept beyond the bound.
-const LOOK_EVERY: u64 = 10_000;
 
 /// How long ended operations are kept.
 pub const KEPT: Kept = Kept { ms: FILE_OPS_KEPT_MS, max: FILE_OPS_KEPT_MAX, age_after_ms: RUNS_AGE_AFTER_MS };
@@ -28,12 +26,8 @@ impl Files {
     pub async fn run_retention(&self, kept: Kept, shutdown: CancellationToken) -> Result<(), Refusal> {
         while !shutdown.is_cancelled() {
             let head = self.context.bus.head();
-            let (wait, room) = self.retain(kept, &shutdown).await?;
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.context.bus.reached(Seq(head.0.saturating_add(room.max(LOOK_EVERY)))) => {}
-                () = shutdown.cancelled() => {}
-            }
+            let due = self.retain(kept, &shutdown).await?;
+            self.context.sleep_until_due(head, due, &shutdown).await;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cortex_core::Refusal;
-use cortex_core::id::{Seq, TaskId};
+use cortex_core::id::TaskId;
 use cortex_core::limits::{RUNS_AGE_AFTER_MS, TASKS_KEPT_MAX, TASKS_KEPT_MS};
 use cortex_core::retention::Kept;
 use cortex_core::time::WallTime;
@@ -15,8 +15,6 @@ use super::Pool;
 
 /// Tasks that go at once.
 const BATCH: usize = 256;
-/// Once there is no room for more, events between two looks: so many may be kept beyond the bound.
-const LOOK_EVERY: u64 = 10_000;
 /// Wait when what is due cannot go yet.
 const SOON: Duration = Duration::from_secs(600);
 
@@ -31,12 +29,8 @@ impl Pool {
     pub async fn run_retention(&self, kept: Kept, shutdown: CancellationToken) -> Result<(), Refusal> {
         while !shutdown.is_cancelled() {
             let head = self.context.bus.head();
-            let (wait, room) = self.retain(kept, &shutdown).await?;
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.context.bus.reached(Seq(head.0.saturating_add(room.max(LOOK_EVERY)))) => {}
-                () = shutdown.cancelled() => {}
-            }
+            let due = self.retain(kept, &shutdown).await?;
+            self.context.sleep_until_due(head, due, &shutdown).await;
         }
         Ok(())
     }

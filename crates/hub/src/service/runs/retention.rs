@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use cortex_core::Refusal;
-use cortex_core::id::{RunId, Seq};
+use cortex_core::id::RunId;
 use cortex_core::retention::Kept;
 use cortex_core::time::WallTime;
 use cortex_store::{StoreExt as _, Tx};
@@ -18,9 +18,6 @@ use crate::service::write_refusal;
 
 /// Runs that go at once.
 const BATCH: usize = 256;
-/// Once there is no room for more, events between two looks: each end of a run is one at least.
-/// So many may be kept beyond the bound.
-const LOOK_EVERY: u64 = 10_000;
 /// Wait when runs are due that cannot go yet: their last output is on its way to the disk.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -42,11 +39,7 @@ impl Runs {
         while !shutdown.is_cancelled() {
             let head = self.context.bus.head();
             let Looked::Idle(wait, room) = self.retain(kept, &shutdown).await? else { continue };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.context.bus.reached(Seq(head.0.saturating_add(room.max(LOOK_EVERY)))) => {}
-                () = shutdown.cancelled() => {}
-            }
+            self.context.sleep_until_due(head, (wait, room), &shutdown).await;
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Operations for attempts of tasks: nothing of one is done once another has followed it.
 
 use cortex_core::id::{Attempt, TaskId};
-use cortex_core::pool::Lost;
-use cortex_core::pool::desk;
 
 use super::*;
 
@@ -15,13 +13,6 @@ impl World {
         let claim = self.with_token(worker, Method::POST, "/api/v1/pool/claims", Some(claim)).await.ok(200);
         let found = claim["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{claim}"));
         found.parse().expect("an id")
-    }
-
-    async fn lose(&self, task: TaskId, attempt: u64) {
-        let (board, now) = (self.hub.context.board.clone(), self.hub.context.clock.wall());
-        let attempt = Attempt(attempt);
-        self.write(move |tx| desk::lose(&mut board.over(tx), task, attempt, Lost::Expired, now).map(drop))
-            .await;
     }
 
     async fn put_for(&self, token: &str, attempt: &str) -> Reply {
@@ -55,7 +46,7 @@ async fn a63_an_attempt_that_is_over_does_nothing_and_to_strangers_the_task_is_n
     world.put_for(&stranger, &first).await.refused(404, "not_found");
     world.put_for(&worker, &format!("{task}/2")).await.refused(404, "not_found");
     world.put_for(&world.admin, &format!("{task}/2")).await.refused(409, "stale_attempt");
-    world.lose(task, 1).await;
+    world.lose((task, Attempt(1))).await;
     let stale = world.put_for(&worker, &first).await.refused(409, "stale_attempt");
     assert_eq!(stale["details"]["attempt"], "1");
     node.is_left_alone().await;
@@ -70,16 +61,11 @@ async fn a63_what_an_attempt_has_under_way_is_fenced_when_it_ends() {
     let task = world.claimed(&worker).await;
     let played = async {
         let ask = node.ask().await;
-        world.lose(task, 1).await;
-        let fence = node
-            .told(|message| {
-                if let ToNode::AttemptFence { task, attempt } = message {
-                    Some((task, attempt))
-                } else {
-                    None
-                }
-            })
-            .await;
+        world.lose((task, Attempt(1))).await;
+        let fence = told(&node.link, |message| {
+            if let ToNode::AttemptFence { task, attempt } = message { Some((task, attempt)) } else { None }
+        })
+        .await;
         assert_eq!(fence, (task, Attempt(2)));
         world.answers(&node, ask.id, Err(Refusal::new(Code::StaleAttempt, "Another follows it.")));
     };
@@ -117,14 +103,11 @@ async fn what_happens_while_an_operation_is_accepted_holds_on_it_when_it_is_sent
     assert_eq!(mesh.file_ops_open(), 0, "one that was not accepted leaves nothing");
     let (first, second) =
         (mesh.file_place(fenced, by).expect("room"), mesh.file_place(locked, by).expect("room"));
-    world.lose(task, 1).await;
+    world.lose((task, Attempt(1))).await;
     let waiting = mesh.file(ask(fenced), &first);
-    let of_fence =
-        node.told(
-            |message| {
-                if let ToNode::AttemptFence { attempt, .. } = message { Some(attempt) } else { None }
-            },
-        );
+    let of_fence = told(&node.link, |message| {
+        if let ToNode::AttemptFence { attempt, .. } = message { Some(attempt) } else { None }
+    });
     assert_eq!(of_fence.await, Attempt(2));
     assert_eq!(node.ask().await.id, fenced);
     let lock = Refusal::new(Code::Locked, "Somebody is locked.");

@@ -163,14 +163,7 @@ async fn a_node_that_ends_what_it_had_lost_is_given_nothing_for_it() {
     world.submit(json!({"argv": ["one"], "priority": 8})).await;
     let first = node.start().await;
     world.begins(&node, &first);
-    let (board, now) = (world.hub.context.board.clone(), world.hub.context.clock.wall());
-    let (lost, attempt) = first.task.expect("an attempt");
-    world
-        .write(move |tx| {
-            let how = cortex_core::pool::Lost::Expired;
-            cortex_core::pool::desk::lose(&mut board.over(tx), lost, attempt, how, now).map(drop)
-        })
-        .await;
+    world.lose(first.task.expect("an attempt")).await;
     let second = node.start().await;
     world.begins(&node, &second);
     let next = world.submit(json!({"argv": ["two"]})).await;

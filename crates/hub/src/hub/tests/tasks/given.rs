@@ -1,12 +1,11 @@
 //! What nodes are given, with a node that the test plays.
 
-use cortex_core::message::{Envelope, Start, ToNode};
+use cortex_core::message::{Start, ToNode};
 use cortex_core::run::{EndCause, Ended};
 use cortex_core::sandbox::Level;
 use cortex_core::stream::Positions;
 
 use super::*;
-use crate::mesh::Outgoing;
 
 /// A node that the test plays.
 pub(super) struct Played {
@@ -42,25 +41,8 @@ impl World {
 }
 
 impl Played {
-    async fn told<T>(&self, wanted: impl Fn(ToNode) -> Option<T>) -> T {
-        let next = async {
-            loop {
-                let out = std::future::poll_fn(|context| self.link.poll_out(context)).await;
-                match out.expect("the link is up") {
-                    Outgoing::Message(Envelope { message, .. }) => {
-                        if let Some(found) = wanted(message) {
-                            return found;
-                        }
-                    }
-                    Outgoing::Refused(refusal) => panic!("{refusal:?}"),
-                }
-            }
-        };
-        tokio::time::timeout(SOON, next).await.expect("the node is told in time")
-    }
-
     pub(super) async fn start(&self) -> Start {
-        self.told(|message| if let ToNode::Start(start) = message { Some(start) } else { None }).await
+        told(&self.link, |message| if let ToNode::Start(start) = message { Some(start) } else { None }).await
     }
 
     /// Nothing is started within a moment.
@@ -175,7 +157,8 @@ async fn a_cancel_reaches_the_node_and_the_task_ends_with_its_run() {
     world.begins(&node, &start);
     world.post(&of(&task, "/cancel"), json!({})).await.ok(202);
     let run =
-        node.told(|message| if let ToNode::Cancel { run, .. } = message { Some(run) } else { None }).await;
+        told(&node.link, |message| if let ToNode::Cancel { run, .. } = message { Some(run) } else { None })
+            .await;
     assert_eq!(run, start.run);
     world.ends(&node, &start, EndCause::Cancelled, None);
     let ended = world.task_reaches(&task, "cancelled").await;
@@ -286,14 +269,7 @@ async fn a_node_that_reports_after_its_lease_was_lost_changes_nothing_and_is_evi
         let task = world.submit(json!({"argv": ["true"]})).await;
         let first = node.start().await;
         world.begins(&node, &first);
-        let (board, now) = (world.hub.context.board.clone(), world.hub.context.clock.wall());
-        let (lost, attempt) = first.task.expect("an attempt");
-        world
-            .write(move |tx| {
-                let how = cortex_core::pool::Lost::Expired;
-                cortex_core::pool::desk::lose(&mut board.over(tx), lost, attempt, how, now).map(drop)
-            })
-            .await;
+        world.lose(first.task.expect("an attempt")).await;
         let second = node.start().await;
         world.begins(&node, &second);
         world.ends(&node, &first, EndCause::Exited, Some(0));
