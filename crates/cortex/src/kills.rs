@@ -37,6 +37,8 @@ const POINTS: &[&str] = &[
     "node::after_journal",
     "node::after_spawn",
     "node::before_end",
+    "node::files_prepared",
+    "node::files_done",
 ];
 
 /// Sets every point up, when a test asks for it.

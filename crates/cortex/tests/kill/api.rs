@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::SOON;
 use crate::world::World;
 
+const JSON: (&str, &str) = ("content-type", "application/json");
 /// Between two calls of a hub that is not there.
 const AGAIN: Duration = Duration::from_millis(10);
 /// How long a stream of events is silent after its last one.
@@ -44,12 +45,22 @@ impl Api {
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Answer> {
-        self.call("GET", path, "")
+        self.call("GET", path, &[JSON], "")
     }
 
     /// `None` when the connection ended before the answer was whole.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Option<Answer> {
-        self.call("POST", path, &body.to_string())
+        self.call("POST", path, &[JSON], &body.to_string())
+    }
+
+    /// The same with bytes under an idempotency key.
+    pub(crate) fn put_once(&self, path: &str, key: &str, body: &str) -> Option<Answer> {
+        self.call(
+            "PUT",
+            path,
+            &[("content-type", "application/octet-stream"), ("idempotency-key", key)],
+            body,
+        )
     }
 
     /// Asks again until it is answered. What is asked for must be harmless when it is done twice.
@@ -68,7 +79,7 @@ impl Api {
     /// All events of a kind: waits for so many, and then until no more come.
     pub(crate) fn events(&self, kind: &str, at_least: usize) -> Vec<Value> {
         let path = format!("/events?after=0&kind={kind}");
-        let mut lines = BufReader::new(self.ask("GET", &path, "").expect("the hub listens"));
+        let mut lines = BufReader::new(self.ask("GET", &path, &[JSON], "").expect("the hub listens"));
         let mut events = Vec::new();
         loop {
             let silence = if events.len() < at_least { SOON } else { SILENCE };
@@ -84,9 +95,9 @@ impl Api {
         }
     }
 
-    fn call(&self, method: &str, path: &str, body: &str) -> Option<Answer> {
+    fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
         let mut bytes = Vec::new();
-        self.ask(method, path, body).ok()?.read_to_end(&mut bytes).ok()?;
+        self.ask(method, path, headers, body).ok()?.read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
@@ -94,15 +105,23 @@ impl Api {
         Some(Answer { status, body: serde_json::from_str(body).ok()? })
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<TcpStream> {
+    fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<TcpStream> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(2 * SOON))?;
-        let head = format!(
+        let mut head = format!(
             "{method} /api/v1{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\nconnection: close\r\n",
             self.address, self.token
         );
-        let length = body.len();
-        write!(stream, "{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")?;
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len())?;
         Ok(stream)
     }
 }

@@ -11,6 +11,7 @@ mod api;
 mod cancel;
 mod consents;
 mod exec;
+mod files;
 mod history;
 mod join;
 mod pool;

@@ -75,11 +75,12 @@ impl Files {
                 if let Some(one) = self.in_hand.get_mut(&op) {
                     one.go_on = Some(go_on);
                 }
+                fail::fail_point!("node::files_prepared");
                 self.machine.prepared(op, intended, now);
             }
             News::Performed { op, answer } => {
                 self.in_hand.remove(&op);
-                fail::fail_point!("files::done");
+                fail::fail_point!("node::files_done");
                 self.machine.performed(op, answer);
             }
             News::Lost { op } => {
