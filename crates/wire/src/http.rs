@@ -30,8 +30,8 @@ pub use people::{
     TokenView, UserPatch, UserRequest, UserView, WhoAmI,
 };
 pub use policies::{
-    GrantView, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback, PolicySet,
-    PolicyTest, PolicyVerdict, PolicyView, ProfileView,
+    FileTest, GrantView, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback,
+    PolicySet, PolicyTest, PolicyVerdict, PolicyView, ProfileView,
 };
 pub use pool::{
     ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseProgress, LeaseReport, PoolNode,

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod consent;
 mod exec;
+mod fs;
 mod hub;
 mod interrupt;
 mod invite;
@@ -87,6 +88,7 @@ enum Command {
     Exec(exec::Exec),
     Consent(consent::Consent),
     Run(run::Run),
+    Fs(Box<fs::Fs>),
     Task(Box<task::Task>),
     Policy(policy::Policy),
     Token(token::Token),
@@ -112,6 +114,7 @@ impl Command {
             | Self::Exec(_)
             | Self::Consent(_)
             | Self::Run(_)
+            | Self::Fs(_)
             | Self::Task(_)
             | Self::Policy(_)
             | Self::Token(_)
@@ -194,6 +197,7 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Exec(exec) => exec.run(context).await,
         Command::Consent(consent) => consent.run(context).await,
         Command::Run(run) => run.run(context).await,
+        Command::Fs(fs) => fs.run(context).await,
         Command::Task(task) => task.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::Token(token) => token.run(context).await,

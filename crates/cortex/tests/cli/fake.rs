@@ -23,6 +23,10 @@ pub(crate) enum Answer {
     Lines(Vec<String>),
     /// A stream that breaks off after these bytes.
     Broken(Vec<String>),
+    /// These bytes, which are a whole answer.
+    Raw(Vec<u8>),
+    /// These bytes, which are the beginning of an answer, and the end of the connection.
+    Torn(Vec<u8>),
     /// The connection is closed without a word.
     Closed,
 }
@@ -116,6 +120,11 @@ fn answer(mut stream: &TcpStream, answer: Answer) -> std::io::Result<()> {
         Answer::Lines(lines) => write!(stream, "{}0\r\n\r\n", chunked(&lines)),
         Answer::Broken(lines) => {
             write!(stream, "{}", chunked(&lines))?;
+            stream.shutdown(std::net::Shutdown::Both)
+        }
+        Answer::Raw(bytes) => stream.write_all(&bytes),
+        Answer::Torn(bytes) => {
+            stream.write_all(&bytes)?;
             stream.shutdown(std::net::Shutdown::Both)
         }
         Answer::Closed => stream.shutdown(std::net::Shutdown::Both),

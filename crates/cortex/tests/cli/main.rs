@@ -3,6 +3,7 @@
 
 mod answers;
 mod fake;
+mod files;
 mod program;
 mod streams;
 mod usage;

@@ -11,6 +11,7 @@ mod every;
 mod exec;
 mod faults;
 mod files;
+mod fs;
 mod joining;
 mod locks;
 mod pages;
