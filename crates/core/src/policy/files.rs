@@ -177,7 +177,7 @@ fn outside(path: &FilePath, need: Access, rule: &str) -> Refusal {
 
 const fn short(need: Access) -> &'static str {
     match need {
-        Access::Read => "ro",
+        Access::Read => "r",
         Access::Write => "rw",
     }
 }
