@@ -42,6 +42,7 @@ pub mod subscribers;
 pub mod sync;
 pub mod time;
 pub mod token;
+pub mod transfer;
 pub mod user;
 
 pub use error::{Code, Refusal};

@@ -509,3 +509,42 @@ const _: () = {
     assert!(TREE_OBJECT_BYTES_FULL + row_bytes_max <= TREE_OBJECT_BYTES_MAX, "its last row fits");
     assert!(TREE_OBJECT_ROWS_MAX <= u16::MAX as usize, "rows are counted in two bytes");
 };
+
+// --- transfers ------------------------------------------------------------------------------
+
+/// How long one transfer may take.
+pub const TRANSFER_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Bytes of content in one frame of a transfer.
+pub const CARRY_DATA_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one frame of a transfer, as it is encoded.
+pub const CARRY_BYTES_MAX: usize = CARRY_DATA_BYTES_MAX + 16 * 1024;
+/// Frames of a transfer that wait in one place, in one direction: with the windows of the network that is
+/// all that a transfer holds of content.
+pub const CARRIES_WAITING_MAX: usize = 4;
+/// Ids of one frame of wants.
+pub const WANTS_MAX: usize = 4_096;
+/// Ids that a receiver may have asked for and not been given.
+pub const WANTS_OPEN_MAX: usize = 65_536;
+/// Plain bytes of what a receiver may have asked for and not been given.
+pub const WANTS_OPEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Paths with a word of their own, at the end of a transfer or in one frame of it.
+pub const TRANSFER_NOTES_MAX: usize = 200;
+/// Bytes of these paths.
+pub const TRANSFER_NOTE_BYTES_MAX: usize = 48 * 1024;
+/// Patterns by which a transfer leaves files out.
+pub const EXCLUDES_MAX: usize = 256;
+/// Bytes of one such pattern.
+pub const EXCLUDE_BYTES_MAX: usize = 1_024;
+/// How long a ticket for a stream holds.
+pub const TICKET_MS: u64 = 30_000;
+/// Tickets of one node that nobody has used.
+pub const TICKETS_PER_NODE_MAX: usize = 64;
+/// How long a transfer may stand still while one end owes the other something.
+pub const TRANSFER_IDLE_MS: u64 = 30_000;
+
+const _: () = {
+    assert!(CARRY_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "a frame of a transfer fits in a message");
+    assert!(WANTS_MAX * 34 < CARRY_BYTES_MAX, "a frame of wants fits");
+    assert!(TRANSFER_NOTE_BYTES_MAX + TRANSFER_NOTES_MAX * 64 < CARRY_BYTES_MAX / 2, "an end fits");
+    assert!(2 * PATH_BYTES_MAX <= TRANSFER_NOTE_BYTES_MAX, "any one note fits");
+};

@@ -156,6 +156,8 @@ impl NodeFiles {
             | ToNode::Forget { .. }
             | ToNode::Policy(_)
             | ToNode::Certificate { .. }
+            | ToNode::TransferAsk(_)
+            | ToNode::TransferCancel { .. }
             | ToNode::Goodbye { .. } => {}
         }
     }

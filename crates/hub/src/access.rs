@@ -242,6 +242,7 @@ pub const ENTRIES: &[Entry] = &[
     grpc("cortex.mesh.v1.EnrolmentService", "Enrol", Needs::Invite),
     grpc("cortex.mesh.v1.EnrolmentService", "Recover", Needs::RecoveryKey),
     grpc("cortex.mesh.v1.MeshService", "Attach", Needs::NodeCertificate),
+    grpc("cortex.mesh.v1.MeshService", "Transfer", Needs::NodeCertificate),
 ];
 
 const _: () =

@@ -251,6 +251,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             | ToNode::FileCancel { .. }
             | ToNode::FileSettled { .. }
             | ToNode::AttemptFence { .. }
+            | ToNode::TransferAsk(_)
+            | ToNode::TransferCancel { .. }
             | ToNode::Goodbye { .. } => return envelope,
         };
         match policy::verify(&self.authority, self.identity.node, generation, signed) {

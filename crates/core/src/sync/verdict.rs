@@ -34,6 +34,51 @@ pub enum Why {
     Conflict,
 }
 
+impl Why {
+    /// All reasons.
+    pub const ALL: [Self; 14] = [
+        Self::Ignored,
+        Self::Blocked(Problem::Unreadable),
+        Self::Blocked(Problem::Unsupported),
+        Self::Blocked(Problem::LinkOutside),
+        Self::Blocked(Problem::OtherFileSystem),
+        Self::Blocked(Problem::Unsteady),
+        Self::Below,
+        Self::Contains,
+        Self::Collision,
+        Self::Name,
+        Self::NoCopyName,
+        Self::Drift,
+        Self::Kept,
+        Self::Conflict,
+    ];
+
+    /// The stable text form.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ignored => "ignored",
+            Self::Blocked(Problem::Unreadable) => "unreadable",
+            Self::Blocked(Problem::Unsupported) => "unsupported",
+            Self::Blocked(Problem::LinkOutside) => "link_outside",
+            Self::Blocked(Problem::OtherFileSystem) => "other_file_system",
+            Self::Blocked(Problem::Unsteady) => "unsteady",
+            Self::Below => "below",
+            Self::Contains => "contains",
+            Self::Collision => "collision",
+            Self::Name => "name",
+            Self::NoCopyName => "no_copy_name",
+            Self::Drift => "drift",
+            Self::Kept => "kept",
+            Self::Conflict => "conflict",
+        }
+    }
+
+    /// Reads the text form back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.as_str() == text)
+    }
+}
+
 /// A path that is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {

@@ -15,7 +15,7 @@ use cortex_core::{Code, Refusal};
 use cortex_wire::convert::{to_hub_from_proto, to_node_into_proto};
 use cortex_wire::error::{refusal_from_status, refusal_into_status, surface};
 use cortex_wire::mesh::mesh_service_server::MeshService;
-use cortex_wire::mesh::{AttachRequest, AttachResponse};
+use cortex_wire::mesh::{AttachRequest, AttachResponse, TransferRequest, TransferResponse};
 use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -80,6 +80,15 @@ impl MeshService for Door {
         };
         self.tasks.spawn(reader.run(request.into_inner()).instrument(span));
         Ok(Response::new(Writer { link }))
+    }
+
+    type TransferStream = tokio_stream::Empty<Result<TransferResponse, Status>>;
+
+    async fn transfer(
+        &self,
+        _request: Request<Streaming<TransferRequest>>,
+    ) -> Result<Response<Self::TransferStream>, Status> {
+        Err(refusal_into_status(&Refusal::new(Code::VersionUnsupported, "This hub gives no tickets.")))
     }
 }
 
@@ -220,6 +229,8 @@ impl Reader {
             | ToHub::OutputLost { .. }
             | ToHub::InputTaken { .. }
             | ToHub::Refused { .. } => self.mesh.handle(&link, message),
+            // Nobody asks for transfers yet.
+            ToHub::TransferNews(news) => tracing::debug!(id = %news.id, "news of an unknown transfer"),
         }
         Ok(())
     }
