@@ -535,14 +535,23 @@ pub const TRANSFER_NOTE_BYTES_MAX: usize = 48 * 1024;
 pub const EXCLUDES_MAX: usize = 256;
 /// Bytes of one such pattern.
 pub const EXCLUDE_BYTES_MAX: usize = 1_024;
+/// Transfers of trees that may be open on one node; more are refused with `quota`.
+pub const TRANSFERS_OPEN_PER_NODE_MAX: usize = 64;
+/// Streams for content that a node works on at once; more wait.
+pub const STREAMS_PER_NODE_MAX: usize = 4;
+/// Tickets and streams of one hub together.
+pub const STREAMS_PER_HUB_MAX: usize = 1_024;
 /// How long a ticket for a stream holds.
 pub const TICKET_MS: u64 = 30_000;
 /// Tickets of one node that nobody has used.
 pub const TICKETS_PER_NODE_MAX: usize = 64;
+/// How long a body of HTTP may stand still, in either direction.
+pub const BODY_IDLE_MS_MAX: u64 = 30_000;
 /// How long a transfer may stand still while one end owes the other something.
 pub const TRANSFER_IDLE_MS: u64 = 30_000;
 
 const _: () = {
+    assert!(STREAMS_PER_NODE_MAX < CLERKS_MAX, "operations without a stream find a clerk");
     assert!(CARRY_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "a frame of a transfer fits in a message");
     assert!(WANTS_MAX * 34 < CARRY_BYTES_MAX, "a frame of wants fits");
     assert!(TRANSFER_NOTE_BYTES_MAX + TRANSFER_NOTES_MAX * 64 < CARRY_BYTES_MAX / 2, "an end fits");

@@ -145,6 +145,8 @@ fn register_mesh(registry: &mut Registry, context: &Context, mesh: &Mesh) {
     gauge(registry, "nodes_online", "Connected nodes.", mesh.online() as u64);
     gauge(registry, "runs_open", "Runs that have not ended.", mesh.runs_open() as u64);
     gauge(registry, "file_ops_open", "Operations on files that have not ended.", mesh.file_ops_open() as u64);
+    gauge(registry, "tickets", "Tickets for streams of content that nobody has used.", mesh.tickets() as u64);
+    gauge(registry, "streams", "Streams of content.", mesh.streams() as u64);
     gauge(registry, "run_followers", "Those who follow the output of a run.", mesh.followers() as u64);
     gauge(registry, "mesh_entries", "Entries of all maps of links and runs.", mesh.entries() as u64);
     counter(registry, "heartbeats", "Heartbeats of all nodes.", mesh.heartbeats());

@@ -128,7 +128,7 @@ impl Trial {
         let id = OpId::mint(u64::from(std::process::id()), &self.number());
         let job = Job { id, op, reach, recovery: None };
         let mut clerk = self.clerks.hire(walls).await?;
-        let done = errand::perform(&mut clerk, &job, async |_etag| may_go_on().await).await;
+        let done = errand::perform(&mut clerk, &job, None, async |_etag| may_go_on().await).await;
         if matches!(done, Done::Answered(_)) {
             clerk.give_back();
         }

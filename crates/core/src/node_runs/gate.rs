@@ -4,10 +4,12 @@
 use super::NodeRuns;
 use crate::error::{Code, Refusal};
 use crate::files::ask::FileAsk;
+use crate::files::op::FileOp;
 use crate::id::Epoch;
 use crate::message::Start;
 use crate::policy::{self, Document, FileQuestion, Policy, Question, Reach, Site};
 use crate::sandbox::{Ground, Level, Walls};
+use crate::transfer::TransferWork;
 
 /// The way in, at this moment: what was let in by it keeps its leave whatever the policy is later.
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +66,30 @@ impl Gate<'_> {
     /// # Errors
     /// As [`policy::judge_files`], and `consent_required` for what nobody has said yes to.
     pub fn judge_files(&self, ask: &FileAsk, reserved: &[String]) -> Result<Leave, Refusal> {
+        self.judge_op(&ask.op, ask.consent.is_some(), reserved)
+    }
+
+    fn judge_op(&self, op: &FileOp, consent: bool, reserved: &[String]) -> Result<Leave, Refusal> {
         let document = self.document()?;
         let site = self.site();
-        let consent = ask.consent.is_some();
-        let question = FileQuestion { op: &ask.op, node: self.name, site: &site, reserved, consent };
+        let question = FileQuestion { op, node: self.name, site: &site, reserved, consent };
         policy::judge_files(document, &question)?.allowed(self.name)?;
         let walls = document.walls(&site.ground.place, &site.ceilings);
-        let reach = ask.op.paths().map(|(path, need)| policy::reach(walls.as_ref(), path, need));
+        let reach = op.paths().map(|(path, need)| policy::reach(walls.as_ref(), path, need));
         Ok(Leave { reach: reach.collect::<Result<_, _>>()?, walls: walls.map(Box::new) })
+    }
+
+    /// Judges a transfer: by what it needs of its folder, as making it, or listing it, would be judged.
+    ///
+    /// # Errors
+    /// As [`Self::judge_files`].
+    pub fn judge_transfer(&self, work: &TransferWork, reserved: &[String]) -> Result<Leave, Refusal> {
+        let path = work.path().clone();
+        let op = match work {
+            TransferWork::Apply(_) => FileOp::MakeDir { path, parents: true, mode: None },
+            TransferWork::Send(_) => FileOp::Stat { path, hash: false },
+        };
+        self.judge_op(&op, false, reserved)
     }
 
     fn document(&self) -> Result<&Document, Refusal> {

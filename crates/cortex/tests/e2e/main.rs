@@ -5,6 +5,7 @@
 
 mod cable;
 mod consents;
+mod content;
 mod crates;
 mod doors;
 mod every;

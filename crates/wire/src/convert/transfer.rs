@@ -12,7 +12,7 @@ use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::files::path::FilePath;
 use cortex_core::id::{Epoch, LockEpoch, Revision, TransferId, WorkspaceId};
 use cortex_core::sync::{DeleteLimits, HaltId, Mode, Push};
-use cortex_core::transfer::{ApplyAsk, Filters, SendAsk, TransferAsk, TransferWork};
+use cortex_core::transfer::{ApplyAsk, Filters, SendAsk, TransferAsk, TransferNews, TransferWork};
 use cortex_core::{Refusal, limits};
 
 pub use carry::{carry_from_bytes, carry_to_bytes};
@@ -190,6 +190,23 @@ pub fn work_from_bytes(bytes: &[u8]) -> Result<TransferWork, Refusal> {
     };
     work.check()?;
     Ok(work)
+}
+
+/// What is told of a transfer, as bytes.
+pub fn news_to_bytes(news: TransferNews) -> Vec<u8> {
+    use prost::Message as _;
+    news_into(news).encode_to_vec()
+}
+
+/// Reads it back, for the transfer of this id.
+///
+/// # Errors
+/// `invalid_argument` for what is none of it.
+pub fn news_from_bytes(id: TransferId, bytes: &[u8]) -> Result<TransferNews, Refusal> {
+    use prost::Message as _;
+    let news = mesh::TransferNews::decode(bytes).map_err(|_| missing("transfer_news"))?;
+    let news = news_from(news)?;
+    if news.id == id { Ok(news) } else { Err(missing("transfer_news.transfer_id")) }
 }
 
 fn apply_into(ask: ApplyAsk) -> mesh::ApplyAsk {
