@@ -5,5 +5,6 @@ mod stream;
 mod tickets;
 
 pub(crate) use stream::Sending;
-pub use stream::TransferStream;
-pub(crate) use tickets::{Opening, Redeemed, Tickets};
+pub use stream::{Receiving, Sending, TransferStream};
+pub use tickets::Opening;
+pub(crate) use tickets::{Redeemed, Tickets};

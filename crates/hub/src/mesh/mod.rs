@@ -227,7 +227,7 @@ impl Mesh {
     ///
     /// # Errors
     /// `node_offline`; `quota` when there are too many.
-    pub(crate) fn ticket(&self, node: NodeId) -> Result<Opening, Refusal> {
+    pub fn ticket(&self, node: NodeId) -> Result<Opening, Refusal> {
         let inner = &self.inner;
         let present = lock(&inner.present);
         let offline = || Refusal::new(Code::NodeOffline, "The node is offline; nothing was sent.");

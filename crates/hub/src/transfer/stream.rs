@@ -24,20 +24,22 @@ const IDLE: Duration = Duration::from_millis(TRANSFER_IDLE_MS);
 /// Both directions, which may be taken apart. Dropped, the stream is over for both ends.
 #[derive(Debug)]
 pub struct TransferStream {
-    pub(crate) sending: Sending,
-    pub(crate) receiving: Receiving,
+    /// The way to the node.
+    pub sending: Sending,
+    /// The way from it.
+    pub receiving: Receiving,
 }
 
 /// The way to the node. Once both are dropped the stream is over.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub struct Sending {
     out: mpsc::Sender<Result<TransferResponse, Status>>,
     shared: Arc<Shared>,
 }
 
 /// The way from the node. It is to be read all the time: a clerk that cannot say what it wants does not
 /// take what it wanted.
-pub(crate) struct Receiving {
+pub struct Receiving {
     inbound: BoxStream<'static, Result<TransferRequest, Status>>,
     shared: Arc<Shared>,
 }
@@ -69,12 +71,12 @@ impl Sending {
     ///
     /// # Errors
     /// `node_offline` when the stream is over, `timeout` when nothing was taken for too long.
-    pub(crate) async fn send(&self, carry: Carry) -> Result<(), Refusal> {
+    pub async fn send(&self, carry: Carry) -> Result<(), Refusal> {
         self.give(Given::Frame(carry_to_bytes(carry))).await
     }
 
     /// Says why the stream ends before its time.
-    pub(crate) async fn refuse(&self, refusal: Refusal) {
+    pub async fn refuse(&self, refusal: Refusal) {
         // Whoever is gone needs no reason.
         let _told = self.give(Given::Refused(refusal)).await;
     }
@@ -98,7 +100,7 @@ impl Receiving {
     /// # Errors
     /// The node's refusal; `node_offline` when the stream broke, `timeout` when nothing came for too long,
     /// `invalid_argument` for what is no frame.
-    pub(crate) async fn recv(&mut self) -> Result<Option<Carry>, Refusal> {
+    pub async fn recv(&mut self) -> Result<Option<Carry>, Refusal> {
         loop {
             let next = tokio::select! {
                 () = self.shared.running.link_gone.cancelled() => return Err(gone()),

@@ -37,7 +37,7 @@ struct Waiting {
 
 /// The stream of a ticket, which is to come. Dropped, the ticket is of no more use.
 #[derive(Debug)]
-pub(crate) struct Opening {
+pub struct Opening {
     tickets: Tickets,
     ticket: Ticket,
     stream: oneshot::Receiver<TransferStream>,
@@ -147,7 +147,7 @@ impl Tickets {
 
 impl Opening {
     /// The ticket.
-    pub(crate) const fn ticket(&self) -> Ticket {
+    pub const fn ticket(&self) -> Ticket {
         self.ticket
     }
 
@@ -155,7 +155,7 @@ impl Opening {
     ///
     /// # Errors
     /// `node_offline` when the link ended, `timeout` when the node did not open it.
-    pub(crate) async fn stream(mut self) -> Result<TransferStream, Refusal> {
+    pub async fn stream(mut self) -> Result<TransferStream, Refusal> {
         let patience = Duration::from_millis(TICKET_MS);
         match tokio::time::timeout(patience, &mut self.stream).await {
             Ok(Ok(stream)) => Ok(stream),

@@ -1,5 +1,6 @@
 //! The node-facing half of the hub, over real TLS.
 
+mod content;
 mod doors;
 mod joining;
 mod links;
