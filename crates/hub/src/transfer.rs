@@ -4,7 +4,6 @@
 mod stream;
 mod tickets;
 
-pub(crate) use stream::Sending;
 pub use stream::{Receiving, Sending, TransferStream};
 pub use tickets::Opening;
 pub(crate) use tickets::{Redeemed, Tickets};

@@ -266,7 +266,7 @@ mod tests {
         (made, said)
     }
 
-    fn piped<'t, 'a>(talk: &'t mut Talk<&'a [u8], &'a mut Vec<u8>>) -> Piped<'t, &'a [u8], &'a mut Vec<u8>> {
+    fn piped<R, W>(talk: &mut Talk<R, W>) -> Piped<'_, R, W> {
         Piped { talk, is_open: false, heard: VecDeque::new(), heard_bytes: 0, is_over: false }
     }
 
