@@ -11,14 +11,13 @@ use cortex_core::id::Epoch;
 use cortex_core::{Refusal, limits};
 use cortex_wire::convert::transfer::{Given, Sent, given_from, sent_into};
 use cortex_wire::mesh;
-use cortex_wire::mesh::mesh_service_client::MeshServiceClient;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
+use crate::channel::{self, Channel};
 use crate::enrol::blocking;
 use crate::identity::DataDir;
-use crate::{channel, link, tls};
+use crate::link::{self, Frames};
+use crate::tls;
 
 /// A connection that no stream uses is closed after so long.
 const UNUSED_MAX: Duration = Duration::from_secs(60);
@@ -65,8 +64,7 @@ pub(crate) struct Out(mpsc::Sender<mesh::TransferRequest>);
 /// The way from the hub.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    hub: String,
-    frames: tonic::Streaming<mesh::TransferResponse>,
+    frames: Frames,
     _using: Using,
 }
 
@@ -90,16 +88,9 @@ impl Bulk {
         let (out, frames) = mpsc::channel(limits::CARRIES_WAITING_MAX);
         // The queue is empty and its other end is here.
         let _queued = out.try_send(sent_into(Sent::Open { ticket, epoch }));
-        let mut client = MeshServiceClient::new(channel)
-            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-        match client.transfer(ReceiverStream::new(frames)).await {
-            Ok(answer) => {
-                let inbound = Inbound { hub: self.hub.clone(), frames: answer.into_inner(), _using: using };
-                Ok(Stream { out: Out(out), inbound })
-            }
-            Err(status) => {
-                let refusal = link::refused(&self.hub, &status);
+        match link::transfer(&self.hub, channel, frames).await {
+            Ok(frames) => Ok(Stream { out: Out(out), inbound: Inbound { frames, _using: using } }),
+            Err(refusal) => {
                 if refusal.code == cortex_core::Code::HubUnreachable {
                     self.forget(number);
                 }
@@ -197,11 +188,7 @@ impl Inbound {
     /// The hub's refusal, or that of the network.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
-            let response = match self.frames.message().await {
-                Ok(Some(response)) => response,
-                Ok(None) => return Ok(None),
-                Err(status) => return Err(link::refused(&self.hub, &status)),
-            };
+            let Some(response) = self.frames.next().await? else { return Ok(None) };
             match given_from(response)? {
                 Some(Given::Frame(frame)) => return Ok(Some(frame)),
                 Some(Given::Refused(refusal)) => return Err(refusal),

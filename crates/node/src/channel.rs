@@ -9,7 +9,8 @@ use cortex_core::Refusal;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+pub(crate) use tonic::transport::Channel;
+use tonic::transport::{Endpoint, Uri};
 
 use crate::tls::{HUB_NAME, unreachable};
 

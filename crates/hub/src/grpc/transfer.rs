@@ -9,6 +9,7 @@ use cortex_wire::convert::transfer::{Sent, sent_from};
 use cortex_wire::error::refusal_into_status;
 use cortex_wire::mesh::{TransferRequest, TransferResponse};
 use futures::StreamExt as _;
+use futures::stream::Map;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
@@ -19,7 +20,10 @@ use crate::mesh::Mesh;
 use crate::transfer::TransferStream;
 
 /// What goes to the node.
-pub(super) type Writer = ReceiverStream<Result<TransferResponse, Status>>;
+pub(super) type Writer = Map<ReceiverStream<TransferResponse>, fn(TransferResponse) -> Said>;
+
+/// One message of it.
+type Said = Result<TransferResponse, Status>;
 
 /// Takes the first message of a stream and gives it to whoever waits.
 pub(super) async fn open(
@@ -35,10 +39,11 @@ pub(super) async fn open(
     })?;
     let (out, frames) = mpsc::channel(CARRIES_WAITING_MAX);
     let used = peer.map(Peer::use_it);
-    let stream = TransferStream::new(inbound.boxed(), out, redeemed.running, Box::new(used));
+    let inbound = inbound.map(|message| message.map_err(|status| unreadable(&status))).boxed();
+    let stream = TransferStream::new(inbound, out, redeemed.running, Box::new(used));
     // Whoever went away in between has ended it by that.
     let _taken = redeemed.give.send(stream);
-    Ok(Response::new(ReceiverStream::new(frames)))
+    Ok(Response::new(ReceiverStream::new(frames).map(Ok as fn(TransferResponse) -> Said)))
 }
 
 type Shown = (cortex_core::files::ask::Ticket, cortex_core::id::Epoch);

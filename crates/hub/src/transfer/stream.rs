@@ -14,7 +14,6 @@ use cortex_wire::mesh::{TransferRequest, TransferResponse};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
-use tonic::Status;
 
 use super::tickets::Running;
 
@@ -33,14 +32,14 @@ pub struct TransferStream {
 /// The way to the node. Once both are dropped the stream is over.
 #[derive(Debug)]
 pub struct Sending {
-    out: mpsc::Sender<Result<TransferResponse, Status>>,
+    out: mpsc::Sender<TransferResponse>,
     shared: Arc<Shared>,
 }
 
 /// The way from the node. It is to be read all the time: a clerk that cannot say what it wants does not
 /// take what it wanted.
 pub struct Receiving {
-    inbound: BoxStream<'static, Result<TransferRequest, Status>>,
+    inbound: BoxStream<'static, Result<TransferRequest, Refusal>>,
     shared: Arc<Shared>,
 }
 
@@ -53,8 +52,8 @@ struct Shared {
 impl TransferStream {
     /// A stream over these ends. `kept` lives as long as it does.
     pub(crate) fn new(
-        inbound: BoxStream<'static, Result<TransferRequest, Status>>,
-        out: mpsc::Sender<Result<TransferResponse, Status>>,
+        inbound: BoxStream<'static, Result<TransferRequest, Refusal>>,
+        out: mpsc::Sender<TransferResponse>,
         running: Running,
         kept: Box<dyn Any + Send + Sync>,
     ) -> Self {
@@ -82,7 +81,7 @@ impl Sending {
     }
 
     async fn give(&self, given: Given) -> Result<(), Refusal> {
-        let sent = self.out.send(Ok(given_into(given)));
+        let sent = self.out.send(given_into(given));
         tokio::select! {
             () = self.shared.running.link_gone.cancelled() => Err(gone()),
             sent = tokio::time::timeout(IDLE, sent) => match sent {
