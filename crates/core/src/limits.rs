@@ -509,3 +509,39 @@ const _: () = {
     assert!(TREE_OBJECT_BYTES_FULL + row_bytes_max <= TREE_OBJECT_BYTES_MAX, "its last row fits");
     assert!(TREE_OBJECT_ROWS_MAX <= u16::MAX as usize, "rows are counted in two bytes");
 };
+
+// --- workspaces, skills -------------------------------------------------------------------------
+
+/// Workspaces of one hub, removed ones not counted.
+pub const WORKSPACES_MAX: usize = 1_000;
+/// Members of one workspace.
+pub const WORKSPACE_MEMBERS_MAX: usize = 10_000;
+/// Bytes of one tree of a workspace when nobody says otherwise: 64 GiB.
+pub const WORKSPACE_BYTES_MAX: u64 = 64 << 30;
+/// Ignore patterns of one workspace, beside its files of them.
+pub const WORKSPACE_EXCLUDES_MAX: usize = 256;
+/// Bytes of one such pattern.
+pub const WORKSPACE_EXCLUDE_BYTES_MAX: usize = 1_024;
+/// Bytes of the note on a revision.
+pub const REVISION_NOTE_BYTES_MAX: usize = 512;
+/// Newest revisions that are all kept; of older ones the last of each day.
+pub const REVISIONS_KEPT_MAX: u64 = 1_000;
+/// Age from which on only the last revision of a day is kept: ninety days.
+pub const REVISIONS_KEPT_MS: u64 = 90 * 24 * 3_600 * 1_000;
+/// Time for which the lock of a workspace holds when nobody says otherwise and nobody extends it.
+pub const WORKSPACE_LOCK_MS: u64 = 60_000;
+/// Shortest such time.
+pub const WORKSPACE_LOCK_MS_MIN: u64 = 1_000;
+/// Longest such time: an hour.
+pub const WORKSPACE_LOCK_MS_MAX: u64 = 3_600 * 1_000;
+/// Files of one skill.
+pub const SKILL_FILES_MAX: u64 = 10_000;
+/// Bytes of the files of one skill: 256 MiB.
+pub const SKILL_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of its `SKILL.md`.
+pub const SKILL_TEXT_BYTES_MAX: usize = 256 * 1024;
+
+const _: () = {
+    assert!(WORKSPACE_LOCK_MS >= WORKSPACE_LOCK_MS_MIN && WORKSPACE_LOCK_MS <= WORKSPACE_LOCK_MS_MAX);
+    assert!(SKILL_FILES_MAX < TREE_ENTRIES_MAX && SKILL_BYTES_MAX < WORKSPACE_BYTES_MAX, "a skill is a tree");
+};

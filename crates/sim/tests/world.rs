@@ -28,6 +28,22 @@ const ELSEWHERE: &[EventKind] = &[
     // administrator's.
     EventKind::ScheduleChanged,
     EventKind::PoolPaused,
+    // It has no workspaces and no skills.
+    EventKind::WorkspaceCreated,
+    EventKind::WorkspaceChanged,
+    EventKind::WorkspaceRemoved,
+    EventKind::WorkspaceRevision,
+    EventKind::WorkspaceLocked,
+    EventKind::WorkspaceUnlocked,
+    EventKind::MemberAttached,
+    EventKind::MemberDetached,
+    EventKind::MemberState,
+    EventKind::DriftFound,
+    EventKind::DriftCleared,
+    EventKind::SyncHalted,
+    EventKind::SyncConflict,
+    EventKind::SkillPromoted,
+    EventKind::SkillRemoved,
 ];
 
 #[test]

@@ -52,7 +52,8 @@ impl Rule {
         }
     }
 
-    const fn can_be_accepted(self) -> bool {
+    /// Whether a person's word lets it pass.
+    pub const fn can_be_accepted(self) -> bool {
         match self {
             Self::RootGone | Self::RootUnavailable => false,
             Self::RootEmptied | Self::Deletes => true,
