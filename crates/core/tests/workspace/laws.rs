@@ -2,6 +2,7 @@
 //! before and after it.
 
 use cortex_core::error::Code;
+use cortex_core::event::EventKind;
 use cortex_core::files::content::TreeId;
 use cortex_core::id::{LockEpoch, Revision};
 use cortex_core::limits::WORKSPACE_LOCK_MS;
@@ -164,6 +165,15 @@ impl StateMachineTest for Laws {
         locks_hold(&before, &rows, &act, code);
         halts_end_by_their_own_id(&before, &rows, &act, code);
         folders_are_told_apart(&before, &rows, &act);
+        plans_count_while_they_would_be_made(&before, &rows, &act, code);
+        for event in result.iter().flat_map(|decided| &decided.events) {
+            let is_told_in_sync = event.detail.as_ref().is_some_and(|detail| detail.ends_with(" in_sync"));
+            if event.kind == EventKind::MemberState && is_told_in_sync {
+                let row =
+                    rows.members.iter().find(|member| Some(member.node) == event.node).expect("a member");
+                assert_eq!(row.observed.map(|observed| observed.tree), Some(rows.ws.tree), "{act:?}");
+            }
+        }
         rows
     }
 
@@ -353,6 +363,18 @@ fn halts_end_by_their_own_id(before: &Rows, after: &Rows, act: &Act, code: Optio
     for is in after.members.iter().filter(|member| member.accepted.is_some()) {
         let was = before.members.iter().find(|member| member.id == is.id).expect("none is attached so");
         assert!(was.accepted == is.accepted || matches!(act, Act::Accept(..)));
+    }
+}
+
+fn plans_count_while_they_would_be_made(before: &Rows, after: &Rows, act: &Act, code: Option<Code>) {
+    match *act {
+        Act::Halt { stale, .. } | Act::Settled { stale, .. } => assert_eq!(code.is_some(), stale),
+        Act::Commit { by: Some(number), tree: taken, .. } if code.is_none() => {
+            let (was, is) = (before.member(number), after.member(number));
+            let agreed = is.and_then(|member| member.agreed);
+            assert!(agreed == Some(tree(taken)) || agreed == Some(after.ws.tree), "{was:?} {is:?}");
+        }
+        _ => {}
     }
 }
 

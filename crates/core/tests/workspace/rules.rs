@@ -133,6 +133,26 @@ fn a_lead_is_never_written() {
 }
 
 #[test]
+fn what_a_commit_took_over_is_agreed_on_before_the_node_was_written() {
+    let mut rows = hub();
+    rows.attach(1, Role::Peer).expect("attached");
+    observed(&mut rows, 1, 1);
+    rows.decide(Command::Received { member: member(1), complete: whole(tree(1)) }).expect("sent");
+    // The hub's side had changes of its own, so the new head is what neither had.
+    let merged = Command::Commit {
+        complete: whole(tree(3)),
+        expect: planning(&rows, 1).to,
+        source: Source::Member { id: member(1), agreed: whole(tree(1)), conflicts: 0 },
+        by: "node:build-2".to_owned(),
+        note: String::new(),
+        lock: None,
+    };
+    rows.decide(merged).expect("planned");
+    let plan = planning(&rows, 1);
+    assert_eq!((plan.hub, plan.node, plan.agreed), (tree(3), tree(1), Some(tree(1))), "a change of the hub");
+}
+
+#[test]
 fn modes_have_their_roles_and_one_lead() {
     for (mode, role, fits) in [
         (Mode::HubPrimary, Role::Peer, true),
