@@ -35,7 +35,7 @@ impl OneWay {
             first: false,
         };
         match mode {
-            Mode::TwoWay => None,
+            Mode::TwoWay | Mode::Merge => None,
             Mode::FromHub { repair } => Some(Self { repair, ..plain }),
             Mode::FromNode => Some(Self { target: End::Hub, force: true, ..plain }),
             Mode::Push(push) => Some(Self {

@@ -95,7 +95,7 @@ pub(super) fn steps(inputs: &Inputs<'_>, decided: &Decided<'_, '_>, end: End) ->
                 let act = Act::Keep { copy: copy.clone() };
                 phases.keeps.push(Step { path: row.path.clone(), expect: seen(have), act });
                 have = None;
-            } else if inputs.mode.writes(*from) && inputs.mode.writes(end) {
+            } else if inputs.mode.is_two_sided() {
                 let act = Act::Put((*leaf).clone());
                 phases.puts.push(Step { path: copy.clone(), expect: Seen::Absent, act });
             }

@@ -90,7 +90,8 @@ pub struct Plan {
     pub to_node: Vec<Step>,
     /// Steps on the hub's tree, to be done in this order.
     pub to_hub: Vec<Step>,
-    /// What both sides agree on when all steps are done, where that is not what they agreed on before.
+    /// What both sides agree on when all steps are done, where that is not what they agreed on before: what
+    /// both have; after a merge what the node has, all of which the hub has too, there or beside it.
     pub agreed: Vec<(RelPath, Option<Entry>)>,
     /// Paths that both sides changed.
     pub conflicts: Vec<Conflict>,
