@@ -24,7 +24,7 @@ use crate::time::WallTime;
 
 pub use self::decide::{Command, Decided, NewWorkspace, Source, Unlocked, create, decide};
 pub use self::leases::LockLeases;
-pub use self::member::{Member, MemberState, Observed, Role, RootIdentity, Settled, clash};
+pub use self::member::{Begun, Member, MemberState, Observed, Role, RootIdentity, Settled, clash};
 pub use self::wave::{Planning, Step, Waits, next};
 
 /// Whose changes make revisions.

@@ -45,7 +45,9 @@ impl Mode {
         match (self, end) {
             (Self::TwoWay, _) | (Self::Merge | Self::FromNode, End::Hub) => true,
             (Self::FromHub { .. } | Self::Push(_), End::Node) => true,
-            (Self::Merge | Self::FromNode, End::Node) | (Self::FromHub { .. } | Self::Push(_), End::Hub) => false,
+            (Self::Merge | Self::FromNode, End::Node) | (Self::FromHub { .. } | Self::Push(_), End::Hub) => {
+                false
+            }
         }
     }
 }

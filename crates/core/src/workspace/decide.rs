@@ -26,13 +26,15 @@ pub enum Source {
     Edit,
     /// Somebody brought a whole tree.
     Import,
-    /// A plan took over what a member changed.
+    /// A merge took over what a member changed.
     Member {
         /// Which one.
         id: MemberId,
-        /// What is agreed on with it from then on: its own tree, except where a path was held, which
-        /// stays as it was agreed. The hub's new tree holds all of it, under its name or beside it, so
-        /// what differs afterwards is the hub's change.
+        /// What was planned.
+        planning: Box<Planning>,
+        /// What is agreed on with it from then on: its own tree as it was sent, except where a path was
+        /// held, which stays as it was agreed. The hub's new tree holds all of it, under its name or
+        /// beside it, so what differs afterwards is the hub's change.
         agreed: Complete,
         /// Paths that both sides had changed.
         conflicts: u64,
@@ -131,7 +133,16 @@ pub enum Command {
         /// The halt.
         halt: Halt,
     },
-    /// A plan had no step.
+    /// A merge had no step: the hub has all that the member changed.
+    Merged {
+        /// Of which member.
+        member: MemberId,
+        /// What was planned.
+        planning: Planning,
+        /// As in [`Source::Member`].
+        agreed: Complete,
+    },
+    /// A plan for the node had no step.
     Settled {
         /// Of which member.
         member: MemberId,
@@ -139,6 +150,13 @@ pub enum Command {
         planning: Planning,
         /// What both sides agree on.
         agreed: Complete,
+    },
+    /// The steps of a plan on the node are about to be carried out.
+    Begin {
+        /// Of which member.
+        member: MemberId,
+        /// What was planned.
+        planning: Planning,
     },
     /// The steps of a plan on the node were carried out.
     Applied {
@@ -216,7 +234,9 @@ impl Command {
             | Self::Unavailable { member, .. }
             | Self::Received { member, .. }
             | Self::Halt { member, .. }
+            | Self::Merged { member, .. }
             | Self::Settled { member, .. }
+            | Self::Begin { member, .. }
             | Self::Applied { member, .. }
             | Self::Accept { member, .. }
             | Self::Resync { member, .. } => Some(*member),

@@ -83,6 +83,17 @@ pub struct Observed {
     pub at: WallTime,
 }
 
+/// A revision that a node is being brought to. Until that has ended, its folder may have some of it and
+/// some of what it had before: it is brought there first, whatever the head is by then, so that what a sync
+/// wrote is never taken for what the node changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The revision.
+    pub revision: Revision,
+    /// Its tree.
+    pub tree: TreeId,
+}
+
 /// The two ends for which the last plan had no step left: another plan for the same would have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -114,10 +125,15 @@ pub struct Member {
     /// How often it was seen with another tree, or has to be looked at again: what was planned or done
     /// before is told by it from what came after.
     pub news: u64,
-    /// A tree of it that the hub holds whole.
+    /// A tree of it that the hub holds whole, and has not taken over yet.
     pub received: Option<TreeId>,
-    /// What both sides had when they were last alike; the hub holds it whole. `None` until then.
+    /// The tree of it that the hub took over last, if its folder was not written since.
+    pub merged: Option<TreeId>,
+    /// What the next plan starts from: what both sides had when they were last alike, or what the hub took
+    /// over since. The hub holds it whole. `None` until then, which is the empty tree.
     pub agreed: Option<TreeId>,
+    /// The revision that its folder is being brought to.
+    pub begun: Option<Begun>,
     /// The revision that it reached last; 0 when none.
     pub reached: Revision,
     /// The last plan that had nothing to do, see [`Settled`].
@@ -213,12 +229,20 @@ impl Member {
     /// Whether its node was last seen with the tree of the revision at which it should be, which is the
     /// head: no other revision's tree is known here.
     pub(super) fn has_its_revision(&self, ws: &Workspace) -> bool {
-        self.intent == ws.head && self.observed.is_some_and(|observed| observed.tree == ws.tree)
+        let is_there = self.observed.is_some_and(|observed| observed.tree == ws.tree);
+        // A sync to another tree may go on writing until its end is told.
+        let is_written = self.begun.is_some_and(|begun| begun.tree != ws.tree);
+        self.intent == ws.head && is_there && !is_written
     }
 
     /// Whether another plan would find nothing to do.
     pub(super) fn is_settled(&self, ws: &Workspace, tree: TreeId) -> bool {
-        self.settled == Some(Settled { revision: ws.head, tree })
+        self.settled == Some(Settled { revision: ws.head, tree }) && !self.has_news(ws, tree)
+    }
+
+    /// Whether this tree has something that is due to be taken over.
+    pub(super) fn has_news(&self, ws: &Workspace, tree: TreeId) -> bool {
+        self.role.is_source() && ws.lock.is_none() && ![self.agreed, self.merged].contains(&Some(tree))
     }
 }
 

@@ -6,16 +6,17 @@ use cortex_core::event::EventKind;
 use cortex_core::files::content::TreeId;
 use cortex_core::id::{LockEpoch, Revision};
 use cortex_core::limits::WORKSPACE_LOCK_MS;
-use cortex_core::sync::Rule;
+use cortex_core::sync::{End, Rule};
 use cortex_core::workspace::{Command, Member, MemberState, Mode, Planning, Role, Source, Step, next};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
+use super::rounds;
 use super::rows::{ADA, Rows, attach, halt, halt_id, member, root, tree};
 
 prop_state_machine! {
-    #![proptest_config(Config { cases: 256, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: rounds(256), failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn whatever_is_asked_for_the_laws_of_workspaces_hold(sequential 1..80 => Laws);
@@ -61,7 +62,15 @@ enum Act {
         stale: bool,
         root: bool,
     },
+    Merged {
+        member: u8,
+        stale: bool,
+    },
     Settled {
+        member: u8,
+        stale: bool,
+    },
+    Begin {
         member: u8,
         stale: bool,
     },
@@ -109,10 +118,12 @@ impl ReferenceStateMachine for Acts {
             8 => (member(), tree(), prop::bool::weighted(0.1))
                 .prop_map(|(member, tree, other_root)| Act::Observed { member, tree, other_root }),
             1 => member().prop_map(Act::Gone),
-            3 => (member(), tree()).prop_map(|(member, tree)| Act::Received(member, tree)),
+            5 => (member(), tree()).prop_map(|(member, tree)| Act::Received(member, tree)),
             3 => (member(), 0_u8..3, stale(), stale())
                 .prop_map(|(member, halt, stale, root)| Act::Halt { member, halt, stale, root }),
+            2 => (member(), stale()).prop_map(|(member, stale)| Act::Merged { member, stale }),
             4 => (member(), stale()).prop_map(|(member, stale)| Act::Settled { member, stale }),
+            4 => (member(), stale()).prop_map(|(member, stale)| Act::Begin { member, stale }),
             4 => (member(), tree(), stale())
                 .prop_map(|(member, tree, stale)| Act::Applied { member, tree, stale }),
             3 => (member(), 0_u8..3).prop_map(|(member, halt)| Act::Accept(member, halt)),
@@ -194,12 +205,26 @@ impl StateMachineTest for Laws {
                 assert_eq!(Some(observed.tree), rows.tree_of(member.intent), "in sync with its revision");
                 assert_eq!(next(&rows.ws, member, true), Step::Nothing);
             }
-            for held in [member.agreed, member.received].into_iter().flatten() {
+            let begun = member.begun.map(|begun| begun.tree);
+            for held in [member.agreed, member.received, member.merged, begun].into_iter().flatten() {
                 assert!(rows.proven.contains(&held), "the hub holds what its rows name");
             }
             assert!(member.halt.is_none() || member.accepted.is_none());
-            if let Step::Plan(planning) = next(&rows.ws, member, true) {
-                assert_eq!((planning.to, planning.hub), (rows.ws.head, rows.ws.tree));
+            assert!(member.begun.is_none() || member.received.is_none(), "written, or taken over");
+            assert!(member.begun.is_none() || member.role.is_target(), "a lead is never written");
+            match next(&rows.ws, member, true) {
+                Step::Merge(planning) => {
+                    assert_eq!((planning.to, planning.hub), (rows.ws.head, rows.ws.tree));
+                    assert!(rows.proven.contains(&planning.node) && rows.ws.lock.is_none());
+                }
+                Step::Apply(planning) => {
+                    let to = (planning.to, planning.hub);
+                    let begun = member.begun.map(|begun| (begun.revision, begun.tree));
+                    assert_eq!(to, begun.unwrap_or((rows.ws.head, rows.ws.tree)));
+                    assert!(!planning.mode.writes(End::Hub) && member.role != Role::Lead);
+                }
+                Step::Send => assert!(member.role != Role::Follower && rows.ws.lock.is_none()),
+                Step::Nothing | Step::Scan | Step::Wait(_) | Step::Stopped(_) => {}
             }
         }
     }
@@ -216,8 +241,10 @@ fn epoch(rows: &Rows, quote: Quote) -> Option<LockEpoch> {
 /// What the rows say is to be planned, or something that they do not.
 fn planning(rows: &Rows, number: u8, stale: bool) -> Option<Planning> {
     match next(&rows.ws, rows.member(number)?, true) {
-        Step::Plan(planning) if stale => Some(Planning { news: planning.news + 1, ..planning }),
-        Step::Plan(planning) => Some(planning),
+        Step::Merge(planning) | Step::Apply(planning) if stale => {
+            Some(Planning { news: planning.news + 1, ..planning })
+        }
+        Step::Merge(planning) | Step::Apply(planning) => Some(planning),
         Step::Nothing | Step::Scan | Step::Send | Step::Wait(_) | Step::Stopped(_) => None,
     }
 }
@@ -228,7 +255,12 @@ fn command(rows: &mut Rows, act: &Act) -> Option<Command> {
         Act::Commit { behind, by: source, tree: number, quote } => {
             let source = match source {
                 None => Source::Edit,
-                Some(id) => Source::Member { id: member(id), agreed: rows.prove(tree(number)), conflicts: 0 },
+                Some(id) => {
+                    // What nobody planned is refused.
+                    let planning = Box::new(planning(rows, id, false)?);
+                    let agreed = rows.prove(planning.node);
+                    Source::Member { id: member(id), planning, agreed, conflicts: 0 }
+                }
             };
             let expect = Revision(rows.ws.head.0.saturating_sub(behind));
             let (complete, lock) = (rows.prove(tree(number)), epoch(rows, quote));
@@ -258,6 +290,13 @@ fn command(rows: &mut Rows, act: &Act) -> Option<Command> {
             let planning = planning(rows, number, stale)?;
             let rule = if root { Rule::RootUnavailable } else { Rule::Deletes };
             Command::Halt { member: member(number), planning, halt: halt(which, rule) }
+        }
+        Act::Merged { member: number, stale } => {
+            let planning = planning(rows, number, stale)?;
+            Command::Merged { member: member(number), planning, agreed: rows.prove(planning.node) }
+        }
+        Act::Begin { member: number, stale } => {
+            Command::Begin { member: member(number), planning: planning(rows, number, stale)? }
         }
         Act::Settled { member: number, stale } => {
             let planning = planning(rows, number, stale)?;
@@ -297,6 +336,11 @@ fn may_write(rows: &Rows, quote: Quote) -> bool {
     }
 }
 
+/// Whether the hub is to take over what that member sent.
+fn is_merged(rows: &Rows, number: u8) -> bool {
+    rows.member(number).is_some_and(|member| matches!(next(&rows.ws, member, true), Step::Merge(_)))
+}
+
 fn head_moves_by_its_rules(before: &Rows, after: &Rows, act: &Act, code: Option<Code>) {
     let made = after.revisions.len() - before.revisions.len();
     assert_eq!(after.revisions[..before.revisions.len()], before.revisions[..], "history only grows");
@@ -307,9 +351,7 @@ fn head_moves_by_its_rules(before: &Rows, after: &Rows, act: &Act, code: Option<
         Act::Commit { behind, by, tree: number, quote } => {
             let may_commit = match by {
                 None => is_hubs,
-                Some(number) => before.member(number).is_some_and(|member| {
-                    member.role != Role::Follower && member.halt.is_none() && member.unavailable.is_none()
-                }),
+                Some(number) => is_merged(before, number),
             };
             let is_right = is_live && may_commit && behind == 0 && may_write(before, quote);
             assert_eq!(code.is_none(), is_right, "{code:?}");
@@ -355,7 +397,9 @@ fn halts_end_by_their_own_id(before: &Rows, after: &Rows, act: &Act, code: Optio
             if member(*number) == was.id && halt_id(*which) == halt.id);
         assert_eq!(is.halt.is_none(), is_accepted && before.ws.removed_at.is_none(), "{act:?} {code:?}");
         if is_accepted && code.is_none() {
-            assert_eq!(is.accepted, Some(halt.id));
+            // Who has its revision meanwhile has no plan that the pass could be for.
+            let is_needed = !matches!(is.state(&after.ws), MemberState::InSync | MemberState::Conflict);
+            assert_eq!(is.accepted, is_needed.then_some(halt.id), "{is:?}");
         } else {
             assert_eq!(is.halt, was.halt, "no other halt takes its place");
         }
@@ -367,14 +411,32 @@ fn halts_end_by_their_own_id(before: &Rows, after: &Rows, act: &Act, code: Optio
 }
 
 fn plans_count_while_they_would_be_made(before: &Rows, after: &Rows, act: &Act, code: Option<Code>) {
+    let is_due = |number: u8, stale: bool, is_merge: bool| !stale && is_merged(before, number) == is_merge;
     match *act {
-        Act::Halt { stale, .. } | Act::Settled { stale, .. } => assert_eq!(code.is_some(), stale),
-        Act::Commit { by: Some(number), tree: taken, .. } if code.is_none() => {
+        Act::Halt { stale, .. } => assert_eq!(code.is_some(), stale),
+        Act::Merged { member, stale } => assert_eq!(code.is_none(), is_due(member, stale, true)),
+        Act::Settled { member, stale } | Act::Begin { member, stale } => {
+            assert_eq!(code.is_none(), is_due(member, stale, false));
+        }
+        Act::Applied { member, .. } => {
+            let was = before.member(member).and_then(|member| member.begun);
+            assert_eq!(code.is_none(), was.is_some() && is_due(member, false, false), "{was:?}");
+        }
+        Act::Commit { by: Some(number), .. } if code.is_none() => {
             let (was, is) = (before.member(number), after.member(number));
-            let agreed = is.and_then(|member| member.agreed);
-            assert!(agreed == Some(tree(taken)) || agreed == Some(after.ws.tree), "{was:?} {is:?}");
+            let (sent, agreed) = (was.and_then(|was| was.received), is.and_then(|is| is.agreed));
+            assert!(agreed == sent || agreed == Some(after.ws.tree), "{was:?} {is:?}");
         }
         _ => {}
+    }
+    for was in &before.members {
+        let after = after.members.iter().find(|member| member.id == was.id);
+        let Some(is) = after.filter(|is| was.begun.is_some() && is.begun.is_none()) else { continue };
+        let is_end = matches!(act, Act::Applied { .. } | Act::Settled { .. });
+        assert!(
+            is_end || is.agreed == was.begun.map(|begun| begun.tree),
+            "{act:?}: who is written has an end"
+        );
     }
 }
 

@@ -23,7 +23,7 @@ fn observed(rows: &mut Rows, number: u8, seen: u8) -> Decided {
 
 fn planning(rows: &Rows, number: u8) -> Planning {
     match next(&rows.ws, rows.member(number).expect("a member"), true) {
-        Step::Plan(planning) => planning,
+        Step::Merge(planning) | Step::Apply(planning) => planning,
         other => panic!("{other:?}"),
     }
 }
@@ -103,7 +103,9 @@ fn a_follower_commits_nothing_and_a_workspace_with_a_lead_takes_nothing_of_the_h
         let mut rows = Rows::new(mode, tree(0));
         rows.attach(1, role).expect("attached");
         observed(&mut rows, 1, 1);
-        let source = Source::Member { id: member(1), agreed: whole(tree(1)), conflicts: 0 };
+        let plan = planning(&rows, 1);
+        let source =
+            Source::Member { id: member(1), planning: Box::new(plan), agreed: whole(tree(1)), conflicts: 0 };
         let command = match commit(1, 1, None) {
             Command::Commit { complete, expect, by, note, lock, .. } => {
                 Command::Commit { complete, expect, source, by, note, lock }
@@ -111,7 +113,6 @@ fn a_follower_commits_nothing_and_a_workspace_with_a_lead_takes_nothing_of_the_h
             other => panic!("{other:?}"),
         };
         assert_eq!(rows.decide(command).expect_err("never").code, Code::InvalidArgument);
-        let plan = planning(&rows, 1);
         assert!(!plan.mode.writes(sync::End::Hub));
     }
     let mut rows = Rows::new(Mode::NodePrimary, tree(0));
@@ -128,8 +129,10 @@ fn a_lead_is_never_written() {
     let plan = planning(&rows, 1);
     assert_eq!(plan.mode, sync::Mode::FromNode);
     let (agreed, tree) = (whole(tree(1)), tree(0));
+    let begin = Command::Begin { member: member(1), planning: plan };
+    assert_eq!(rows.decide(begin).expect_err("never").code, Code::Conflict);
     let applied = Command::Applied { member: member(1), planning: plan, tree, agreed, conflicts: 0 };
-    assert_eq!(rows.decide(applied).expect_err("never").code, Code::InvalidArgument);
+    assert_eq!(rows.decide(applied).expect_err("never").code, Code::Conflict);
 }
 
 #[test]
@@ -142,7 +145,12 @@ fn what_a_commit_took_over_is_agreed_on_before_the_node_was_written() {
     let merged = Command::Commit {
         complete: whole(tree(3)),
         expect: planning(&rows, 1).to,
-        source: Source::Member { id: member(1), agreed: whole(tree(1)), conflicts: 0 },
+        source: Source::Member {
+            id: member(1),
+            planning: Box::new(planning(&rows, 1)),
+            agreed: whole(tree(1)),
+            conflicts: 0,
+        },
         by: "node:build-2".to_owned(),
         note: String::new(),
         lock: None,
@@ -245,14 +253,14 @@ fn what_a_peer_changes_under_a_lock_waits_for_its_end_and_then_becomes_a_revisio
     let epoch = lock(&mut rows);
     observed(&mut rows, 1, 1);
     let plan = planning(&rows, 1);
-    assert_eq!(plan.mode, sync::Mode::FromHub { repair: false });
+    assert!(!plan.mode.writes(sync::End::Hub));
     let settled = Command::Settled { member: member(1), planning: plan, agreed: whole(tree(0)) };
     let decided = rows.decide(settled).expect("nothing to do");
     assert_eq!((state(&rows, 1), kinds(&decided)), (MemberState::Drifted, vec![EventKind::DriftFound]));
     rows.decide(Command::Unlock { epoch }).expect("unlocked");
     assert_eq!(step(&rows, 1), Step::Send);
     rows.decide(Command::Received { member: member(1), complete: whole(tree(1)) }).expect("sent");
-    assert_eq!(planning(&rows, 1).mode, sync::Mode::TwoWay);
+    assert_eq!(planning(&rows, 1).mode, sync::Mode::Merge);
 }
 
 #[test]
@@ -326,6 +334,7 @@ fn repair_is_asked_of_the_next_plan_of_a_follower_and_of_no_other() {
     observed(&mut rows, 1, 1);
     let plan = planning(&rows, 1);
     assert_eq!(plan.mode, sync::Mode::FromHub { repair: true });
+    rows.decide(Command::Begin { member: member(1), planning: plan }).expect("planned");
     let agreed = whole(tree(0));
     let applied = Command::Applied { member: member(1), planning: plan, tree: tree(5), agreed, conflicts: 1 };
     let decided = rows.decide(applied).expect("done");
@@ -398,14 +407,27 @@ fn sync_02_another_folder_at_the_path_of_a_member_is_not_its_folder_emptied() {
 }
 
 #[test]
-fn what_was_sent_or_applied_beside_other_news_is_looked_at_again() {
+fn what_was_sent_beside_other_news_is_taken_over_and_then_the_folder_is_looked_at_again() {
     let mut rows = hub();
     rows.attach(1, Role::Peer).expect("attached");
     observed(&mut rows, 1, 1);
     rows.decide(Command::Received { member: member(1), complete: whole(tree(2)) }).expect("sent");
-    assert_eq!(step(&rows, 1), Step::Scan);
+    let plan = planning(&rows, 1);
+    assert_eq!((plan.node, plan.mode), (tree(2), sync::Mode::Merge));
+    observed(&mut rows, 1, 3);
+    assert_eq!(planning(&rows, 1), plan, "whatever is seen since");
+    rows.decide(Command::Merged { member: member(1), planning: plan, agreed: whole(tree(2)) })
+        .expect("planned");
+    assert_eq!(planning(&rows, 1).agreed, Some(tree(2)), "it gets the head before it is asked again");
+}
+
+#[test]
+fn what_was_applied_beside_other_news_is_looked_at_again() {
+    let mut rows = hub();
+    rows.attach(1, Role::Follower).expect("attached");
     observed(&mut rows, 1, 2);
     let plan = planning(&rows, 1);
+    rows.decide(Command::Begin { member: member(1), planning: plan }).expect("planned");
     // Away and back again: the same tree, and yet nobody knows what came after what.
     observed(&mut rows, 1, 3);
     observed(&mut rows, 1, 2);
@@ -413,6 +435,61 @@ fn what_was_sent_or_applied_beside_other_news_is_looked_at_again() {
     let applied = Command::Applied { member: member(1), planning: plan, tree: tree(0), agreed, conflicts: 0 };
     rows.decide(applied).expect("it was done");
     assert_eq!((step(&rows, 1), state(&rows, 1)), (Step::Scan, MemberState::Syncing));
+}
+
+#[test]
+fn a_node_that_is_being_written_gets_the_whole_of_that_revision_before_a_newer_one() {
+    let mut rows = hub();
+    rows.attach(1, Role::Peer).expect("attached");
+    observed(&mut rows, 1, 0);
+    rows.edit(tree(1)).expect("edited");
+    let plan = planning(&rows, 1);
+    rows.decide(Command::Begin { member: member(1), planning: plan }).expect("planned");
+    rows.edit(tree(2)).expect("edited");
+    observed(&mut rows, 1, 9);
+    assert_eq!(
+        (planning(&rows, 1).to, planning(&rows, 1).hub, planning(&rows, 1).agreed),
+        (Revision(2), tree(1), Some(tree(0))),
+        "half of what is there is the sync's own"
+    );
+    observed(&mut rows, 1, 2);
+    assert_eq!(planning(&rows, 1).hub, tree(1), "also when it seems to have the head");
+    let agreed = whole(tree(1));
+    let plan = planning(&rows, 1);
+    let applied = Command::Applied { member: member(1), planning: plan, tree: tree(1), agreed, conflicts: 0 };
+    rows.decide(applied).expect("it was done");
+    assert_eq!(planning(&rows, 1).to, Revision(3));
+}
+
+#[test]
+fn what_nobody_has_begun_was_not_done() {
+    let mut rows = hub();
+    rows.attach(1, Role::Follower).expect("attached");
+    observed(&mut rows, 1, 1);
+    let planning = planning(&rows, 1);
+    let applied =
+        |agreed| Command::Applied { member: member(1), planning, tree: tree(0), agreed, conflicts: 0 };
+    assert_eq!(rows.decide(applied(whole(tree(0)))).expect_err("not begun").code, Code::Conflict);
+    rows.decide(Command::Begin { member: member(1), planning }).expect("planned");
+    rows.decide(Command::Begin { member: member(1), planning }).expect("again, after a crash");
+    rows.decide(applied(whole(tree(0)))).expect("done");
+    assert_eq!(rows.decide(applied(whole(tree(0)))).expect_err("it has ended").code, Code::Conflict);
+}
+
+#[test]
+fn a_halt_that_is_let_pass_when_nothing_is_left_to_do_leaves_no_pass_behind() {
+    let mut rows = hub();
+    rows.attach(1, Role::Follower).expect("attached");
+    observed(&mut rows, 1, 1);
+    let plan = planning(&rows, 1);
+    rows.decide(Command::Halt { member: member(1), planning: plan, halt: halt(7, Rule::Deletes) })
+        .expect("halted");
+    rows.edit(tree(1)).expect("the head becomes what the node has");
+    assert_eq!(state(&rows, 1), MemberState::Halted, "a person still has to say so");
+    rows.decide(Command::Accept { member: member(1), halt: halt_id(7), by: ADA.to_owned() })
+        .expect("its own");
+    let row = rows.member(1).expect("a member");
+    assert_eq!((row.state(&rows.ws), row.accepted), (MemberState::InSync, None));
 }
 
 #[test]
@@ -502,21 +579,30 @@ fn a_revision_after_an_accepted_halt_is_told_from_an_ordinary_one() {
     let plan = planning(&rows, 1);
     rows.decide(Command::Halt { member: member(1), planning: plan, halt: halt(1, Rule::Deletes) })
         .expect("halted");
-    let by_member = |expect, number| Command::Commit {
+    let by_member = |planning: Planning, number| Command::Commit {
         complete: whole(tree(number)),
-        expect: Revision(expect),
-        source: Source::Member { id: member(1), agreed: whole(tree(1)), conflicts: 2 },
+        expect: planning.to,
+        source: Source::Member {
+            id: member(1),
+            planning: Box::new(planning),
+            agreed: whole(tree(1)),
+            conflicts: 2,
+        },
         by: "node:build-2".to_owned(),
         note: String::new(),
         lock: None,
     };
-    assert_eq!(rows.decide(by_member(1, 1)).expect_err("halted").code, Code::SyncHalted);
+    assert_eq!(rows.decide(by_member(plan, 1)).expect_err("halted").code, Code::SyncHalted);
     rows.decide(Command::Accept { member: member(1), halt: halt_id(1), by: ADA.to_owned() })
         .expect("its own");
-    rows.decide(by_member(1, 1)).expect("let pass");
+    let plan = planning(&rows, 1);
+    rows.decide(by_member(plan, 1)).expect("let pass");
     assert_eq!(rows.member(1).expect("a member").accepted, None, "for one plan");
     assert_eq!(state(&rows, 1), MemberState::Conflict, "in sync, and somebody has to look");
-    rows.decide(by_member(2, 2)).expect("the next");
+    observed(&mut rows, 1, 2);
+    rows.decide(Command::Received { member: member(1), complete: whole(tree(2)) }).expect("sent");
+    let plan = planning(&rows, 1);
+    rows.decide(by_member(plan, 2)).expect("the next");
     let told: Vec<&str> = rows.revisions.iter().map(|row| row.kind.as_str()).collect();
     assert_eq!(told, ["import", "resync", "sync"]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Complete, Member, MemberState, Mode, RevisionKind, RevisionRow, Workspace};
+use super::super::{Complete, Member, MemberState, Mode, RevisionKind, RevisionRow, Step, Workspace};
 use super::{Command, Decided, Source};
 use crate::error::{Code, Refusal};
 use crate::event::{Event, EventKind};
@@ -52,7 +52,9 @@ impl<'a> Draft<'a> {
             Command::Unavailable { member, rule } => self.unavailable(member, rule),
             Command::Received { member, complete } => self.received(member, &complete),
             Command::Halt { member, planning, halt } => self.halt(member, &planning, halt),
+            Command::Merged { member, planning, agreed } => self.merged(member, &planning, &agreed),
             Command::Settled { member, planning, agreed } => self.settled(member, &planning, &agreed),
+            Command::Begin { member, planning } => self.begin(member, &planning),
             Command::Applied { member, planning, tree, agreed, conflicts } => {
                 self.applied(member, &planning, tree, &agreed, conflicts)
             }
@@ -79,11 +81,11 @@ impl<'a> Draft<'a> {
         let (kind, from) = match source {
             Source::Edit => (RevisionKind::Edit, None),
             Source::Import => (RevisionKind::Import, None),
-            Source::Member { id, agreed, conflicts } => {
+            Source::Member { id, planning, agreed, conflicts } => {
                 let member = self.source(id)?;
                 let is_accepted = member.accepted.is_some();
                 let kind = if is_accepted { RevisionKind::Resync } else { RevisionKind::Sync };
-                (kind, Some((member, agreed, conflicts)))
+                (kind, Some((member, planning, agreed, conflicts)))
             }
         };
         if from.is_none() {
@@ -96,16 +98,16 @@ impl<'a> Draft<'a> {
             let message = format!("The note on a revision has at most {REVISION_NOTE_BYTES_MAX} bytes.");
             return Err(Refusal::new(Code::TooLarge, message));
         }
-        let member = from.map(|(mut member, agreed, conflicts)| {
-            member.agreed = Some(agreed.tree());
-            member.accepted = None;
-            self.count_conflicts(&mut member, conflicts);
-            let id = member.id;
-            self.changed.insert(id, member);
-            id
-        });
-        self.put_head(complete, kind, member, by, note);
-        Ok(())
+        let Some((mut member, planning, agreed, conflicts)) = from else {
+            self.put_head(complete, kind, None, by, note);
+            return Ok(());
+        };
+        self.must_be_next(&member, &Step::Merge(*planning))?;
+        self.count_conflicts(&mut member, conflicts);
+        let id = member.id;
+        self.put(member);
+        self.put_head(complete, kind, Some(id), by, note);
+        self.take_over(id, &planning, &agreed)
     }
 
     fn restore(
@@ -286,8 +288,8 @@ impl<'a> Draft<'a> {
                 // Both sides are alike, whoever made them so.
                 member.agreed = Some(self.ws.tree);
                 member.reached = self.ws.head;
-                (member.received, member.settled, member.accepted) = (None, None, None);
-                member.repair = false;
+                (member.received, member.merged, member.begun) = (None, None, None);
+                (member.settled, member.accepted, member.repair) = (None, None, false);
                 if member.drift_since.take().is_some() {
                     self.tell_of(EventKind::DriftCleared, &member, None, "");
                 }

@@ -54,7 +54,9 @@ impl Draft<'_> {
             observed: None,
             news: 0,
             received: None,
+            merged: None,
             agreed: None,
+            begun: None,
             reached: Revision(0),
             settled: None,
             halt: None,
@@ -95,7 +97,7 @@ impl Draft<'_> {
             let now = self.now;
             self.change_all(|member| {
                 member.see(None, now);
-                member.settled = None;
+                (member.received, member.merged, member.settled) = (None, None, None);
             });
         }
         self.tell(EventKind::WorkspaceChanged, Some(by), None);
@@ -135,7 +137,7 @@ impl Draft<'_> {
                 .hint("Use `--repair` with followers; what a source changed becomes a revision."));
         }
         member.see(None, self.now);
-        (member.settled, member.unavailable) = (None, None);
+        (member.settled, member.merged, member.unavailable) = (None, None, None);
         (member.repair, member.conflicts) = (repair, 0);
         self.tell_of(EventKind::MemberState, &member, Some(by), "resync");
         self.put(member);

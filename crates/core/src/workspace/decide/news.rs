@@ -1,6 +1,6 @@
 //! What nodes and plans say of members.
 
-use super::super::{Complete, Member, Planning, RootIdentity, Settled, Step, next};
+use super::super::{Begun, Complete, Member, Planning, RootIdentity, Settled, Step, next};
 use super::draft::{Draft, path};
 use crate::error::{Code, Refusal};
 use crate::event::EventKind;
@@ -29,14 +29,11 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// What was sent may be older or newer than what was seen last, and comes by another way: then the
-    /// folder is looked at again.
+    /// What was sent may be older or newer than what was seen last, and comes by another way: it is taken
+    /// over as it is, and then the folder is looked at again.
     pub(super) fn received(&mut self, id: MemberId, complete: &Complete) -> Result<(), Refusal> {
         let mut member = self.member(id)?;
-        if member.unavailable.is_some() || member.root.is_none() {
-            let message = format!("The folder {} was not seen to be that of the member.", path(&member));
-            return Err(Refusal::new(Code::Conflict, message).hint("Send what is there again after a scan."));
-        }
+        self.must_be_next(&member, &Step::Send)?;
         member.received = Some(complete.tree());
         if member.observed.is_none_or(|observed| observed.tree != complete.tree()) {
             member.see(None, self.now);
@@ -60,6 +57,33 @@ impl Draft<'_> {
         Ok(())
     }
 
+    pub(super) fn merged(
+        &mut self,
+        id: MemberId,
+        planning: &Planning,
+        agreed: &Complete,
+    ) -> Result<(), Refusal> {
+        self.must_be_next(&self.member(id)?, &Step::Merge(*planning))?;
+        self.take_over(id, planning, agreed)
+    }
+
+    /// The hub has all that was sent.
+    pub(super) fn take_over(
+        &mut self,
+        id: MemberId,
+        planning: &Planning,
+        agreed: &Complete,
+    ) -> Result<(), Refusal> {
+        let mut member = self.member(id)?;
+        (member.received, member.merged) = (None, Some(planning.node));
+        (member.agreed, member.accepted) = (Some(agreed.tree()), None);
+        // Nothing is ever written to a lead: what still differs stays so.
+        let is_end = !member.role.is_target();
+        member.settled = is_end.then_some(Settled { revision: self.ws.head, tree: planning.node });
+        self.put(member);
+        Ok(())
+    }
+
     pub(super) fn settled(
         &mut self,
         id: MemberId,
@@ -67,11 +91,20 @@ impl Draft<'_> {
         agreed: &Complete,
     ) -> Result<(), Refusal> {
         let mut member = self.member(id)?;
-        self.must_be_planned(&member, planning)?;
+        self.must_be_next(&member, &Step::Apply(*planning))?;
         member.settled = Some(Settled { revision: planning.to, tree: planning.node });
-        member.agreed = Some(agreed.tree());
-        member.reached = planning.to;
-        (member.accepted, member.repair) = (None, false);
+        self.end_apply(&mut member, planning, agreed, planning.node);
+        member.repair = false;
+        self.put(member);
+        Ok(())
+    }
+
+    /// From here on the folder may have anything between what it had and what it is to have.
+    pub(super) fn begin(&mut self, id: MemberId, planning: &Planning) -> Result<(), Refusal> {
+        let mut member = self.member(id)?;
+        self.must_be_next(&member, &Step::Apply(*planning))?;
+        member.begun = Some(Begun { revision: planning.to, tree: planning.hub });
+        member.received = None;
         self.put(member);
         Ok(())
     }
@@ -87,30 +120,48 @@ impl Draft<'_> {
         conflicts: u64,
     ) -> Result<(), Refusal> {
         let mut member = self.member(id)?;
-        if !member.role.is_target() || planning.to > member.intent {
-            let (role, intent, to) = (member.role.as_str(), member.intent, planning.to);
-            let message = format!("A {role} that should be at revision {intent} is not written with {to}.");
-            return Err(Refusal::new(Code::InvalidArgument, message));
+        let begun = Some(Begun { revision: planning.to, tree: planning.hub });
+        if member.begun != begun || member.agreed != planning.agreed {
+            let message = format!("Nobody has begun to bring {} to revision {}.", path(&member), planning.to);
+            return Err(Refusal::new(Code::Conflict, message).hint("Read the present state and plan again."));
         }
         let is_newest = member.news == planning.news;
         let is_seen = member.observed.is_some_and(|observed| observed.tree == tree);
         member.see((is_newest || is_seen).then_some(tree), self.now);
-        member.agreed = Some(agreed.tree());
-        if member.accepted == planning.accepted {
-            member.accepted = None;
-        }
+        // A plan of which no step could be done is not made again until something else has changed.
+        let is_idle = tree == planning.node;
+        member.settled = is_idle.then_some(Settled { revision: planning.to, tree });
+        self.end_apply(&mut member, planning, agreed, tree);
         member.repair &= planning.mode != (sync::Mode::FromHub { repair: true });
         self.count_conflicts(&mut member, conflicts);
         self.put(member);
         Ok(())
     }
 
+    fn end_apply(&self, member: &mut Member, planning: &Planning, agreed: &Complete, tree: TreeId) {
+        member.agreed = Some(agreed.tree());
+        (member.begun, member.received) = (None, None);
+        member.merged = member.merged.filter(|merged| *merged == tree);
+        member.reached = planning.to;
+        if member.accepted == planning.accepted {
+            member.accepted = None;
+        }
+    }
+
     /// Refuses what came of a plan that would not be made any more: another one is due.
     fn must_be_planned(&self, member: &Member, planning: &Planning) -> Result<(), Refusal> {
-        if next(&self.ws, member, true) == Step::Plan(*planning) {
-            return Ok(());
-        }
+        let is_merge = matches!(next(&self.ws, member, true), Step::Merge(_));
+        let step = if is_merge { Step::Merge(*planning) } else { Step::Apply(*planning) };
+        self.must_be_next(member, &step)
+    }
+
+    /// Refuses what came of a step that would not be asked for any more.
+    pub(super) fn must_be_next(&self, member: &Member, step: &Step) -> Result<(), Refusal> {
+        if next(&self.ws, member, true) == *step { Ok(()) } else { Err(self.has_changed(member)) }
+    }
+
+    fn has_changed(&self, member: &Member) -> Refusal {
         let message = format!("Workspace {} or {} has changed since the plan.", self.ws.name, path(member));
-        Err(Refusal::new(Code::Conflict, message).hint("Read the present state and plan again."))
+        Refusal::new(Code::Conflict, message).hint("Read the present state and plan again.")
     }
 }
