@@ -534,6 +534,16 @@ pub const WORKSPACE_LOCK_MS: u64 = 60_000;
 pub const WORKSPACE_LOCK_MS_MIN: u64 = 1_000;
 /// Longest such time: an hour.
 pub const WORKSPACE_LOCK_MS_MAX: u64 = 3_600 * 1_000;
+/// Paths of one workspace that two sides changed and that are listed; the oldest go.
+pub const WORKSPACE_CONFLICTS_MAX: usize = 10_000;
+/// Transfers that have ended and are listed; the oldest go.
+pub const TRANSFERS_KEPT_MAX: usize = 10_000;
+/// Folders whose last push is remembered, as what the next one starts from; the longest unused go.
+pub const PUSHES_KEPT_MAX: usize = 10_000;
+/// Skills of one hub, removed ones not counted.
+pub const SKILLS_MAX: usize = 1_000;
+/// Newest revisions of one skill that are kept.
+pub const SKILL_REVISIONS_KEPT: usize = 100;
 /// Files of one skill.
 pub const SKILL_FILES_MAX: u64 = 10_000;
 /// Bytes of the files of one skill: 256 MiB.

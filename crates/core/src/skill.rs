@@ -9,7 +9,7 @@ use crate::event::{Event, EventKind};
 use crate::files::content::{ContentId, TreeId};
 use crate::files::path::RelPath;
 use crate::id::{Revision, WorkspaceId};
-use crate::limits::{SKILL_BYTES_MAX, SKILL_FILES_MAX, SKILL_TEXT_BYTES_MAX};
+use crate::limits::{SKILL_BYTES_MAX, SKILL_FILES_MAX, SKILL_TEXT_BYTES_MAX, SKILLS_MAX};
 use crate::name::{Name, printable};
 use crate::sync::Entry;
 use crate::time::WallTime;
@@ -168,6 +168,67 @@ pub fn promote(
     let event = Event::new(EventKind::SkillPromoted, now).actor(by).subject(name.as_str());
     let event = event.detail(row.n.to_string());
     Ok(Promoted::New(Box::new(row), event))
+}
+
+/// Where the library is kept, within one transaction.
+pub trait Library {
+    /// Why it could not do its work.
+    type Error: From<Refusal>;
+
+    /// The newest revision of a skill, a removed one too.
+    ///
+    /// # Errors
+    /// Those of the library.
+    fn newest(&self, name: &Name) -> Result<Option<SkillRow>, Self::Error>;
+    /// How many skills there are that were not removed.
+    ///
+    /// # Errors
+    /// Those of the library.
+    fn count(&self) -> Result<usize, Self::Error>;
+    /// Keeps a revision, and what is told of it.
+    ///
+    /// # Errors
+    /// Those of the library.
+    fn put(&mut self, row: &SkillRow, event: &Event) -> Result<(), Self::Error>;
+}
+
+/// Who promotes what.
+#[derive(Debug)]
+pub struct Promotion<'p> {
+    /// The skill.
+    pub name: &'p Name,
+    /// The revision that the promoter saw: 0 when he saw none.
+    pub expect: Revision,
+    /// What becomes its newest revision.
+    pub package: &'p Package,
+    /// Who.
+    pub by: &'p str,
+    /// Out of which workspace, if out of one.
+    pub from: Option<WorkspaceId>,
+}
+
+/// Promotes to a library, and keeps what was decided.
+///
+/// # Errors
+/// Those of [`promote`]; `quota` beyond [`SKILLS_MAX`] skills.
+pub fn promote_to<L: Library + ?Sized>(
+    library: &mut L,
+    promotion: &Promotion<'_>,
+    now: WallTime,
+) -> Result<Promoted, L::Error> {
+    let Promotion { name, expect, package, by, from } = promotion;
+    let head = library.newest(name)?;
+    let promoted = promote(head.as_ref(), name, *expect, package, by, *from, now)?;
+    if let Promoted::New(row, event) = &promoted {
+        let is_new = head.is_none_or(|head| head.removed_at.is_some());
+        if is_new && library.count()? >= SKILLS_MAX {
+            return Err(Refusal::new(Code::Quota, format!("The library has {SKILLS_MAX} skills."))
+                .hint("Remove skills that are not needed with `cortex skill rm NAME`.")
+                .into());
+        }
+        library.put(row, event)?;
+    }
+    Ok(promoted)
 }
 
 /// Removes a skill. Its revisions stay, and their numbers are not given again.

@@ -13,6 +13,7 @@ mod decide;
 pub mod history;
 mod leases;
 mod member;
+pub mod table;
 mod wave;
 
 use crate::error::{Code, Refusal};

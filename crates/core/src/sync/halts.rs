@@ -42,6 +42,15 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::RootGone, Self::RootUnavailable, Self::RootEmptied, Self::Deletes];
+
+    /// Reads the text form back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|rule| rule.as_str() == text)
+    }
+
     /// The stable text form.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -50,6 +50,13 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// Whether a workspace that was removed then goes with all its rows.
+    pub fn is_over(&self, removed_at: WallTime, clocks: Clocks) -> bool {
+        clocks.lived_ms >= self.age_after_ms && removed_at.plus_ms(self.ms) <= clocks.agreed()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +98,14 @@ mod tests {
         assert!(!gone.is_empty());
         let left: Vec<_> = all.into_iter().filter(|(n, _)| !gone.contains(n)).collect();
         assert_eq!(KEPT.beyond(&left, on_day(40)), []);
+    }
+
+    #[test]
+    fn a_removed_workspace_goes_after_the_time_for_which_revisions_are_kept() {
+        let removed = WallTime(DAY_MS);
+        assert!(!KEPT.is_over(removed, on_day(10)));
+        assert!(KEPT.is_over(removed, on_day(11)));
+        assert!(!KEPT.is_over(removed, Clocks { lived_ms: 99, ..on_day(11) }), "the hub has just begun");
     }
 
     #[test]

@@ -199,3 +199,19 @@ fn edits_of_these_tests_reach_every_kind() {
     }
     assert_eq!(kinds.len(), 6, "{kinds:?}");
 }
+
+#[test]
+fn a_file_that_was_to_take_the_place_of_a_folder_does_so_after_a_crash_between_the_two() {
+    let mut world = World::new(Mode::HubPrimary, false);
+    world.make("A");
+    put(&mut world, None, "b", 1);
+    world.settle();
+    put(&mut world, None, "A", 2);
+    world.work(3, &Cut::InApply(1));
+    assert!(
+        !world.disk(3).contains_key(&super::disk::rel("A")),
+        "the folder is gone, and the file is not there"
+    );
+    world.settle();
+    world.check_settled();
+}

@@ -65,7 +65,8 @@ pub(crate) struct World {
     written: u64,
     /// What somebody wrote where it becomes a revision, and nobody who saw it removed.
     live: BTreeSet<ContentId>,
-    /// What may be there twice: it was renamed, or an old revision was restored.
+    /// What may be there twice: it was renamed or made executable, which is a version of its own, or an old
+    /// revision was restored.
     moved: BTreeSet<ContentId>,
 }
 
@@ -188,7 +189,9 @@ impl World {
                 let (member, by, repair) = (member(*node), ADA.to_owned(), *repair);
                 let _halted = self.rows.decide(Command::Resync { member, repair, by }).is_err();
             }
-            Act::Accept(node) => self.accept(*node),
+            Act::Accept(node) => {
+                self.accept(*node);
+            }
             Act::Detach(node) => {
                 // Its lead or a peer takes with it what the hub has not seen of it.
                 if let Some(row) = self.rows.member(*node)
@@ -253,6 +256,14 @@ impl World {
         }
     }
 
+    /// Somebody makes a folder at the hub.
+    pub(crate) fn make(&mut self, path: &str) {
+        let before = self.head().clone();
+        let mut after = before.clone();
+        after.insert(rel(path), Entry::Dir);
+        self.edit(&before, &after);
+    }
+
     /// What becomes of a tree by edits, each content of which is a new one.
     fn edited(&mut self, tree: &Tree, edits: &[Edit], writer: &str) -> Tree {
         let mut unique = |edit: &Edit| {
@@ -296,9 +307,9 @@ impl World {
             node.is_none_or(|number| self.rows.member(number).is_some_and(|row| row.role.is_source()));
         let (was, is) = (contents(before), contents(after));
         let moved = is.keys().filter(|id| {
-            let at = |tree: &Tree| -> Vec<RelPath> {
+            let at = |tree: &Tree| -> Vec<(RelPath, Entry)> {
                 let has = |entry: &Entry| matches!(entry, Entry::File { id: other, .. } if other == *id);
-                tree.iter().filter(|(_, entry)| has(entry)).map(|(path, _)| path.clone()).collect()
+                tree.iter().filter(|(_, entry)| has(entry)).map(|(p, e)| (p.clone(), e.clone())).collect()
             };
             was.contains_key(id) && at(before) != at(after)
         });
@@ -314,12 +325,14 @@ impl World {
         }
     }
 
-    fn accept(&mut self, number: u8) {
+    /// A person lets a halt pass. Tells whether there was one.
+    fn accept(&mut self, number: u8) -> bool {
         let halt = self.rows.member(number).and_then(|row| row.halt.as_ref()).map(|halt| halt.id);
         if let Some(halt) = halt {
             let by = ADA.to_owned();
             self.rows.decide(Command::Accept { member: member(number), halt, by }).expect("its own id");
         }
+        halt.is_some()
     }
 
     /// One step of one member, by somebody who knows nothing but rows. Tells whether there was one.
@@ -449,7 +462,7 @@ impl World {
             let mut is_busy = false;
             for number in 0..NODES {
                 is_busy |= self.work(number, &Cut::None);
-                self.accept(number);
+                is_busy |= self.accept(number);
             }
             if !is_busy {
                 return;
