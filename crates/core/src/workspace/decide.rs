@@ -291,6 +291,17 @@ pub struct Decided {
     pub events: Vec<Event>,
 }
 
+impl Decided {
+    /// The head that it was decided on; 0 for a workspace that is new. Whoever keeps the rows checks that
+    /// it still is.
+    pub fn expected_head(&self) -> Revision {
+        match &self.revision {
+            Some(revision) => revision.parent.unwrap_or_default(),
+            None => self.ws.head,
+        }
+    }
+}
+
 /// A workspace that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewWorkspace {

@@ -214,7 +214,10 @@ impl World {
         let restore = Command::Restore { complete: whole(of.tree), of, by: ADA.to_owned(), lock: None };
         if self.rows.decide(restore).is_ok() {
             self.moved.extend(contents(&after).into_keys());
+            let live = self.live.clone();
             self.account(None, &before, &after);
+            // What comes back is as it was agreed on: who removed it meanwhile removes it.
+            self.live.retain(|id| live.contains(id));
         }
     }
 

@@ -15,6 +15,7 @@ pub(super) mod policies;
 pub(super) mod profiles;
 pub(super) mod runs;
 pub(super) mod schedules;
+pub(super) mod sync;
 pub(super) mod tasks;
 mod timeline;
 pub(super) mod tokens;
