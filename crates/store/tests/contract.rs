@@ -103,6 +103,8 @@ contract! {
     sync::the_last_push_to_a_folder_is_kept_while_it_is_used,
     sync::every_tree_that_is_to_stay_is_named_and_no_other,
     sync::a_refused_write_leaves_nothing_of_workspaces_skills_and_transfers,
+    sync::r16_6_of_32_promoters_one_wins_and_31_are_told,
+    sync::the_library_and_the_workspaces_are_bounded,
     logs::events_are_numbered_without_holes_whatever_fails_beside_them,
     logs::the_hook_hears_commits_in_order_and_before_the_callers,
     logs::events_are_paged_by_number,

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use cortex_core::Code;
 use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::{MemberId, NodeId, Revision, TokenId, TransferId, WorkspaceId};
 use cortex_core::limits;
-use cortex_core::skill::SkillRow;
-use cortex_core::sync::{Cause, End, Halt, Rule};
+use cortex_core::skill::{self, SkillRow};
+use cortex_core::sync::{Cause, End, Entry, Halt, Rule};
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{
     Begun, Command, Complete, Decided, Holding, Member, Mode, NewWorkspace, Observed, RevisionKind, Role,
@@ -304,9 +305,9 @@ fn conflict(ws: u8, revision: u64, member: u8, at: &str) -> StoredConflict {
         revision: Revision(revision),
         member: member_id(member),
         path: RelPath::parse(at).expect("a path"),
-        copy: (revision % 2 == 0).then(|| RelPath::parse("نسخة").expect("a path")),
+        copy: revision.is_multiple_of(2).then(|| RelPath::parse("نسخة").expect("a path")),
         hub: Some(ContentId::of(b"hub")),
-        node: (revision % 2 == 1).then(|| ContentId::of(b"node")),
+        node: (!revision.is_multiple_of(2)).then(|| ContentId::of(b"node")),
         at: WallTime(7),
     }
 }
@@ -350,52 +351,52 @@ pub(crate) async fn conflicts_are_bounded_and_go_with_their_member(subject: Subj
     assert_eq!(subject.get(|view| view.conflicts(ws_id(2), 0, 9)).await.len(), 1);
 }
 
-fn skill(called: &str, n: u64) -> SkillRow {
+fn skill_row(called: &str, n: u64) -> SkillRow {
     SkillRow {
         name: name(called),
         n: Revision(n),
         tree: tree(n),
         content: ContentId::of(b"the same"),
         by: "node:بناء".to_owned(),
-        from: (n % 2 == 0).then(|| ws_id(1)),
+        from: n.is_multiple_of(2).then(|| ws_id(1)),
         at: WallTime(-3),
         removed_at: None,
     }
 }
 
 pub(crate) async fn revisions_of_skills_follow_one_another_and_are_bounded(subject: Subject) {
-    subject.conflicts(|tx| tx.put_skill(&skill("build", 2))).await;
-    subject.conflicts(|tx| tx.put_skill(&skill("build", 0))).await;
-    let gone = SkillRow { removed_at: Some(WallTime(5)), ..skill("old", 2) };
+    subject.conflicts(|tx| tx.put_skill(&skill_row("build", 2))).await;
+    subject.conflicts(|tx| tx.put_skill(&skill_row("build", 0))).await;
+    let gone = SkillRow { removed_at: Some(WallTime(5)), ..skill_row("old", 2) };
     let removed = gone.clone();
     subject
         .put(move |tx| {
             // A revision may have the content of an earlier one.
-            (1..=3).try_for_each(|n| tx.put_skill(&skill("build", n)))?;
-            tx.put_skill(&skill("audit", 1))?;
-            tx.put_skill(&skill("old", 1))?;
-            tx.put_skill(&skill("old", 2))?;
+            (1..=3).try_for_each(|n| tx.put_skill(&skill_row("build", n)))?;
+            tx.put_skill(&skill_row("audit", 1))?;
+            tx.put_skill(&skill_row("old", 1))?;
+            tx.put_skill(&skill_row("old", 2))?;
             tx.put_skill(&removed)
         })
         .await;
     for n in [1, 2, 5] {
-        subject.conflicts(move |tx| tx.put_skill(&skill("build", n))).await;
+        subject.conflicts(move |tx| tx.put_skill(&skill_row("build", n))).await;
     }
     subject
         .get(move |view| {
-            assert_eq!(view.skill(&name("build"))?, Some(skill("build", 3)));
+            assert_eq!(view.skill(&name("build"))?, Some(skill_row("build", 3)));
             assert_eq!((view.skill(&name("old"))?, view.skill(&name("none"))?), (Some(gone), None));
-            assert_eq!(view.skills()?, [skill("audit", 1), skill("build", 3)]);
+            assert_eq!(view.skills()?, [skill_row("audit", 1), skill_row("build", 3)]);
             assert_eq!(
                 view.skill_revisions(&name("build"), None, 2)?,
-                [skill("build", 3), skill("build", 2)]
+                [skill_row("build", 3), skill_row("build", 2)]
             );
-            assert_eq!(view.skill_revisions(&name("build"), Some(Revision(2)), 9)?, [skill("build", 1)]);
+            assert_eq!(view.skill_revisions(&name("build"), Some(Revision(2)), 9)?, [skill_row("build", 1)]);
             Ok(())
         })
         .await;
     let many = limits::SKILL_REVISIONS_KEPT as u64 + 3;
-    subject.put(move |tx| (4..=many).try_for_each(|n| tx.put_skill(&skill("build", n)))).await;
+    subject.put(move |tx| (4..=many).try_for_each(|n| tx.put_skill(&skill_row("build", n)))).await;
     let kept = subject.get(|view| view.skill_revisions(&name("build"), None, usize::MAX)).await;
     assert_eq!((kept.len(), kept.last().map(|row| row.n)), (limits::SKILL_REVISIONS_KEPT, Some(Revision(4))));
 }
@@ -519,10 +520,10 @@ pub(crate) async fn every_tree_that_is_to_stay_is_named_and_no_other(subject: Su
             tx.remove_revisions(ws_id(1), &[Revision(2)])?;
             let attached = attach(tx, 1, 1, node_id(1), "/srv/a")?;
             tx.put_workspace(&as_decided(attached.ws, vec![full_member(&attached.members[0])]))?;
-            tx.put_skill(&SkillRow { tree: tree(20), ..skill("build", 1) })?;
-            tx.put_skill(&SkillRow { tree: tree(21), ..skill("build", 2) })?;
-            tx.put_skill(&SkillRow { tree: tree(22), ..skill("old", 1) })?;
-            let gone = SkillRow { tree: tree(23), removed_at: Some(NOW), ..skill("old", 2) };
+            tx.put_skill(&SkillRow { tree: tree(20), ..skill_row("build", 1) })?;
+            tx.put_skill(&SkillRow { tree: tree(21), ..skill_row("build", 2) })?;
+            tx.put_skill(&SkillRow { tree: tree(22), ..skill_row("old", 1) })?;
+            let gone = SkillRow { tree: tree(23), removed_at: Some(NOW), ..skill_row("old", 2) };
             tx.put_skill(&gone)?;
             tx.put_transfer(&transfer(1, node_id(1)))?;
             tx.put_transfer(&StoredTransfer { whole: false, ..transfer(2, node_id(1)) })?;
@@ -580,7 +581,7 @@ pub(crate) async fn a_refused_write_leaves_nothing_of_workspaces_skills_and_tran
             make(tx, 1, "docs")?;
             attach(tx, 1, 1, node_id(1), "/srv/a")?;
             tx.put_conflicts(ws_id(1), &[conflict(1, 1, 1, "a")])?;
-            tx.put_skill(&skill("build", 1))?;
+            tx.put_skill(&skill_row("build", 1))?;
             tx.put_transfer(&transfer(1, node_id(1)))?;
             Ok(tx.put_push(&push(1, "/srv/a", 1))?)
         })
@@ -591,7 +592,7 @@ pub(crate) async fn a_refused_write_leaves_nothing_of_workspaces_skills_and_tran
             table::apply(tx, ws_id(1), Command::Remove { by: ADA.to_owned(), lock: None }, NOW)?;
             tx.remove_workspace(ws_id(1))?;
             make(tx, 2, "docs")?;
-            tx.put_skill(&skill("build", 2))?;
+            tx.put_skill(&skill_row("build", 2))?;
             tx.put_transfer(&ended(1, 5))?;
             tx.put_push(&push(1, "/srv/a", 9))?;
             tx.remove_pushes(node_id(1))?;
@@ -605,10 +606,127 @@ pub(crate) async fn a_refused_write_leaves_nothing_of_workspaces_skills_and_tran
             assert_eq!((ws.id, ws.head, view.workspace_count()?), (ws_id(1), Revision(1), 1));
             assert_eq!(view.members_on(node_id(1))?.len(), 1);
             assert_eq!(view.conflicts(ws_id(1), 0, 9)?, [conflict(1, 1, 1, "a")]);
-            assert_eq!(view.skill(&name("build"))?, Some(skill("build", 1)));
+            assert_eq!(view.skill(&name("build"))?, Some(skill_row("build", 1)));
             assert_eq!(view.open_transfers()?, [transfer(1, node_id(1))]);
             assert_eq!(view.push(node_id(1), &path("/srv/a"))?, Some(push(1, "/srv/a", 1)));
             Ok(())
         })
         .await;
+}
+
+fn package(number: u64) -> skill::Package {
+    let file = |text: &[u8]| Entry::File {
+        id: ContentId::of(text),
+        map: None,
+        size: text.len() as u64,
+        exec: false,
+    };
+    let rel = |text: &str| RelPath::parse(text).expect("a path");
+    let entries = [(rel(skill::SKILL_FILE), file(b"# build")), (rel("n"), file(&number.to_le_bytes()))];
+    skill::Package::check(whole(number), &entries.into(), b"# build").expect("a skill")
+}
+
+/// One of many who all saw the same revision promotes; some crash before it is committed.
+fn promote(tx: &mut dyn Tx, who: u64, round: u64, crashes: bool) -> Result<skill::Promoted, WriteError> {
+    let package = package(round * 100 + who);
+    let (build, by) = (name("build"), format!("node:{who}"));
+    let promotion =
+        skill::Promotion { name: &build, expect: Revision(round), package: &package, by: &by, from: None };
+    let promoted = skill::promote_to(tx, &promotion, NOW)?;
+    assert!(!crashes, "the power goes");
+    Ok(promoted)
+}
+
+pub(crate) async fn r16_6_of_32_promoters_one_wins_and_31_are_told(subject: Subject) {
+    const ROUNDS: u64 = 20;
+    for round in 0..ROUNDS {
+        let promoters = (0..32_u64).map(|who| {
+            let store = std::sync::Arc::clone(&subject.store);
+            // Whoever comes first is often one of them.
+            let crashes = who % 5 == round % 5;
+            tokio::spawn(async move {
+                let work = move |tx: &mut dyn Tx| promote(tx, who, round, crashes);
+                (who, crashes, cortex_store::StoreExt::write(&*store, crate::support::SOON, work).await)
+            })
+        });
+        let (mut winner, mut told) = (None, Vec::new());
+        for task in promoters.collect::<Vec<_>>() {
+            match task.await.expect("no panic comes out of the store") {
+                (who, false, Ok(skill::Promoted::New(row, _))) => {
+                    assert_eq!((winner.replace(who), row.n), (None, Revision(round + 1)));
+                }
+                (_, _, Err(WriteError::Refused(refusal))) => told.push(refusal),
+                (_, true, Err(WriteError::Store(_))) => {}
+                (who, crashes, other) => panic!("{who} {crashes}: {other:?}"),
+            }
+        }
+        let winner = winner.expect("one wins");
+        assert!(told.len() >= 32 - 1 - 7, "all who did not crash are told: {}", told.len());
+        let by = format!("node:{winner}");
+        assert!(told.iter().all(|refusal| refusal.code == Code::Conflict && refusal.message.contains(&by)));
+        subject
+            .get(move |view| {
+                let rows = view.skill_revisions(&name("build"), None, usize::MAX)?;
+                assert_eq!(rows.len() as u64, round + 1, "each number once");
+                let head = rows.first().expect("promoted");
+                assert_eq!(
+                    (head.tree, &head.by),
+                    (tree(round * 100 + winner), &by),
+                    "whole, of one promoter"
+                );
+                Ok(())
+            })
+            .await;
+    }
+    let told = subject.heard();
+    assert_eq!(told.len() as u64, ROUNDS, "an event for each revision, and none for who lost or crashed");
+    // Who promotes what is there already is told so, whatever he saw.
+    let again = subject
+        .put(|tx| {
+            let head = tx.skill(&name("build"))?.expect("promoted");
+            let number = (0..3_200).find(|number| tree(*number) == head.tree).expect("one of these");
+            let package = package(number);
+            let build = name("build");
+            let promotion = skill::Promotion {
+                name: &build,
+                expect: Revision(0),
+                package: &package,
+                by: ADA,
+                from: None,
+            };
+            skill::promote_to(tx, &promotion, NOW)
+        })
+        .await;
+    assert_eq!(again, skill::Promoted::Already(Revision(ROUNDS)));
+}
+
+pub(crate) async fn the_library_and_the_workspaces_are_bounded(subject: Subject) {
+    subject
+        .put(|tx| {
+            for number in 0..limits::SKILLS_MAX {
+                tx.put_skill(&skill_row(&format!("s{number}"), 1))?;
+            }
+            Ok(())
+        })
+        .await;
+    let beyond = subject.write(|tx| promote(tx, 1, 0, false)).await;
+    assert!(matches!(beyond, Err(WriteError::Refused(refusal)) if refusal.code == Code::Quota));
+    subject
+        .put(|tx| {
+            tx.put_skill(&SkillRow { removed_at: Some(NOW), ..skill_row("s1", 1) })?;
+            promote(tx, 1, 0, false)
+        })
+        .await;
+    let full = subject
+        .write(|tx| {
+            for number in 0..=limits::WORKSPACES_MAX {
+                let id = WorkspaceId::mint(number as u64, &[9; 10]);
+                let new = NewWorkspace { id, ..new(1, &format!("w{number}")) };
+                table::make(tx, new, whole(0), NOW)?;
+            }
+            Ok(())
+        })
+        .await;
+    assert!(matches!(full, Err(WriteError::Refused(refusal)) if refusal.code == Code::Quota));
+    assert_eq!(subject.get(|view| view.workspace_count()).await, 0);
 }

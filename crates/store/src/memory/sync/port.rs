@@ -200,7 +200,7 @@ impl SyncTx for Writing<'_> {
     }
 
     fn remove_workspace(&mut self, id: WorkspaceId) -> Result<bool, StoreError> {
-        if !self.state.sync.workspaces.get(&id).is_some_and(|ws| ws.removed_at.is_some()) {
+        if self.state.sync.workspaces.get(&id).is_none_or(|ws| ws.removed_at.is_none()) {
             return Ok(false);
         }
         let revisions: Vec<Revision> = self.state.sync.revisions_of(id).map(|row| row.n).collect();

@@ -25,7 +25,6 @@ pub(in super::super) const BY_NAME: &str =
     concat!("SELECT ", columns!(), " FROM workspaces WHERE name = ?1 AND removed_at IS NULL");
 pub(in super::super) const LIVE: &str =
     concat!("SELECT ", columns!(), " FROM workspaces WHERE removed_at IS NULL ORDER BY name");
-/// By the index alone, without the rows.
 pub(in super::super) const COUNT: &str = "SELECT count(*) FROM workspaces WHERE removed_at IS NULL";
 pub(in super::super) const REMOVED: &str = "SELECT id, removed_at FROM workspaces WHERE removed_at IS NOT NULL \
      ORDER BY removed_at, id LIMIT ?1";
