@@ -17,6 +17,25 @@ pub struct Step {
     pub act: Act,
 }
 
+impl Step {
+    /// What lies at the path when it was done. Whoever carries it out and finds that there already, in place
+    /// of what is expected, has nothing to do and counts it as done: else what both sides agree on would
+    /// lack a folder that has files in it.
+    pub fn after(&self) -> Seen {
+        match &self.act {
+            Act::Put(entry) => Seen::Entry(entry.clone()),
+            Act::MakeDir => Seen::Entry(Entry::Dir),
+            Act::RemoveFile | Act::RemoveDir | Act::Keep { .. } => Seen::Absent,
+            Act::Exec(exec) => match &self.expect {
+                Seen::Entry(Entry::File { id, map, size, .. }) => {
+                    Seen::Entry(Entry::File { id: *id, map: *map, size: *size, exec: *exec })
+                }
+                other => other.clone(),
+            },
+        }
+    }
+}
+
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {

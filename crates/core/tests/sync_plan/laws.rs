@@ -164,6 +164,12 @@ proptest! {
     fn p2_p5_a_plan_can_be_carried_out_and_then_there_is_nothing_to_do(world in worlds(modes())) {
         let first = world.accepted();
         let mut after = world.clone();
+        let mut disks = (world.hub.clone(), world.node.clone());
+        for (end, step) in steps(&first) {
+            let disk = if end == End::Hub { &mut disks.0 } else { &mut disks.1 };
+            disk.apply(step).map_err(TestCaseError::fail)?;
+            prop_assert_eq!(disk.entries.get(&step.path).unwrap_or(&Seen::Absent), &step.after());
+        }
         after.carry_out(&first).map_err(TestCaseError::fail)?;
         if let Mode::Push(push) = &mut after.mode {
             push.first = false;

@@ -215,3 +215,15 @@ fn a_file_that_was_to_take_the_place_of_a_folder_does_so_after_a_crash_between_t
     world.settle();
     world.check_settled();
 }
+
+#[test]
+fn a_folder_that_somebody_makes_first_is_agreed_on_with_what_was_put_in_it() {
+    let mut world = World::new(Mode::HubPrimary, false);
+    world.make("مجلد");
+    put(&mut world, None, "مجلد/a", 1);
+    world.play(&Act::Lock);
+    world.work(2, &Cut::None);
+    world.work(2, &Cut::Made("مجلد"));
+    world.settle();
+    world.check_settled();
+}

@@ -27,6 +27,8 @@ pub(crate) enum Cut {
     BeforeRow,
     /// Some of the node's steps are done.
     InApply(usize),
+    /// Somebody makes a folder on the node before its steps are done.
+    Made(&'static str),
     /// Somebody writes on the node while its steps are done.
     Meddled(usize, Vec<Edit>),
 }
@@ -430,6 +432,11 @@ impl World {
             return;
         }
         self.rows.decide(Command::Begin { member: member(number), planning }).expect("planned");
+        if let Cut::Made(folder) = cut {
+            let mut after = seen.clone();
+            after.insert(rel(folder), Entry::Dir);
+            self.change(number, &seen, &after);
+        }
         let mut failed = BTreeSet::new();
         for (done, step) in plan.to_node.iter().enumerate() {
             match cut {
@@ -438,7 +445,9 @@ impl World {
                 _ => {}
             }
             // The target is looked at again before it is replaced.
-            if self.nodes[usize::from(number)].disk.apply(step).is_err() {
+            let disk = &mut self.nodes[usize::from(number)].disk;
+            let is_done = disk.entries.get(&step.path).unwrap_or(&Seen::Absent) == &step.after();
+            if !is_done && disk.apply(step).is_err() {
                 failed.insert(step.path.clone());
             }
         }
