@@ -9,6 +9,7 @@
 //! Never here: how trees are made the same, which is [`crate::sync`], and whether the bytes are there,
 //! of which [`Complete`] is the proof.
 
+mod cover;
 mod decide;
 pub mod history;
 mod leases;
@@ -23,6 +24,7 @@ use crate::limits;
 use crate::name::{Name, printable};
 use crate::time::WallTime;
 
+pub use self::cover::{Cover, Folder, Quoted};
 pub use self::decide::{Command, Decided, NewWorkspace, Source, Unlocked, create, decide};
 pub use self::leases::LockLeases;
 pub use self::member::{Begun, Member, MemberState, Observed, Role, RootIdentity, Settled, clash};

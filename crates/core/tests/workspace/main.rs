@@ -5,6 +5,7 @@
     reason = "a test names what it expects, and all else is wrong alike"
 )]
 
+mod cover;
 #[path = "../sync_plan/disk.rs"]
 mod disk;
 mod laws;
