@@ -26,12 +26,12 @@ impl Step {
             Act::Put(entry) => Seen::Entry(entry.clone()),
             Act::MakeDir => Seen::Entry(Entry::Dir),
             Act::RemoveFile | Act::RemoveDir | Act::Keep { .. } => Seen::Absent,
-            Act::Exec(exec) => match &self.expect {
-                Seen::Entry(Entry::File { id, map, size, .. }) => {
-                    Seen::Entry(Entry::File { id: *id, map: *map, size: *size, exec: *exec })
-                }
-                other => other.clone(),
-            },
+            Act::Exec(exec) => {
+                let Seen::Entry(Entry::File { id, map, size, .. }) = self.expect else {
+                    return self.expect.clone();
+                };
+                Seen::Entry(Entry::File { id, map, size, exec: *exec })
+            }
         }
     }
 }
