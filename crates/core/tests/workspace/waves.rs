@@ -227,3 +227,15 @@ fn a_folder_that_somebody_makes_first_is_agreed_on_with_what_was_put_in_it() {
     world.settle();
     world.check_settled();
 }
+
+#[test]
+fn who_takes_back_what_a_sync_is_writing_has_changed_it() {
+    let mut world = World::new(Mode::HubPrimary, false);
+    put(&mut world, None, "a", 1);
+    // It sends its empty folder, which is taken over, and is given the file.
+    (0..3).for_each(|_| drop(world.work(1, &Cut::None)));
+    world.work(1, &Cut::Undone);
+    world.settle();
+    world.check_settled();
+    assert!(world.head().is_empty(), "its removal is one");
+}

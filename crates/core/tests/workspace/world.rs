@@ -27,6 +27,8 @@ pub(crate) enum Cut {
     BeforeRow,
     /// Some of the node's steps are done.
     InApply(usize),
+    /// Somebody takes all back when its steps are done, before that is told.
+    Undone,
     /// Somebody makes a folder on the node before its steps are done.
     Made(&'static str),
     /// Somebody writes on the node while its steps are done.
@@ -451,8 +453,13 @@ impl World {
                 failed.insert(step.path.clone());
             }
         }
-        if matches!(cut, Cut::BeforeRow) {
-            return;
+        match cut {
+            Cut::BeforeRow => return,
+            Cut::Undone => {
+                let now = self.disk(number);
+                self.change(number, &now, &seen);
+            }
+            _ => {}
         }
         let base = planning.agreed.map(|agreed| self.held[&agreed].clone()).unwrap_or_default();
         let agreed = self.hold(&patched(&base, &plan.agreed, &failed));

@@ -129,7 +129,7 @@ impl Draft<'_> {
         let is_seen = member.observed.is_some_and(|observed| observed.tree == tree);
         member.see((is_newest || is_seen).then_some(tree), self.now);
         // A plan of which no step could be done is not made again until something else has changed.
-        let is_idle = tree == planning.node;
+        let is_idle = tree == planning.node && member.agreed == Some(agreed.tree());
         member.settled = is_idle.then_some(Settled { revision: planning.to, tree });
         self.end_apply(&mut member, planning, agreed, tree);
         member.repair &= planning.mode != (sync::Mode::FromHub { repair: true });
@@ -139,9 +139,11 @@ impl Draft<'_> {
     }
 
     fn end_apply(&self, member: &mut Member, planning: &Planning, agreed: &Complete, tree: TreeId) {
+        let is_as_it_was = member.agreed == Some(agreed.tree());
         member.agreed = Some(agreed.tree());
         (member.begun, member.received) = (None, None);
-        member.merged = member.merged.filter(|merged| *merged == tree);
+        // What was taken over once is news again when the folder was written since and taken back to it.
+        member.merged = member.merged.filter(|merged| *merged == tree && is_as_it_was);
         member.reached = planning.to;
         if member.accepted == planning.accepted {
             member.accepted = None;
