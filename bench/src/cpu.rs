@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -59,8 +60,13 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         if let Some(group) = &self.group {
-            // A process that is on its way out keeps the group; an empty group costs nothing.
-            drop(std::fs::remove_dir(group));
+            // A process that is on its way out keeps the group for a moment. An empty group costs nothing.
+            for _ in 0..20 {
+                if std::fs::remove_dir(group).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 }

@@ -49,6 +49,9 @@ fn outside() -> Result<Option<ExitCode>> {
         return Ok(None);
     }
     let status = again("init")?.wait()?;
+    if let Some(signal) = status.signal() {
+        report::note(&format!("the benchmark's namespace was ended by signal {signal}"));
+    }
     Ok(Some(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))))
 }
 
@@ -69,6 +72,9 @@ fn init() -> Result<ExitCode> {
     let mut ended = wait()?;
     while ended.pid() != Some(worker) {
         ended = wait()?;
+    }
+    if let WaitStatus::Signaled(_, signal, _) = ended {
+        report::note(&format!("the benchmark was ended by {signal}"));
     }
     let code = if let WaitStatus::Exited(_, code) = ended { u8::try_from(code).unwrap_or(1) } else { 1 };
     Ok(ExitCode::from(code))

@@ -227,7 +227,7 @@ fn sources(dir: &Path, size: Size) -> Result<Vec<PathBuf>> {
     while folders.len() < FOLDERS.min(size.files) {
         let (parent, depth) = folders[rng.below(folders.len())].clone();
         if depth < 9 {
-            let folder = parent.join(format!("{}_{}", writer.word(), folders.len()));
+            let folder = free(&parent, writer.word(), "", folders.len());
             fs::create_dir(&folder)?;
             folders.push((folder, depth + 1));
         }
@@ -238,13 +238,19 @@ fn sources(dir: &Path, size: Size) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::with_capacity(size.files);
     for (index, weight) in weights.iter().enumerate() {
         let place = if index < folders.len() { index } else { rng.below(folders.len()) };
-        let extension = ["rs", "js", "py", "ts", "c"][rng.below(5)];
-        let path = folders[place].0.join(format!("{}_{index}.{extension}", writer.word()));
+        let extension = [".rs", ".js", ".py", ".ts", ".c"][rng.below(5)];
+        let path = free(&folders[place].0, writer.word(), extension, index);
         let bytes = (weight / total * size.bytes as f64).round() as usize;
         fs::write(&path, writer.file(bytes))?;
         paths.push(path);
     }
     Ok(paths)
+}
+
+/// A path that is not taken, with a number in its name only when it must have one.
+fn free(folder: &Path, name: &str, extension: &str, number: usize) -> PathBuf {
+    let path = folder.join(format!("{name}{extension}"));
+    if path.exists() { folder.join(format!("{name}_{number}{extension}")) } else { path }
 }
 
 /// The same with a line in its middle.
