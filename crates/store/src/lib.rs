@@ -40,6 +40,7 @@ use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 use cortex_core::user::{RoleGrant, User};
 
+pub mod blobs;
 pub mod chain;
 mod conflict;
 mod files;
