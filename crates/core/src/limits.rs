@@ -496,6 +496,19 @@ pub const TREE_DEPTH_MAX: u16 = 512;
 pub const TREE_CHECK_OBJECTS_MAX: usize = 1_000_000;
 /// Objects of a tree that wait to be asked for while it is checked, each with at most 600 bytes.
 pub const TREE_CHECK_WAITING_MAX: usize = 65_536;
+/// A pack of the hub stays for so long after the first collection that saw it, whatever names it: a
+/// transfer that broke may be resumed within a day.
+pub const BLOBS_YOUNG_MS: u64 = 24 * 3_600 * 1_000;
+/// A pack that nothing names any more goes after so long, if that is still so.
+pub const BLOBS_CONDEMNED_MS: u64 = 3_600 * 1_000;
+/// A pack of which less than this part is named by anything is written anew, percent.
+pub const BLOBS_LIVE_PERCENT_MIN: u8 = 50;
+/// Plain bytes of packs that one collection writes anew.
+pub const BLOBS_REPACK_BYTES: u64 = 1024 * 1024 * 1024;
+/// Packs that wait for a sync; the next one that is put brings it about. Each has a file open.
+pub const BLOBS_UNSYNCED_PACKS_MAX: usize = 256;
+/// Chunks of packs that wait for a sync, each with about 150 bytes of memory.
+pub const BLOBS_UNSYNCED_CHUNKS_MAX: usize = 262_144;
 
 const _: () = {
     // The cutter looks at two bytes at a time: odd sizes would move its bounds without a word.

@@ -1,252 +1,392 @@
 //! Content in a folder: `packs/ab/<id>.pack` with head and body as they travel, `tmp/` for what is not
-//! durable yet, `bad/` for what the disk has damaged.
+//! durable yet, `bad/` for what the disk has damaged, and `index.db` that says where each chunk lies.
 //!
-//! A pack gets its name only after it was synced, so whatever has a name was whole when it got it. After
-//! a crash `tmp/` is emptied and the index is made from the heads.
+//! A pack gets its name only after it was synced, so whatever has a name was whole when it got it. The
+//! folder is the truth: a start makes the index agree with it.
+//!
+//! What is put is in memory alone until a sync has named it; the index learns of it behind that. Of the
+//! locks, an earlier one is never asked for while a later one is held: `collecting`, `syncing`,
+//! `removing`, `gone`, `state`, the index.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
+use bytes::Bytes;
+use cortex_content::pack::{Pack, PackHead};
 use cortex_core::files::content::{ContentId, PackId};
-use cortex_core::limits::PACK_BYTES_MAX;
-use cortex_content::pack::{HEAD_BYTES_MIN, PackHead};
 
-use super::index::Index;
-use super::{BlobError, BlobFigures, Blobs, OpenPack, PackPut, Place, take};
+use super::cache::Cache;
+use super::complete::{Ground, Memo, Touched, complete};
+use super::index::{self, Index, Row};
+use super::pin::{Condemned, Pins};
+use super::space::SpaceRules;
+use super::table::Table;
+use super::{
+    BlobError, BlobFigures, Blobs, Collected, Completeness, PackPut, Pin, Place, Root, Scrubbed, Since,
+    Sweep, doing, take,
+};
+
+mod collect;
+mod files;
+mod recover;
+mod scrub;
+mod sync;
+
+pub use recover::Recovered;
+
+use files::{Files, Moment};
 
 /// Keeps packs in a folder of its own, which nobody else may write to.
 pub struct FolderBlobs {
-    root: PathBuf,
+    files: Files,
+    index: Index,
+    space: SpaceRules,
+    pins: Arc<Pins>,
+    memo: Memo,
+    cache: Cache,
     state: Mutex<State>,
+    /// Packs that are being removed: nobody finds a chunk in them. Read for the length of a search, so
+    /// that whoever adds to it knows that no earlier search is under way.
+    gone: RwLock<HashSet<Row>>,
     /// Held for the length of a sync: two at once would name the same packs twice.
     syncing: Mutex<()>,
+    /// Held by whoever takes packs out.
+    removing: Mutex<()>,
+    /// Held for the length of a collection.
+    collecting: Mutex<()>,
+    /// Ours while it is open.
+    _lock: File,
 }
 
 #[derive(Default)]
 struct State {
-    index: Index<Own>,
+    /// Packs that the index does not know yet.
+    fresh: Table<Own>,
+    /// Chunks of these.
+    fresh_chunks: usize,
+    /// Bytes of packs that are being written.
+    incoming: u64,
     /// Numbers the files of `tmp/`.
     next: u64,
+    /// The pin that was newest when a pack was put or found last.
+    touched: HashMap<Row, u64>,
+    /// Where the last collection began: older stamps are forgotten.
+    swept: u64,
+    /// Packs that are to go.
+    condemned: HashMap<Row, Condemned>,
+    /// Packs in which a reader found damage, for the next scrub.
+    suspects: BTreeSet<PackId>,
+    /// Packs that a failed sync could not make durable.
+    lost: u64,
+    /// How often a pack was taken out because it was damaged.
+    damages: u64,
+    /// The number of the last scrub of a pack.
+    scrubbed: i64,
+    /// Of the packs that the index knows.
+    figures: BlobFigures,
 }
 
-/// What is known of a pack beside its head.
+/// What is known of a fresh pack beside its head.
 struct Own {
-    /// Its file in `tmp/`, until it is durable.
+    /// Its file in `tmp/`; `None` once it is durable and has its name.
     unsynced: Option<Unsynced>,
 }
 
+#[derive(Clone)]
 struct Unsynced {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
 }
 
-/// What a start found that is not as it was left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Packs that were not durable, and are gone.
-    pub unfinished: u64,
-    /// Packs whose head or length is not what their name says; they were moved to `bad/`.
-    pub damaged: u64,
+/// Where a chunk was found.
+#[derive(Clone, Copy)]
+struct Spot {
+    /// Its pack in the index; `None` while that does not know it.
+    row: Option<Row>,
+    place: Place,
 }
 
 impl FolderBlobs {
-    /// Opens the folder, which is made when it is not there, and looks at the head of every pack.
+    /// [`open_with`](Self::open_with) as much as the disk takes.
     ///
     /// # Errors
-    /// [`BlobError::Io`]. A damaged pack is none: it is set aside and counted.
+    /// The same.
     pub fn open(root: &Path) -> Result<(Self, Recovered), BlobError> {
-        let mut recovered = Recovered::default();
-        for folder in ["packs", "tmp", "bad"] {
-            fs::create_dir_all(root.join(folder)).map_err(doing("make a folder for packs"))?;
-        }
-        for left in list(&root.join("tmp"))? {
-            fs::remove_file(&left).map_err(doing("remove an unfinished pack"))?;
-            recovered.unfinished += 1;
-        }
-        let mut index = Index::default();
-        for folder in list(&root.join("packs"))? {
-            for path in list(&folder)? {
-                match read_head(&path)? {
-                    Some(head) => drop(index.add(head, Own { unsynced: None })),
-                    None => {
-                        let name = path.file_name().unwrap_or_default();
-                        fs::rename(&path, root.join("bad").join(name))
-                            .map_err(doing("set a damaged pack aside"))?;
-                        recovered.damaged += 1;
-                    }
-                }
-            }
-        }
-        sync_folder(root)?;
-        let state = Mutex::new(State { index, next: 0 });
-        Ok((Self { root: root.to_owned(), state, syncing: Mutex::new(()) }, recovered))
+        Self::open_with(root, SpaceRules::unbounded())
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, BlobError> {
         self.state.lock().map_err(|_| BlobError::Poisoned)
     }
 
-    fn name_of(&self, id: &PackId) -> PathBuf {
-        let name = id.to_string();
-        self.root.join("packs").join(&name[..2]).join(format!("{name}.pack"))
-    }
-
-    /// Syncs one pack and gives it its name. The folder that has it, for it to be synced in turn.
-    fn finish(&self, id: &PackId, unsynced: &Unsynced) -> Result<PathBuf, BlobError> {
-        unsynced.file.sync_data().map_err(doing("sync a pack"))?;
-        let name = self.name_of(id);
-        let folder = name.parent().unwrap_or(&self.root).to_owned();
-        if !folder.exists() {
-            fs::create_dir_all(&folder).map_err(doing("make a folder for packs"))?;
-            sync_folder(&self.root.join("packs"))?;
+    /// Where chunks lie; under a pin, what is found stays.
+    fn find(&self, ids: &[ContentId], pin: Option<&Pin>) -> Result<(Vec<Option<Spot>>, bool), BlobError> {
+        if ids.is_empty() {
+            return Ok((Vec::new(), false));
         }
-        fs::rename(&unsynced.path, &name).map_err(doing("name a pack"))?;
-        Ok(folder)
-    }
-}
-
-impl Blobs for FolderBlobs {
-    fn put_pack(&self, head: &PackHead, tail: &mut dyn Read) -> Result<PackPut, BlobError> {
-        let path = {
+        let gone = self.gone.read().map_err(|_| BlobError::Poisoned)?;
+        // First what is fresh: a pack leaves it only after the index has it.
+        let fresh: Vec<Option<Place>> = {
+            let state = self.lock()?;
+            ids.iter().map(|id| state.fresh.find(id)).collect()
+        };
+        let spots: Vec<Option<Spot>> = self.index.read(|conn| {
+            let find = |(id, fresh): (_, Option<Place>)| {
+                let known = index::place(conn, id, &|row| gone.contains(&row))?;
+                let known = known.map(|(row, place)| Spot { row: Some(row), place });
+                Ok(known.or_else(|| fresh.map(|place| Spot { row: None, place })))
+            };
+            ids.iter().zip(fresh).map(find).collect()
+        })?;
+        let mut condemned = false;
+        if pin.is_some() {
             let mut state = self.lock()?;
-            if state.index.get(&head.id()).is_some() {
-                drop(state);
-                take(head, tail, &mut |_| Ok(()))?;
+            let stamp = self.pins.stamp()?;
+            // A fresh pack is stamped when the index gets it, which is later.
+            for row in spots.iter().flatten().filter_map(|spot| spot.row) {
+                state.touched.insert(row, stamp);
+                condemned |= state.condemned.contains_key(&row);
+            }
+        }
+        Ok((spots, condemned))
+    }
+
+    /// The file of a pack; `None` when it is not kept.
+    fn open_file(&self, id: &PackId) -> Result<Option<File>, BlobError> {
+        let state = self.lock()?;
+        let fresh = state.fresh.get(id).and_then(|kept| kept.own.unsynced.as_ref());
+        // Under the lock, so that a sync does not name it in between; named ones stay where they are.
+        let unsynced = fresh.and_then(|unsynced| File::open(&unsynced.path).ok());
+        drop(state);
+        match unsynced {
+            Some(file) => Ok(Some(file)),
+            None => self.files.open(id),
+        }
+    }
+
+    /// A pack with what lies in its file, not verified but for its head.
+    fn load(&self, id: &PackId) -> Result<Option<Pack>, BlobError> {
+        match self.open_file(id)? {
+            Some(file) => self.suspecting(id, files::load(file, id)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Notes the pack for the next scrub when it is damaged.
+    fn suspecting<T>(&self, id: &PackId, found: Result<T, BlobError>) -> Result<T, BlobError> {
+        if let Err(BlobError::Damaged { why, .. }) = &found {
+            tracing::error!(pack = %id, %why, "a pack of content is damaged");
+            self.lock()?.suspects.insert(*id);
+            self.cache.forget(id)?;
+        }
+        found
+    }
+
+    /// Puts a pack for a caller that has a pin.
+    fn put(&self, head: &PackHead, tail: &mut dyn Read, pin: &Pin) -> Result<PackPut, BlobError> {
+        // Found and stamped in one: it is not removed in between.
+        if self.keeps(head)? {
+            take(head, tail, &mut |_| Ok(()))?;
+            // It may have gone while the tail was read.
+            let ids: Vec<ContentId> = head.chunks().iter().map(|chunk| chunk.id).collect();
+            if self.find(&ids, Some(pin))?.0.iter().all(Option::is_some) {
                 return Ok(PackPut::Already);
             }
-            state.next += 1;
-            self.root.join("tmp").join(format!("{}.pack", state.next))
-        };
-        let mut options = File::options();
-        options.write(true).read(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path).map_err(doing("make a pack"))?;
+            return Err(damaged_meanwhile(head));
+        }
+        let len = head.pack_len() as u64;
+        let incoming = self.admit(len)?;
+        let path = self.files.tmp(incoming.number);
+        let mut file = Files::create(&path)?;
         let written = file
             .write_all(&head.to_bytes())
             .map_err(doing("write a pack"))
-            .and_then(|()| take(head, tail, &mut |piece| file.write_all(piece)));
+            .and_then(|()| take(head, tail, &mut |piece| file.write_all(piece)))
+            .and_then(|()| self.files.reach(Moment::Tmp, &path));
         let kept = written.and_then(|()| {
-            let own = Own { unsynced: Some(Unsynced { path: path.clone(), file }) };
-            Ok(self.lock()?.index.add(head.clone(), own))
+            let own = Own { unsynced: Some(Unsynced { path: path.clone(), file: Arc::new(file) }) };
+            let mut state = self.lock()?;
+            let added = state.fresh.add(head.clone(), own);
+            if added {
+                state.fresh_chunks += head.chunks().len();
+            }
+            Ok(added)
         });
         if !matches!(kept, Ok(true)) {
             // It is of no use any more; what cannot be removed is removed by the next start.
-            drop(fs::remove_file(&path));
+            drop(std::fs::remove_file(&path));
         }
         Ok(if kept? { PackPut::Kept } else { PackPut::Already })
     }
 
-    fn sync(&self) -> Result<(), BlobError> {
-        let _alone = self.syncing.lock().map_err(|_| BlobError::Poisoned)?;
-        let waiting: Vec<PackId> = {
-            let state = self.lock()?;
-            state.index.packs().filter(|(_, own)| own.unsynced.is_some()).map(|(id, _)| *id).collect()
-        };
-        let mut named: BTreeMap<PathBuf, Vec<PackId>> = BTreeMap::new();
-        let mut first = None;
-        for id in waiting {
-            let unsynced = self.lock()?.index.get_mut(&id).and_then(|kept| {
-                let unsynced = kept.own.unsynced.as_ref()?;
-                let file = unsynced.file.try_clone().ok()?;
-                Some(Unsynced { path: unsynced.path.clone(), file })
-            });
-            let finished = match &unsynced {
-                Some(unsynced) => self.finish(&id, unsynced),
-                None => Err(doing("sync a pack")(io::Error::other("its file cannot be shared"))),
-            };
-            match finished {
-                Ok(folder) => named.entry(folder).or_default().push(id),
-                Err(fault) => {
-                    first.get_or_insert(fault);
-                    self.lock()?.index.remove(&id);
-                }
-            }
+    /// Whether this very pack is kept; it stays for the pins that are held.
+    fn keeps(&self, head: &PackHead) -> Result<bool, BlobError> {
+        let gone = self.gone.read().map_err(|_| BlobError::Poisoned)?;
+        if self.lock()?.fresh.get(&head.id()).is_some() {
+            return Ok(true);
         }
-        for (folder, ids) in named {
-            let synced = sync_folder(&folder);
-            let mut state = self.lock()?;
-            for id in ids {
-                if synced.is_err() {
-                    // Whether its name is durable is not known, and no later sync would tell.
-                    state.index.remove(&id);
-                } else if let Some(kept) = state.index.get_mut(&id) {
-                    kept.own.unsynced = None;
-                }
-            }
-            first = first.or(synced.err());
+        let row = self.index.read(|conn| index::row_of(conn, &head.id()))?;
+        let Some(row) = row.filter(|row| !gone.contains(row)) else { return Ok(false) };
+        let stamp = self.pins.stamp()?;
+        let mut state = self.lock()?;
+        if state.suspects.contains(&head.id()) {
+            return Ok(false);
         }
-        first.map_or(Ok(()), Err)
+        state.touched.insert(row, stamp);
+        Ok(true)
+    }
+
+    /// Counts a pack of `len` bytes in while it is written, if there is room for it.
+    fn admit(&self, len: u64) -> Result<Incoming<'_>, BlobError> {
+        let mut state = self.lock()?;
+        let fresh: u64 = state.fresh.packs().map(|kept| kept.head.pack_len() as u64).sum();
+        self.space.admit(state.figures.bytes + fresh + state.incoming, len)?;
+        state.incoming += len;
+        state.next += 1;
+        Ok(Incoming { blobs: self, len, number: state.next })
+    }
+}
+
+/// A pack that is being written.
+struct Incoming<'b> {
+    blobs: &'b FolderBlobs,
+    len: u64,
+    number: u64,
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.blobs.state.lock() {
+            state.incoming -= self.len;
+        }
+    }
+}
+
+fn damaged_meanwhile(head: &PackHead) -> BlobError {
+    super::damaged(head.id(), "It was set aside while it was put again; put it once more.")
+}
+
+impl Blobs for FolderBlobs {
+    fn pin(&self) -> Result<Pin, BlobError> {
+        self.pins.pin()
+    }
+
+    fn put_pack(&self, head: &PackHead, tail: &mut dyn Read, pin: &Pin) -> Result<PackPut, BlobError> {
+        pin.has_put(self.lock()?.lost);
+        let put = self.put(head, tail, pin)?;
+        self.bound_fresh()?;
+        Ok(put)
+    }
+
+    fn sync(&self, pin: &Pin) -> Result<(), BlobError> {
+        let before = pin.begin_sync();
+        self.sync_all()?;
+        match before {
+            Some(before) if self.lock()?.lost > before => Err(BlobError::Io {
+                doing: "make packs durable",
+                source: std::io::Error::other("an earlier sync failed; put their chunks again"),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn locate(&self, ids: &[ContentId]) -> Result<Vec<Option<Place>>, BlobError> {
-        Ok(self.lock()?.index.locate(ids))
+        Ok(self.find(ids, None)?.0.into_iter().map(|spot| spot.map(|spot| spot.place)).collect())
     }
 
-    fn open_pack(&self, id: &PackId) -> Result<Option<OpenPack>, BlobError> {
-        let state = self.lock()?;
-        let Some(kept) = state.index.get(id) else { return Ok(None) };
-        let head = kept.head.clone();
-        // Under the lock, so that a sync does not name it in between; named ones stay where they are.
-        let unsynced = kept.own.unsynced.as_ref().map(|unsynced| unsynced.path.clone());
-        let mut file = match unsynced.map(File::open) {
-            Some(Ok(file)) => file,
-            None | Some(Err(_)) => File::open(self.name_of(id)).map_err(doing("open a pack"))?,
-        };
-        drop(state);
-        let mut front = vec![0; head.head_len()];
-        file.read_exact(&mut front).map_err(doing("read a pack"))?;
-        if PackId::of(&front) != *id {
-            let why =
-                cortex_core::Refusal::new(cortex_core::Code::Internal, "Its head is not what its name says.");
-            return Err(BlobError::Damaged { pack: *id, why });
+    fn have(&self, ids: &[ContentId], pin: &Pin) -> Result<Vec<bool>, BlobError> {
+        Ok(self.find(ids, Some(pin))?.0.iter().map(Option::is_some).collect())
+    }
+
+    fn chunk(&self, id: &ContentId) -> Result<Option<Bytes>, BlobError> {
+        // Its pack may go after it was found; the chunk lies in another one then, or is gone.
+        for _ in 0..3 {
+            let Some(Some(place)) = self.locate(std::slice::from_ref(id))?.pop() else { return Ok(None) };
+            let read = self.cache.chunk(id, &place, &mut || self.load(&place.pack));
+            if let Some(bytes) = self.suspecting(&place.pack, read)? {
+                return Ok(Some(bytes));
+            }
         }
-        Ok(Some(OpenPack { head, tail: Box::new(file) }))
+        // The index names a pack that has no file: the scrub takes it out.
+        if let Some(Some(place)) = self.locate(std::slice::from_ref(id))?.pop() {
+            self.lock()?.suspects.insert(place.pack);
+        }
+        Ok(None)
+    }
+
+    fn read_pack(&self, id: &PackId) -> Result<Option<Arc<Pack>>, BlobError> {
+        if let Some(pack) = self.cache.stored(id)? {
+            return Ok(Some(pack));
+        }
+        let Some(pack) = self.load(id)? else { return Ok(None) };
+        self.suspecting(id, files::check(&pack))?;
+        let pack = Arc::new(pack);
+        self.cache.keep(&pack)?;
+        Ok(Some(pack))
+    }
+
+    fn complete(&self, root: &Root, pin: &Pin) -> Result<Completeness, BlobError> {
+        complete(self, root, pin)
+    }
+
+    fn begin(&self) -> Result<Since, BlobError> {
+        self.pins.since()
+    }
+
+    fn collect(&self, sweep: Sweep<'_>) -> Result<Collected, BlobError> {
+        self.sweep(sweep)
+    }
+
+    fn scrub(&self, bytes: u64) -> Result<Scrubbed, BlobError> {
+        self.scrub_some(bytes)
     }
 
     fn figures(&self) -> Result<BlobFigures, BlobError> {
-        Ok(self.lock()?.index.figures())
+        let pins = self.pins.count()?;
+        let state = self.lock()?;
+        let condemned = state.condemned.len() as u64;
+        let mut figures = BlobFigures { pins, condemned, ..state.figures };
+        state.fresh.packs().for_each(|kept| figures.add(&kept.head));
+        Ok(figures)
     }
 }
 
-fn doing(doing: &'static str) -> impl Fn(io::Error) -> BlobError {
-    move |source| BlobError::Io { doing, source }
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>, BlobError> {
-    let entries = fs::read_dir(folder).map_err(doing("list packs"))?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(doing("list packs"))?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn sync_folder(folder: &Path) -> Result<(), BlobError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(doing("sync a folder of packs"))
-}
-
-/// The head of a pack; `None` when it, or the file's length, is not what the name says.
-fn read_head(path: &Path) -> Result<Option<PackHead>, BlobError> {
-    let mut file = File::open(path).map_err(doing("open a pack"))?;
-    let len = file.metadata().map_err(doing("open a pack"))?.len();
-    let mut front = Vec::with_capacity(4_096);
-    // Most heads are in the first piece; none is longer than a pack.
-    for upto in [4_096, PACK_BYTES_MAX] {
-        let more = (upto - front.len()) as u64;
-        (&mut file).take(more).read_to_end(&mut front).map_err(doing("read a pack"))?;
-        match PackHead::read(&front) {
-            Ok(Some((head, _))) => {
-                let named = path.file_stem().and_then(|name| name.to_str()) == Some(&head.id().to_string());
-                return Ok((named && head.pack_len() as u64 == len).then_some(head));
-            }
-            Ok(None) if front.len() >= HEAD_BYTES_MIN => {}
-            Ok(None) | Err(_) => return Ok(None),
-        }
+impl BlobFigures {
+    /// Counts a pack out.
+    fn take(&mut self, pack: &index::PackRow) {
+        self.packs = self.packs.saturating_sub(1);
+        self.chunks = self.chunks.saturating_sub(u64::from(pack.chunks));
+        self.bytes = self.bytes.saturating_sub(u64::from(pack.bytes));
+        self.plain_bytes = self.plain_bytes.saturating_sub(u64::from(pack.plain));
     }
-    Ok(None)
 }
+
+impl Ground for FolderBlobs {
+    fn touch(&self, ids: &[ContentId], pin: &Pin) -> Result<Touched, BlobError> {
+        let (spots, condemned) = self.find(ids, Some(pin))?;
+        Ok(Touched { here: spots.iter().map(Option::is_some).collect(), condemned })
+    }
+
+    fn bytes(&self, id: &ContentId) -> Result<Option<Bytes>, BlobError> {
+        self.chunk(id)
+    }
+
+    fn memo(&self) -> &Memo {
+        &self.memo
+    }
+}
+
+#[cfg(test)]
+impl FolderBlobs {
+    /// Calls this at each step after which a crash leaves another folder. What it answers is what comes
+    /// of the step.
+    pub(super) fn watch(&mut self, watch: files::Watch) {
+        self.files.watch = Some(watch);
+    }
+}
+
+#[cfg(test)]
+pub(super) use files::Moment as Step;
