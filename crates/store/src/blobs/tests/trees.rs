@@ -148,6 +148,29 @@ fn what_was_known_to_be_whole_is_looked_at_again_after_it_was_condemned() {
     }
 }
 
+/// A pin that passed a directory by, because it was known to be whole, has touched none of its packs.
+#[test]
+fn what_a_pin_took_as_known_stays_while_it_is_held_although_it_was_condemned_since() {
+    let (made, tree) = nested();
+    for subject in Subject::all() {
+        let blobs = subject.blobs();
+        let first = blobs.pin().expect("pins");
+        put_all(blobs, &made, &first);
+        blobs.sync(&first).expect("a disk");
+        assert_eq!(blobs.complete(&root(tree), &first).expect("a walk"), Completeness::Whole);
+        drop(first);
+        let pin = blobs.pin().expect("pins");
+        assert_eq!(blobs.complete(&root(tree), &pin).expect("a walk"), Completeness::Whole);
+        assert!(collect(blobs, &[], AT_ONCE).condemned > 0);
+        assert_eq!(collect(blobs, &[], AT_ONCE).deleted, 0);
+        for (id, bytes) in &made.chunks {
+            assert_eq!(blobs.chunk(id).expect("a disk").as_ref(), Some(bytes));
+        }
+        drop(pin);
+        assert!(collect(blobs, &[], AT_ONCE).deleted > 0);
+    }
+}
+
 #[test]
 fn young_packs_stay_a_day_and_condemned_ones_an_hour() {
     let rules = Rules::default();
