@@ -496,6 +496,15 @@ pub const TREE_DEPTH_MAX: u16 = 512;
 pub const TREE_CHECK_OBJECTS_MAX: usize = 1_000_000;
 /// Objects of a tree that wait to be asked for while it is checked, each with at most 600 bytes.
 pub const TREE_CHECK_WAITING_MAX: usize = 65_536;
+/// Plain bytes that a receiver has asked for and that did not come: what one transfer keeps in memory, and
+/// on its way (SYNC rule 15).
+pub const TRANSFER_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// Ids that a receiver has asked for and that did not come; a sender refuses more.
+pub const TRANSFER_OPEN_IDS_MAX: usize = 65_536;
+/// Ids of one message that asks for them.
+pub const TRANSFER_WANTS_MAX: usize = 4_096;
+/// Bytes of one piece of the stream of packs.
+pub const TRANSFER_PIECE_BYTES_MAX: usize = 256 * 1024;
 
 const _: () = {
     // The cutter looks at two bytes at a time: odd sizes would move its bounds without a word.
@@ -508,4 +517,6 @@ const _: () = {
     let row_bytes_max = ENTRY_NAME_BYTES_MAX + PATH_BYTES_MAX + 128;
     assert!(TREE_OBJECT_BYTES_FULL + row_bytes_max <= TREE_OBJECT_BYTES_MAX, "its last row fits");
     assert!(TREE_OBJECT_ROWS_MAX <= u16::MAX as usize, "rows are counted in two bytes");
+    assert!(TRANSFER_WINDOW_BYTES >= 4 * PACK_BYTES_MAX as u64, "packs are on their way while one is read");
+    assert!(TRANSFER_WANTS_MAX <= TRANSFER_OPEN_IDS_MAX, "one message never is too much by itself");
 };
