@@ -246,6 +246,14 @@ impl Dir {
         Ok(Self { fd })
     }
 
+    /// Opens the folder at a path below it; neither that nor what is above it is a link or another file
+    /// system.
+    pub(crate) fn below(&self, rel: &RelPath) -> Result<Self, Fault> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let resolve = resolve(Follow::Never) | ResolveFlag::RESOLVE_NO_XDEV;
+        Ok(Self { fd: lookup_with(&self.fd, below(rel), flags, resolve)? })
+    }
+
     /// Opens a folder in it, which is no link but may be where another file system is mounted.
     pub(crate) fn dir_or_mount(&self, name: &[u8]) -> Result<Self, Fault> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
@@ -259,9 +267,21 @@ impl Dir {
 
     /// Makes a file that is not there yet, which nobody else may read.
     pub(crate) fn create(&self, name: &[u8]) -> Result<File, Fault> {
+        self.create_with(name, Mode::from_bits_truncate(0o600))
+    }
+
+    /// Makes a file that is not there yet, with these permissions less those that the process masks.
+    pub(crate) fn create_with(&self, name: &[u8], mode: Mode) -> Result<File, Fault> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = fcntl::openat(&self.fd, single(name)?, flags, Mode::from_bits_truncate(0o600))?;
-        Ok(File::from(fd))
+        Ok(File::from(fcntl::openat(&self.fd, single(name)?, flags, mode)?))
+    }
+
+    /// Opens a regular file in it for writing; no link.
+    pub(crate) fn writable(&self, name: &[u8]) -> Result<File, Fault> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(fcntl::openat(&self.fd, single(name)?, flags, Mode::empty())?);
+        let kind = Stat::of_open(&file)?.kind;
+        if kind == Kind::File { Ok(file) } else { Err(Fault::Unfit(kind)) }
     }
 
     /// Makes a folder.
@@ -275,8 +295,8 @@ impl Dir {
     }
 
     /// Gives a file a further name, which is not taken yet.
-    pub(crate) fn add_name(&self, name: &[u8], new: &[u8]) -> Result<(), Fault> {
-        Ok(unistd::linkat(&self.fd, single(name)?, &self.fd, single(new)?, AtFlags::empty())?)
+    pub(crate) fn add_name(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<(), Fault> {
+        Ok(unistd::linkat(&self.fd, single(name)?, &to.fd, single(new)?, AtFlags::empty())?)
     }
 
     /// Renames, over what may be there.

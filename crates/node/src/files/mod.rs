@@ -9,6 +9,8 @@
 //! Never here: the network, and who may do what (`cortex_core::policy`).
 
 pub(crate) mod acl;
+#[cfg_attr(not(test), expect(dead_code, reason = "transfers are not there yet"))]
+pub(crate) mod apply;
 pub(crate) mod beneath;
 pub(crate) mod cat;
 pub(crate) mod clerk;

@@ -22,9 +22,9 @@ use super::fault::Fault;
 use super::place::{Place, Work};
 use super::read;
 use super::seam::{Moment, Synced};
-use super::swap::{Seen, Swapped, swap};
+use super::swap::{Aside, Seen, Swapped, swap};
 use super::target::{Landing, Target, exists, mismatch, too_large};
-use super::temp::Temp;
+use super::temp::{self, Temp};
 
 /// Permissions of a new file when the caller does not say.
 const MODE: u16 = 0o644;
@@ -274,7 +274,9 @@ impl Prepared<'_> {
             },
             Landing::Same => {
                 let Some(seen) = &self.seen else { return Err(mismatch(&place, None)) };
-                return match swap(work, folder, temp.name(), name, seen).map_err(failed)? {
+                let was = temp::seen(work.id);
+                let aside = Aside { dir: folder, new: temp.name(), was: was.as_bytes() };
+                return match swap(work, &aside, folder, name, seen).map_err(failed)? {
                     Swapped::Done => {
                         temp.keep();
                         Ok(false)

@@ -1,0 +1,6 @@
+//! Tests of receiving trees into real folders.
+
+mod laws;
+mod rules;
+mod speed;
+mod support;
