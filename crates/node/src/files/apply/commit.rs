@@ -157,10 +157,8 @@ impl<'a> Commit<'a> {
         // paths, and folders before files.
         let mut tops: HashMap<&RelPath, usize> = HashMap::new();
         for step in steps {
-            let item = match &step.act {
-                Act::Put(Entry::File { .. }) => items.next(),
-                _ => None,
-            };
+            let is_file = matches!(step.act, Act::Put(Entry::File { .. }));
+            let item = if is_file { items.next() } else { None };
             let top = if matches!(step.act, Act::MakeDir | Act::Put(_)) {
                 let mut above = step.path.parent();
                 let mut top = None;

@@ -99,9 +99,9 @@ pub(super) struct Content<'a> {
 
 /// Files of a plan by their paths, with what they are to hold.
 pub(super) fn files(steps: &[Step]) -> HashMap<&RelPath, (ContentId, u64)> {
-    let file = |step: &'_ Step| match &step.act {
-        Act::Put(Entry::File { id, size, .. }) => Some((*id, *size)),
-        _ => None,
+    let file = |step: &Step| {
+        let Act::Put(Entry::File { id, size, .. }) = &step.act else { return None };
+        Some((*id, *size))
     };
     steps.iter().filter_map(|step| Some((&step.path, file(step)?))).collect()
 }

@@ -110,13 +110,15 @@ impl Staging {
             let (tree, was) = (folder(&dir, TREE)?, folder(&dir, WAS)?);
             Ok(Self { dir, tree, was, free: 0, above, name: name.clone(), _alone: alone })
         };
-        let mut staging = open().map_err(|fault| match fault {
-            Fault::Sys(Errno::EWOULDBLOCK) => conflict(
+        let mut staging = open().map_err(|fault| {
+            if fault != Fault::Sys(Errno::EWOULDBLOCK) {
+                return shown(fault);
+            }
+            conflict(
                 "busy",
                 "This transfer is being received into the folder already.".to_owned(),
                 "Wait until that has ended.",
-            ),
-            fault => shown(fault),
+            )
         })?;
         let work = Work { id: op_of(transfer), seam };
         staging.free = was::recover(&work, root, &staging.dir, &staging.was).map_err(shown)?;

@@ -15,9 +15,12 @@ pub(super) type Boot = Option<[u8; 16]>;
 pub(super) struct Part {
     /// Its whole content.
     pub(super) id: ContentId,
-    /// The chunks that are there, from and until; `None`: all is.
-    pub(super) chunks: Option<Vec<(u32, u32)>>,
+    /// The chunks that are there; `None`: all is.
+    pub(super) chunks: Option<Vec<Range>>,
 }
+
+/// Numbers of chunks, from and until.
+type Range = (u32, u32);
 
 /// What a try before left.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -112,7 +115,7 @@ struct Loading {
     /// Whether what is read was written since the machine was started.
     is_same: bool,
     /// What no mark covers.
-    loose: Vec<(RelPath, ContentId, Option<(u32, u32)>)>,
+    loose: Vec<(RelPath, ContentId, Option<Range>)>,
     done: Loaded,
 }
 

@@ -134,6 +134,9 @@ impl Reader {
     }
 }
 
+type AtGate<'a> = Box<dyn FnMut(u32) -> Result<(), Refusal> + 'a>;
+type Spoil<'a> = Box<dyn FnMut(Vec<u8>) -> Vec<u8> + 'a>;
+
 /// An end that has trees, and sends what is asked for in packs.
 pub(super) struct Shop<'a> {
     content: HashMap<ContentId, Bytes>,
@@ -157,9 +160,9 @@ pub(super) struct Shop<'a> {
     pub(super) breaks_after: Option<u64>,
     pub(super) events: u64,
     /// Done at the gate of that number, from 1; an error closes it.
-    pub(super) at_gate: Option<Box<dyn FnMut(u32) -> Result<(), Refusal> + 'a>>,
+    pub(super) at_gate: Option<AtGate<'a>>,
     /// Done to each piece of the stream of packs.
-    pub(super) spoil: Option<Box<dyn FnMut(Vec<u8>) -> Vec<u8> + 'a>>,
+    pub(super) spoil: Option<Spoil<'a>>,
     /// Sends each chunk twice, and some that nobody asked for.
     pub(super) echoes: Option<VecDeque<(ContentId, Vec<u8>)>>,
     /// Done before each event.
