@@ -17,6 +17,7 @@ pub mod fuzzing;
 mod identity;
 mod journal;
 mod link;
+pub mod local;
 mod node;
 mod policy;
 mod proof;

@@ -9,13 +9,19 @@
 //! Never here: what is done about a difference (`cortex_core::sync`), and the network.
 
 mod cache;
+mod clock;
+mod file;
 mod identity;
 mod objects;
+mod pass;
+mod rules;
 mod source;
+pub(crate) mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use cortex_content::object::Totals;
+use cortex_core::error::Refusal;
 use cortex_core::files::content::TreeId;
 use cortex_core::files::path::RelPath;
 use cortex_core::sync::{Seen, SideCounts};
@@ -23,10 +29,14 @@ use cortex_core::sync::{Seen, SideCounts};
 pub(crate) use cache::Cache;
 pub(crate) use identity::Identity;
 pub(crate) use objects::Objects;
-pub(crate) use source::Source;
+pub(crate) use source::{Places, Source};
 
 use super::beneath::Dir;
 use super::fault::Fault;
+use cache::Told;
+use pass::{Guide, Pass};
+use rules::Rules;
+use watch::Watch;
 
 /// The folder at the top of a scanned one that holds our own files: the marker, the cache, what is being
 /// received. It is never part of the tree.
@@ -57,6 +67,16 @@ pub(crate) struct ScanSpec {
     pub(crate) full: bool,
 }
 
+impl ScanSpec {
+    /// Whether its patterns are such.
+    ///
+    /// # Errors
+    /// `invalid_argument` with the pattern that is none.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        Rules::new(self).map(drop)
+    }
+}
+
 /// Remarks about a tree, as counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Notes {
@@ -78,7 +98,7 @@ pub(crate) struct Scanned {
     pub(crate) totals: Totals,
     /// As the planner wants them.
     pub(crate) counts: SideCounts,
-    /// Every object of the tree.
+    /// Every object of the tree; after a [`rescan`] maybe some that were in it before.
     pub(crate) objects: Objects,
     /// What is there and not in the tree, [`Seen::Ignored`] or [`Seen::Blocked`]: the topmost of each.
     pub(crate) left_out: BTreeMap<RelPath, Seen>,
@@ -110,6 +130,130 @@ pub(crate) fn scan(
     cache: &mut Cache,
     sticky: Option<&Base<'_>>,
 ) -> Result<Scanned, Fault> {
-    let _unread = (dir, spec, cache, sticky);
-    Err(Fault::Sys(nix::errno::Errno::ENOSYS))
+    whole(dir, &Guide { spec, base: sticky, dirty: None, inside: None }, cache, None)
 }
+
+/// One file of a folder, as a tree of one entry. Whoever names a file may have further names for it.
+///
+/// # Errors
+/// [`Fault::Unfit`] when it is no file, [`Fault::Restless`] when it changes each time that it is read,
+/// [`Fault::TooMany`] when it is longer than a tree takes; else what the system says.
+pub(crate) fn single(dir: &Dir, name: &[u8]) -> Result<Scanned, Fault> {
+    let spec = ScanSpec { vcs: true, full: true, ..ScanSpec::default() };
+    let mut cache = Cache::default();
+    let guide = Guide { spec: &spec, base: None, dirty: None, inside: None };
+    let mut pass = Pass::new(dir, guide, &mut cache, None)?;
+    let told = pass.run_single(dir, name)?;
+    Ok(scanned(pass, &told, 0))
+}
+
+/// As [`scan`], and sets a watch on each folder before it is read.
+pub(crate) fn scan_watched(
+    dir: &Dir,
+    spec: &ScanSpec,
+    cache: &mut Cache,
+    watch: &mut Watch,
+) -> Result<Scanned, Fault> {
+    whole(dir, &Guide { spec, base: None, dirty: None, inside: None }, cache, Some(watch))
+}
+
+/// Looks into folders again in which something may have changed, and into those above them; the others
+/// are as they were in the scan before, which filled the cache and gave `last`. Where files have more
+/// names than one, all is looked at: what is in the tree of them depends on all folders.
+///
+/// # Errors
+/// Those of [`scan`]; the scan before is lost then, and the cache is not.
+pub(crate) fn rescan(
+    dir: &Dir,
+    spec: &ScanSpec,
+    cache: &mut Cache,
+    watch: Option<&mut Watch>,
+    last: Scanned,
+    dirty: &BTreeSet<RelPath>,
+) -> Result<Scanned, Fault> {
+    let mut watch = watch;
+    cache.is_of(dir.stat_self()?.id);
+    let is_linked = cache.folder(b"").is_none_or(|record| record.told.sums.linked > 0);
+    if is_linked {
+        return whole(dir, &Guide { spec, base: None, dirty: None, inside: None }, cache, watch);
+    }
+    let dirty = with_those_above(dirty);
+    let guide = Guide { spec, base: None, dirty: Some(&dirty), inside: None };
+    let mut pass = Pass::new(dir, guide, cache, watch.as_deref_mut())?;
+    (pass.objects, pass.was_left_out) = (last.objects, last.left_out);
+    let told = pass.run(dir)?;
+    if pass.names_missing.is_empty() {
+        return Ok(scanned(pass, &told, 0));
+    }
+    drop(pass);
+    whole(dir, &Guide { spec, base: None, dirty: None, inside: None }, cache, watch)
+}
+
+fn whole(
+    dir: &Dir,
+    guide: &Guide<'_>,
+    cache: &mut Cache,
+    watch: Option<&mut Watch>,
+) -> Result<Scanned, Fault> {
+    let mut watch = watch;
+    cache.is_of(dir.stat_self()?.id);
+    if let Some(watch) = watch.as_deref_mut() {
+        watch.begin();
+    }
+    let mut first = Pass::new(dir, *guide, cache, watch.as_deref_mut())?;
+    let told = first.run(dir)?;
+    if first.names_missing.is_empty() {
+        return Ok(scanned(first, &told, 0));
+    }
+    // Files with more names than one belong to the tree when all their names do (ABUSE 48), which is
+    // known only once all were seen.
+    let all_found = first.names_missing.iter().filter(|(_, missing)| **missing == 0);
+    let inside: HashSet<_> = all_found.map(|(file, _)| *file).collect();
+    let dirty = with_those_above(&first.linked_in);
+    let (objects, left_out, hashed) =
+        (std::mem::take(&mut first.objects), std::mem::take(&mut first.left_out), first.hashed());
+    drop(first);
+    let guide = Guide { dirty: Some(&dirty), inside: Some(&inside), ..*guide };
+    let mut second = Pass::new(dir, guide, cache, watch)?;
+    (second.objects, second.was_left_out) = (objects, left_out);
+    let told = second.run(dir)?;
+    second.objects.keep_only(told.tree);
+    Ok(scanned(second, &told, hashed))
+}
+
+fn with_those_above(folders: &BTreeSet<RelPath>) -> BTreeSet<RelPath> {
+    let mut all = BTreeSet::new();
+    for folder in folders {
+        let mut next = Some(folder.clone());
+        while let Some(folder) = next {
+            next = folder.parent();
+            if !all.insert(folder) {
+                break;
+            }
+        }
+    }
+    all
+}
+
+fn scanned(pass: Pass<'_, '_>, told: &Told, hashed_before: u64) -> Scanned {
+    let hashed = pass.hashed() + hashed_before;
+    let mut objects = pass.objects;
+    objects.settle(told.tree);
+    Scanned {
+        root: told.tree,
+        totals: told.totals,
+        counts: SideCounts { files: told.sums.files, root_entries: pass.root_entries },
+        objects,
+        left_out: pass.left_out,
+        unnamed: told.sums.unnamed,
+        hashed,
+        notes: Notes {
+            masked: told.sums.masked,
+            too_large: told.sums.too_large,
+            rules_unread: told.sums.rules_unread,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
