@@ -26,6 +26,7 @@ fn fill(root: &Path) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "figures are what it is for")]
 fn timed<T>(what: &str, act: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let done = act();

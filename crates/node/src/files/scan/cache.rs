@@ -113,8 +113,8 @@ impl Cache {
 
     fn write(&self) -> Option<Vec<u8>> {
         let of = self.of?;
-        let row = |(path, record): (&Box<[u8]>, &Bytes)| 6 + path.len() + record.len();
-        let len = 24 + self.folders.iter().map(row).sum::<usize>() + HASH_BYTES;
+        let rows: usize = self.folders.iter().map(|(path, record)| 6 + path.len() + record.len()).sum();
+        let len = 24 + rows + HASH_BYTES;
         if len as u64 > BYTES_MAX {
             return None;
         }

@@ -236,8 +236,8 @@ fn sync_11_what_cannot_be_read_freezes_itself_and_all_below() {
     scene.write("shut/in", "x");
     scene.write("closed", "x");
     scene.write("open", "x");
-    fs::set_permissions(scene.disk("shut"), Permissions::from_mode(0)).expect("set");
-    fs::set_permissions(scene.disk("closed"), Permissions::from_mode(0)).expect("set");
+    fs::set_permissions(scene.disk("shut"), Permissions::from_mode(0o000)).expect("set");
+    fs::set_permissions(scene.disk("closed"), Permissions::from_mode(0o000)).expect("set");
     let dir = open(&scene);
     let found = std::thread::scope(|scope| {
         let asked = scope.spawn(|| {

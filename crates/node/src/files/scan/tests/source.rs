@@ -18,7 +18,7 @@ fn chunks(scanned: &Scanned, path: &str) -> Vec<(ContentId, u32)> {
     let Some(map) = found.map else { return vec![(found.id, found.size as u32)] };
     match read_object(scanned.objects.get(&map).expect("there")).expect("an object") {
         Object::Map(chunks) => chunks.iter().map(|chunk| (chunk.id, chunk.len)).collect(),
-        other => panic!("{other:?}"),
+        other @ (Object::Dir(_) | Object::DirIndex { .. } | Object::MapIndex { .. }) => panic!("{other:?}"),
     }
 }
 
