@@ -18,6 +18,7 @@ use super::super::place::Work;
 use super::super::seam::{Moment, Seam, Synced};
 use super::super::swap::{Aside, Look as _, Swapped, put_back, swap};
 use super::content::Item;
+use super::fetch::Store;
 use super::modes;
 use super::outcome::{Applied, Deed, Trouble};
 use super::peer::{Peer, Progress};
@@ -70,6 +71,7 @@ pub(super) struct Commit<'a> {
     pub(super) root: &'a Dir,
     pub(super) staging: &'a Staging,
     pub(super) known: &'a Known<'a>,
+    pub(super) store: &'a Store<'a>,
     /// Files in the order of the steps.
     pub(super) items: &'a [Item],
     /// Folders of the folder that are open: those in which something was done since they were last made
@@ -88,6 +90,7 @@ impl<'a> Commit<'a> {
         root: &'a Dir,
         staging: &'a Staging,
         known: &'a Known<'a>,
+        store: &'a Store<'a>,
         items: &'a [Item],
     ) -> Self {
         Self {
@@ -95,6 +98,7 @@ impl<'a> Commit<'a> {
             root,
             staging,
             known,
+            store,
             items,
             folders: HashMap::new(),
             staged: None,
@@ -208,6 +212,12 @@ impl<'a> Commit<'a> {
                         (Act::Put(_), Some(item)) if item.is_ready() => {
                             applied.files += 1;
                             applied.bytes = applied.bytes.saturating_add(item.size);
+                            let now = std::ptr::eq(step, one.step).then(|| self.stat(&step.path)).transpose();
+                            // Without it the file is read by the next scan, and that is all.
+                            let written = now.map(|now| item.written(self.store, now));
+                            if let Ok(Ok(Some(written))) = written {
+                                applied.written.insert(step.path.clone(), written);
+                            }
                         }
                         (Act::RemoveFile | Act::RemoveDir, _) => applied.removed += 1,
                         _ => {}
@@ -307,6 +317,10 @@ impl<'a> Commit<'a> {
             }
             Leaf::File(_) | Leaf::Link(_) => Err(Stop::Here(CHANGED)),
         }
+    }
+
+    fn stat(&mut self, path: &RelPath) -> Result<Stat, Fault> {
+        self.folder(&path.parent().unwrap_or_default())?.stat(path.name().as_bytes())
     }
 
     fn folder(&mut self, path: &RelPath) -> Result<Rc<Dir>, Fault> {

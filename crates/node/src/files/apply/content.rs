@@ -15,8 +15,9 @@ use cortex_core::limits::{PACK_BYTES_MAX, TRANSFER_OPEN_IDS_MAX, TRANSFER_WANTS_
 use cortex_core::sync::{Act, Entry, Step};
 use nix::sys::stat::Mode;
 
-use super::super::beneath::Dir;
+use super::super::beneath::{Dir, Stat};
 use super::super::fault::Fault;
+use super::super::scan::Written;
 use super::super::seam::{Moment, Seam, Synced};
 use super::fetch::Store;
 use super::modes;
@@ -53,6 +54,8 @@ pub(super) struct Item {
     exec: bool,
     mtime_ns: Option<i64>,
     state: State,
+    /// What was known of it when it was done; not of one that a try before has staged.
+    stat: Option<Stat>,
     /// Chunks that came since the last note; of a long file.
     fresh: Vec<(u32, u32)>,
 }
@@ -181,6 +184,7 @@ impl<'a> Content<'a> {
                         exec,
                         mtime_ns,
                         state: State::Open(0),
+                        stat: None,
                         fresh: Vec::new(),
                     };
                     self.file(store, item, parts.remove(path))?;
@@ -423,8 +427,8 @@ impl<'a> Content<'a> {
             file.write_all(bytes)?;
             dress(&file, exec, mtime_ns)
         });
-        written.map_err(|fault| fault.refusal(path.as_str()))?;
-        self.ready(number);
+        let stat = written.map_err(|fault| fault.refusal(path.as_str()))?;
+        self.ready(number, stat);
         Ok(())
     }
 
@@ -471,14 +475,15 @@ impl<'a> Content<'a> {
         let item = &self.items[number as usize];
         let (exec, mtime_ns) = (item.exec, item.mtime_ns);
         let dressed = self.long(number).and_then(|file| dress(file, exec, mtime_ns));
-        dressed.map_err(|fault| fault.refusal(self.items[number as usize].path.as_str()))?;
+        let stat = dressed.map_err(|fault| fault.refusal(self.items[number as usize].path.as_str()))?;
         self.open = None;
-        self.ready(number);
+        self.ready(number, stat);
         Ok(())
     }
 
-    fn ready(&mut self, number: u32) {
+    fn ready(&mut self, number: u32, stat: Stat) {
         let item = &mut self.items[number as usize];
+        item.stat = Some(stat);
         item.state = State::Ready;
         item.fresh = Vec::new();
         self.log.piece.whole(&item.path, &item.id);
@@ -550,11 +555,30 @@ impl Item {
     pub(super) const fn exec(&self) -> bool {
         self.exec
     }
+
+    /// What the next scan need not read. `now` is what lies under its name, `None` when it got that with
+    /// the folder that it lies in, by which nothing of it was touched.
+    pub(super) fn written(&self, store: &Store<'_>, now: Option<Stat>) -> Result<Option<Written>, Refusal> {
+        let Some(was) = self.stat else { return Ok(None) };
+        let stat = now.unwrap_or(was);
+        if !stat.is_as(&was) {
+            return Ok(None);
+        }
+        let mut chunks = Vec::new();
+        if let Some(map) = &self.map {
+            store.chunks(map, &mut |chunk| {
+                chunks.push(chunk);
+                Ok(())
+            })?;
+        }
+        Ok(Some(Written { stat, id: self.id, chunks }))
+    }
 }
 
-fn dress(file: &File, exec: bool, mtime_ns: Option<i64>) -> Result<(), Fault> {
+fn dress(file: &File, exec: bool, mtime_ns: Option<i64>) -> Result<Stat, Fault> {
     modes::set(file, modes::of(exec))?;
-    mtime_ns.map_or(Ok(()), |ns| modes::set_time(file, ns))
+    mtime_ns.map_or(Ok(()), |ns| modes::set_time(file, ns))?;
+    Stat::of_open(file)
 }
 
 /// Files and chunks are counted in 32 bits; a tree has at most five million entries.

@@ -94,7 +94,6 @@ pub(crate) struct Ground<'a> {
 ///
 /// # Errors
 /// Those of [`apply`], and of [`scan::scan`].
-#[cfg_attr(test, expect(dead_code, reason = "its parts are tested"))]
 pub(crate) fn receive(
     root: &Dir,
     spec: &ScanSpec,
@@ -107,12 +106,14 @@ pub(crate) fn receive(
     // What a try before took out of sight comes back, so that it is seen.
     drop(Staging::left(root, ask.transfer, seam)?);
     let scanned = scan::scan(root, spec, cache, None).map_err(failed)?;
-    let ground = Ground { root, scanned: &scanned, known: &|_| None, excluded: &|_, _| false };
+    let excluded = scan::excluded(spec)?;
+    let ground = Ground { root, scanned: &scanned, known: &|_| None, excluded: &excluded };
     let mut objects = Objects::default();
     let mut applied = apply(&ground, ask, peer, seam, &mut objects)?;
     if applied.end == End::Done {
         let base = Base { root: ask.target, objects: &objects };
-        applied.root = Some(scan::scan(root, spec, cache, Some(&base)).map_err(failed)?.root);
+        let after = scan::scan_written(root, spec, cache, Some(&base), &applied.written).map_err(failed)?;
+        applied.root = Some(after.root);
     } else {
         applied.root = Some(scanned.root);
     }
@@ -224,7 +225,7 @@ fn differing(
                 (content.fetched, content.copied, content.resumed);
             let items = content.settle()?;
             let work = Work { id: staging::op_of(ask.transfer), seam };
-            let mut commit = Commit::new(&work, ground.root, staging, ground.known, &items);
+            let mut commit = Commit::new(&work, ground.root, staging, ground.known, &store, &items);
             commit.run(&steps, peer, &mut applied)?;
         }
     }

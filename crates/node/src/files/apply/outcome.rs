@@ -1,8 +1,12 @@
 //! What came of it, counted, and the first of each kind listed (SYNC rule 19).
 
+use std::collections::HashMap;
+
 use cortex_core::files::content::TreeId;
 use cortex_core::files::path::RelPath;
 use cortex_core::sync::{Conflict, Halt, Held, PlanCounts};
+
+use super::super::scan::Written;
 
 /// How many of one kind are listed; the rest is only counted.
 pub(crate) const LISTED_MAX: usize = 200;
@@ -114,6 +118,8 @@ pub(crate) struct Applied {
     pub(crate) copied: u64,
     /// Bytes that lay in staging from a try before.
     pub(crate) resumed: u64,
+    /// Files that were written and got their names, for the scan that comes next.
+    pub(crate) written: HashMap<RelPath, Written>,
     /// The tree of the folder afterwards, as the disk has it; `None` before it was read again.
     pub(crate) root: Option<TreeId>,
 }
@@ -134,6 +140,7 @@ impl Applied {
             fetched: 0,
             copied: 0,
             resumed: 0,
+            written: HashMap::new(),
             root: None,
         }
     }

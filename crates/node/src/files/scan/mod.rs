@@ -18,11 +18,12 @@ mod rules;
 mod source;
 pub(crate) mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cortex_content::object::Totals;
+use cortex_content::pack::ChunkRef;
 use cortex_core::error::Refusal;
-use cortex_core::files::content::TreeId;
+use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::files::path::RelPath;
 use cortex_core::sync::{Seen, SideCounts};
 
@@ -31,7 +32,7 @@ pub(crate) use identity::Identity;
 pub(crate) use objects::Objects;
 pub(crate) use source::{Places, Source};
 
-use super::beneath::Dir;
+use super::beneath::{Dir, Stat};
 use super::fault::Fault;
 use cache::Told;
 use pass::{Guide, Pass};
@@ -130,7 +131,44 @@ pub(crate) fn scan(
     cache: &mut Cache,
     sticky: Option<&Base<'_>>,
 ) -> Result<Scanned, Fault> {
-    whole(dir, &Guide { spec, base: sticky, dirty: None, inside: None }, cache, None)
+    whole(dir, &Guide { spec, base: sticky, dirty: None, inside: None, wrote: None }, cache, None)
+}
+
+/// A file that was written since the last scan, by whoever knows what is in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// What was known of it when it was done.
+    pub(crate) stat: Stat,
+    /// All of its content.
+    pub(crate) id: ContentId,
+    /// Of a file above 1 MiB, else none.
+    pub(crate) chunks: Vec<ChunkRef>,
+}
+
+/// As [`scan`]. Files of `wrote` that nobody touched since are not read either.
+///
+/// # Errors
+/// Those of [`scan`].
+pub(crate) fn scan_written(
+    dir: &Dir,
+    spec: &ScanSpec,
+    cache: &mut Cache,
+    sticky: Option<&Base<'_>>,
+    wrote: &HashMap<RelPath, Written>,
+) -> Result<Scanned, Fault> {
+    let guide = Guide { spec, base: sticky, dirty: None, inside: None, wrote: Some(wrote) };
+    whole(dir, &guide, cache, None)
+}
+
+/// Whether an entry is left out whatever ignore files say, by its path and whether it is a folder.
+///
+/// # Errors
+/// `invalid_argument` for a pattern that is none.
+pub(crate) fn excluded(spec: &ScanSpec) -> Result<impl Fn(&RelPath, bool) -> bool, Refusal> {
+    let rules = Rules::new(spec)?;
+    Ok(move |path: &RelPath, is_dir| {
+        rules.leave_out(path.as_str().as_bytes(), path.name().as_bytes(), is_dir)
+    })
 }
 
 /// One file of a folder, as a tree of one entry. Whoever names a file may have further names for it.
@@ -141,7 +179,7 @@ pub(crate) fn scan(
 pub(crate) fn single(dir: &Dir, name: &[u8]) -> Result<Scanned, Fault> {
     let spec = ScanSpec { vcs: true, full: true, ..ScanSpec::default() };
     let mut cache = Cache::default();
-    let guide = Guide { spec: &spec, base: None, dirty: None, inside: None };
+    let guide = Guide { spec: &spec, base: None, dirty: None, inside: None, wrote: None };
     let mut pass = Pass::new(dir, guide, &mut cache, None)?;
     let told = pass.run_single(dir, name)?;
     Ok(scanned(pass, &told, 0))
@@ -154,7 +192,7 @@ pub(crate) fn scan_watched(
     cache: &mut Cache,
     watch: &mut Watch,
 ) -> Result<Scanned, Fault> {
-    whole(dir, &Guide { spec, base: None, dirty: None, inside: None }, cache, Some(watch))
+    whole(dir, &Guide { spec, base: None, dirty: None, inside: None, wrote: None }, cache, Some(watch))
 }
 
 /// Looks into folders again in which something may have changed, and into those above them; the others
@@ -175,10 +213,10 @@ pub(crate) fn rescan(
     cache.is_of(dir.stat_self()?.id);
     let is_linked = cache.folder(b"").is_none_or(|record| record.told.sums.linked > 0);
     if is_linked {
-        return whole(dir, &Guide { spec, base: None, dirty: None, inside: None }, cache, watch);
+        return whole(dir, &Guide { spec, base: None, dirty: None, inside: None, wrote: None }, cache, watch);
     }
     let dirty = with_those_above(dirty);
-    let guide = Guide { spec, base: None, dirty: Some(&dirty), inside: None };
+    let guide = Guide { spec, base: None, dirty: Some(&dirty), inside: None, wrote: None };
     let mut pass = Pass::new(dir, guide, cache, watch.as_deref_mut())?;
     (pass.objects, pass.was_left_out) = (last.objects, last.left_out);
     let told = pass.run(dir)?;
@@ -186,7 +224,7 @@ pub(crate) fn rescan(
         return Ok(scanned(pass, &told, 0));
     }
     drop(pass);
-    whole(dir, &Guide { spec, base: None, dirty: None, inside: None }, cache, watch)
+    whole(dir, &Guide { spec, base: None, dirty: None, inside: None, wrote: None }, cache, watch)
 }
 
 fn whole(

@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::file::{self, Content, Reader};
 use super::rules::{Digest, Rules};
 use super::watch::Watch;
-use super::{Base, Links, OURS, Objects, ScanSpec};
+use super::{Base, Links, OURS, Objects, ScanSpec, Written};
 use crate::sandbox::walls::FileId;
 
 /// How often an entry that changes is looked at.
@@ -41,6 +41,8 @@ pub(super) struct Guide<'a> {
     /// Files with more than one name, all of which were found. `None`: that is still to be found out,
     /// such files are left to the next pass.
     pub(super) inside: Option<&'a HashSet<FileId>>,
+    /// Files that were written since the last scan.
+    pub(super) wrote: Option<&'a HashMap<RelPath, Written>>,
 }
 
 /// A pass under way, and what it found.
@@ -339,6 +341,13 @@ impl<'a, 'w> Pass<'a, 'w> {
         (is && self.objects.get(&told.tree.into()).is_some()).then_some(told)
     }
 
+    /// What is in a file that was written since the last scan, if nobody touched it since.
+    fn written(&self, rel: &RelPath, stat: &Stat) -> Option<Content> {
+        let Written { stat: was, id, chunks } = self.guide.wrote?.get(rel)?;
+        let is_same = stat.is_untouched_since(was) && stat.mode == was.mode;
+        is_same.then(|| Content { id: *id, chunks: chunks.clone() })
+    }
+
     fn file(
         &mut self,
         level: &mut Level,
@@ -379,6 +388,7 @@ impl<'a, 'w> Pass<'a, 'w> {
         let hit = known.as_ref().filter(|known| is_hit(&known.what));
         let read = match hit {
             Some(_) => None,
+            None if self.written(rel, stat).is_some() => self.written(rel, stat),
             None => {
                 let file = level.dir.open_seen(name, stat)?;
                 if file::is_too_large(&file, stat)? {

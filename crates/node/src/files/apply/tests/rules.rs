@@ -621,3 +621,34 @@ fn times_come_with_the_content_and_folders_are_made_whole() {
     let meta = std::fs::metadata(to.at("d/f")).expect("it is there");
     assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_000_000, 7));
 }
+
+#[test]
+fn a_folder_is_scanned_before_and_after_and_what_was_written_is_not_read_again() {
+    let (from, to) = (sample(), Folder::with(&[("a/b/two", b"old"), ("out/key", b"mine")]));
+    from.write("out/secret", b"s");
+    let root = crate::files::support::open(to.path());
+    let root = root.dir(&RelPath::root(), crate::files::beneath::Follow::Never).expect("a folder");
+    let spec = ScanSpec { excludes: vec!["/out".to_owned()], vcs: true, ..ScanSpec::default() };
+    let mut cache = Cache::load(&root);
+    for (round, mode) in [PUSH, NEXT, NEXT].into_iter().enumerate() {
+        let target = from.tree();
+        let asked = Ask { base: (mode == NEXT).then(|| target.root()), ..ask(&target, mode) };
+        let mut shop = Shop::of(&[&target]);
+        let applied = receive(&root, &spec, &mut cache, &asked, &mut shop, &Plain).expect("received");
+        assert_eq!((to.read("out/key"), to.at("out/secret").exists()), (b"mine".to_vec(), false));
+        let scanned = scan::scan(&root, &spec, &mut Cache::default(), None).expect("scanned");
+        assert_eq!(applied.root, Some(scanned.root), "what the disk has");
+        let files: u64 = applied.written.len() as u64;
+        assert_eq!((applied.troubles.count, files), (0, if round == 0 { 7 } else { 0 }));
+        for (path, written) in &applied.written {
+            assert_eq!(ContentId::of(&to.read(path.as_str())), written.id);
+        }
+        // Not even those: a scan right behind it reads what is as young as itself, and nothing else.
+        let again = scan::scan(&root, &spec, &mut cache, None).expect("scanned");
+        assert_eq!(again.root, scanned.root);
+    }
+    let stale =
+        receive(&root, &spec, &mut cache, &ask(&from.tree(), PUSH), &mut Shop::of(&[&from.tree()]), &Plain);
+    assert_eq!(stale.expect("received").steps.count, 0);
+    assert!(to.is_clean());
+}
