@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -18,11 +18,10 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("cortex-bench-{}-{number}", std::process::id());
-        let group = Path::new("/sys/fs/cgroup/cpuacct").join(name);
-        Self { group: std::fs::create_dir(&group).is_ok().then_some(group), pids: Vec::new() }
+        // A random name: process ids are not unique between namespaces.
+        let group = tempfile::Builder::new().prefix("cortex-bench-").tempdir_in("/sys/fs/cgroup/cpuacct");
+        // Its files are the kernel's and cannot be removed one by one.
+        Self { group: group.ok().map(tempfile::TempDir::keep), pids: Vec::new() }
     }
 
     /// A command whose process is counted from its first moment, with all that it starts.
@@ -36,6 +35,13 @@ impl Meter {
     /// Names a started process, for systems without control groups.
     pub(crate) fn add(&mut self, pid: u32) {
         self.pids.push(pid);
+    }
+
+    /// CPU seconds so far of what it counts and of client commands, wherever those were started.
+    pub(crate) fn seconds_with_clients(&self) -> Result<f64> {
+        // In a group of its own, what `command` started is counted already.
+        let clients = if self.group.is_some() { 0.0 } else { of_children()? };
+        Ok(self.seconds()? + clients)
     }
 
     /// CPU seconds so far.
@@ -54,8 +60,13 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         if let Some(group) = &self.group {
-            // A process that is on its way out keeps the group; an empty group costs nothing.
-            drop(std::fs::remove_dir(group));
+            // A process that is on its way out keeps the group for a moment. An empty group costs nothing.
+            for _ in 0..20 {
+                if std::fs::remove_dir(group).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::cpu::Meter;
+use crate::sync::place::Far;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 
@@ -28,9 +29,20 @@ impl Hub {
 
     /// Starts a hub in a directory that exists, with further environment variables.
     pub(crate) fn start_with(cortex: &Path, dir: tempfile::TempDir, env: &[(&str, &Path)]) -> Result<Self> {
+        Self::start_on(cortex, dir, "127.0.0.1", env)
+    }
+
+    /// The same with nodes reaching it at `address`.
+    pub(crate) fn start_on(
+        cortex: &Path,
+        dir: tempfile::TempDir,
+        address: &str,
+        env: &[(&str, &Path)],
+    ) -> Result<Self> {
         let mut meter = Meter::new();
         let command = meter.command(cortex);
-        let (process, http, grpc) = start_hub(command, dir.path(), "127.0.0.1:0", "127.0.0.1:0", env)?;
+        let grpc = format!("{address}:0");
+        let (process, http, grpc) = start_hub(command, dir.path(), "127.0.0.1:0", &grpc, env)?;
         meter.add(process.id());
         Ok(Self { cortex: cortex.to_owned(), dir, process, http, grpc, nodes: Vec::new(), meter })
     }
@@ -56,6 +68,29 @@ impl Hub {
     pub(crate) fn add_node_of_level(&mut self, name: &str, level_max: &str) -> Result<String> {
         let mut command = self.join(name, &[])?;
         command.env("CORTEX_NODE__LEVEL_MAX", level_max);
+        self.attach(command)
+    }
+
+    /// The same for a node at the far end of a wire, which reaches the hub at `grpc`.
+    pub(crate) fn add_node_at(&mut self, name: &str, far: &Far, grpc: &str) -> Result<()> {
+        let command = far.command(&self.meter, &self.cortex);
+        let command = self.join_by(command, name, grpc, &self.work(name), &[])?;
+        self.attach(command).map(drop)
+    }
+
+    /// The same for a node that sees its work at `seen`, as each node of a broadcast does: they are
+    /// one machine here, and a broadcast has one destination. Needs root.
+    pub(crate) fn add_node_seeing(&mut self, name: &str, far: &Far, grpc: &str, seen: &Path) -> Result<()> {
+        let work = self.work(name);
+        std::fs::create_dir_all(&work)?;
+        let mut command = far.command(&self.meter, Path::new("unshare"));
+        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" \"$1\" && shift && exec \"$@\""]);
+        command.args([&work, seen, &self.cortex]);
+        let command = self.join_by(command, name, grpc, seen, &[])?;
+        self.attach(command).map(drop)
+    }
+
+    fn attach(&mut self, mut command: Command) -> Result<String> {
         let mut node = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let attached = first_json_line(&mut node)?;
         anyhow::ensure!(attached["attached"] == true, "the node answered {attached}");
@@ -66,17 +101,28 @@ impl Hub {
 
     /// The command that joins a node with a fresh invite, ready to be started.
     pub(crate) fn join(&self, name: &str, more: &[&str]) -> Result<Command> {
+        self.join_by(self.meter.command(&self.cortex), name, &self.grpc, &self.work(name), more)
+    }
+
+    fn join_by(
+        &self,
+        mut command: Command,
+        name: &str,
+        grpc: &str,
+        work: &Path,
+        more: &[&str],
+    ) -> Result<Command> {
         let invite = self.dir.path().join(format!("{name}.invite"));
         std::fs::write(&invite, self.invite()?)?;
-        let mut command = self.meter.command(&self.cortex);
-        command
-            .args(["join", &self.grpc, "--json", "--name", name])
-            .args(more)
-            .arg("--invite-file")
-            .arg(&invite);
+        command.args(["join", grpc, "--json", "--name", name]).args(more).arg("--invite-file").arg(&invite);
         command.arg("--data-dir").arg(self.dir.path().join(name)).stdin(Stdio::null());
-        command.arg("--work").arg(self.dir.path().join(format!("{name}-work")));
+        command.arg("--work").arg(work);
         Ok(command)
+    }
+
+    /// The folder in which a node's runs work and to which its files come.
+    pub(crate) fn work(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}-work"))
     }
 
     /// The command that starts a joined node.
@@ -116,7 +162,15 @@ impl Hub {
 
     /// A client command, ready to be started.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.cortex);
+        self.client(Command::new(&self.cortex), args)
+    }
+
+    /// A client command whose CPU the hub's meter counts.
+    pub(crate) fn command_metered(&self, args: &[&str]) -> Command {
+        self.client(self.meter.command(&self.cortex), args)
+    }
+
+    fn client(&self, mut command: Command, args: &[&str]) -> Command {
         command.args(args).env("CORTEX_HUB", &self.http).env("CORTEX_TOKEN_FILE", self.token_file());
         command.stdin(Stdio::null());
         command
@@ -134,7 +188,8 @@ impl Hub {
         self.dir.path()
     }
 
-    fn token_file(&self) -> PathBuf {
+    /// Where a client command finds the token.
+    pub(crate) fn token_file(&self) -> PathBuf {
         self.dir.path().join("hub/admin.token")
     }
 }

@@ -11,8 +11,10 @@ mod pool;
 mod report;
 mod ssh;
 mod swarm;
+mod sync;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -144,10 +146,97 @@ enum Case {
         #[arg(long, default_value_t = 1_000)]
         nodes: usize,
     },
+    /// Trees of SYNC's table over a wire: `cortex push` and `pull` beside rsync, scp, tar, Unison and Syncthing.
+    Sync {
+        /// Only these: random, text, sources, unchanged, edited, inserted.
+        #[arg(long, value_delimiter = ',')]
+        cases: Vec<String>,
+        /// Only these ways, ours among them: rsync-ssh, unison, cortex-push, ….
+        #[arg(long, value_delimiter = ',')]
+        peers: Vec<String>,
+        /// Passes, each with every way in turn; one more before them is thrown away.
+        #[arg(long, default_value_t = 5)]
+        passes: usize,
+        /// Size of the one file, MiB.
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+        /// Files of the tree of sources; 11,900 bytes each on average.
+        #[arg(long, default_value_t = 20_000)]
+        files: usize,
+        /// A folder for the trees, such as on a fresh disk; without it they are in memory.
+        #[arg(long)]
+        on: Option<PathBuf>,
+    },
+    /// One file to many nodes, one of them behind a slow link.
+    Broadcast {
+        /// How many nodes, the slow one among them.
+        #[arg(long, default_value_t = 8)]
+        nodes: usize,
+        /// Size of the file, MiB.
+        #[arg(long, default_value_t = 256)]
+        mib: u64,
+        /// What the slow link lets through, bytes a second.
+        #[arg(long, default_value_t = 1_000_000)]
+        slow: u64,
+        /// Passes, each with every way in turn; one more before them is thrown away.
+        #[arg(long, default_value_t = 5)]
+        passes: usize,
+        /// A folder for the trees; without it they are in memory.
+        #[arg(long)]
+        on: Option<PathBuf>,
+    },
+    /// `true` while many pushes of a tree go on.
+    PushLoad {
+        /// How many pushes at once.
+        #[arg(long, default_value_t = 50)]
+        pushes: usize,
+        /// To how many nodes.
+        #[arg(long, default_value_t = 4)]
+        nodes: usize,
+        /// Files of the tree.
+        #[arg(long, default_value_t = 20_000)]
+        files: usize,
+        /// At most so long for each way, seconds.
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+        /// A folder for the trees; without it they are in memory.
+        #[arg(long)]
+        on: Option<PathBuf>,
+    },
+    /// A connection cut at random bytes: what is sent again.
+    Resume {
+        /// Cuts of each way and tree.
+        #[arg(long, default_value_t = 10)]
+        cuts: usize,
+        /// Size of the one file, MiB.
+        #[arg(long, default_value_t = 256)]
+        mib: u64,
+        /// Files of the tree of sources.
+        #[arg(long, default_value_t = 20_000)]
+        files: usize,
+        /// A folder for the trees; without it they are in memory.
+        #[arg(long)]
+        on: Option<PathBuf>,
+    },
 }
 
-fn main() -> Result<()> {
+impl Case {
+    /// Whether it stands in namespaces of its own.
+    const fn apart(&self) -> bool {
+        matches!(
+            self,
+            Self::Sync { .. } | Self::Broadcast { .. } | Self::PushLoad { .. } | Self::Resume { .. }
+        )
+    }
+}
+
+fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    if args.case.apart()
+        && let Some(code) = sync::place::enter()?
+    {
+        return Ok(code);
+    }
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     anyhow::ensure!(installed.is_ok(), "the TLS provider was installed before");
     let cortex = args.cortex.canonicalize()?;
@@ -172,6 +261,26 @@ fn main() -> Result<()> {
                 cases::pool_nodes::run(&cortex, passes, seconds, shape.as_deref(), alone).await
             }
             Case::Reconnect { nodes } => cases::reconnect::run(&cortex, nodes).await,
+            // Nothing else runs on this runtime.
+            Case::Sync { cases, peers, passes, mib, files, on } => {
+                let (bytes, on) = (mib << 20, on.as_deref());
+                let choice = cases::sync::Choice { cases: &cases, ways: &peers, passes, bytes, files, on };
+                cases::sync::run(&cortex, &choice)
+            }
+            Case::Broadcast { nodes, mib, slow, passes, on } => {
+                let (bytes, on) = (mib << 20, on.as_deref());
+                cases::broadcast::run(&cortex, &cases::broadcast::Choice { nodes, bytes, slow, passes, on })
+            }
+            Case::PushLoad { pushes, nodes, files, seconds, on } => {
+                let on = on.as_deref();
+                let choice = cases::push_load::Choice { pushes, nodes, files, seconds, on };
+                cases::push_load::run(&cortex, &choice).await
+            }
+            Case::Resume { cuts, mib, files, on } => {
+                let (bytes, on) = (mib << 20, on.as_deref());
+                cases::resume::run(&cortex, &cases::resume::Choice { cuts, bytes, files, on }).await
+            }
         }
-    })
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::cpu::Meter;
+use crate::sync::place::Far;
+
+const SERVER: &str = "/usr/sbin/sshd";
 
 /// A running server and how to reach it. Ended when dropped.
 pub(crate) struct Ssh {
     dir: tempfile::TempDir,
     server: Child,
+    address: String,
     port: u16,
     master: Option<Child>,
     pub(crate) meter: Meter,
@@ -21,7 +25,16 @@ pub(crate) struct Ssh {
 impl Ssh {
     /// Starts a server; `None` when it is not installed.
     pub(crate) fn start() -> Result<Option<Self>> {
-        if !Path::new("/usr/sbin/sshd").exists() {
+        Self::start_by("127.0.0.1", |meter| meter.command(Path::new(SERVER)))
+    }
+
+    /// The same at the far end of a wire.
+    pub(crate) fn start_at(far: &Far) -> Result<Option<Self>> {
+        Self::start_by(&far.address, |meter| far.command(meter, Path::new(SERVER)))
+    }
+
+    fn start_by(address: &str, server: impl FnOnce(&Meter) -> Command) -> Result<Option<Self>> {
+        if !Path::new(SERVER).exists() {
             return Ok(None);
         }
         let dir = tempfile::tempdir()?;
@@ -33,24 +46,25 @@ impl Ssh {
         std::fs::copy(dir.path().join("user.pub"), dir.path().join("authorized"))?;
         std::fs::create_dir_all("/run/sshd")?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        std::fs::write(dir.path().join("sshd_config"), config(dir.path(), port))?;
+        std::fs::write(dir.path().join("sshd_config"), config(dir.path(), address, port))?;
         let mut meter = Meter::new();
-        let server = meter
-            .command(Path::new("/usr/sbin/sshd"))
+        let server = server(&meter)
             .args(["-D", "-e", "-f"])
             .arg(dir.path().join("sshd_config"))
             .stderr(std::fs::File::create(dir.path().join("sshd.log"))?)
             .spawn()?;
         meter.add(server.id());
-        let ssh = Self { dir, server, port, master: None, meter };
+        let ssh = Self { dir, server, address: address.to_owned(), port, master: None, meter };
         ssh.wait()?;
         Ok(Some(ssh))
     }
 
     /// Opens the kept connection that [`Ssh::command`] uses afterwards.
     pub(crate) fn keep(&mut self) -> Result<()> {
-        let master =
-            self.options(self.meter.command(Path::new("ssh"))).args(["-M", "-N", "127.0.0.1"]).spawn()?;
+        let master = self
+            .options(self.meter.command(Path::new("ssh")), true)
+            .args(["-M", "-N", &self.address])
+            .spawn()?;
         self.meter.add(master.id());
         self.master = Some(master);
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -71,15 +85,38 @@ impl Ssh {
         self.with(argv, &["-o", "ControlMaster=no", "-o", "ControlPath=none"])
     }
 
+    /// The home of its users, of theirs alone.
+    pub(crate) fn home(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The address of its server.
+    pub(crate) fn host(&self) -> &str {
+        &self.address
+    }
+
+    /// The client's options for a connection of its own, without the port, for programs that start
+    /// clients themselves.
+    pub(crate) fn options_new(&self) -> Vec<String> {
+        let mut command = self.options(Command::new("ssh"), false);
+        command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none"]);
+        command.get_args().map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The port of its server.
+    pub(crate) fn port(&self) -> String {
+        self.port.to_string()
+    }
+
     fn with(&self, argv: &str, first: &[&str]) -> Command {
         let mut command = Command::new("ssh");
         command.args(first);
-        let mut command = self.options(command);
-        command.args(["127.0.0.1", argv]).stdin(Stdio::null());
+        let mut command = self.options(command, true);
+        command.args([&self.address, argv]).stdin(Stdio::null());
         command
     }
 
-    fn options(&self, mut command: Command) -> Command {
+    fn options(&self, mut command: Command, kept: bool) -> Command {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         command.args([
             "-F",
@@ -91,14 +128,16 @@ impl Ssh {
             "-i",
             &path("user"),
         ]);
-        command.args(["-o", &format!("UserKnownHostsFile={}", path("known")), "-p", &self.port.to_string()]);
-        command.args(["-o", &format!("ControlPath={}", path("master"))]);
+        command.args(["-o", &format!("UserKnownHostsFile={}", path("known"))]);
+        if kept {
+            command.args(["-p", &self.port(), "-o", &format!("ControlPath={}", path("master"))]);
+        }
         command
     }
 
     fn wait(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while std::net::TcpStream::connect((self.address.as_str(), self.port)).is_err() {
             ensure!(Instant::now() < deadline, "sshd did not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -116,12 +155,12 @@ impl Drop for Ssh {
     }
 }
 
-fn config(dir: &Path, port: u16) -> String {
+fn config(dir: &Path, address: &str, port: u16) -> String {
     let dir = dir.display();
     format!(
-        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\n\
+        "ListenAddress {address}\nPort {port}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\n\
          StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nPidFile none\n\
-         SetEnv HOME={dir}\nMaxStartups 500\nMaxSessions 500\n"
+         Subsystem sftp internal-sftp\nSetEnv HOME={dir}\nMaxStartups 500\nMaxSessions 500\n"
     )
 }
 

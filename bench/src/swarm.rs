@@ -214,7 +214,9 @@ impl Member {
                         | ToNode::FileAsk(_)
                         | ToNode::FileCancel { .. }
                         | ToNode::FileSettled { .. }
-                        | ToNode::AttemptFence { .. } => {}
+                        | ToNode::AttemptFence { .. }
+                        | ToNode::TransferAsk(_)
+                        | ToNode::TransferCancel { .. } => {}
                     }
                 }
                 _ = due.tick(), if welcomed.load(Ordering::Relaxed) && matches!(self.beat, Beat::Normal) => {

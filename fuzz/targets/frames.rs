@@ -2,6 +2,7 @@
 //! became a message is the same after it was written and read again.
 #![no_main]
 
+use cortex_wire::convert::transfer::{carry_from_bytes, carry_to_bytes};
 use cortex_wire::convert::{to_hub_from_proto, to_hub_into_proto, to_node_from_proto, to_node_into_proto};
 use cortex_wire::mesh;
 use libfuzzer_sys::fuzz_target;
@@ -19,5 +20,9 @@ fuzz_target!(|bytes: &[u8]| {
     {
         let again = to_node_from_proto(to_node_into_proto(message.clone()));
         assert_eq!(again.as_ref(), Ok(&Some(message)));
+    }
+    if let Ok(Some(carry)) = carry_from_bytes(bytes.to_vec().into()) {
+        let again = carry_from_bytes(carry_to_bytes(carry.clone()));
+        assert_eq!(again.as_ref(), Ok(&Some(carry)));
     }
 });

@@ -1,5 +1,6 @@
 //! One file per measurement.
 
+pub(crate) mod broadcast;
 pub(crate) mod content;
 pub(crate) mod exec;
 pub(crate) mod fanout;
@@ -7,9 +8,12 @@ pub(crate) mod heartbeats;
 pub(crate) mod idle;
 pub(crate) mod pool;
 pub(crate) mod pool_nodes;
+pub(crate) mod push_load;
 pub(crate) mod reconnect;
+pub(crate) mod resume;
 pub(crate) mod stall;
 pub(crate) mod stdout;
+pub(crate) mod sync;
 
 use std::process::{Command, Stdio};
 use std::time::Instant;

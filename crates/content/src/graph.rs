@@ -83,6 +83,8 @@ pub struct GraphCheck {
     /// What was asked for or waits, so that it is not asked for again. Without parts of directories:
     /// one that is in two places is rare, and its names would cost more than to look twice.
     seen: HashSet<(ContentId, Role)>,
+    /// Whether maps of files are part of what is checked.
+    maps: bool,
     failed: Option<Refusal>,
 }
 
@@ -96,8 +98,15 @@ impl GraphCheck {
             asked: BTreeMap::new(),
             growth: 0,
             seen: HashSet::new(),
+            maps: true,
             failed: None,
         }
+    }
+
+    /// The check of this tree without the maps of its files: for whoever compares its entries and needs
+    /// none of its content.
+    pub fn of_entries(root: TreeId, quota: TreeQuota) -> Self {
+        Self { maps: false, ..Self::new(root, quota) }
     }
 
     /// Up to `max` objects that are to be fetched next; fewer when what they name could be more than may
@@ -220,8 +229,8 @@ impl GraphCheck {
         match object {
             Object::Dir(entries) => entries.iter().try_for_each(|entry| match &entry.node {
                 Node::File(file) => match file.map {
-                    Some(map) => self.want(map, Role::Map(file.size)),
-                    None => Ok(()),
+                    Some(map) if self.maps => self.want(map, Role::Map(file.size)),
+                    Some(_) | None => Ok(()),
                 },
                 Node::Dir { id, totals } => self.want((*id).into(), Role::Dir(*totals)),
                 Node::Link { .. } => Ok(()),

@@ -5,10 +5,12 @@
 //! a peer or from a disk that may be damaged: a length is bounded before memory is taken for it, and no
 //! chunk is handed out before its hash was verified (SYNC, safety rule 13).
 
+pub mod asking;
 pub mod chunk;
 pub mod graph;
 pub mod object;
 pub mod pack;
+pub mod packs;
 mod read;
 #[cfg(test)]
 mod samples;

@@ -20,7 +20,7 @@ const MAGIC: [u8; 4] = *b"CXP1";
 /// Bytes of a head in front of its rows.
 pub const HEAD_BYTES_MIN: usize = 17;
 /// Bytes of one row: an id and a length.
-const ROW_BYTES: usize = 36;
+pub(super) const ROW_BYTES: usize = 36;
 /// Bytes of the hash behind a compressed body.
 pub(super) const CHECK_BYTES: usize = 16;
 

@@ -23,8 +23,8 @@ pub struct Unpack {
     missing: usize,
     /// Bytes of the body that were not used.
     body_left: usize,
-    /// The chunk that was handed out last, when it lay in one piece.
-    lent: Bytes,
+    /// Where the chunk lies that was handed out last.
+    lent: Option<Place>,
     /// A chunk that is in more than one piece, or compressed: so many bytes of it.
     buffer: Vec<u8>,
     filled: usize,
@@ -65,7 +65,7 @@ impl Unpack {
             piece: Bytes::new(),
             missing,
             body_left,
-            lent: Bytes::new(),
+            lent: None,
             buffer: Vec::new(),
             filled: 0,
             packed,
@@ -96,19 +96,20 @@ impl Unpack {
         if let Some(refusal) = &self.failed {
             return Err(refusal.clone());
         }
-        let place = match self.step() {
-            Ok(Some(place)) => place,
-            Ok(None) => return Ok(None),
+        match self.step() {
+            Ok(place) => self.lent = place,
             Err(refusal) => return Err(self.fail(refusal)),
+        }
+        Ok(self.lent())
+    }
+
+    /// The chunk that was handed out last, until the next is asked for.
+    pub(super) fn lent(&self) -> Option<(ContentId, &[u8])> {
+        let bytes = match self.lent.as_ref()? {
+            Place::Piece(bytes) => &bytes[..],
+            Place::Buffer(len) => &self.buffer[..*len],
         };
-        let bytes = match place {
-            Place::Piece(bytes) => {
-                self.lent = bytes;
-                &self.lent[..]
-            }
-            Place::Buffer(len) => &self.buffer[..len],
-        };
-        Ok(Some((self.head.chunks()[self.next - 1].id, bytes)))
+        Some((self.head.chunks()[self.next - 1].id, bytes))
     }
 
     /// The head, once all that it names was handed out and nothing else was there.
@@ -131,6 +132,7 @@ impl Unpack {
 
     fn fail(&mut self, refusal: Refusal) -> Refusal {
         self.failed = Some(refusal.clone());
+        self.lent = None;
         refusal
     }
 

@@ -56,18 +56,20 @@ codes! {
     ConsentRequired = "consent_required", "Wait for a person's answer, see `cortex consent show ID`; do not send it again.";
     /// A person said no.
     ConsentDenied = "consent_denied", "Read the note and choose another way; do not retry unchanged.";
-    /// A lock holds on the user, token, node or label.
+    /// A lock holds on the user, token, node, label or workspace.
     Locked = "locked", "Ask the administrator who made the lock; the message says why and until when.";
     /// A path that lies in none of the folders that the policy gives, or leads out of them.
     PathOutsideRoots = "path_outside_roots", "Use a path below one of the folders that the message names. Do not retry unchanged.";
     /// It did not end in the time given.
     Timeout = "timeout", "Raise `--timeout`, or use `--detach` and look later with `cortex run get`.";
-    /// A fencing number of a link was too low.
+    /// A fencing number of a link, or of the lock of a workspace, was too low.
     StaleEpoch = "stale_epoch", "Reconnect; a newer connection of this node has taken over.";
     /// The attempt has ended: its lease was lost, or somebody else has the task.
     StaleAttempt = "stale_attempt", "Stop this attempt and undo nothing; claim again to go on with other work.";
     /// Two callers changed the same thing, or a key was used for something else.
     Conflict = "conflict", "Read the current state and decide again.";
+    /// A safety rule stopped the sync of a member: what it would do looks like an accident.
+    SyncHalted = "sync_halted", "Look at the member's folder; when it is as it should be, let this halt pass with `cortex workspace resync NAME --accept HALT`.";
     /// The file is not what the caller knows it as.
     EtagMismatch = "etag_mismatch", "Read the file again, and decide anew with the etag that it has.";
     /// The text to replace is not in the file.
@@ -134,8 +136,10 @@ impl fmt::Display for Code {
 
 /// Names of details that keep their meaning on the way between processes, and over restarts. Others stay
 /// where they were made.
-pub const DETAILS: &[&str] =
-    &["attempt", "closest", "edit", "etag", "kind", "lines", "op", "path", "roots", "rule", "size", "target"];
+pub const DETAILS: &[&str] = &[
+    "attempt", "closest", "edit", "epoch", "etag", "halt", "head", "kind", "lines", "op", "path", "roots",
+    "rule", "size", "target",
+];
 
 /// A decision not to do something, made for a reader who wants to know what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

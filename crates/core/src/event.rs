@@ -61,6 +61,40 @@ kinds! {
     FileChanged = "file.changed";
     /// A rule refused a change of a file; `subject` is its path, `detail` the verb and the code.
     FileDenied = "file.denied";
+    /// A workspace was made; `subject` is its name, here and below.
+    WorkspaceCreated = "workspace.created";
+    /// Its rules changed.
+    WorkspaceChanged = "workspace.changed";
+    /// It was removed; the folders of its members stay as they are.
+    WorkspaceRemoved = "workspace.removed";
+    /// It has a new revision; `detail` is its number and kind.
+    WorkspaceRevision = "workspace.revision";
+    /// Somebody has its lock; `detail` is the epoch.
+    WorkspaceLocked = "workspace.locked";
+    /// Its lock ended; `detail` is the epoch, and `unlocked`, `expired` or `broken`.
+    WorkspaceUnlocked = "workspace.unlocked";
+    /// A folder of the node became a member; `detail` is its path and role.
+    MemberAttached = "member.attached";
+    /// A folder of the node is no member any more; `detail` is its path.
+    MemberDetached = "member.detached";
+    /// A member is in sync, or cannot be reached; `detail` is its path and state.
+    MemberState = "member.state";
+    /// A member differs from its revision, and the sync leaves it so; `detail` is its path.
+    DriftFound = "drift.found";
+    /// It does not any more; `detail` is its path.
+    DriftCleared = "drift.cleared";
+    /// A safety rule stopped the sync of a member; `detail` is its path, the halt and its rules.
+    SyncHalted = "sync.halted";
+    /// Both sides changed the same; `detail` is the member's path and how many paths.
+    SyncConflict = "sync.conflict";
+    /// A skill has a new revision; `subject` is its name, `detail` the revision.
+    SkillPromoted = "skill.promoted";
+    /// A skill was removed; `subject` is its name.
+    SkillRemoved = "skill.removed";
+    /// A folder is pushed to, or pulled from; `subject` is the transfer, `detail` the kind and the path.
+    TransferStarted = "transfer.started";
+    /// A transfer ended at its node; `subject` is the transfer, `detail` the kind and how it ended.
+    TransferEnded = "transfer.ended";
     /// A task was submitted; `subject` is its id, here and below.
     TaskSubmitted = "task.submitted";
     /// It waits for a claim: its time came, what it waited for is done, or it is tried again.

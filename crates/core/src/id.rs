@@ -143,7 +143,7 @@ number!(
     Generation
 );
 number!(
-    /// Counts the changes of one policy.
+    /// Counts the changes of one policy, or of the tree of one workspace or skill.
     Revision
 );
 number!(

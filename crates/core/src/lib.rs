@@ -37,11 +37,14 @@ pub mod retention;
 pub mod rights;
 pub mod run;
 pub mod sandbox;
+pub mod skill;
 pub mod stream;
 pub mod subscribers;
 pub mod sync;
 pub mod time;
 pub mod token;
+pub mod transfer;
 pub mod user;
+pub mod workspace;
 
 pub use error::{Code, Refusal};

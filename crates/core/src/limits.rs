@@ -496,6 +496,19 @@ pub const TREE_DEPTH_MAX: u16 = 512;
 pub const TREE_CHECK_OBJECTS_MAX: usize = 1_000_000;
 /// Objects of a tree that wait to be asked for while it is checked, each with at most 600 bytes.
 pub const TREE_CHECK_WAITING_MAX: usize = 65_536;
+/// A pack of the hub stays for so long after the first collection that saw it, whatever names it: a
+/// transfer that broke may be resumed within a day.
+pub const BLOBS_YOUNG_MS: u64 = 24 * 3_600 * 1_000;
+/// A pack that nothing names any more goes after so long, if that is still so.
+pub const BLOBS_CONDEMNED_MS: u64 = 3_600 * 1_000;
+/// A pack of which less than this part is named by anything is written anew, percent.
+pub const BLOBS_LIVE_PERCENT_MIN: u8 = 50;
+/// Plain bytes of packs that one collection writes anew.
+pub const BLOBS_REPACK_BYTES: u64 = 1024 * 1024 * 1024;
+/// Packs that wait for a sync; the next one that is put brings it about. Each has a file open.
+pub const BLOBS_UNSYNCED_PACKS_MAX: usize = 256;
+/// Chunks of packs that wait for a sync, each with about 150 bytes of memory.
+pub const BLOBS_UNSYNCED_CHUNKS_MAX: usize = 262_144;
 
 const _: () = {
     // The cutter looks at two bytes at a time: odd sizes would move its bounds without a word.
@@ -508,4 +521,131 @@ const _: () = {
     let row_bytes_max = ENTRY_NAME_BYTES_MAX + PATH_BYTES_MAX + 128;
     assert!(TREE_OBJECT_BYTES_FULL + row_bytes_max <= TREE_OBJECT_BYTES_MAX, "its last row fits");
     assert!(TREE_OBJECT_ROWS_MAX <= u16::MAX as usize, "rows are counted in two bytes");
+    assert!(WANTS_OPEN_BYTES_MAX >= 4 * PACK_BYTES_MAX as u64, "packs are on their way while one is read");
+    assert!(WANTS_MAX <= WANTS_OPEN_MAX, "one message never is too much by itself");
+};
+
+// --- transfers ------------------------------------------------------------------------------
+
+/// How long one transfer may take.
+pub const TRANSFER_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Bytes of content in one frame of a transfer.
+pub const CARRY_DATA_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one frame of a transfer, as it is encoded.
+pub const CARRY_BYTES_MAX: usize = CARRY_DATA_BYTES_MAX + 16 * 1024;
+/// Frames of a transfer that wait in one place, in one direction: with the windows of the network that is
+/// all that a transfer holds of content.
+pub const CARRIES_WAITING_MAX: usize = 4;
+/// Ids of one frame of wants.
+pub const WANTS_MAX: usize = 4_096;
+/// Ids that a receiver may have asked for and not been given.
+pub const WANTS_OPEN_MAX: usize = 65_536;
+/// Plain bytes of what a receiver may have asked for and not been given.
+pub const WANTS_OPEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Paths with a word of their own, at the end of a transfer or in one frame of it.
+pub const TRANSFER_NOTES_MAX: usize = 200;
+/// Bytes of these paths.
+pub const TRANSFER_NOTE_BYTES_MAX: usize = 48 * 1024;
+/// Patterns by which a transfer leaves files out.
+pub const EXCLUDES_MAX: usize = 256;
+/// Bytes of one such pattern.
+pub const EXCLUDE_BYTES_MAX: usize = 1_024;
+/// Transfers of trees that may be open on one node; more are refused with `quota`.
+pub const TRANSFERS_OPEN_PER_NODE_MAX: usize = 64;
+/// Streams for content that a node works on at once; more wait.
+pub const STREAMS_PER_NODE_MAX: usize = 4;
+/// Tickets and streams of one hub together.
+pub const STREAMS_PER_HUB_MAX: usize = 1_024;
+/// How long a ticket for a stream holds.
+pub const TICKET_MS: u64 = 30_000;
+/// Tickets of one node that nobody has used.
+pub const TICKETS_PER_NODE_MAX: usize = 64;
+/// How long a body of HTTP may stand still, in either direction.
+pub const BODY_IDLE_MS_MAX: u64 = 30_000;
+/// What a synced folder holds of our own files: never part of a tree.
+pub const OWN_FOLDER: &str = ".cortex";
+/// How long a transfer may stand still while one end owes the other something.
+pub const TRANSFER_IDLE_MS: u64 = 30_000;
+/// Transfers that one hub has open for callers.
+pub const TRANSFERS_OPEN_MAX: usize = 256;
+/// Transfers that one token has open.
+pub const TRANSFERS_OPEN_PER_TOKEN_MAX: usize = 8;
+/// Nodes with which one hub moves content at once; more wait.
+pub const TRANSFERS_RUNNING_MAX: usize = 64;
+/// Transfers with one node that run at once; more wait. Fewer than its streams, so that an operation on a
+/// file finds one.
+pub const TRANSFERS_RUNNING_PER_NODE_MAX: usize = 3;
+/// How long what came of a transfer is told.
+pub const TRANSFERS_KEPT_MS: u64 = 3_600 * 1_000;
+/// Ended transfers of which that is told.
+pub const TRANSFERS_KEPT_MAX: usize = 1_000;
+/// How long a transfer waits for a caller that owes it something, or for a node that went away.
+pub const TRANSFER_PATIENCE_MS: u64 = 10 * 60 * 1_000;
+/// How long a pull waits for somebody to read it.
+pub const TRANSFER_READER_MS: u64 = 60_000;
+/// Slowest pace that may be asked for, bytes per second.
+pub const TRANSFER_RATE_MIN: u64 = 1_024;
+/// Bytes of one pack as a request carries it: its plain bytes, a row of its head for each chunk, and what
+/// compression and checks may add.
+pub const PACK_BODY_BYTES_MAX: usize = PACK_BYTES_MAX + 64 * 1024 + PACK_CHUNKS_MAX * 36;
+/// How long the body of such a request may take.
+pub const PACK_MS_MAX: u64 = 120_000;
+/// Longest wait for news of a transfer in one request.
+pub const TRANSFER_WAIT_MS_MAX: u64 = 25_000;
+
+const _: () = {
+    assert!(STREAMS_PER_NODE_MAX < CLERKS_MAX, "operations without a stream find a clerk");
+    assert!(CARRY_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "a frame of a transfer fits in a message");
+    assert!(WANTS_MAX * 34 < CARRY_BYTES_MAX, "a frame of wants fits");
+    assert!(TRANSFERS_OPEN_PER_TOKEN_MAX < TRANSFERS_OPEN_MAX, "one token alone does not fill the hub");
+    assert!(TRANSFERS_RUNNING_PER_NODE_MAX < TRANSFERS_RUNNING_MAX, "one node alone does not hold up others");
+    assert!(TRANSFERS_RUNNING_PER_NODE_MAX < STREAMS_PER_NODE_MAX, "an operation on a file finds a stream");
+    assert!(TRANSFER_NOTE_BYTES_MAX + TRANSFER_NOTES_MAX * 64 < CARRY_BYTES_MAX / 2, "an end fits");
+    assert!(2 * PATH_BYTES_MAX <= TRANSFER_NOTE_BYTES_MAX, "any one note fits");
+};
+
+// --- workspaces, skills -------------------------------------------------------------------------
+
+/// Workspaces of one hub, removed ones not counted.
+pub const WORKSPACES_MAX: usize = 1_000;
+/// Members of one workspace.
+pub const WORKSPACE_MEMBERS_MAX: usize = 10_000;
+/// Bytes of one tree of a workspace when nobody says otherwise: 64 GiB.
+pub const WORKSPACE_BYTES_MAX: u64 = 64 << 30;
+/// Ignore patterns of one workspace, beside its files of them.
+pub const WORKSPACE_EXCLUDES_MAX: usize = 256;
+/// Bytes of one such pattern.
+pub const WORKSPACE_EXCLUDE_BYTES_MAX: usize = 1_024;
+/// Bytes of the note on a revision.
+pub const REVISION_NOTE_BYTES_MAX: usize = 512;
+/// Newest revisions that are all kept; of older ones the last of each day.
+pub const REVISIONS_KEPT_MAX: u64 = 1_000;
+/// Age from which on only the last revision of a day is kept: ninety days.
+pub const REVISIONS_KEPT_MS: u64 = 90 * 24 * 3_600 * 1_000;
+/// Time for which the lock of a workspace holds when nobody says otherwise and nobody extends it.
+pub const WORKSPACE_LOCK_MS: u64 = 60_000;
+/// Shortest such time.
+pub const WORKSPACE_LOCK_MS_MIN: u64 = 1_000;
+/// Longest such time: an hour.
+pub const WORKSPACE_LOCK_MS_MAX: u64 = 3_600 * 1_000;
+/// Paths of one workspace that two sides changed and that are listed; the oldest go.
+pub const WORKSPACE_CONFLICTS_MAX: usize = 10_000;
+/// Transfers that have ended and are listed; the oldest go.
+pub const TRANSFER_ROWS_KEPT_MAX: usize = 10_000;
+/// Folders whose last push is remembered, as what the next one starts from; the longest unused go.
+pub const PUSHES_KEPT_MAX: usize = 10_000;
+/// Skills of one hub, removed ones not counted.
+pub const SKILLS_MAX: usize = 1_000;
+/// Newest revisions of one skill that are kept.
+pub const SKILL_REVISIONS_KEPT: usize = 100;
+/// Files of one skill.
+pub const SKILL_FILES_MAX: u64 = 10_000;
+/// Bytes of the files of one skill: 256 MiB.
+pub const SKILL_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of its `SKILL.md`.
+pub const SKILL_TEXT_BYTES_MAX: usize = 256 * 1024;
+
+const _: () = {
+    assert!(WORKSPACE_LOCK_MS >= WORKSPACE_LOCK_MS_MIN && WORKSPACE_LOCK_MS <= WORKSPACE_LOCK_MS_MAX);
+    assert!(SKILL_FILES_MAX < TREE_ENTRIES_MAX && SKILL_BYTES_MAX < WORKSPACE_BYTES_MAX, "a skill is a tree");
 };

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use crate::error::Refusal;
 use crate::files::answer::FileAnswer;
 use crate::files::ask::{FileAsk, FileReport};
-use crate::id::{Attempt, ConsentId, Epoch, Generation, OpId, Revision, RunId, TaskId};
+use crate::id::{Attempt, ConsentId, Epoch, Generation, OpId, Revision, RunId, TaskId, TransferId};
 use crate::node::{AuditHead, Facts};
 use crate::outbox::Lane;
 use crate::policy::Policy;
 use crate::run::{Ended, Run, RunSpec};
 use crate::sandbox::Level;
 use crate::stream::{Positions, Stream};
+use crate::transfer::{TransferAsk, TransferNews};
 
 /// From node to hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub enum ToHub {
         /// What came of it.
         answer: Result<FileAnswer, Refusal>,
     },
+    /// Says of a transfer that there is no stream for it.
+    TransferNews(TransferNews),
 }
 
 /// Introduces a node on a new link.
@@ -225,6 +228,13 @@ pub enum ToNode {
         /// Its attempt.
         attempt: Attempt,
     },
+    /// Do this, on a stream that the node opens with the ticket.
+    TransferAsk(Box<TransferAsk>),
+    /// Nobody wants this transfer any more: end it at once. What was put stays.
+    TransferCancel {
+        /// Which transfer.
+        id: TransferId,
+    },
     /// The hub ends this link.
     Goodbye {
         /// Why.
@@ -240,7 +250,11 @@ impl ToNode {
     /// a fence may overtake what it refuses, and never comes after what follows it.
     pub const fn lane(&self) -> Lane {
         match self {
-            Self::Input { .. } | Self::FileAsk(_) | Self::FileCancel { .. } => Lane::Interactive,
+            Self::Input { .. }
+            | Self::FileAsk(_)
+            | Self::FileCancel { .. }
+            | Self::TransferAsk(_)
+            | Self::TransferCancel { .. } => Lane::Interactive,
             Self::Welcome(_)
             | Self::HeartbeatAck { .. }
             | Self::Start(_)
@@ -277,6 +291,8 @@ impl ToNode {
             | Self::FileCancel { .. }
             | Self::FileSettled { .. }
             | Self::AttemptFence { .. }
+            | Self::TransferAsk(_)
+            | Self::TransferCancel { .. }
             | Self::Goodbye { .. } => None,
         }
     }

@@ -14,22 +14,25 @@ mod ends;
 mod local;
 mod memory;
 mod orders;
+mod transfers;
 mod turns;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::error::Refusal;
+use crate::error::{Code, Refusal};
 use crate::files::answer::FileAnswer;
 use crate::files::ask::{FileAsk, FileReport};
 use crate::files::content::ContentId;
 use crate::files::fence::{Attempts, LockEpochs};
-use crate::id::OpId;
+use crate::id::{OpId, TransferId};
 use crate::journal::{FileAccepted, Record};
 use crate::message::{ToHub, ToNode};
 use crate::node_runs::{Gate, Leave};
 use crate::time::Timestamp;
+use crate::transfer::TransferAsk;
 use local::{Local, Phase};
+use transfers::Moving;
 
 /// What the driver must do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,16 @@ pub enum Action {
         /// What it was about to give its file, if it came so far.
         intended: Option<ContentId>,
     },
+    /// Have a clerk do this transfer. [`NodeFiles::may_change`] is asked before each batch of changes, and
+    /// [`NodeFiles::transferred`] called when it is over, whatever came of it.
+    Transfer {
+        /// What.
+        ask: Box<TransferAsk>,
+        /// What it may use.
+        leave: Box<Leave>,
+    },
+    /// Kill the clerk of this transfer.
+    EndTransfer(TransferId),
 }
 
 /// A file that was found at a path.
@@ -88,6 +101,8 @@ pub struct NodeFiles {
     locks: LockEpochs,
     /// Folders that hold what the node itself lives by.
     reserved: Vec<String>,
+    /// Transfers under way.
+    moving: BTreeMap<TransferId, Moving>,
     actions: VecDeque<Action>,
 }
 
@@ -130,6 +145,7 @@ impl NodeFiles {
         for op in reads {
             self.forget(op);
         }
+        self.end_all_transfers();
     }
 
     /// A frame from the hub about files, or about an attempt, that came through this gate. Others are not
@@ -140,6 +156,10 @@ impl NodeFiles {
             ToNode::FileCancel { op } => self.handle_cancel(op),
             ToNode::FileSettled { op } => self.handle_settled(op),
             ToNode::AttemptFence { task, attempt } => self.fence(task, attempt),
+            ToNode::TransferAsk(ask) => self.handle_transfer(*ask, gate, now),
+            ToNode::TransferCancel { id } => {
+                self.end_transfer(id, Refusal::new(Code::Timeout, "The hub ended the transfer."));
+            }
             // What the task's earlier attempts asked for is over with it.
             ToNode::Start(start) => {
                 let attempt = start.task.into_iter();
@@ -168,12 +188,17 @@ impl NodeFiles {
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let deadlines = self.turns.values().filter_map(|op| self.open.get(op)?.deadline);
-        deadlines.min().map(|at| (at, "an operation's deadline"))
+        deadlines.chain(self.transfers_due()).min().map(|at| (at, "an operation's deadline"))
     }
 
     /// Every operation that is held, for counters: under way, and ended but not settled.
     pub fn held(&self) -> usize {
         self.open.len()
+    }
+
+    /// Transfers under way.
+    pub fn transfers(&self) -> usize {
+        self.moving.len()
     }
 
     /// Operations that have not ended.

@@ -233,7 +233,9 @@ impl NodeRuns {
             ToNode::FileAsk(_)
             | ToNode::FileCancel { .. }
             | ToNode::FileSettled { .. }
-            | ToNode::AttemptFence { .. } => {}
+            | ToNode::AttemptFence { .. }
+            | ToNode::TransferAsk(_)
+            | ToNode::TransferCancel { .. } => {}
         }
     }
 

@@ -16,7 +16,7 @@ mod within;
 
 pub use ceiling::{Bounds, Ceiling, Site};
 pub use document::{Args, Document, Program, Sensitive, check_program};
-pub use files::{FileQuestion, Reach, judge_files, reach};
+pub use files::{FileQuestion, Reach, TransferQuestion, judge_files, judge_transfer, reach, spoken_transfer};
 pub use judge::{Answer, Question, Rule, judge};
 pub use profiles::{ELEVATION, PROFILES};
 pub use schema::{ArgRule, Effect, Shape, is_interpreter, is_launcher};

@@ -28,9 +28,9 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// The time by which runs grow old. No jump of the wall clock moves it ahead; one that goes back
+    /// The time by which things grow old. No jump of the wall clock moves it ahead; one that goes back
     /// may have been wrong before.
-    fn agreed(&self) -> WallTime {
+    pub(crate) fn agreed(&self) -> WallTime {
         self.wall.min(self.began.plus_ms(self.lived_ms))
     }
 }

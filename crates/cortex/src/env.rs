@@ -19,6 +19,10 @@ pub(crate) const TOKEN_FILE: &str = "CORTEX_TOKEN_FILE";
 pub(crate) const CONFIG: &str = "CORTEX_CONFIG";
 /// Filter of the log.
 pub(crate) const LOG: &str = "CORTEX_LOG";
+/// The task whose process this is.
+pub(crate) const TASK_ID: &str = "CORTEX_TASK_ID";
+/// The number of the attempt at it.
+pub(crate) const ATTEMPT: &str = "CORTEX_ATTEMPT";
 /// Begins the name of every variable of ours.
 pub(crate) const PREFIX: &str = "CORTEX_";
 /// Separates section and key: `CORTEX_HUB__HTTP` is `hub.http`.
@@ -30,6 +34,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: TOKEN_FILE, doc: "File that holds the API token; mode 0600." },
     Variable { name: CONFIG, doc: "Configuration file; its neighbour conf.d/*.toml is read too." },
     Variable { name: LOG, doc: "Filter of the log on standard error, such as info or cortex_hub=debug." },
+    Variable {
+        name: TASK_ID,
+        doc: "The task whose process this is; set by the node. `cortex fs` works for it, and is refused once its attempt is over.",
+    },
+    Variable { name: ATTEMPT, doc: "The number of the attempt at that task; set by the node." },
     Variable {
         name: "CORTEX_SECTION__KEY",
         doc: "Any key of the configuration: CORTEX_HUB__HTTP is hub.http.",

@@ -105,6 +105,16 @@ impl Output {
         facts.iter().try_for_each(|(name, value)| self.line(format!("{name:width$}  {value}").trim_end()))
     }
 
+    /// Whether somebody is there who can be asked.
+    pub(crate) fn can_ask(self) -> bool {
+        !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Whether the result goes to a terminal, which obeys what is written to it.
+    pub(crate) fn is_terminal(self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// A question, with its answer on the same line.
     pub(crate) fn ask(self, question: &str) {
         let mut stderr = io::stderr().lock();
@@ -116,7 +126,7 @@ impl Output {
         if yes {
             return Ok(());
         }
-        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if !self.can_ask() {
             return Err(Failure::usage(
                 format!("{question} Nobody can be asked here."),
                 "Add `--yes` to go ahead without being asked.",
@@ -167,6 +177,11 @@ impl Output {
     /// The n-th of some colours, for the name of a node.
     pub(crate) fn tint(self, index: usize, text: &str) -> String {
         if self.colour { format!("\x1b[{}m{text}\x1b[0m", 31 + (index + 1) % 6) } else { text.to_owned() }
+    }
+
+    /// In a colour, by its number for terminals.
+    pub(crate) fn paint(self, colour: u8, text: &str) -> String {
+        if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn red(self, text: &str) -> String {

@@ -144,6 +144,11 @@ const fn task(method: &'static str, path: &'static str) -> Entry {
     Entry::http(method, path, Needs::Either(Right::TasksRead, Right::TasksSubmit))
 }
 
+/// Transfers: pushes need the right to write, pulls that to read, on the nodes that they name.
+const fn transfer(method: &'static str, path: &'static str, first: Right, second: Right) -> Entry {
+    Entry::http(method, path, Needs::Either(first, second)).tool(Tool::WorkspaceSync)
+}
+
 const fn grpc(service: &'static str, method: &'static str, needs: Needs) -> Entry {
     Entry::grpc(service, method, needs)
 }
@@ -167,6 +172,16 @@ pub const ENTRIES: &[Entry] = &[
     http("PUT", "/api/v1/nodes/{node}/fs", Right::FilesWrite).tool(Tool::FsWrite),
     http("PATCH", "/api/v1/nodes/{node}/fs", Right::FilesWrite).tool(Tool::FsEdit),
     http("DELETE", "/api/v1/nodes/{node}/fs", Right::FilesWrite).tool(Tool::FsEdit),
+    transfer("GET", "/api/v1/transfers", Right::FilesRead, Right::FilesWrite),
+    transfer("POST", "/api/v1/transfers", Right::FilesWrite, Right::FilesRead),
+    transfer("GET", "/api/v1/transfers/{id}", Right::FilesRead, Right::FilesWrite),
+    transfer("DELETE", "/api/v1/transfers/{id}", Right::FilesWrite, Right::FilesRead),
+    transfer("GET", "/api/v1/transfers/{id}/wants", Right::FilesRead, Right::FilesWrite),
+    transfer("POST", "/api/v1/transfers/{id}/wants", Right::FilesWrite, Right::FilesRead),
+    transfer("PUT", "/api/v1/transfers/{id}/packs", Right::FilesWrite, Right::FilesRead),
+    transfer("POST", "/api/v1/transfers/{id}/missing", Right::FilesWrite, Right::FilesRead),
+    transfer("GET", "/api/v1/transfers/{id}/content", Right::FilesRead, Right::FilesWrite),
+    transfer("POST", "/api/v1/transfers/{id}/end", Right::FilesWrite, Right::FilesRead),
     http("GET", "/api/v1/invites", Right::InvitesRead),
     http("POST", "/api/v1/invites", Right::InvitesWrite),
     http("DELETE", "/api/v1/invites/{id}", Right::InvitesWrite),
@@ -242,6 +257,7 @@ pub const ENTRIES: &[Entry] = &[
     grpc("cortex.mesh.v1.EnrolmentService", "Enrol", Needs::Invite),
     grpc("cortex.mesh.v1.EnrolmentService", "Recover", Needs::RecoveryKey),
     grpc("cortex.mesh.v1.MeshService", "Attach", Needs::NodeCertificate),
+    grpc("cortex.mesh.v1.MeshService", "Transfer", Needs::NodeCertificate),
 ];
 
 const _: () =

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cortex_core::id::{
-    ConsentId, GrantId, InviteId, LockId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId, UserId,
+    ConsentId, GrantId, InviteId, LockId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId, TransferId,
+    UserId,
 };
 use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
@@ -94,4 +95,5 @@ mint! {
     new_task_id -> TaskId;
     new_schedule_id -> ScheduleId;
     new_op_id -> OpId;
+    new_transfer_id -> TransferId;
 }

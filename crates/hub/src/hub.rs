@@ -40,6 +40,7 @@ use crate::service::pool::Pool;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
 use crate::service::tokens::Tokens;
+use crate::service::transfers::Transfers;
 use crate::service::users::Users;
 use crate::service::users::passwords::Passwords;
 use crate::service::{Context, store_refusal};
@@ -113,6 +114,7 @@ pub struct Hub {
     started: Started,
     context: Context,
     mesh: Mesh,
+    transfers: Transfers,
     doors: Supervisor,
     workers: Supervisor,
 }
@@ -150,6 +152,9 @@ impl Hub {
         let mesh = Mesh::new(context.clone(), logs.clone());
         mesh.restore().await?;
         locks::enforce(&context, &mesh);
+        let (metrics, dir) = (Metrics::default(), config.data_dir.clone());
+        let of = (context.clone(), mesh.clone(), metrics.clone());
+        let transfers = blocking(move || Transfers::open(of.0, of.1, of.2, &dir)).await?;
 
         let http = http::bind(config.http)?;
         let grpc = http::bind(config.grpc)?;
@@ -158,10 +163,11 @@ impl Hub {
             started,
             context: context.clone(),
             mesh: mesh.clone(),
+            transfers,
             doors: Supervisor::default(),
             workers: Supervisor::default(),
         };
-        let parts = Parts { config, authority, logs, tokens };
+        let parts = Parts { config, authority, logs, tokens, metrics };
         hub.context.commit(announce(&hub.context), |_| ()).await?;
         hub.serve(parts, http, grpc);
         tracing::info!(http = %hub.started.http, grpc = %hub.started.grpc, first_start, "the hub serves");
@@ -184,6 +190,8 @@ impl Hub {
     /// Stops: HTTP drains, nodes are told, the store answers what it accepted. Output that is not on
     /// disk by then was not acknowledged: its node sends it again.
     pub async fn stop(self) {
+        // Those who wait for them are told while the door drains.
+        self.transfers.stop();
         let doors = self.doors.stop(HTTP_DRAIN).await;
         let workers = self.workers.stop(WORKERS_DRAIN).await;
         self.mesh.stop(MESH_DRAIN).await;
@@ -218,7 +226,7 @@ impl Hub {
 
     fn api(&self, parts: &Parts) -> Api {
         let context = self.context.clone();
-        let (mesh, passwords, metrics) = (self.mesh.clone(), Passwords::default(), Metrics::default());
+        let (mesh, passwords, metrics) = (self.mesh.clone(), Passwords::default(), parts.metrics.clone());
         let runs = Runs::new(context.clone(), mesh.clone(), parts.logs.clone(), &parts.config.data_dir);
         Api::from(ApiParts {
             consents: Consents::new(context.clone(), mesh.clone(), runs.clone()),
@@ -234,6 +242,7 @@ impl Hub {
             pool: Pool::new(context.clone(), mesh.clone()),
             runs,
             files: Files::new(context.clone(), mesh.clone(), metrics.clone()),
+            transfers: self.transfers.clone(),
             metrics,
             workers: self.workers.clone(),
             door: Door::new(parts.config.public_url.as_deref()),
@@ -256,6 +265,7 @@ struct Parts {
     authority: Arc<Authority>,
     logs: RunLogs,
     tokens: Tokens,
+    metrics: Metrics,
 }
 
 fn serve_http(doors: &Supervisor, listener: TcpListener, api: Api) {

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod runlog;
 pub mod secret;
 pub mod service;
+pub mod transfer;
 pub mod workers;
 
 pub use hub::{Config, Hub, Started, StoreKind};

@@ -10,7 +10,7 @@ use cortex_core::files::op::Verb;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -18,6 +18,7 @@ use crate::bus::Bus;
 use crate::mesh::Mesh;
 use crate::service::Context;
 use crate::service::pool::Kept;
+use crate::service::transfers::{Kind, Stage};
 use crate::workers::supervisor::Supervisor;
 
 type Labels<const N: usize> = [(&'static str, String); N];
@@ -34,6 +35,9 @@ pub struct Metrics {
     run_starts: Family<Labels<1>, Counter>,
     file_ops: Family<Labels<2>, Counter>,
     file_op_seconds: Family<Labels<1>, Histogram>,
+    transfers: Family<Labels<1>, Gauge>,
+    transfer_ends: Family<Labels<1>, Counter>,
+    transfer_bytes: Family<Labels<1>, Counter>,
     connections: prometheus_client::metrics::gauge::Gauge<i64, std::sync::atomic::AtomicI64>,
     accepted: Counter<u64, AtomicU64>,
 }
@@ -47,6 +51,9 @@ impl Default for Metrics {
             run_starts: Family::default(),
             file_ops: Family::default(),
             file_op_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            transfers: Family::default(),
+            transfer_ends: Family::default(),
+            transfer_bytes: Family::default(),
             connections: prometheus_client::metrics::gauge::Gauge::default(),
             accepted: Counter::default(),
         }
@@ -87,6 +94,28 @@ impl Metrics {
         let (verb, code) = (verb.as_str().to_owned(), code.map_or("ok", Code::as_str).to_owned());
         self.file_ops.get_or_create(&[("verb", verb.clone()), ("code", code)]).inc();
         self.file_op_seconds.get_or_create(&[("verb", verb)]).observe(seconds);
+    }
+
+    /// A transfer at a node came from one stage to another: from none when it begins.
+    pub fn transfer_stage(&self, from: Option<Stage>, to: Option<Stage>) {
+        let label = |stage: Stage| [("state", stage.as_str().to_owned())];
+        if let Some(from) = from.filter(|from| !from.is_over()) {
+            self.transfers.get_or_create(&label(from)).dec();
+        }
+        match to {
+            Some(to) if to.is_over() => drop(self.transfer_ends.get_or_create(&label(to)).inc()),
+            Some(to) => drop(self.transfers.get_or_create(&label(to)).inc()),
+            None => {}
+        }
+    }
+
+    /// Content of a transfer went over the connection to a node.
+    pub fn transfer_bytes(&self, kind: Kind, bytes: u64) {
+        let direction = match kind {
+            Kind::Push => "to_node",
+            Kind::Pull => "from_node",
+        };
+        self.transfer_bytes.get_or_create(&[("direction", direction.to_owned())]).inc_by(bytes);
     }
 
     /// A connection came; what is returned says when it went.
@@ -137,6 +166,14 @@ impl Metrics {
             Unit::Seconds,
             self.file_op_seconds.clone(),
         );
+        registry.register("transfers", "Transfers at nodes by how far they are.", self.transfers.clone());
+        registry.register("transfer_ends", "Ended transfers at nodes.", self.transfer_ends.clone());
+        registry.register_with_unit(
+            "transfer",
+            "Content on connections to nodes, as it was packed.",
+            Unit::Bytes,
+            self.transfer_bytes.clone(),
+        );
     }
 }
 
@@ -145,6 +182,8 @@ fn register_mesh(registry: &mut Registry, context: &Context, mesh: &Mesh) {
     gauge(registry, "nodes_online", "Connected nodes.", mesh.online() as u64);
     gauge(registry, "runs_open", "Runs that have not ended.", mesh.runs_open() as u64);
     gauge(registry, "file_ops_open", "Operations on files that have not ended.", mesh.file_ops_open() as u64);
+    gauge(registry, "tickets", "Tickets for streams of content that nobody has used.", mesh.tickets() as u64);
+    gauge(registry, "streams", "Streams of content.", mesh.streams() as u64);
     gauge(registry, "run_followers", "Those who follow the output of a run.", mesh.followers() as u64);
     gauge(registry, "mesh_entries", "Entries of all maps of links and runs.", mesh.entries() as u64);
     counter(registry, "heartbeats", "Heartbeats of all nodes.", mesh.heartbeats());

@@ -23,12 +23,14 @@ use cortex_core::node_runs::NodeRuns;
 use cortex_core::outbox::{Lane, Outbox};
 use cortex_core::run::{EndCause, Ended};
 use cortex_core::time::Timestamp;
+use cortex_core::transfer::TransferNews;
 use cortex_core::{Code, limits};
 use cortex_wire::{convert, mesh};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::bulk::Bulk;
 use crate::clock::{self, Clock};
 use crate::files::clerks::Clerks;
 use crate::identity::{DataDir, Identity};
@@ -124,6 +126,7 @@ pub(crate) async fn live(
     let (events, events_in) = mpsc::channel(EVENTS_MAX);
     let (news, news_in) = mpsc::channel(files::NEWS_MAX);
     let hub = parts.identity.hub.clone();
+    let bulk = Arc::new(Bulk::new(hub.clone(), Arc::clone(&parts.dir)));
     let mut wires = Wires::new(parts.journal, events_in, news_in, shutdown, hub);
     let mut machine = NodeFiles::restore(parts.records, clock.now());
     machine.reserve(parts.reserved);
@@ -143,7 +146,7 @@ pub(crate) async fn live(
         instance: random(),
         dials: 0,
         runs: parts.runs,
-        files: files::Files::new(machine, clerks, news),
+        files: files::Files::new(machine, clerks, bulk, news),
         held: BTreeMap::new(),
         alive: BTreeSet::new(),
         loading: BTreeSet::new(),
@@ -185,7 +188,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
     fn handle(&mut self, happening: Happening, wires: &mut Wires) {
         let now = self.clock.now();
         match happening {
-            Happening::Frame(Ok(frame)) => self.handle_frame(frame, now),
+            Happening::Frame(Ok(frame)) => self.handle_frame(*frame, now),
             Happening::Frame(Err(refusal)) => self.lost(&refusal, None, wires),
             Happening::Dialled(Ok(link)) => self.connected(link, now, wires),
             Happening::Dialled(Err(refusal)) => self.lost(&refusal, None, wires),
@@ -204,7 +207,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
     fn handle_frame(&mut self, frame: mesh::AttachResponse, now: Timestamp) {
         let Some(watch) = &mut self.watch else { return };
         watch.heard(now);
-        let asked = convert::asked_op(&frame);
+        let (asked, moved) = (convert::asked_op(&frame), convert::asked_transfer(&frame));
         match convert::to_node_from_proto(frame) {
             Ok(Some(envelope)) => {
                 tracing::trace!(epoch = %envelope.epoch, "frame from the hub");
@@ -218,15 +221,19 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 let is_welcome = matches!(envelope.message, ToNode::Welcome(_));
                 self.runs.handle(envelope, now);
                 if is_welcome && self.runs.is_linked() {
-                    self.files.machine.welcomed();
+                    let epoch = self.runs.numbers().1;
+                    self.files.welcomed(epoch);
                 }
             }
             Ok(None) => tracing::debug!("ignored a message of a later version"),
             Err(refusal) => {
                 tracing::warn!(code = %refusal.code, "refused a frame of the hub: {refusal}");
-                match asked {
-                    Some(op) => self.send(ToHub::FileAnswered { op, answer: Err(refusal) }),
-                    None => self.send(ToHub::Refused { run: None, refusal }),
+                match (asked, moved) {
+                    (Some(op), _) => self.send(ToHub::FileAnswered { op, answer: Err(refusal) }),
+                    (None, Some(id)) => {
+                        self.send(ToHub::TransferNews(TransferNews { id, end: Err(refusal) }));
+                    }
+                    (None, None) => self.send(ToHub::Refused { run: None, refusal }),
                 }
             }
         }
@@ -251,6 +258,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             | ToNode::FileCancel { .. }
             | ToNode::FileSettled { .. }
             | ToNode::AttemptFence { .. }
+            | ToNode::TransferAsk(_)
+            | ToNode::TransferCancel { .. }
             | ToNode::Goodbye { .. } => return envelope,
         };
         match policy::verify(&self.authority, self.identity.node, generation, signed) {
@@ -380,7 +389,7 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         self.outbox = Outbox::new();
         let was_linked = self.runs.is_linked();
         self.runs.disconnected();
-        self.files.machine.disconnected();
+        self.files.disconnected();
         if is_final(refusal.code) {
             self.begin_stop(Err(refusal.clone()), self.clock.now());
             return;

@@ -9,7 +9,8 @@ use cortex_core::Refusal;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+pub(crate) use tonic::transport::Channel;
+use tonic::transport::{Endpoint, Uri};
 
 use crate::tls::{HUB_NAME, unreachable};
 
@@ -22,6 +23,24 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(4);
 
 /// Begins HTTP/2 on the stream.
 pub(crate) async fn over(stream: TlsStream<TcpStream>, hub: &str) -> Result<Channel, Refusal> {
+    connect(stream, hub, |endpoint| {
+        endpoint
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+    })
+    .await
+}
+
+/// Begins HTTP/2 on a stream for content: its windows grow with what the way to the hub holds.
+pub(crate) async fn for_content(stream: TlsStream<TcpStream>, hub: &str) -> Result<Channel, Refusal> {
+    connect(stream, hub, |endpoint| endpoint.http2_adaptive_window(true)).await
+}
+
+async fn connect(
+    stream: TlsStream<TcpStream>,
+    hub: &str,
+    windows: impl FnOnce(Endpoint) -> Endpoint,
+) -> Result<Channel, Refusal> {
     let stream = Arc::new(Mutex::new(Some(stream)));
     let connector = tower::service_fn(move |_: Uri| {
         let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -33,8 +52,6 @@ pub(crate) async fn over(stream: TlsStream<TcpStream>, hub: &str) -> Result<Chan
         .map_err(|error| unreachable(hub, &error))?
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_ANSWER)
-        .keep_alive_while_idle(true)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES);
-    endpoint.connect_with_connector(connector).await.map_err(|error| unreachable(hub, &error))
+        .keep_alive_while_idle(true);
+    windows(endpoint).connect_with_connector(connector).await.map_err(|error| unreachable(hub, &error))
 }

@@ -6,6 +6,7 @@
 //! sockets, a shell around a command, rights that the hub's policy did not give.
 
 mod actor;
+mod bulk;
 mod ceiling;
 mod channel;
 mod clock;
@@ -17,6 +18,7 @@ pub mod fuzzing;
 mod identity;
 mod journal;
 mod link;
+pub mod local;
 mod node;
 mod policy;
 mod proof;

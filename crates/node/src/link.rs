@@ -8,8 +8,9 @@ use cortex_wire::{convert, mesh};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::channel::{self, Channel};
 use crate::identity::Credentials;
-use crate::{channel, tls};
+use crate::tls;
 
 /// Both directions of a control stream.
 #[derive(Debug)]
@@ -46,6 +47,34 @@ impl Link {
             Err(status) => Err(refused(hub, &status)),
         }
     }
+}
+
+/// What comes on a stream for content.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    hub: String,
+    inbound: tonic::Streaming<mesh::TransferResponse>,
+}
+
+impl Frames {
+    /// The next message; `None` when nothing more comes.
+    pub(crate) async fn next(&mut self) -> Result<Option<mesh::TransferResponse>, Refusal> {
+        self.inbound.message().await.map_err(|status| refused(&self.hub, &status))
+    }
+}
+
+/// Opens a stream for content; what goes out on it comes from `frames`.
+pub(crate) async fn transfer(
+    hub: &str,
+    channel: Channel,
+    frames: mpsc::Receiver<mesh::TransferRequest>,
+) -> Result<Frames, Refusal> {
+    let mut client = MeshServiceClient::new(channel)
+        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
+    let answer =
+        client.transfer(ReceiverStream::new(frames)).await.map_err(|status| refused(hub, &status))?;
+    Ok(Frames { hub: hub.to_owned(), inbound: answer.into_inner() })
 }
 
 /// A status with a code of ours is the hub's word; any other is the network's.

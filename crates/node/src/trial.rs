@@ -2,6 +2,7 @@
 //! tests, measurements and whoever wants to know what a machine can do. Never here: anything that a
 //! run of a node does not have.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,19 +10,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cortex_core::Refusal;
 use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::op::FileOp;
-use cortex_core::id::{OpId, Revision, RunId};
+use cortex_core::id::{OpId, Revision, RunId, TransferId};
 use cortex_core::message::Start;
 use cortex_core::policy::reach;
 use cortex_core::run::{Ended, RunSpec};
-use cortex_core::sandbox::{Layer, Level, Walls};
+use cortex_core::sandbox::{Access, Layer, Level, Walls};
 use cortex_core::stream::Stream;
+use cortex_core::transfer::{Carry, TransferNews, TransferWork};
+use cortex_wire::convert::transfer::{carry_from_bytes, carry_to_bytes, news_from_bytes};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, watch};
 
 use crate::NodeConfig;
 use crate::enrol::blocking;
 use crate::files::clerk::Job;
-use crate::files::clerks::Clerks;
+use crate::files::clerks::{Clerks, Hired};
 use crate::files::errand::{self, Done};
+use crate::files::frame::{Frame, Kind};
+use crate::files::relay;
+use crate::files::transfer::TransferJob;
 use crate::run::guards::Guards;
 use crate::run::input::Input;
 use crate::run::program::Surroundings;
@@ -128,11 +135,32 @@ impl Trial {
         let id = OpId::mint(u64::from(std::process::id()), &self.number());
         let job = Job { id, op, reach, recovery: None };
         let mut clerk = self.clerks.hire(walls).await?;
-        let done = errand::perform(&mut clerk, &job, async |_etag| may_go_on().await).await;
+        let done = errand::perform(&mut clerk, &job, None, async |_etag| may_go_on().await).await;
         if matches!(done, Done::Answered(_)) {
             clerk.give_back();
         }
         done.into_answer(id)
+    }
+
+    /// Does one transfer, as a node does it that allows whatever the walls do. `hub` is the other end: it is
+    /// given the stream when the clerk opens one. What is told without a stream; `None` when all was said on it.
+    ///
+    /// # Errors
+    /// `path_outside_roots` for a path that the walls do not give; `internal` when the clerk ends, whatever it
+    /// had said before.
+    pub async fn transfer(
+        &self,
+        walls: Option<&Walls>,
+        work: TransferWork,
+        hub: impl AsyncFnOnce(mpsc::Sender<Carry>, mpsc::Receiver<Carry>),
+    ) -> Result<Option<TransferNews>, Refusal> {
+        let access = if matches!(work, TransferWork::Apply(_)) { Access::Write } else { Access::Read };
+        let reach = reach(walls, work.path(), access)?;
+        let id = TransferId::mint(u64::from(std::process::id()), &self.number());
+        let mut clerk = self.clerks.hire(walls).await?;
+        let moved = move_over(&mut clerk, &TransferJob { id, work, reach }, hub).await;
+        clerk.end().await;
+        moved.map_err(|error| relay::lost(&error))
     }
 
     /// Processes that work on files, idle ones among them.
@@ -197,6 +225,84 @@ impl Trial {
         self.clerks.finish();
         self.guards.finish().await;
     }
+}
+
+/// What a node does between a clerk and its hub.
+async fn move_over(
+    clerk: &mut Hired,
+    job: &TransferJob,
+    hub: impl AsyncFnOnce(mpsc::Sender<Carry>, mpsc::Receiver<Carry>),
+) -> io::Result<Option<TransferNews>> {
+    let senseless = || io::Error::from(io::ErrorKind::InvalidData);
+    let news = |frame: &Frame| news_from_bytes(job.id, &frame.body).map_err(|_| senseless());
+    clerk.tell(&job.to_frame()).await?;
+    let first = clerk.hear().await?;
+    if first.kind == Kind::Transfer {
+        return news(&first).map(Some);
+    } else if first.kind != Kind::Open {
+        return Err(senseless());
+    }
+    clerk.tell(&Frame::new(Kind::Open, Vec::new())).await?;
+    let (to_clerk, mut for_clerk) = mpsc::channel(8);
+    let (to_hub, for_hub) = mpsc::channel(8);
+    let (say, mut words) = mpsc::channel(1);
+    let (jobs, replies) = clerk.pipes()?;
+    let (moved, ()) = tokio::join!(
+        async {
+            let moved: io::Result<_> = {
+                let up = async {
+                    loop {
+                        let frame =
+                            Frame::receive_from(replies).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                        match frame.kind {
+                            Kind::Stream => {
+                                let carry =
+                                    carry_from_bytes(frame.body).ok().flatten().ok_or_else(senseless)?;
+                                // Whoever hears no more has heard enough.
+                                let _heard = to_hub.send(carry).await;
+                            }
+                            Kind::Gate => {
+                                let _said = say.send(Frame::new(Kind::Go, Vec::new())).await;
+                            }
+                            Kind::Transfer if frame.body.is_empty() => return Ok(None),
+                            Kind::Transfer => return news(&frame).map(Some),
+                            Kind::Operation
+                            | Kind::Recovery
+                            | Kind::Prepared
+                            | Kind::Commit
+                            | Kind::Abort
+                            | Kind::Open
+                            | Kind::StreamEnd
+                            | Kind::Go => return Err(senseless()),
+                        }
+                    }
+                };
+                let down = async {
+                    let mut is_over = false;
+                    loop {
+                        let frame = tokio::select! {
+                            biased;
+                            Some(word) = words.recv() => word,
+                            carry = for_clerk.recv(), if !is_over => match carry {
+                                Some(carry) => Frame::new(Kind::Stream, carry_to_bytes(carry)),
+                                None => {
+                                    is_over = true;
+                                    Frame::new(Kind::StreamEnd, Vec::new())
+                                }
+                            },
+                        };
+                        jobs.write_all(&frame.to_bytes()?).await?;
+                    }
+                };
+
+                tokio::select! { moved = up => moved, failed = down => failed }
+            };
+            drop((to_hub, for_clerk));
+            moved
+        },
+        hub(to_clerk, for_hub),
+    );
+    moved
 }
 
 impl Running {

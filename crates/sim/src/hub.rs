@@ -280,6 +280,7 @@ impl Hub {
             | ToHub::OutputLost { .. }
             | ToHub::InputTaken { .. }
             | ToHub::Refused { .. }
+            | ToHub::TransferNews(_)
             | ToHub::Renew { .. } => self.runs[node].handle(link, message),
             ToHub::FileAnswered { op, answer } => self.file_answered(node, link, op, answer),
         }

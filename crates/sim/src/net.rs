@@ -299,6 +299,7 @@ const fn repeats_make_sense(message: &ToHub) -> bool {
         | ToHub::Heartbeat { .. }
         | ToHub::OutputLost { .. }
         | ToHub::Refused { .. }
+        | ToHub::TransferNews(_)
         | ToHub::Renew { .. } => false,
     }
 }

@@ -24,10 +24,29 @@ const ELSEWHERE: &[EventKind] = &[
     EventKind::ConsentRuleMade,
     EventKind::ConsentRuleEnded,
     EventKind::AuditBroken,
+    // A transfer that somebody asks for is told by the use cases of the hub.
+    EventKind::TransferStarted,
+    EventKind::TransferEnded,
     // Nobody makes a schedule or a pause here: the tasks of the one are tasks, and the other is an
     // administrator's.
     EventKind::ScheduleChanged,
     EventKind::PoolPaused,
+    // It has no workspaces and no skills.
+    EventKind::WorkspaceCreated,
+    EventKind::WorkspaceChanged,
+    EventKind::WorkspaceRemoved,
+    EventKind::WorkspaceRevision,
+    EventKind::WorkspaceLocked,
+    EventKind::WorkspaceUnlocked,
+    EventKind::MemberAttached,
+    EventKind::MemberDetached,
+    EventKind::MemberState,
+    EventKind::DriftFound,
+    EventKind::DriftCleared,
+    EventKind::SyncHalted,
+    EventKind::SyncConflict,
+    EventKind::SkillPromoted,
+    EventKind::SkillRemoved,
 ];
 
 #[test]

@@ -2,12 +2,15 @@
 
 use cortex_core::files::entity::FileTask;
 use cortex_core::id::Revision;
+use cortex_core::name::printable;
 use cortex_core::node::Node;
 use cortex_core::pool::Task;
 use cortex_core::pool::schedule::Schedule;
 use cortex_core::run::Run;
+use cortex_core::skill::SkillRow;
 use cortex_core::token::Token;
 use cortex_core::user::User;
+use cortex_core::workspace::{Member, Workspace};
 use cortex_core::{Code, Refusal};
 
 use crate::{StoredPolicy, WriteError};
@@ -65,5 +68,34 @@ pub(crate) fn schedule_name(schedule: &Schedule) -> WriteError {
 pub(crate) fn task_key(task: &Task) -> WriteError {
     Refusal::new(Code::Conflict, format!("Task {} repeats the idempotency key of an earlier task.", task.id))
         .hint("Use the task that has this key, or choose a new key.")
+        .into()
+}
+
+pub(crate) fn workspace_name(ws: &Workspace) -> WriteError {
+    let name = &ws.name;
+    Refusal::new(Code::Conflict, format!("Another workspace has the name `{name}`."))
+        .hint(format!("Choose another name, or remove the other with `cortex workspace rm {name}` first."))
+        .into()
+}
+
+pub(crate) fn workspace_head(ws: &Workspace, stored: Revision) -> WriteError {
+    Refusal::new(Code::Conflict, format!("Workspace {} is at revision {stored} by now.", ws.name))
+        .hint("Read the present state and decide again.")
+        .detail("head", stored.to_string())
+        .into()
+}
+
+pub(crate) fn member_path(member: &Member) -> WriteError {
+    let path = printable(member.path.as_str(), 200);
+    Refusal::new(Code::Conflict, format!("Another member has the folder `{path}`."))
+        .hint("Choose a folder beside it, or detach that member first.")
+        .into()
+}
+
+pub(crate) fn skill_revision(row: &SkillRow, stored: Revision) -> WriteError {
+    let message = format!("Skill {} is at revision {stored}; revision {} cannot follow it.", row.name, row.n);
+    Refusal::new(Code::Conflict, message)
+        .hint("Read the newest revision with `cortex skill show NAME`, and promote on top of it.")
+        .detail("head", stored.to_string())
         .into()
 }

@@ -3,7 +3,7 @@
 //! Kept: nodes, invites, users, grants, tokens, locks, policies, questions to people, runs (not
 //! their output, which lives in segment files of the hub), the event log, the audit log, a few
 //! numbers (generation), the tasks of the work pool ([`PoolRead`]), and operations that change files
-//! ([`FilesRead`]). Not kept here: presence, heartbeats, link state, meters — these are observations
+//! ([`FilesRead`]), workspaces, skills and transfers ([`SyncRead`]). Not kept here: presence, heartbeats, link state, meters — these are observations
 //! and live in memory.
 //!
 //! **Promise.** [`StoreExt::write`] answers `Ok` only after the transaction is committed and
@@ -40,15 +40,21 @@ use cortex_core::time::WallTime;
 use cortex_core::token::Token;
 use cortex_core::user::{RoleGrant, User};
 
+pub mod blobs;
 pub mod chain;
 mod conflict;
 mod files;
 pub mod memory;
 mod pool;
 pub mod sqlite;
+mod sync;
 
 pub use files::{FilesRead, FilesTx};
 pub use pool::{PoolRead, PoolTx, TaskFilter};
+pub use sync::{
+    StoredConflict, StoredPush, StoredRoot, StoredTransfer, SyncRead, SyncTx, TransferEnd, TransferFilter,
+    TransferKind, VisitRoot,
+};
 
 /// Why the store could not do its work. The closure's own refusals are not among these.
 #[derive(Debug, thiserror::Error)]
@@ -179,7 +185,7 @@ pub struct AuditFilter {
 }
 
 /// One consistent view. Each method costs one query.
-pub trait Read: PoolRead + FilesRead {
+pub trait Read: PoolRead + FilesRead + SyncRead {
     /// The generation of this store; raised by a restore.
     fn generation(&self) -> Result<Generation, StoreError>;
 
@@ -269,7 +275,7 @@ pub trait Read: PoolRead + FilesRead {
 }
 
 /// One transaction: sees its own writes; all of it is kept or nothing.
-pub trait Tx: Read + PoolTx + FilesTx {
+pub trait Tx: Read + PoolTx + FilesTx + SyncTx {
     /// Inserts or replaces a node. A second live node of the same name is refused `Conflict`.
     fn put_node(&mut self, node: &Node) -> Result<(), WriteError>;
     /// Raises the node's epoch by one and returns it. One write, no read of the row by the caller.

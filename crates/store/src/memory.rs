@@ -12,6 +12,7 @@ mod files;
 mod pool;
 mod read;
 mod state;
+mod sync;
 mod tx;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

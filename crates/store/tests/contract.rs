@@ -17,6 +17,8 @@ mod people;
 mod schedules;
 #[path = "contract/subject.rs"]
 mod subject;
+#[path = "contract/sync.rs"]
+mod sync;
 #[path = "contract/tasks.rs"]
 mod tasks;
 #[path = "contract/transactions.rs"]
@@ -91,6 +93,18 @@ contract! {
     files::unsettled_operations_are_found_per_node_and_after_a_restart,
     files::ended_operations_go_in_the_order_of_their_ends_and_no_open_one_does,
     files::a_refused_write_leaves_nothing_of_an_operation,
+    sync::workspaces_and_members_are_read_back_to_the_last_field,
+    sync::names_and_folders_are_of_one_live_row_each,
+    sync::of_two_who_saw_one_head_one_moves_it_and_the_other_is_told,
+    sync::history_is_paged_newest_first_and_thinned_and_never_loses_the_head,
+    sync::conflicts_are_bounded_and_go_with_their_member,
+    sync::revisions_of_skills_follow_one_another_and_are_bounded,
+    sync::transfers_are_read_back_and_the_oldest_ends_go,
+    sync::the_last_push_to_a_folder_is_kept_while_it_is_used,
+    sync::every_tree_that_is_to_stay_is_named_and_no_other,
+    sync::a_refused_write_leaves_nothing_of_workspaces_skills_and_transfers,
+    sync::r16_6_of_32_promoters_one_wins_and_31_are_told,
+    sync::the_library_and_the_workspaces_are_bounded,
     logs::events_are_numbered_without_holes_whatever_fails_beside_them,
     logs::the_hook_hears_commits_in_order_and_before_the_callers,
     logs::events_are_paged_by_number,

@@ -4,7 +4,9 @@
 //! what it knows and cannot be read is a refusal `invalid_argument`, and the link is closed.
 
 use bytes::Bytes;
-use cortex_core::id::{Attempt, ConsentId, Epoch, Generation, NodeId, OpId, Revision, RunId, Seq, TaskId};
+use cortex_core::id::{
+    Attempt, ConsentId, Epoch, Generation, NodeId, OpId, Revision, RunId, Seq, TaskId, TransferId,
+};
 use cortex_core::limits;
 use cortex_core::message::{Envelope, Frame, Hello, RunReport, SignedPolicy, Start, ToHub, ToNode, Welcome};
 use cortex_core::node::{AuditHead, Facts};
@@ -14,6 +16,7 @@ use cortex_core::stream::{Positions, Stream};
 use cortex_core::{Code, Refusal};
 
 pub mod files;
+pub mod transfer;
 
 use crate::mesh;
 use crate::mesh::attach_request::Message as Up;
@@ -48,6 +51,7 @@ pub fn to_hub_into_proto(envelope: Envelope<ToHub>) -> mesh::AttachRequest {
         }),
         ToHub::Renew { csr } => Up::Renew(mesh::Renew { csr_der: csr }),
         ToHub::FileAnswered { op, answer } => Up::FileAnswer(files::answer_into(op, answer)),
+        ToHub::TransferNews(news) => Up::TransferNews(transfer::news_into(news)),
     };
     mesh::AttachRequest { epoch: envelope.epoch.0, message: Some(message) }
 }
@@ -81,6 +85,7 @@ pub fn to_hub_from_proto(request: mesh::AttachRequest) -> Result<Option<Envelope
             let (op, answer) = files::answer_from(answer)?;
             ToHub::FileAnswered { op, answer }
         }
+        Up::TransferNews(news) => ToHub::TransferNews(transfer::news_from(news)?),
     };
     Ok(Some(Envelope { epoch, message }))
 }
@@ -122,6 +127,10 @@ pub fn to_node_into_proto(envelope: Envelope<ToNode>) -> mesh::AttachResponse {
             task_id: Bytes::copy_from_slice(task.as_bytes()),
             attempt: attempt.0,
         }),
+        ToNode::TransferAsk(ask) => Down::TransferAsk(transfer::ask_into(*ask)),
+        ToNode::TransferCancel { id } => {
+            Down::TransferCancel(mesh::TransferCancel { transfer_id: transfer::id_into(id) })
+        }
         ToNode::Goodbye { refusal, retry_after_ms } => {
             Down::Goodbye(mesh::Goodbye { refusal: Some(refusal_into(&refusal)), retry_after_ms })
         }
@@ -171,6 +180,10 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
                 task_from(&fence.task_id, fence.attempt)?.ok_or_else(|| missing("attempt_fence.task_id"))?;
             ToNode::AttemptFence { task, attempt }
         }
+        Down::TransferAsk(ask) => ToNode::TransferAsk(Box::new(transfer::ask_from(ask)?)),
+        Down::TransferCancel(cancel) => {
+            ToNode::TransferCancel { id: transfer::id_from(&cancel.transfer_id)? }
+        }
         Down::Goodbye(goodbye) => ToNode::Goodbye {
             refusal: refusal_from(goodbye.refusal.unwrap_or_default()),
             retry_after_ms: goodbye.retry_after_ms,
@@ -184,6 +197,12 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
 pub fn asked_op(response: &mesh::AttachResponse) -> Option<OpId> {
     let Some(Down::FileAsk(ask)) = &response.message else { return None };
     files::op_id_from(&ask.op_id).ok()
+}
+
+/// The transfer that a message of the hub asks for, as [`asked_op`].
+pub fn asked_transfer(response: &mesh::AttachResponse) -> Option<TransferId> {
+    let Some(Down::TransferAsk(ask)) = &response.message else { return None };
+    transfer::id_from(&ask.transfer_id).ok()
 }
 
 /// A node's id, from the wire.

@@ -45,6 +45,7 @@ pub const fn surface(code: Code) -> Surface {
         Code::StaleEpoch => (409, Grpc::Aborted, 8, true),
         Code::StaleAttempt => (409, Grpc::Aborted, 8, false),
         Code::Conflict => (409, Grpc::Aborted, 8, false),
+        Code::SyncHalted => (409, Grpc::FailedPrecondition, 8, false),
         Code::ClonedIdentity => (409, Grpc::Aborted, 4, false),
         Code::UnknownOutcome => (409, Grpc::Unknown, 1, false),
         Code::EventGap => (410, Grpc::OutOfRange, 8, false),

@@ -16,6 +16,7 @@ mod pool;
 mod runs;
 mod schedules;
 mod tasks;
+mod transfers;
 
 pub use crate::error::{ErrorBody, Problem};
 pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
@@ -30,8 +31,8 @@ pub use people::{
     TokenView, UserPatch, UserRequest, UserView, WhoAmI,
 };
 pub use policies::{
-    GrantView, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback, PolicySet,
-    PolicyTest, PolicyVerdict, PolicyView, ProfileView,
+    FileTest, GrantView, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback,
+    PolicySet, PolicyTest, PolicyVerdict, PolicyView, ProfileView,
 };
 pub use pool::{
     ClaimRequest, Claimed, ClaimedTask, LeaseExtend, LeaseExtended, LeaseProgress, LeaseReport, PoolNode,
@@ -42,6 +43,10 @@ pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, Sch
 pub use tasks::{
     TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
     TaskProgress, TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
+};
+pub use transfers::{
+    HaltView, PullOrder, PullTreeView, PushOrder, TransferEndView, TransferNodeView, TransferNoteView,
+    TransferOrder, TransferView,
 };
 
 /// A page of a list.

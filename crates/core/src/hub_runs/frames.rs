@@ -22,7 +22,11 @@ impl HubRuns {
             ToHub::OutputLost { run, first_kept } => self.handle_lost_output(run, first_kept),
             ToHub::InputTaken { run, upto } => self.handle_input_taken(run, upto),
             ToHub::Refused { run, refusal } => self.handle_refused(run, &refusal),
-            ToHub::Hello(_) | ToHub::Heartbeat { .. } | ToHub::Renew { .. } | ToHub::FileAnswered { .. } => {}
+            ToHub::Hello(_)
+            | ToHub::Heartbeat { .. }
+            | ToHub::Renew { .. }
+            | ToHub::FileAnswered { .. }
+            | ToHub::TransferNews(_) => {}
         }
     }
 

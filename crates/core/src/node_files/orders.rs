@@ -130,6 +130,7 @@ impl NodeFiles {
         for (op, refusal) in stale.into_iter().rev() {
             self.stop(op, refusal);
         }
+        self.end_stale_transfers();
     }
 
     pub(super) fn check_fences(

@@ -113,6 +113,7 @@ impl NodeFiles {
 
     /// A moment that was asked for is here.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.end_late_transfers(now);
         let is_due =
             |op: &&OpId| self.open.get(op).is_some_and(|local| local.deadline.is_some_and(|at| at <= now));
         let due: Vec<OpId> = self.turns.values().filter(is_due).copied().collect();

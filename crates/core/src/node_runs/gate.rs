@@ -6,8 +6,9 @@ use crate::error::{Code, Refusal};
 use crate::files::ask::FileAsk;
 use crate::id::Epoch;
 use crate::message::Start;
-use crate::policy::{self, Document, FileQuestion, Policy, Question, Reach, Site};
-use crate::sandbox::{Ground, Level, Walls};
+use crate::policy::{self, Document, FileQuestion, Policy, Question, Reach, Site, TransferQuestion};
+use crate::sandbox::{Access, Ground, Level, Walls};
+use crate::transfer::TransferWork;
 
 /// The way in, at this moment: what was let in by it keeps its leave whatever the policy is later.
 #[derive(Clone, Copy, Debug)]
@@ -65,13 +66,30 @@ impl Gate<'_> {
     /// As [`policy::judge_files`], and `consent_required` for what nobody has said yes to.
     pub fn judge_files(&self, ask: &FileAsk, reserved: &[String]) -> Result<Leave, Refusal> {
         let document = self.document()?;
-        let site = self.site();
+        let (site, op) = (self.site(), &ask.op);
         let consent = ask.consent.is_some();
-        let question = FileQuestion { op: &ask.op, node: self.name, site: &site, reserved, consent };
+        let question = FileQuestion { op, node: self.name, site: &site, reserved, consent };
         policy::judge_files(document, &question)?.allowed(self.name)?;
         let walls = document.walls(&site.ground.place, &site.ceilings);
-        let reach = ask.op.paths().map(|(path, need)| policy::reach(walls.as_ref(), path, need));
+        let reach = op.paths().map(|(path, need)| policy::reach(walls.as_ref(), path, need));
         Ok(Leave { reach: reach.collect::<Result<_, _>>()?, walls: walls.map(Box::new) })
+    }
+
+    /// Judges a transfer, by what it needs of its folder.
+    ///
+    /// # Errors
+    /// As [`Self::judge_files`].
+    pub fn judge_transfer(&self, work: &TransferWork, reserved: &[String]) -> Result<Leave, Refusal> {
+        let document = self.document()?;
+        let (site, path) = (self.site(), work.path());
+        let writes = matches!(work, TransferWork::Apply(_));
+        let question =
+            TransferQuestion { path, writes, node: self.name, site: &site, reserved, consent: false };
+        policy::judge_transfer(document, &question)?.allowed(self.name)?;
+        let walls = document.walls(&site.ground.place, &site.ceilings);
+        let need = if writes { Access::Write } else { Access::Read };
+        let reach = vec![policy::reach(walls.as_ref(), path, need)?];
+        Ok(Leave { reach, walls: walls.map(Box::new) })
     }
 
     fn document(&self) -> Result<&Document, Refusal> {

@@ -49,19 +49,77 @@ pub struct Reach {
 /// What [`FileOp::check`] says; `policy_denied`, `path_outside_roots` and `sandbox_unavailable`, with the
 /// rule's name in the detail `rule`; `bad_path` for what is no path below its root.
 pub fn judge_files(document: &Document, question: &FileQuestion<'_>) -> Result<Answer, Refusal> {
-    let FileQuestion { op, node, site, consent, .. } = *question;
+    let FileQuestion { op, node, site, reserved, consent } = *question;
     op.check()?;
+    let needs = Needs { paths: &op.paths().collect::<Vec<_>>(), changes: changes(op), node, site, reserved };
+    judge_paths(document, &needs, &op.spoken(), consent)
+}
+
+/// What is asked of a transfer of a tree.
+#[derive(Clone, Copy, Debug)]
+pub struct TransferQuestion<'a> {
+    /// The folder of the node.
+    pub path: &'a FilePath,
+    /// Whether it is to become what a tree says; else it is sent.
+    pub writes: bool,
+    /// The node's name, for words.
+    pub node: &'a str,
+    /// The machine.
+    pub site: &'a Site,
+    /// Folders that hold what the node itself lives by, as it knows them; none at the hub.
+    pub reserved: &'a [String],
+    /// Whether somebody has said yes to exactly this transfer. It lifts `sensitive`, and nothing else.
+    pub consent: bool,
+}
+
+/// A transfer as a command, for entries of a policy on what needs a person, and for the audit log:
+/// `@push /srv/x`, `@pull /srv/x`.
+pub fn spoken_transfer(path: &FilePath, writes: bool) -> Vec<String> {
+    let word = if writes { "@push" } else { "@pull" };
+    vec![word.to_owned(), path.as_str().to_owned()]
+}
+
+/// Judges a transfer, by the same rules as an operation on its folder: one that makes the folder what a tree
+/// says has to be able to write it, one that sends it to read it.
+///
+/// # Errors
+/// `policy_denied`, `path_outside_roots` and `sandbox_unavailable`, with the rule's name in the detail
+/// `rule`; `bad_path` for what is no path below its root.
+pub fn judge_transfer(document: &Document, question: &TransferQuestion<'_>) -> Result<Answer, Refusal> {
+    let TransferQuestion { path, writes, node, site, reserved, consent } = *question;
+    let need = if writes { Access::Write } else { Access::Read };
+    let needs = Needs { paths: &[(path, need)], changes: writes, node, site, reserved };
+    judge_paths(document, &needs, &spoken_transfer(path, writes), consent)
+}
+
+/// What is needed of which paths.
+struct Needs<'a> {
+    paths: &'a [(&'a FilePath, Access)],
+    /// Whether anything may be moved or removed with them.
+    changes: bool,
+    node: &'a str,
+    site: &'a Site,
+    reserved: &'a [String],
+}
+
+fn judge_paths(
+    document: &Document,
+    needs: &Needs<'_>,
+    spoken: &[String],
+    consent: bool,
+) -> Result<Answer, Refusal> {
+    let Needs { node, site, .. } = *needs;
     for ceiling in &site.ceilings {
         local_bounds(ceiling, document.mode, node)?;
     }
     let walls = document.walls(&site.ground.place, &site.ceilings);
-    for (path, need) in op.paths() {
-        check_reserved(path, question)?;
-        check_roots(document, path, need, question)?;
-        reach(walls.as_ref(), path, need)?;
+    for (path, need) in needs.paths {
+        check_reserved(path, needs)?;
+        check_roots(document, path, *need, needs)?;
+        reach(walls.as_ref(), path, *need)?;
     }
     check_level(document, site, node)?;
-    match sensitive(document, site, &op.spoken()).filter(|_| !consent) {
+    match sensitive(document, site, spoken).filter(|_| !consent) {
         Some(rule) => Ok(Answer::Ask { rule }),
         None => {
             let by = if document.mode == Mode::Permissive { "mode.permissive" } else { "roots" };
@@ -92,10 +150,10 @@ pub fn reach(walls: Option<&Walls>, path: &FilePath, need: Access) -> Result<Rea
     Ok(Reach { root: root.to_owned(), rest, access: need })
 }
 
-fn check_reserved(path: &FilePath, question: &FileQuestion<'_>) -> Result<(), Refusal> {
+fn check_reserved(path: &FilePath, question: &Needs<'_>) -> Result<(), Refusal> {
     // Nor what lies above them: it would be moved, or removed, with them.
     let is_its = |folder: &String| {
-        path::within(path.as_str(), folder) || (changes(question.op) && path::within(folder, path.as_str()))
+        path::within(path.as_str(), folder) || (question.changes && path::within(folder, path.as_str()))
     };
     if !question.reserved.iter().any(is_its) {
         return Ok(());
@@ -129,7 +187,7 @@ fn check_roots(
     document: &Document,
     path: &FilePath,
     need: Access,
-    question: &FileQuestion<'_>,
+    question: &Needs<'_>,
 ) -> Result<(), Refusal> {
     let place = &question.site.ground.place;
     let gives =
@@ -177,7 +235,7 @@ fn outside(path: &FilePath, need: Access, rule: &str) -> Refusal {
 
 const fn short(need: Access) -> &'static str {
     match need {
-        Access::Read => "ro",
+        Access::Read => "r",
         Access::Write => "rw",
     }
 }
@@ -350,5 +408,51 @@ mod tests {
             Err(Code::BadPath),
             "a drive, to whoever reads it as a tree's path"
         );
+    }
+
+    #[test]
+    fn a_transfer_is_judged_as_what_it_does_to_its_folder() {
+        use Access::{Read, Write};
+        let strict = document(Mode::Strict, &[root("/srv", Read), root("/srv/out", Write)]);
+        let words =
+            |program: &str| Sensitive { program: program.to_owned(), words: vec!["/srv/*".to_owned()] };
+        let careful = Document { sensitive: vec![words("@push"), words("@pull")], ..strict.clone() };
+        let owner = site(vec![bounds(&[root("/srv/out", Read)])]);
+        let free = site(vec![]);
+        let reserved = ["/srv/out/cortex".to_owned()];
+        for (document, site, at, writes, expected) in [
+            (&strict, &free, "/srv/a", false, "roots"),
+            (&strict, &free, "/srv/a", true, "roots.write"),
+            (&strict, &free, "/etc", false, "roots.read"),
+            (&strict, &free, "/srv/out/مشروع", true, "roots"),
+            (&strict, &owner, "/srv/out/a", true, "local.roots.write"),
+            (&strict, &free, "/srv/out/cortex/keys", false, "local.reserved"),
+            (&strict, &free, "/srv/out", true, "local.reserved"),
+            (&strict, &free, "/srv/out", false, "roots"),
+            (&careful, &free, "/srv/out/a", true, "sensitive @push /srv/*"),
+            (&careful, &free, "/srv/a", false, "sensitive @pull /srv/*"),
+        ] {
+            let path = path(at);
+            let question = TransferQuestion {
+                path: &path,
+                writes,
+                node: "n",
+                site,
+                reserved: &reserved,
+                consent: false,
+            };
+            let rule = match judge_transfer(document, &question) {
+                Ok(answer) => answer.rule().to_string(),
+                Err(refusal) => Rule::of(&refusal).unwrap_or(refusal.code.as_str()).to_owned(),
+            };
+            assert_eq!(rule, expected, "{at} {writes}");
+            if rule.starts_with("sensitive") {
+                let yes = TransferQuestion { consent: true, ..question };
+                assert_eq!(
+                    judge_transfer(document, &yes).expect("a person said yes").rule().to_string(),
+                    "roots"
+                );
+            }
+        }
     }
 }

@@ -42,6 +42,15 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::RootGone, Self::RootUnavailable, Self::RootEmptied, Self::Deletes];
+
+    /// Reads the text form back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|rule| rule.as_str() == text)
+    }
+
     /// The stable text form.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,7 +61,8 @@ impl Rule {
         }
     }
 
-    const fn can_be_accepted(self) -> bool {
+    /// Whether a person's word lets it pass.
+    pub const fn can_be_accepted(self) -> bool {
         match self {
             Self::RootGone | Self::RootUnavailable => false,
             Self::RootEmptied | Self::Deletes => true,
@@ -76,6 +86,18 @@ pub struct Cause {
 /// Names one halt: its causes and every removal that it stopped. With one removal more it is another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HaltId(ContentId);
+
+impl HaltId {
+    /// Wraps the hash, as it came over the wire.
+    pub const fn new(hash: ContentId) -> Self {
+        Self(hash)
+    }
+
+    /// The hash.
+    pub const fn hash(self) -> ContentId {
+        self.0
+    }
+}
 
 impl fmt::Display for HaltId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -35,7 +35,7 @@ impl OneWay {
             first: false,
         };
         match mode {
-            Mode::TwoWay => None,
+            Mode::TwoWay | Mode::Merge => None,
             Mode::FromHub { repair } => Some(Self { repair, ..plain }),
             Mode::FromNode => Some(Self { target: End::Hub, force: true, ..plain }),
             Mode::Push(push) => Some(Self {
@@ -99,8 +99,9 @@ impl OneWay {
     fn gone<'t>(self, row: &Row<'t>, source: &'t Entry, below: Below) -> Verdict<'t> {
         let is_new = row.agreed.is_none();
         let is_needed = *source == Entry::Dir && below.is_needed;
-        // The node removed it since the last push: its wish, unless the source has something new.
-        let is_wish = !self.is_push || row.agreed == Some(source);
+        // The target removed it: its wish, unless the source has something new (SYNC rule 7). A change of
+        // kind that was cut off half way looks the same, and is done to its end.
+        let is_wish = row.agreed == Some(source);
         match is_new || is_needed || self.force || self.first || self.repair || !is_wish {
             true => Verdict::want(Some(source)),
             false => Verdict::Hold(self.left(row, Some(source))),

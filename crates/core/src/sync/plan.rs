@@ -19,6 +19,9 @@ use crate::id::Revision;
 pub enum Mode {
     /// Both sides change, both are written.
     TwoWay,
+    /// Both sides change, and the hub's is written: the first half of [`Mode::TwoWay`]. Afterwards the hub has
+    /// all that the node changed, and the node's tree is what the next plan starts from.
+    Merge,
     /// The node follows: what it changes is drift, which is listed.
     FromHub {
         /// Ends the drift: the hub's version gets its name back, the node's is kept beside it on the
@@ -32,12 +35,19 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether what either side changed counts.
+    pub(super) const fn is_two_sided(self) -> bool {
+        matches!(self, Self::TwoWay | Self::Merge)
+    }
+
     /// Whether that side is written.
     pub const fn writes(self, end: End) -> bool {
         match (self, end) {
-            (Self::TwoWay, _) | (Self::FromNode, End::Hub) => true,
+            (Self::TwoWay, _) | (Self::Merge | Self::FromNode, End::Hub) => true,
             (Self::FromHub { .. } | Self::Push(_), End::Node) => true,
-            (Self::FromNode, End::Node) | (Self::FromHub { .. } | Self::Push(_), End::Hub) => false,
+            (Self::Merge | Self::FromNode, End::Node) | (Self::FromHub { .. } | Self::Push(_), End::Hub) => {
+                false
+            }
         }
     }
 }
@@ -217,18 +227,18 @@ fn told(inputs: &Inputs<'_>, decided: &Decided<'_, '_>) -> Plan {
                 plan.held.push(Held { path: row.path.clone(), why: *why });
                 continue;
             }
-            Verdict::Aside { leaf, from, .. } => {
+            Verdict::Aside { leaf, .. } => {
                 let copy = decided.copies.get(&index).cloned();
-                if let (Some(copy), true) = (&copy, inputs.mode.writes(from.other())) {
+                if let (Some(copy), Mode::TwoWay) = (&copy, inputs.mode) {
                     plan.agreed.push((copy.clone(), Some((*leaf).clone())));
                 }
                 plan.conflicts.push(conflict(copy));
             }
             Verdict::Want(_) => {}
         }
-        let wanted = verdict.wanted();
-        if wanted != row.agreed {
-            plan.agreed.push((row.path.clone(), wanted.cloned()));
+        let agreed = if inputs.mode == Mode::Merge { node } else { verdict.wanted() };
+        if agreed != row.agreed {
+            plan.agreed.push((row.path.clone(), agreed.cloned()));
         }
     }
     plan

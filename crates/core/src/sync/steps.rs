@@ -17,6 +17,25 @@ pub struct Step {
     pub act: Act,
 }
 
+impl Step {
+    /// What lies at the path when it was done. Whoever carries it out and finds that there already, in place
+    /// of what is expected, has nothing to do and counts it as done: else what both sides agree on would
+    /// lack a folder that has files in it.
+    pub fn after(&self) -> Seen {
+        match &self.act {
+            Act::Put(entry) => Seen::Entry(entry.clone()),
+            Act::MakeDir => Seen::Entry(Entry::Dir),
+            Act::RemoveFile | Act::RemoveDir | Act::Keep { .. } => Seen::Absent,
+            Act::Exec(exec) => {
+                let Seen::Entry(Entry::File { id, map, size, .. }) = self.expect else {
+                    return self.expect.clone();
+                };
+                Seen::Entry(Entry::File { id, map, size, exec: *exec })
+            }
+        }
+    }
+}
+
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -95,7 +114,7 @@ pub(super) fn steps(inputs: &Inputs<'_>, decided: &Decided<'_, '_>, end: End) ->
                 let act = Act::Keep { copy: copy.clone() };
                 phases.keeps.push(Step { path: row.path.clone(), expect: seen(have), act });
                 have = None;
-            } else if inputs.mode.writes(*from) && inputs.mode.writes(end) {
+            } else if inputs.mode.is_two_sided() {
                 let act = Act::Put((*leaf).clone());
                 phases.puts.push(Step { path: copy.clone(), expect: Seen::Absent, act });
             }

@@ -17,6 +17,19 @@ pub enum End {
 }
 
 impl End {
+    /// The stable text form.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hub => "hub",
+            Self::Node => "node",
+        }
+    }
+
+    /// Reads the text form back.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Hub, Self::Node].into_iter().find(|end| end.as_str() == text)
+    }
+
     /// The end across.
     pub const fn other(self) -> Self {
         match self {

@@ -34,6 +34,51 @@ pub enum Why {
     Conflict,
 }
 
+impl Why {
+    /// All reasons.
+    pub const ALL: [Self; 14] = [
+        Self::Ignored,
+        Self::Blocked(Problem::Unreadable),
+        Self::Blocked(Problem::Unsupported),
+        Self::Blocked(Problem::LinkOutside),
+        Self::Blocked(Problem::OtherFileSystem),
+        Self::Blocked(Problem::Unsteady),
+        Self::Below,
+        Self::Contains,
+        Self::Collision,
+        Self::Name,
+        Self::NoCopyName,
+        Self::Drift,
+        Self::Kept,
+        Self::Conflict,
+    ];
+
+    /// The stable text form.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ignored => "ignored",
+            Self::Blocked(Problem::Unreadable) => "unreadable",
+            Self::Blocked(Problem::Unsupported) => "unsupported",
+            Self::Blocked(Problem::LinkOutside) => "link_outside",
+            Self::Blocked(Problem::OtherFileSystem) => "other_file_system",
+            Self::Blocked(Problem::Unsteady) => "unsteady",
+            Self::Below => "below",
+            Self::Contains => "contains",
+            Self::Collision => "collision",
+            Self::Name => "name",
+            Self::NoCopyName => "no_copy_name",
+            Self::Drift => "drift",
+            Self::Kept => "kept",
+            Self::Conflict => "conflict",
+        }
+    }
+
+    /// Reads the text form back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.as_str() == text)
+    }
+}
+
 /// A path that is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -90,7 +135,8 @@ pub struct Plan {
     pub to_node: Vec<Step>,
     /// Steps on the hub's tree, to be done in this order.
     pub to_hub: Vec<Step>,
-    /// What both sides agree on when all steps are done, where that is not what they agreed on before.
+    /// What both sides agree on when all steps are done, where that is not what they agreed on before: what
+    /// both have; after a merge what the node has, all of which the hub has too, there or beside it.
     pub agreed: Vec<(RelPath, Option<Entry>)>,
     /// Paths that both sides changed.
     pub conflicts: Vec<Conflict>,

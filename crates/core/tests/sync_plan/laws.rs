@@ -19,6 +19,7 @@ fn modes() -> impl Strategy<Value = Mode> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     prop_oneof![
         4 => Just(Mode::TwoWay),
+        2 => Just(Mode::Merge),
         2 => any::<bool>().prop_map(|repair| Mode::FromHub { repair }),
         1 => Just(Mode::FromNode),
         3 => flags.prop_map(|(first, force, delete)| Mode::Push(Push { first, force, delete })),
@@ -28,7 +29,7 @@ fn modes() -> impl Strategy<Value = Mode> {
 /// Whether the mode keeps what the target changed by itself.
 fn keeps_changes(mode: Mode) -> bool {
     match mode {
-        Mode::TwoWay | Mode::FromHub { .. } => true,
+        Mode::TwoWay | Mode::Merge | Mode::FromHub { .. } => true,
         Mode::FromNode => false,
         Mode::Push(push) => !push.force && !push.first,
     }
@@ -78,7 +79,8 @@ fn nothing_is_lost(before: &World, plan: &Plan, after: &World) -> Result<(), Tes
         for (path, id) in changes(before, was) {
             prop_assert!(here.contains(&id), "{:?} lost {}", own, path);
             let is_held = is_or_is_below(&path, &held);
-            let must_cross = before.mode == Mode::TwoWay && !is_held;
+            let crosses = before.mode == Mode::TwoWay || before.mode == Mode::Merge && own == End::Node;
+            let must_cross = crosses && !is_held;
             prop_assert!(!must_cross || there.contains(&id), "{:?} does not hand on {}", own, path);
             prop_assert!(!is_held || content(is.entry(&path)) == Some(id), "held and changed: {}", path);
         }
@@ -162,6 +164,12 @@ proptest! {
     fn p2_p5_a_plan_can_be_carried_out_and_then_there_is_nothing_to_do(world in worlds(modes())) {
         let first = world.accepted();
         let mut after = world.clone();
+        let mut disks = (world.hub.clone(), world.node.clone());
+        for (end, step) in steps(&first) {
+            let disk = if end == End::Hub { &mut disks.0 } else { &mut disks.1 };
+            disk.apply(step).map_err(TestCaseError::fail)?;
+            prop_assert_eq!(disk.entries.get(&step.path).unwrap_or(&Seen::Absent), &step.after());
+        }
         after.carry_out(&first).map_err(TestCaseError::fail)?;
         if let Mode::Push(push) = &mut after.mode {
             push.first = false;
@@ -243,6 +251,24 @@ proptest! {
         let mut after = between.clone();
         after.carry_out(&second).map_err(TestCaseError::fail)?;
         nothing_is_lost(&between, &second, &after)?;
+    }
+
+    #[test]
+    fn a_merge_is_the_hubs_half_and_a_push_over_it_is_the_nodes(world in worlds(Just(Mode::Merge))) {
+        let both = World { mode: Mode::TwoWay, ..world.clone() }.accepted();
+        let first = world.accepted();
+        prop_assert_eq!(&first.to_hub, &both.to_hub);
+        prop_assert_eq!(&first.to_node, &vec![]);
+        let mut whole = World { mode: Mode::TwoWay, ..world.clone() };
+        whole.carry_out(&both).map_err(TestCaseError::fail)?;
+        let mut halves = world.clone();
+        halves.carry_out(&first).map_err(TestCaseError::fail)?;
+        halves.mode = Mode::Push(Push { first: false, force: false, delete: true });
+        let second = halves.accepted();
+        halves.carry_out(&second).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&halves.hub, &whole.hub);
+        prop_assert_eq!(&halves.node, &whole.node);
+        prop_assert_eq!(&halves.agreed, &whole.agreed);
     }
 
     #[test]

@@ -54,6 +54,66 @@ pub(crate) fn nodes(text: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// A path on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The node, by name or id.
+    pub(crate) node: String,
+    /// The path, from the top of the node's disk. What it may hold is judged by the hub.
+    pub(crate) path: String,
+}
+
+impl Place {
+    /// The last part of the path.
+    pub(crate) fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// As it was written, for commands that are shown.
+    pub(crate) fn shown(&self) -> String {
+        whole_argv(&[format!("{}:{}", self.node, self.path)])
+    }
+}
+
+/// `NODE:PATH`. The first colon ends the name of the node, which has none; one `/` at the end of the path is
+/// left out.
+pub(crate) fn place(text: &str) -> Result<Place> {
+    let shown = cortex_core::name::printable(text, 200);
+    let (node, path) = match text.split_once(':') {
+        Some((node, path)) if !node.is_empty() && !node.contains('/') => (node, path),
+        Some(_) | None => {
+            let example = if text.starts_with('/') { shown.as_str() } else { "/srv/app" };
+            return Err(Failure::usage(
+                format!("`{shown}` names no node."),
+                format!(
+                    "Write it as NODE:PATH, such as `build-2:{example}`; `cortex node ls` shows the names."
+                ),
+            ));
+        }
+    };
+    if node.contains(',') {
+        let one = node.split(',').find(|name| !name.trim().is_empty()).unwrap_or("build-2").trim();
+        let again = whole_argv(&[format!("{one}:{path}")]);
+        return Err(Failure::usage(
+            format!("`{shown}` names several nodes; a command on files works on one."),
+            format!(
+                "Run it once for each node, first with {again}; `cortex push` copies to several at once."
+            ),
+        ));
+    }
+    if !path.starts_with('/') {
+        return Err(Failure::usage(
+            format!("The path of `{shown}` does not begin at the top of the node's disk."),
+            format!(
+                "Write the whole path, such as `{}:/srv/app`; a node has no current folder and no `~`.",
+                cortex_core::name::printable(node, 64)
+            ),
+        ));
+    }
+    let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+    Ok(Place { node: node.to_owned(), path: path.to_owned() })
+}
+
 /// Labels on one line.
 pub(crate) fn show_labels(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
@@ -120,6 +180,36 @@ mod tests {
     fn a_node_that_is_named_twice_is_one_node() {
         assert_eq!(nodes("a, b,a,").expect("names"), ["a", "b"]);
         assert_eq!(nodes(" , ").expect_err("no name").exit(), 2);
+    }
+
+    #[test]
+    fn a_place_is_a_node_and_a_whole_path_with_anything_in_it() {
+        let taken = |text: &str| place(text).map(|place| (place.node, place.path));
+        for (text, node, path) in [
+            ("a:/", "a", "/"),
+            ("a:/x", "a", "/x"),
+            ("a:/x/", "a", "/x"),
+            ("a:/x//", "a", "/x/"),
+            ("build-2:/srv/a b:c", "build-2", "/srv/a b:c"),
+            ("a:/مجلد/ملف.txt", "a", "/مجلد/ملف.txt"),
+        ] {
+            assert_eq!(taken(text), Ok((node.to_owned(), path.to_owned())), "{text}");
+        }
+        for (text, hint) in [
+            ("", "NODE:PATH"),
+            ("a", "NODE:PATH"),
+            ("/srv/x", "`build-2:/srv/x`"),
+            ("/srv/x:y", "`build-2:/srv/x:y`"),
+            (":/x", "NODE:PATH"),
+            ("a,b:/x", "first with a:/x;"),
+            ("a:", "`a:/srv/app`"),
+            ("a:x", "`a:/srv/app`"),
+            ("a:~/x", "no `~`"),
+        ] {
+            let failure = place(text).expect_err(text);
+            assert_eq!(failure.exit(), 2, "{text}");
+            assert!(format!("{failure:?}").contains(hint), "{text}: {failure:?}");
+        }
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn as_transport(failure: Failure) -> Failure {
 }
 
 /// A key by which the hub knows a repeated request.
-fn idempotency_key() -> Result<String> {
+pub(super) fn idempotency_key() -> Result<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)
         .map_err(|error| Refusal::new(Code::Internal, format!("No random numbers: {error}.")))?;

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod consent;
 mod exec;
+mod fs;
 mod hub;
 mod interrupt;
 mod invite;
@@ -18,10 +19,13 @@ mod node;
 mod node_start;
 mod password;
 mod policy;
+mod pull;
+mod push;
 mod run;
 mod status;
 mod task;
 mod token;
+mod transfer;
 mod up;
 mod user;
 mod version;
@@ -87,6 +91,10 @@ enum Command {
     Exec(exec::Exec),
     Consent(consent::Consent),
     Run(run::Run),
+    Fs(Box<fs::Fs>),
+    Push(Box<push::Push>),
+    Pull(Box<pull::Pull>),
+    Transfer(transfer::Transfer),
     Task(Box<task::Task>),
     Policy(policy::Policy),
     Token(token::Token),
@@ -112,6 +120,10 @@ impl Command {
             | Self::Exec(_)
             | Self::Consent(_)
             | Self::Run(_)
+            | Self::Fs(_)
+            | Self::Push(_)
+            | Self::Pull(_)
+            | Self::Transfer(_)
             | Self::Task(_)
             | Self::Policy(_)
             | Self::Token(_)
@@ -194,6 +206,10 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Exec(exec) => exec.run(context).await,
         Command::Consent(consent) => consent.run(context).await,
         Command::Run(run) => run.run(context).await,
+        Command::Fs(fs) => fs.run(context).await,
+        Command::Push(push) => push.run(context).await,
+        Command::Pull(pull) => pull.run(context).await,
+        Command::Transfer(transfer) => transfer.run(context).await,
         Command::Task(task) => task.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::Token(token) => token.run(context).await,

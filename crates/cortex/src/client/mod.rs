@@ -3,17 +3,20 @@
 //! The token is read from a file, goes into one header, and never into a URL, message or log.
 //! Every call has a deadline. It never goes through a proxy.
 
+mod body;
+mod bytes;
 mod lines;
+mod socket;
 mod target;
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use cortex_core::{Code, Refusal};
 use cortex_wire::error::Problem;
 use cortex_wire::http::Page;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -22,6 +25,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub(crate) use body::Source;
+use body::{Body, Watch};
+pub(crate) use bytes::{Content, Part};
 pub(crate) use lines::{Lines, ServerEvents};
 pub(crate) use target::{Target, encode};
 
@@ -52,14 +58,14 @@ const OCTETS: &str = "application/octet-stream";
 /// A connection to the hub, opened when it is first needed and again when it was closed.
 pub(crate) struct Client {
     target: Target,
-    open: Option<SendRequest<Full<Bytes>>>,
+    open: Option<SendRequest<Body>>,
 }
 
 /// A call: what is asked for, beside the method and path.
 #[derive(Default)]
 pub(crate) struct Call {
     /// The body and its type.
-    pub(crate) body: Option<(&'static str, Bytes)>,
+    pub(crate) body: Option<(&'static str, Body)>,
     /// What is wanted; JSON when missing.
     pub(crate) accept: Option<&'static str>,
     /// Further headers.
@@ -70,12 +76,17 @@ impl Call {
     /// A call with a JSON body.
     pub(crate) fn json<B: Serialize + ?Sized>(body: &B) -> Result<Self> {
         let bytes = serde_json::to_vec(body).map_err(|error| internal(error.to_string()))?;
-        Ok(Self { body: Some((JSON, bytes.into())), ..Self::default() })
+        Ok(Self { body: Some((JSON, Body::whole(bytes))), ..Self::default() })
     }
 
     /// A call with bytes as its body.
     pub(crate) fn bytes(body: Bytes) -> Self {
-        Self { body: Some((OCTETS, body)), ..Self::default() }
+        Self { body: Some((OCTETS, Body::whole(body))), ..Self::default() }
+    }
+
+    /// A call whose body is read while it is sent.
+    pub(crate) fn source(source: Source) -> Self {
+        Self { body: Some((OCTETS, Body::Source(source))), ..Self::default() }
     }
 
     /// A call that wants this type of answer.
@@ -159,6 +170,18 @@ impl Client {
         self.bytes(method, path, call).await.map(drop)
     }
 
+    /// Any call, with the headers of its answer.
+    pub(crate) async fn answer(
+        &mut self,
+        method: Method,
+        path: &str,
+        call: Call,
+    ) -> Result<(HeaderMap, Bytes)> {
+        let response = self.send(method, path, call).await?;
+        let headers = response.headers().clone();
+        Ok((headers, whole(response).await?))
+    }
+
     /// A call that is answered by a stream of lines.
     pub(crate) async fn lines(&mut self, method: Method, path: &str, call: Call) -> Result<Lines> {
         let response = self.send(method, path, call).await?;
@@ -169,6 +192,11 @@ impl Client {
     /// The body of a `GET` as bytes, piece by piece.
     pub(crate) async fn body(&mut self, path: &str) -> Result<Lines> {
         self.lines(Method::GET, path, Call::default().accept(OCTETS)).await
+    }
+
+    /// The bytes that a `GET` is answered with, however many there are.
+    pub(crate) async fn content(&mut self, path: &str, call: Call) -> Result<Content> {
+        Content::new(self.send(Method::GET, path, call.accept(OCTETS)).await?)
     }
 
     /// The event stream, from the newest event or after the one that is named.
@@ -196,7 +224,7 @@ impl Client {
         Err(refusal(status, &whole(response).await?))
     }
 
-    fn request(&self, method: Method, path: &str, call: Call) -> Result<Request<Full<Bytes>>> {
+    fn request(&self, method: Method, path: &str, call: Call) -> Result<Request<Body>> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1{path}", self.target.prefix))
@@ -214,7 +242,7 @@ impl Client {
         if let Some(kind) = kind {
             request = request.header(header::CONTENT_TYPE, kind);
         }
-        request.body(Full::new(bytes.unwrap_or_default())).map_err(|error| {
+        request.body(bytes.unwrap_or_default()).map_err(|error| {
             Failure::usage(
                 format!("The request cannot be made: {error}."),
                 "Check the names and ids that you gave.",
@@ -222,19 +250,24 @@ impl Client {
         })
     }
 
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+    async fn exchange(&mut self, request: Request<Body>) -> Result<Response<Incoming>> {
         let mut sender = self.sender().await?;
-        let answer = timeout(ANSWER_MAX, sender.send_request(request)).await;
-        let Ok(answer) = answer else {
+        let watch = request.body().watch();
+        let Some(answer) = patiently(sender.send_request(request), watch.as_deref()).await else {
             return Err(broken("it did not answer within 60 s"));
         };
-        let response = answer.map_err(|error| broken(&error.to_string()))?;
+        // A source that failed broke the connection off on purpose, so that nothing is done by half.
+        let why = |error: hyper::Error| {
+            let failed = watch.as_ref().and_then(|watch| watch.failed());
+            failed.unwrap_or_else(|| broken(&error.to_string()))
+        };
+        let response = answer.map_err(why)?;
         self.open = Some(sender);
         Ok(response)
     }
 
     /// The open connection when it can still be used, or a new one.
-    async fn sender(&mut self) -> Result<SendRequest<Full<Bytes>>> {
+    async fn sender(&mut self) -> Result<SendRequest<Body>> {
         if let Some(mut sender) = self.open.take()
             && sender.ready().await.is_ok()
         {
@@ -243,7 +276,7 @@ impl Client {
         self.connect().await
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self) -> Result<SendRequest<Body>> {
         let target = &self.target;
         let dial = timeout(target.connect_max, TcpStream::connect((target.host.as_str(), target.port)));
         let stream = match dial.await {
@@ -253,14 +286,29 @@ impl Client {
         };
         // Without it a small request waits for the acknowledgement of the one before.
         stream.set_nodelay(true).map_err(|error| unreachable(target, &error.to_string()))?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(target, &error.to_string()))?;
+        let (sender, connection) = handshake(TokioIo::new(socket::Socket::new(stream)))
+            .await
+            .map_err(|error| unreachable(target, &error.to_string()))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection to the hub ended");
             }
         });
         Ok(sender)
+    }
+}
+
+/// What comes of a request; `None` when nothing does for [`ANSWER_MAX`]. Time in which its body goes out, or
+/// waits for whoever makes it, is not the hub's.
+async fn patiently<T>(sent: impl Future<Output = T>, watch: Option<&Watch>) -> Option<T> {
+    let mut sent = std::pin::pin!(sent);
+    loop {
+        let before = watch.map(Watch::moved);
+        match timeout(ANSWER_MAX, &mut sent).await {
+            Ok(answer) => return Some(answer),
+            Err(_) if watch.is_some_and(|watch| watch.waits() || before != Some(watch.moved())) => {}
+            Err(_) => return None,
+        }
     }
 }
 

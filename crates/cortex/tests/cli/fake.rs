@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
 /// One request as it came.
@@ -12,6 +13,8 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) head: String,
     pub(crate) body: String,
+    /// The body as it came.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What is answered.
@@ -23,6 +26,13 @@ pub(crate) enum Answer {
     Lines(Vec<String>),
     /// A stream that breaks off after these bytes.
     Broken(Vec<String>),
+    /// These bytes, which are a whole answer.
+    Raw(Vec<u8>),
+    /// These bytes, which are the beginning of an answer, and the end of the connection.
+    Torn(Vec<u8>),
+    /// A stream of bytes as they are put into the channel. It ends with the channel: as it should when the
+    /// last piece is empty, else torn.
+    Pieces(Arc<Mutex<Receiver<Vec<u8>>>>),
     /// The connection is closed without a word.
     Closed,
 }
@@ -65,7 +75,8 @@ fn serve(stream: &TcpStream, kept: &Mutex<Vec<Asked>>, script: &Script) {
     while let Some(asked) = read(&mut reader) {
         let before = {
             let mut kept = kept.lock().expect("nobody panicked with it");
-            kept.push(asked.clone());
+            // What is kept for the test is its text: bodies of packs would add up.
+            kept.push(Asked { bytes: Vec::new(), ..asked.clone() });
             kept.len() - 1
         };
         // A client that has left is part of some tests.
@@ -97,6 +108,7 @@ fn read(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     asked.body = String::from_utf8_lossy(&body).into_owned();
+    asked.bytes = body;
     Some(asked)
 }
 
@@ -117,6 +129,26 @@ fn answer(mut stream: &TcpStream, answer: Answer) -> std::io::Result<()> {
         Answer::Broken(lines) => {
             write!(stream, "{}", chunked(&lines))?;
             stream.shutdown(std::net::Shutdown::Both)
+        }
+        Answer::Raw(bytes) => stream.write_all(&bytes),
+        Answer::Torn(bytes) => {
+            stream.write_all(&bytes)?;
+            stream.shutdown(std::net::Shutdown::Both)
+        }
+        Answer::Pieces(pieces) => {
+            let head = "content-type: application/octet-stream\r\ntransfer-encoding: chunked";
+            write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n")?;
+            let mut ends_well = false;
+            for piece in pieces.lock().expect("nobody panicked with it").iter() {
+                write!(stream, "{:x}\r\n", piece.len())?;
+                stream.write_all(&piece)?;
+                stream.write_all(b"\r\n")?;
+                ends_well = piece.is_empty();
+                if ends_well {
+                    break;
+                }
+            }
+            if ends_well { Ok(()) } else { stream.shutdown(std::net::Shutdown::Both) }
         }
         Answer::Closed => stream.shutdown(std::net::Shutdown::Both),
     }

@@ -3,6 +3,11 @@
 
 mod answers;
 mod fake;
+mod files;
+mod giver;
 mod program;
+mod pull;
+mod push;
 mod streams;
+mod taker;
 mod usage;

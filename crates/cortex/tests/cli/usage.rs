@@ -22,6 +22,22 @@ const COMMANDS: &[&[&str]] = &[
     &["run", "logs"],
     &["run", "cancel"],
     &["run", "rerun"],
+    &["fs", "ls"],
+    &["fs", "cat"],
+    &["fs", "stat"],
+    &["fs", "find"],
+    &["fs", "grep"],
+    &["fs", "write"],
+    &["fs", "edit"],
+    &["fs", "mkdir"],
+    &["fs", "mv"],
+    &["fs", "cp"],
+    &["fs", "rm"],
+    &["push"],
+    &["pull"],
+    &["transfer", "ls"],
+    &["transfer", "show"],
+    &["transfer", "cancel"],
     &["policy", "ls"],
     &["policy", "get"],
     &["policy", "set"],
@@ -86,6 +102,30 @@ fn wrong_use_is_status_2_on_standard_error_with_a_hint() {
         &["node", "label", "a"],
         &["run", "logs", "x", "--stream", "both"],
         &["join", "hub", "--invite-file", "x"],
+        &["fs", "ls", "/srv"],
+        &["fs", "ls", "a:srv"],
+        &["fs", "ls", "a,b:/srv"],
+        &["fs", "ls", "a:/srv", "--stream"],
+        &["fs", "cat", "a:/x", "--lines", "0-3"],
+        &["fs", "cat", "a:/x", "--bytes", "9-5"],
+        &["fs", "cat", "a:/x", "--lines", "1-2", "--bytes", "1-2"],
+        &["fs", "write", "a:/x", "--create", "--append"],
+        &["fs", "write", "a:/x", "--if-match", "abc"],
+        &["fs", "write", "a:/x", "--mode", "rw"],
+        &["fs", "write", "a:/x", "/nonexistent"],
+        &["fs", "write", "a:/x", "/"],
+        &["fs", "edit", "a:/x"],
+        &["fs", "edit", "a:/x", "--old", "x"],
+        &["fs", "edit", "a:/x", "--edits", "/dev/null"],
+        &["fs", "edit", "a:/x", "--edits", "f", "--old", "x", "--new", "y"],
+        &["fs", "mv", "a:/x", "b:/x"],
+        &["fs", "rm", "a:/x", "-r"],
+        &["fs", "find", "a:/x", "--type", "z"],
+        &["fs", "find", "a:/x", "--size", "+many"],
+        &["policy", "test", "a", "--file", "write"],
+        &["policy", "test", "a", "--file", "write:/x", "--", "id"],
+        &["policy", "test", "a", "--to", "/x", "--", "id"],
+        &["policy", "test", "a"],
     ] {
         let ended = program.run(arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.stderr);
@@ -124,7 +164,9 @@ fn a_token_or_invite_as_an_argument_is_refused_and_not_repeated() {
 #[test]
 fn what_widens_rights_or_destroys_needs_yes_without_a_terminal() {
     let program = Program::new().with("CORTEX_HUB", "http://127.0.0.1:9");
-    for arguments in [&["policy", "allow", "a", "cargo"][..], &["node", "rm", "a"]] {
+    for arguments in
+        [&["policy", "allow", "a", "cargo"][..], &["node", "rm", "a"], &["fs", "rm", "a:/x", "-r"]]
+    {
         let ended = program.run(arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains("--yes"), "{arguments:?}: {}", ended.stderr);
@@ -235,7 +277,10 @@ fn the_version_and_completions_are_results() {
     assert_eq!(program.run(&["--version"]).code, Some(0));
     for shell in ["bash", "zsh", "fish"] {
         let ended = program.run(&["completions", shell]);
-        assert!(ended.code == Some(0) && ended.text().contains("policy"), "{shell}");
+        assert!(
+            ended.code == Some(0) && ["policy", "grep"].iter().all(|word| ended.text().contains(word)),
+            "{shell}"
+        );
     }
 }
 

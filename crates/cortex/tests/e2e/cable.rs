@@ -22,8 +22,12 @@ impl Cable {
         let (whole, open, hub) = (Arc::clone(&cable.whole), Arc::clone(&cable.open), hub.to_owned());
         std::thread::spawn(move || {
             for near in listener.incoming().flatten() {
-                if whole.load(Ordering::SeqCst) {
-                    join(&near, &TcpStream::connect(&hub).expect("the hub listens"), &open);
+                if !whole.load(Ordering::SeqCst) {
+                    continue;
+                }
+                // A hub that is down takes no connection, and whoever dialled hears that.
+                if let Ok(far) = TcpStream::connect(&hub) {
+                    join(&near, &far, &open);
                 }
             }
         });

@@ -101,6 +101,7 @@ fn changes(every: &mut Every) {
     every.ok("node label a role=ci");
     every.ok("node rename a c");
     every.ok("node rm c --yes");
+    files(every);
     policies(every);
     consents(every);
     people(every);
@@ -125,6 +126,43 @@ fn policies(every: &mut Every) {
     every.ok(&format!("policy profile put web --file {}", file.display()));
     every.ok("policy profile ls");
     every.ok("policy profile rm web");
+}
+
+/// On the open node, which has every folder.
+fn files(every: &mut Every) {
+    let folder = every.world.path("files");
+    std::fs::create_dir(&folder).expect("a folder");
+    let (source, folder) = (folder.join("source"), folder.display().to_string());
+    std::fs::write(&source, "one\n").expect("a file");
+    let source = source.display();
+    every.ok(&format!("fs write b:{folder}/a {source}"));
+    every.refused(&format!("fs write b:{folder}/a {source} --create"), 8, "conflict");
+    every.ok(&format!("fs cat b:{folder}/a"));
+    every.ok(&format!("fs edit b:{folder}/a --old one --new two"));
+    every.refused(&format!("fs edit b:{folder}/a --old one --new two"), 1, "edit_not_found");
+    every.ok(&format!("fs stat b:{folder}/a --hash"));
+    every.ok(&format!("fs cp b:{folder}/a {folder}/b"));
+    every.ok(&format!("fs mv b:{folder}/b {folder}/c"));
+    every.ok(&format!("fs mkdir b:{folder}/d/e -p"));
+    every.ok(&format!("fs find b:{folder} --type d"));
+    every.ok(&format!("fs ls b:{folder} --depth 2 --stream"));
+    assert_eq!(every.ok(&format!("fs ls b:{folder}/d/e")), serde_json::json!([]));
+    every.ok(&format!("fs grep two b:{folder}"));
+    every.refused(&format!("fs rm b:{folder}/d"), 8, "conflict");
+    every.refused(&format!("fs rm b:{folder}/d -r"), 2, "invalid_argument");
+    every.ok(&format!("fs rm b:{folder}/d -r --dry-run"));
+    every.ok(&format!("fs rm b:{folder}/d -r --yes"));
+    every.refused(&format!("fs cat b:{folder}/none"), 3, "not_found");
+    every.refused(&format!("fs cat b,c:{folder}/a"), 2, "invalid_argument");
+    every.ok(&format!("policy test b --file write:{folder}/a"));
+    let pushed = every.ok(&format!("push {source} b:{folder}/pushed"));
+    assert_eq!((&pushed["type"], &pushed["files"]), (&"done".into(), &1.into()));
+    every.refused(&format!("push {source} b:relative"), 2, "invalid_argument");
+    every.ok(&format!("pull b:{folder}/pushed {folder}/pulled"));
+    every.refused(&format!("pull b:{folder}/none {folder}/pulled"), 3, "not_found");
+    let transfer = id(&every.ok("transfer ls")[0]);
+    every.ok(&format!("transfer show {transfer}"));
+    every.refused("transfer cancel 0198a1c2-0000-7000-8000-000000000000", 3, "not_found");
 }
 
 /// Asked by another token, since nobody answers its own question.

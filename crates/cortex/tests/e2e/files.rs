@@ -13,10 +13,10 @@ use crate::world::{World, hub};
 
 /// An answer.
 #[derive(Debug)]
-struct Reply {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
@@ -24,12 +24,12 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
-    fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert!(matches!(self.status, 200 | 201), "{self:?} {}", String::from_utf8_lossy(&self.body));
         self.json()
     }
 
-    fn refused(self, status: u16, code: &str) -> Value {
+    pub(crate) fn refused(self, status: u16, code: &str) -> Value {
         let body = self.json();
         assert_eq!((self.status, &body["code"]), (status, &json!(code)), "{body}");
         body
@@ -37,7 +37,7 @@ impl Reply {
 }
 
 /// A world with a node whose policy gives a folder.
-fn world() -> (World, std::path::PathBuf) {
+pub(crate) fn world() -> (World, std::path::PathBuf) {
     let world = hub().node("a").start();
     let work = world.path("work");
     let root = format!("{}:rw", work.display());
@@ -47,7 +47,7 @@ fn world() -> (World, std::path::PathBuf) {
 }
 
 impl World {
-    fn fs(&self, method: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    pub(crate) fn fs(&self, method: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let address = self.hub().http.trim_start_matches("http://");
         let token = std::fs::read_to_string(&self.hub().token_file).expect("the token");
         let mut stream = TcpStream::connect(address).expect("the port listens");
@@ -75,10 +75,10 @@ impl World {
     }
 }
 
-const OCTETS: &str = "application/octet-stream";
+pub(crate) const OCTETS: &str = "application/octet-stream";
 
 /// The address of a file below that of the nodes.
-fn at(node: &str, path: &Path, more: &str) -> String {
+pub(crate) fn at(node: &str, path: &Path, more: &str) -> String {
     let encoded: String = path.to_str().expect("text").bytes().map(|byte| format!("%{byte:02x}")).collect();
     format!("{node}/fs?path={encoded}{more}")
 }

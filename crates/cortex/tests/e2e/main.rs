@@ -5,12 +5,14 @@
 
 mod cable;
 mod consents;
+mod content;
 mod crates;
 mod doors;
 mod every;
 mod exec;
 mod faults;
 mod files;
+mod fs;
 mod joining;
 mod locks;
 mod pages;
@@ -19,6 +21,7 @@ mod recovery;
 mod runs;
 mod secrets;
 mod tasks;
+mod transfers;
 mod up;
 mod users;
 mod work;

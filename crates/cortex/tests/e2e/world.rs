@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use canary::Canary;
 
 #[path = "canary.rs"]
-mod canary;
+pub(crate) mod canary;
 
 /// How long anything may take before a test gives up.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

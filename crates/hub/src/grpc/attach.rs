@@ -15,13 +15,14 @@ use cortex_core::{Code, Refusal};
 use cortex_wire::convert::{to_hub_from_proto, to_node_into_proto};
 use cortex_wire::error::{refusal_from_status, refusal_into_status, surface};
 use cortex_wire::mesh::mesh_service_server::MeshService;
-use cortex_wire::mesh::{AttachRequest, AttachResponse};
+use cortex_wire::mesh::{AttachRequest, AttachResponse, TransferRequest};
 use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::connection::{Peer, Used};
+use super::transfer;
 use crate::authority::{self, Authority, Identity};
 use crate::mesh::{Link, Mesh, Outgoing};
 
@@ -43,11 +44,9 @@ impl Door {
     }
 }
 
-#[tonic::async_trait]
-impl MeshService for Door {
-    type AttachStream = Writer;
-
-    async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Writer>, Status> {
+impl Door {
+    /// The node that may call, by the certificate of its connection.
+    fn admit<T>(&self, request: &Request<T>) -> Result<(Arc<Node>, Option<Peer>), Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         if let Err(status) = refuse_token(request.metadata()) {
             if let Some(identity) = peer.as_ref().and_then(|peer| peer.identity.as_ref()) {
@@ -66,6 +65,16 @@ impl MeshService for Door {
             self.mesh.audit_refusal(identity.node, &refusal);
             refusal_into_status(&refusal)
         })?;
+        Ok((node, peer))
+    }
+}
+
+#[tonic::async_trait]
+impl MeshService for Door {
+    type AttachStream = Writer;
+
+    async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Writer>, Status> {
+        let (node, peer) = self.admit(&request)?;
         let link = self.mesh.open_link(node.id);
         let span = tracing::info_span!("link", node = %node.name, node_id = %node.id, link = %link.id());
         let reader = Reader {
@@ -80,6 +89,16 @@ impl MeshService for Door {
         };
         self.tasks.spawn(reader.run(request.into_inner()).instrument(span));
         Ok(Response::new(Writer { link }))
+    }
+
+    type TransferStream = transfer::Writer;
+
+    async fn transfer(
+        &self,
+        request: Request<Streaming<TransferRequest>>,
+    ) -> Result<Response<transfer::Writer>, Status> {
+        let (node, peer) = self.admit(&request)?;
+        transfer::open(&self.mesh, &node, peer.as_ref(), request.into_inner()).await
     }
 }
 
@@ -220,6 +239,7 @@ impl Reader {
             | ToHub::OutputLost { .. }
             | ToHub::InputTaken { .. }
             | ToHub::Refused { .. } => self.mesh.handle(&link, message),
+            ToHub::TransferNews(news) => self.mesh.transfer_news(&link, news),
         }
         Ok(())
     }
@@ -258,7 +278,7 @@ impl Reader {
 }
 
 /// What the transport says of a message that cannot be read.
-fn unreadable(status: &Status) -> Refusal {
+pub(super) fn unreadable(status: &Status) -> Refusal {
     let broke = || Refusal::new(Code::HubUnreachable, "The connection of the node broke.");
     // A reset or a broken connection has the error of the transport behind it, whatever its code;
     // what is wrong with a message has not.

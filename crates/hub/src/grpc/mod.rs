@@ -6,6 +6,7 @@
 mod attach;
 mod connection;
 mod enrol;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;

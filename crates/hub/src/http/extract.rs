@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use axum::body::{Bytes, HttpBody as _};
+use axum::Json;
+use axum::body::{BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::{Json, RequestExt as _};
+use bytes::BytesMut;
 use cortex_core::id::Revision;
 use cortex_core::limits::{
-    BODY_BYTES_MAX, FILE_INLINE_BYTES_MAX, HEAD_MS_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX,
+    BODY_BYTES_MAX, BODY_IDLE_MS_MAX, FILE_BODY_BYTES_MAX, FILE_INLINE_BYTES_MAX, HEAD_MS_MAX,
+    PACK_BODY_BYTES_MAX, PACK_MS_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX,
 };
 use cortex_core::{Code, Refusal};
+use futures::StreamExt as _;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -18,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::http::problem::{Failure, invalid};
 use crate::service::Caller;
-use crate::service::files::too_long;
+use crate::service::files::{Body, too_long};
 
 /// A JSON body. An empty one counts as `{}`.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -59,20 +62,105 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     }
 }
 
-/// Content of a file: plain bytes, as many as one call carries.
-pub(crate) struct FileBody(pub(crate) Bytes);
+/// Content of a file: plain bytes. What fits in one message is read; of more the rest is still to come.
+pub(crate) enum FileBody {
+    /// All of it.
+    Whole(Bytes),
+    /// It comes in pieces.
+    Pieces {
+        /// How many bytes, when the caller says.
+        len: Option<u64>,
+        /// They.
+        body: Body,
+    },
+}
 
 impl<S: Send + Sync> FromRequest<S> for FileBody {
     type Rejection = Failure;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Failure> {
         let kind = content_type(request.headers());
-        let bytes = read_within(request, FILE_INLINE_BYTES_MAX, too_long("The content")).await?;
-        if kind.as_deref() != Some("application/octet-stream") && !(bytes.is_empty() && kind.is_none()) {
+        let told = request.body().size_hint();
+        if told.lower() > FILE_BODY_BYTES_MAX {
+            return Err(too_long().into());
+        }
+        let octets = kind.as_deref() == Some("application/octet-stream");
+        // Who says no length may say no type, as long as there is nothing.
+        if !octets && (kind.is_some() || told.lower() > 0) {
             return Err(wrong_type("application/octet-stream"));
         }
-        Ok(Self(bytes))
+        let mut pieces = pieces(request.into_body());
+        if told.lower() > FILE_INLINE_BYTES_MAX as u64 {
+            return Ok(Self::Pieces { len: told.exact(), body: pieces });
+        }
+        let mut front = BytesMut::new();
+        let read = async {
+            while let Some(piece) = pieces.next().await {
+                front.extend_from_slice(&piece?);
+                if front.len() > FILE_INLINE_BYTES_MAX {
+                    break;
+                }
+            }
+            Ok::<(), Failure>(())
+        };
+        tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), read)
+            .await
+            .map_err(|_late| too_slow(HEAD_MS_MAX))??;
+        if front.len() > FILE_INLINE_BYTES_MAX {
+            let front = futures::stream::iter([Ok(front.freeze())]);
+            return Ok(Self::Pieces { len: told.exact(), body: front.chain(pieces).boxed() });
+        }
+        if !octets && !front.is_empty() {
+            return Err(wrong_type("application/octet-stream"));
+        }
+        Ok(Self::Whole(front.freeze()))
     }
+}
+
+/// One pack, whose body is read when there is a place for it ([`PackBody::read`]).
+pub(crate) struct PackBody(Request);
+
+impl<S: Send + Sync> FromRequest<S> for PackBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Failure> {
+        let kind = content_type(request.headers());
+        if kind.as_deref() != Some("application/octet-stream") {
+            return Err(wrong_type("application/octet-stream"));
+        }
+        std::future::ready(Ok(Self(request))).await
+    }
+}
+
+impl PackBody {
+    /// The pack.
+    pub(crate) async fn read(self) -> Result<Bytes, Failure> {
+        let message = format!("The body is longer than a pack can be, {PACK_BODY_BYTES_MAX} bytes.");
+        let too_large = Refusal::new(Code::TooLarge, message).hint("Send the packs one by one.");
+        read_bounded(self.0, PACK_BODY_BYTES_MAX, PACK_MS_MAX, too_large).await
+    }
+}
+
+/// The pieces of a body. One that does not come in its time, or breaks off, is the last.
+fn pieces(body: axum::body::Body) -> Body {
+    let idle = Duration::from_millis(BODY_IDLE_MS_MAX);
+    let next = move |body: Option<BodyDataStream>| async move {
+        let mut body = body?;
+        match tokio::time::timeout(idle, body.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(body))),
+            Ok(Some(Err(_broken))) => {
+                let refusal = Refusal::new(Code::InvalidArgument, "The body broke off; nothing was changed.")
+                    .hint("Send it again, whole.");
+                Some((Err(refusal), None))
+            }
+            Err(_idle) => {
+                let message = format!("Nothing of the body came for {} s.", idle.as_secs());
+                Some((Err(Refusal::new(Code::Timeout, message)), None))
+            }
+        }
+    };
+    futures::stream::unfold(Some(body.into_data_stream()), next).boxed()
 }
 
 /// The query string.
@@ -157,22 +245,33 @@ async fn read_body(request: Request) -> Result<Bytes, Failure> {
 
 /// A body of at most `max` bytes; a longer one is refused with `too_large`.
 async fn read_within(request: Request, max: usize, too_large: Refusal) -> Result<Bytes, Failure> {
+    read_bounded(request, max, HEAD_MS_MAX, too_large).await
+}
+
+/// The same, within so many milliseconds.
+async fn read_bounded(
+    request: Request,
+    max: usize,
+    ms_max: u64,
+    too_large: Refusal,
+) -> Result<Bytes, Failure> {
     // What says itself that it is too long is not read at all.
     if request.body().size_hint().lower() > max as u64 {
         return Err(too_large.into());
     }
-    let request = request.with_limited_body();
     let body = Limited::new(request.into_body(), max);
-    let read = tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), body.collect()).await;
+    let read = tokio::time::timeout(Duration::from_millis(ms_max), body.collect()).await;
     match read {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large.into()),
         Ok(Err(_)) => Err(invalid("The body broke off.")),
-        Err(_) => {
-            let message = format!("The body did not come within {} s.", HEAD_MS_MAX / 1000);
-            Err(Failure::with_status(Refusal::new(Code::Timeout, message), StatusCode::REQUEST_TIMEOUT))
-        }
+        Err(_) => Err(too_slow(ms_max)),
     }
+}
+
+fn too_slow(ms_max: u64) -> Failure {
+    let message = format!("The body did not come within {} s.", ms_max / 1000);
+    Failure::with_status(Refusal::new(Code::Timeout, message), StatusCode::REQUEST_TIMEOUT)
 }
 
 fn content_type(headers: &HeaderMap) -> Option<String> {

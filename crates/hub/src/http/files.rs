@@ -4,26 +4,31 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use cortex_core::files::answer::FileAnswer;
+use cortex_core::files::content::ContentId;
 use cortex_core::files::op::{
-    Content, Edit, FileOp, FindQuery, Glob, GrepQuery, Kind, Page, ReadAs, WriteHow,
+    Content, Edit, FileOp, FindQuery, Glob, GrepQuery, Kind, Page, ReadAs, ReadRange, WriteHow,
 };
 use cortex_core::files::path::FilePath;
 use cortex_core::id::{Attempt, TaskId};
 use cortex_core::limits::{
-    FILE_INLINE_BYTES_MAX, FILE_OP_MS, LIST_ENTRIES_PAGE_DEFAULT, MATCHES_PAGE_DEFAULT,
+    FILE_INLINE_BYTES_MAX, FILE_OP_MS, FILE_OP_MS_MAX, LIST_ENTRIES_PAGE_DEFAULT, MATCHES_PAGE_DEFAULT,
 };
 use cortex_core::name::printable;
+use cortex_core::rights::Right;
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{
     EntriesView, EntryView, FileContentView, FileDoneView, FilePatch, FileWrittenView, MatchesView,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use crate::http::breaking::broken_off_by;
 use crate::http::extract::{Args, FileBody, JsonBody, parse};
 use crate::http::problem::{Failure, invalid};
 use crate::http::runs::{idempotency_key, traceparent};
+use crate::http::shut_out::until_shut_out;
 use crate::http::{Api, file_view};
-use crate::service::files::{FileCall, FileReply};
+use crate::service::files::{Body, Download, FileCall, FileReply};
+use crate::service::standing::Place;
 use crate::service::{Caller, targets};
 
 use args::{ChangeArgs, LookArgs, RemoveArgs, SearchArgs, WriteArgs};
@@ -37,8 +42,9 @@ const TEXT_BYTES: u32 = 16 * 1024;
 
 /// Reads a part of a file, lists a folder, or tells of one entry.
 ///
-/// With `Accept: application/octet-stream` a read answers with the bytes; `Range` names a part of them, and
-/// the answer may be a shorter one, as its `Content-Range` says.
+/// With `Accept: application/octet-stream` a read answers with the bytes, however many; `Range` names a part of
+/// them. A file that changes while it is read breaks the answer off. With `max_bytes`, and of lines, the answer
+/// may be a shorter one, as its `Content-Range` says.
 #[utoipa::path(get, path = "/api/v1/nodes/{node}/fs", tag = "files", params(("node" = String, Path), LookArgs,
         ("Range" = Option<String>, Header, description = "`bytes=0-1023`, of a read that answers with bytes."),
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 when the file has this etag."),
@@ -135,10 +141,12 @@ pub(super) async fn search(
     Ok(Json(file_view::matches(reply)?).into_response())
 }
 
-/// Writes a file, whose content is the body, or makes a folder. Nobody sees half of a file.
+/// Writes a file, whose content is the body, or makes a folder. Nobody sees half of a file, and a body that
+/// breaks off changes nothing.
 #[utoipa::path(put, path = "/api/v1/nodes/{node}/fs", tag = "files", params(("node" = String, Path), WriteArgs,
         ("If-Match" = Option<String>, Header, description = "The etag that the file must have; `*`: it must be there."),
         ("If-None-Match" = Option<String>, Header, description = "`*`: nothing may be there."),
+        ("Cortex-Content-Id" = Option<String>, Header, description = "blake3 of the body, in hex: other bytes change nothing."),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key on the same node is the same operation."),
         ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over.")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
@@ -150,9 +158,14 @@ pub(super) async fn write(
     Path(node): Path<String>,
     headers: HeaderMap,
     Args(args): Args<WriteArgs>,
-    FileBody(body): FileBody,
+    body: FileBody,
 ) -> Result<Response, Failure> {
-    let order = Order::new(&api, &caller, &node, &headers, args.timeout_ms)?;
+    // What takes its time to come has it.
+    let time = match body {
+        FileBody::Pieces { .. } => args.timeout_ms.or(Some(FILE_OP_MS_MAX)),
+        FileBody::Whole(_) => args.timeout_ms,
+    };
+    let order = Order::new(&api, &caller, &node, &headers, time)?;
     let at = path(args.path.as_deref())?;
     let mode = args.perm.as_deref().map(permissions).transpose()?;
     let op = match args.kind.as_deref().unwrap_or("file") {
@@ -169,11 +182,13 @@ pub(super) async fn write(
                 }
             };
             let (how, expect) = conditions::of_write(&headers, how)?;
-            let (content, mkdirs, dry_run) = (Content::Inline(body), args.mkdirs, args.dry_run);
-            FileOp::Write { path: at, content, how, expect, mkdirs, mode, dry_run }
+            let (mkdirs, dry_run) = (args.mkdirs, args.dry_run);
+            let (content, pieces) = content(&headers, body)?;
+            let op = FileOp::Write { path: at, content, how, expect, mkdirs, mode, dry_run };
+            return changed(&api, &order, op, pieces).await;
         }
         "dir" => {
-            if !body.is_empty() {
+            if !matches!(&body, FileBody::Whole(bytes) if bytes.is_empty()) {
                 return Err(invalid("A folder has no content: send no body."));
             }
             if args.dry_run || args.mode.is_some() {
@@ -187,7 +202,7 @@ pub(super) async fn write(
             return Err(invalid(format!("`kind` is `{shown}`; it must be file or dir.")));
         }
     };
-    changed(&api, &order, op).await
+    changed(&api, &order, op, None).await
 }
 
 /// Replaces text in a file, or gives an entry another path, or copies it. All of it is done, or nothing.
@@ -227,7 +242,7 @@ pub(super) async fn change(
         }
         _ => return Err(invalid("The body must have just one of `edits`, `move_to` and `copy_to`.")),
     };
-    changed(&api, &order, op).await
+    changed(&api, &order, op, None).await
 }
 
 /// Removes an entry; of a link the link.
@@ -246,7 +261,7 @@ pub(super) async fn remove(
     let order = Order::new(&api, &caller, &node, &headers, args.timeout_ms)?;
     let (at, expect) = (path(args.path.as_deref())?, conditions::of_change(&headers)?);
     let (recursive, dry_run) = (args.recursive, args.dry_run);
-    changed(&api, &order, FileOp::Remove { path: at, recursive, expect, dry_run }).await
+    changed(&api, &order, FileOp::Remove { path: at, recursive, expect, dry_run }, None).await
 }
 
 async fn read(api: &Api, order: &Order, headers: &HeaderMap, args: &LookArgs) -> Result<Response, Failure> {
@@ -255,17 +270,19 @@ async fn read(api: &Api, order: &Order, headers: &HeaderMap, args: &LookArgs) ->
     let shown = path(args.path.as_deref())?;
     let as_bytes = wants_bytes(headers);
     let asked = range::of(args, headers, as_bytes)?;
-    let whole = u32::try_from(FILE_INLINE_BYTES_MAX).unwrap_or(u32::MAX);
-    let bytes_max = args.max_bytes.unwrap_or(if as_bytes { whole } else { TEXT_BYTES });
     let hash = args.hash || headers.contains_key(header::IF_NONE_MATCH);
-    let want = ReadAs::Inline { bytes_max };
+    // Where lines begin and end only the answer says, which holds them.
+    let by_lines = matches!(asked.range, ReadRange::Lines { .. });
+    let streams = as_bytes && args.max_bytes.is_none() && !by_lines;
+    let inline = if as_bytes { u32::try_from(FILE_INLINE_BYTES_MAX).unwrap_or(u32::MAX) } else { TEXT_BYTES };
+    let bytes_max = args.max_bytes.unwrap_or(inline);
+    let want = if streams { ReadAs::Stream } else { ReadAs::Inline { bytes_max } };
     let op = FileOp::Read { path: shown.clone(), range: asked.range, want, hash };
-    let reply = order.perform(api, op).await?;
+    let (reply, download) = order.exchange(api, op, None).await?;
     let etag = match &reply.answer {
-        FileAnswer::Content { etag, .. } => *etag,
+        FileAnswer::Content { etag, .. } | FileAnswer::Streaming { etag, .. } => *etag,
         FileAnswer::Listing { .. }
         | FileAnswer::Meta(_)
-        | FileAnswer::Streaming { .. }
         | FileAnswer::Matches { .. }
         | FileAnswer::Written { .. }
         | FileAnswer::Done { .. } => return Err(file_view::another().into()),
@@ -274,16 +291,37 @@ async fn read(api: &Api, order: &Order, headers: &HeaderMap, args: &LookArgs) ->
         return Ok(conditions::not_modified(etag));
     }
     if as_bytes {
-        return range::answer(reply, asked.is_part).map(|response| with_etag(response, etag));
+        let body = || download.map(|download| order.body(api, download));
+        return range::answer(reply, &asked, body).map(|response| with_etag(response, etag));
     }
     let response = Json(file_view::content(shown.as_str(), reply)?).into_response();
     Ok(with_etag(response, etag))
 }
 
+/// What a write is about: all of it, or that it comes. With the hash that the caller declares.
+fn content(headers: &HeaderMap, body: FileBody) -> Result<(Content, Option<Body>), Failure> {
+    let declared = headers.get("cortex-content-id").map(|value| {
+        let bad = || invalid("`Cortex-Content-Id` is not the blake3 hash of the content: 64 hex digits.");
+        value.to_str().ok().and_then(|text| text.trim().parse::<ContentId>().ok()).ok_or_else(bad)
+    });
+    let declared = declared.transpose()?;
+    match body {
+        FileBody::Whole(bytes) => {
+            if declared.is_some_and(|id| id != ContentId::of(&bytes)) {
+                return Err(invalid(
+                    "The content is not what `Cortex-Content-Id` says; nothing was changed.",
+                ));
+            }
+            Ok((Content::Inline(bytes), None))
+        }
+        FileBody::Pieces { len, body } => Ok((Content::Streamed { id: declared, len }, Some(body))),
+    }
+}
+
 /// Does a change and shows what came of it.
-async fn changed(api: &Api, order: &Order, op: FileOp) -> Result<Response, Failure> {
+async fn changed(api: &Api, order: &Order, op: FileOp, body: Option<Body>) -> Result<Response, Failure> {
     let (at, name) = (op.path().as_str().to_owned(), order.node.name.to_string());
-    let reply = order.perform(api, op).await?;
+    let (reply, _none) = order.exchange(api, op, body).await?;
     let op = reply.op.map(|op| op.to_string());
     let mut response = match reply.answer {
         FileAnswer::Written { etag, created, dry_run, .. } => {
@@ -333,6 +371,15 @@ impl Order {
     }
 
     async fn perform(&self, api: &Api, op: FileOp) -> Result<FileReply, Refusal> {
+        self.exchange(api, op, None).await.map(|(reply, _none)| reply)
+    }
+
+    async fn exchange(
+        &self,
+        api: &Api,
+        op: FileOp,
+        body: Option<Body>,
+    ) -> Result<(FileReply, Option<Download>), Refusal> {
         let call = FileCall {
             node: std::sync::Arc::clone(&self.node),
             op,
@@ -341,12 +388,22 @@ impl Order {
             deadline_ms: self.deadline_ms,
             traceparent: self.traceparent.clone(),
         };
-        api.files.perform(&self.caller, call).await
+        api.files.exchange(&self.caller, call, body).await
+    }
+}
+
+impl Order {
+    /// The content of a read, for as long as its caller may have it.
+    fn body(&self, api: &Api, download: Download) -> axum::body::Body {
+        let stands = api.standing(&self.caller, Right::FilesRead, Place::On(self.node.id));
+        let shut = |refusal| vec![Err(std::io::Error::other(refusal))];
+        let bytes = until_shut_out(stands, range::pieces(download), shut);
+        axum::body::Body::from_stream(broken_off_by(api.shutdown.clone().cancelled_owned(), bytes))
     }
 }
 
 /// The attempt of a task that the request is for.
-fn attempt(headers: &HeaderMap) -> Result<Option<(TaskId, Attempt)>, Failure> {
+pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<(TaskId, Attempt)>, Failure> {
     let Some(value) = headers.get("cortex-attempt") else { return Ok(None) };
     let bad = || {
         let refusal = Refusal::new(Code::InvalidArgument, "`Cortex-Attempt` is not of the form TASK/N.");

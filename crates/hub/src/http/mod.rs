@@ -37,6 +37,7 @@ use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
 use crate::service::standing::{Place, Standing};
 use crate::service::tokens::Tokens;
+use crate::service::transfers::Transfers;
 use crate::service::users::Users;
 use crate::service::{Caller, Context};
 use crate::workers::supervisor::Supervisor;
@@ -71,6 +72,8 @@ mod task_view;
 mod tasks;
 mod text;
 mod tokens;
+mod transfer_view;
+mod transfers;
 mod users;
 mod view;
 
@@ -127,6 +130,8 @@ pub struct ApiParts {
     pub runs: Runs,
     /// Use cases of operations on files.
     pub files: Files,
+    /// Use cases of transfers.
+    pub transfers: Transfers,
     /// Use cases of questions to people.
     pub consents: Consents,
     /// Counters.
@@ -216,6 +221,13 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(nodes::recoveries, nodes::allow_recoveries))
         .routes(routes!(files::look, files::write, files::change, files::remove))
         .routes(routes!(files::search))
+        .routes(routes!(transfers::list, transfers::begin))
+        .routes(routes!(transfers::get, transfers::cancel))
+        .routes(routes!(transfers::wants, transfers::ask))
+        .routes(routes!(transfers::packs))
+        .routes(routes!(transfers::missing))
+        .routes(routes!(transfers::content))
+        .routes(routes!(transfers::end))
         .routes(routes!(invites::list, invites::create))
         .routes(routes!(invites::revoke))
         .routes(routes!(locks::list, locks::create))

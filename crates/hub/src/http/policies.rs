@@ -3,6 +3,10 @@
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::response::{IntoResponse, Response};
+use cortex_core::files::op::{
+    Content, Edit, Expect, FileOp, FindQuery, GrepQuery, Page as FilePage, ReadAs, ReadRange, Verb, WriteHow,
+};
+use cortex_core::files::path::FilePath;
 use cortex_core::id::Revision;
 use cortex_core::node::Node;
 use cortex_core::policy::{Answer, Document, Policy, Rule};
@@ -10,7 +14,7 @@ use cortex_core::run::RunSpec;
 use cortex_core::sandbox::{Level, Network, Root};
 use cortex_wire::error::Problem;
 use cortex_wire::http::{
-    Page, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback, PolicySet,
+    FileTest, Page, PolicyCompare, PolicyDifference, PolicyGrant, PolicyRevision, PolicyRollback, PolicySet,
     PolicyTest, PolicyVerdict, PolicyView,
 };
 use http::header;
@@ -204,7 +208,7 @@ pub(super) async fn history(
     Ok(Json(Page { items, next_cursor }))
 }
 
-/// What would be said to a command. Changes nothing.
+/// What would be said to a command, or to an operation on files. Changes nothing.
 #[utoipa::path(post, path = "/api/v1/policies/{node}/test", tag = "policies", params(("node" = String, Path)),
     request_body = PolicyTest, responses((status = 200, body = PolicyVerdict)))]
 pub(super) async fn test(
@@ -213,9 +217,20 @@ pub(super) async fn test(
     Path(node): Path<String>,
     JsonBody(test): JsonBody<PolicyTest>,
 ) -> Result<Json<PolicyVerdict>, Failure> {
-    let PolicyTest { argv, cwd, env, timeout_ms } = test;
-    let spec = RunSpec { argv, cwd, env: env.into_iter().collect(), timeout_ms, stdin: false };
-    let Verdict { answer, level } = api.policies.test(&caller, &node, &spec)?;
+    let PolicyTest { argv, file, cwd, env, timeout_ms } = test;
+    let Verdict { answer, level } = match file {
+        None => {
+            let spec = RunSpec { argv, cwd, env: env.into_iter().collect(), timeout_ms, stdin: false };
+            api.policies.test(&caller, &node, &spec)?
+        }
+        Some(file) => {
+            let of_command = !argv.is_empty() || cwd.is_some() || !env.is_empty() || timeout_ms.is_some();
+            if of_command {
+                return Err(invalid("`file` stands in place of a command: leave out what belongs to one."));
+            }
+            api.policies.test_file(&caller, &node, &operation(&file)?)?
+        }
+    };
     let (allowed, ask, rule, error) = match answer {
         Ok(Answer::Allowed { rule }) => (true, false, rule.to_string(), None),
         Ok(Answer::Ask { rule }) => {
@@ -228,6 +243,51 @@ pub(super) async fn test(
     let error = error.map(|refusal| Problem::new(&refusal, ""));
     let level = level.map(|level| level.as_str().to_owned());
     std::future::ready(Ok(Json(PolicyVerdict { allowed, ask, rule, by, level, error }))).await
+}
+
+/// An operation of this kind on these paths. The policy looks at nothing else of one.
+fn operation(test: &FileTest) -> Result<FileOp, Failure> {
+    let FileTest { verb: named, path, to, recursive } = test;
+    let verb = Verb::parse(named).ok_or_else(|| {
+        let shown = cortex_core::name::printable(named, 80);
+        let verbs = Verb::ALL.iter().map(|verb| verb.as_str()).collect::<Vec<_>>().join(", ");
+        invalid(format!("`verb` is `{shown}`; it must be one of {verbs}."))
+    })?;
+    let path = FilePath::parse(path)?;
+    let to = to.as_deref().map(FilePath::parse).transpose()?;
+    if to.is_some() != matches!(verb, Verb::Move | Verb::Copy) {
+        return Err(invalid("`to` belongs to `mv` and `cp`, which need it, and to nothing else."));
+    }
+    if *recursive && !matches!(verb, Verb::Remove | Verb::Copy) {
+        return Err(invalid("`recursive` belongs to `rm` and `cp`."));
+    }
+    let (recursive, replace, dry_run, expect) = (*recursive, false, false, Expect::Any);
+    let page = FilePage { limit: 1, cursor: None };
+    Ok(match (verb, to) {
+        (Verb::List, _) => FileOp::List { path, depth: 1, hidden: false, glob: None, hash: false, page },
+        (Verb::Stat, _) => FileOp::Stat { path, hash: false },
+        (Verb::Read, _) => {
+            let want = ReadAs::Inline { bytes_max: 1 };
+            FileOp::Read { path, range: ReadRange::All, want, hash: false }
+        }
+        (Verb::Find, _) => FileOp::Find { path, query: FindQuery::default(), page },
+        (Verb::Grep, _) => {
+            let query = GrepQuery { pattern: "x".to_owned(), ..GrepQuery::default() };
+            FileOp::Grep { path, query, page }
+        }
+        (Verb::Edit, _) => {
+            let edits = vec![Edit { old: "x".into(), new: "y".into(), all: false }];
+            FileOp::Edit { path, edits, expect, dry_run }
+        }
+        (Verb::MakeDir, _) => FileOp::MakeDir { path, parents: false, mode: None },
+        (Verb::Remove, _) => FileOp::Remove { path, recursive, expect, dry_run },
+        (Verb::Move, Some(to)) => FileOp::Move { from: path, to, replace, expect },
+        (Verb::Copy, Some(to)) => FileOp::Copy { from: path, to, recursive, replace, expect },
+        (Verb::Write | Verb::Move | Verb::Copy, _) => {
+            let (content, how) = (Content::Inline(bytes::Bytes::new()), WriteHow::Put);
+            FileOp::Write { path, content, how, expect, mkdirs: false, mode: None, dry_run }
+        }
+    })
 }
 
 fn past(past: Past) -> PolicyRevision {

@@ -66,8 +66,9 @@ impl Mesh {
     /// The link ended. A link that was displaced before changes nothing.
     pub fn detach(&self, link: &Arc<Link>) {
         let inner = &self.inner;
+        let forget = || inner.tickets.link_ended(link.id());
         if !lock(&inner.slots).contains_key(&link.node()) {
-            return;
+            return forget();
         }
         inner.with_slot(link.node(), |slot, state| {
             let gone = {
@@ -89,6 +90,8 @@ impl Mesh {
             }
             inner.act(slot, state);
         });
+        // Behind its place among those that are here: no ticket of it comes after that.
+        forget();
     }
 }
 

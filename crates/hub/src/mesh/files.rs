@@ -286,6 +286,7 @@ impl Inner {
 
     /// Attempts of this task below `lowest` do nothing more.
     pub(super) fn fence(&self, task: TaskId, lowest: Attempt) {
+        self.fence_moving(task, lowest);
         let nodes: Vec<NodeId> =
             lock(&self.touched).get(&task).map(|nodes| nodes.keys().copied().collect()).unwrap_or_default();
         for node in nodes {

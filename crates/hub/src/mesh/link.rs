@@ -113,7 +113,8 @@ impl Link {
 
     /// Queues a message. `false` when its lane is full: standard input is then refused to its
     /// caller; anything else means that the node does not read, and the link is closed. Operations on files
-    /// were admitted before ([`Self::has_room`]), at most as many as may be open, and are queued.
+    /// and transfers were admitted before ([`Self::has_room`]), at most as many as may be open, and are
+    /// queued.
     pub fn send(&self, message: ToNode) -> bool {
         let lane = message.lane();
         let full = {
@@ -121,7 +122,13 @@ impl Link {
             if !matches!(out.end, End::Open) {
                 return true;
             }
-            if matches!(message, ToNode::FileAsk(_) | ToNode::FileCancel { .. }) {
+            if matches!(
+                message,
+                ToNode::FileAsk(_)
+                    | ToNode::FileCancel { .. }
+                    | ToNode::TransferAsk(_)
+                    | ToNode::TransferCancel { .. }
+            ) {
                 out.outbox.push_admitted(message);
                 false
             } else {

@@ -8,6 +8,7 @@ mod attach;
 mod decide;
 mod files;
 mod link;
+mod moving;
 mod refused;
 mod requests;
 mod slot;
@@ -18,8 +19,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use cortex_core::files::ask::Ticket;
 use cortex_core::hub_runs::{Action, Decision, HubRuns};
-use cortex_core::id::{Epoch, LinkId, NodeId, RunId};
+use cortex_core::id::{Epoch, LinkId, NodeId, RunId, TransferId};
 use cortex_core::limits::{ATTACHES_AT_ONCE_MAX, BACKOFF_MS_MAX, RESTART_GRACE_MS};
 use cortex_core::message::{SignedPolicy, Start, ToHub, ToNode};
 use cortex_core::pool::attempt::{self, Owed};
@@ -35,11 +37,14 @@ use tokio_util::task::TaskTracker;
 pub(crate) use attach::{put_quarantine, refuse_quarantined};
 pub(crate) use files::{Asker, FilePlace, Waiting, is_denied};
 pub use link::{Link, Outgoing};
+pub(crate) use moving::{Asked, MovingPlace, Wish, Wishing};
 pub(crate) use requests::Reserved;
 pub(crate) use slot::{Live, Progress};
 
+use crate::clock;
 use crate::runlog::{RunLog, RunLogs, Sink};
 use crate::service::{Context, store_refusal};
+use crate::transfer::{Opening, Redeemed, Tickets};
 use files::{Counted, Touched, open_files};
 use slot::{Slot, SlotState};
 
@@ -76,6 +81,9 @@ struct Inner {
     /// Where attempts of tasks have operations on files.
     touched: Mutex<Touched>,
     files_open: Counted,
+    tickets: Tickets,
+    /// Transfers of trees, by the node that they are with.
+    moving: Mutex<BTreeMap<(TransferId, NodeId), moving::Moving>>,
     timers: Mutex<BTreeSet<(Timestamp, NodeId)>>,
     timers_changed: Notify,
     /// Nodes that left, and when they were last heard, until that is written.
@@ -120,6 +128,8 @@ impl Mesh {
             runs: Mutex::default(),
             touched: Mutex::default(),
             files_open: Counted::default(),
+            tickets: Tickets::default(),
+            moving: Mutex::default(),
             timers: Mutex::default(),
             timers_changed: Notify::new(),
             left: Mutex::default(),
@@ -204,7 +214,40 @@ impl Mesh {
         let maps =
             lock(&self.inner.slots).len() + lock(&self.inner.runs).len() + lock(&self.inner.timers).len();
         let files = lock(&self.inner.touched).len() + self.file_ops_open();
-        present + maps + files + self.inner.logs.writing()
+        let streams = self.tickets() + self.streams() + self.transfers_moving();
+        present + maps + files + streams + self.inner.logs.writing()
+    }
+
+    /// Tickets for streams that nobody has used.
+    pub fn tickets(&self) -> usize {
+        self.inner.tickets.waiting()
+    }
+
+    /// Streams for content.
+    pub fn streams(&self) -> usize {
+        self.inner.tickets.running()
+    }
+
+    /// Leave for a connected node to open one stream.
+    ///
+    /// # Errors
+    /// `node_offline`; `quota` when there are too many.
+    pub fn ticket(&self, node: NodeId) -> Result<Opening, Refusal> {
+        let inner = &self.inner;
+        let present = lock(&inner.present);
+        let offline = || Refusal::new(Code::NodeOffline, "The node is offline; nothing was sent.");
+        let link = present.links.get(&node).ok_or_else(offline)?;
+        let (of, now) = ((link.id(), link.epoch()), inner.context.clock.now());
+        // Under the lock: a link that ends takes its tickets along, this one too.
+        inner.tickets.issue(Ticket::new(clock::random()), node, of, now)
+    }
+
+    /// A node shows a ticket.
+    ///
+    /// # Errors
+    /// `forbidden`, `stale_epoch`.
+    pub(crate) fn redeem(&self, ticket: Ticket, node: NodeId, epoch: Epoch) -> Result<Redeemed, Refusal> {
+        self.inner.tickets.redeem(ticket, node, epoch, self.inner.context.clock.now())
     }
 
     /// Those who follow the output of runs.

@@ -4,9 +4,10 @@
 //! sent: what a node does was on disk before. What changes files is kept until some time after its end, so
 //! that a repeat is answered and not done again. Reads are not kept.
 //!
-//! Never here: content beyond one request or answer, and a question to a person.
+//! Never here: a question to a person.
 
-mod accept;
+pub(in crate::service) mod accept;
+mod content;
 mod retention;
 mod tally;
 
@@ -17,7 +18,7 @@ use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::entity::{FileEnd, FileOutcome, FileTask, unknown_outcome};
 use cortex_core::files::op::{Content, FileOp, ReadAs};
 use cortex_core::id::{Attempt, NodeId, OpId, TaskId};
-use cortex_core::limits::{FILE_ANSWER_MS, FILE_INLINE_BYTES_MAX, FILE_OP_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use cortex_core::limits::{FILE_ANSWER_MS, FILE_OP_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use cortex_core::node::Node;
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
@@ -28,6 +29,8 @@ use super::{Caller, Context, targets};
 use crate::mesh::{Mesh, is_denied};
 use crate::metrics::Metrics;
 use accept::Accepted;
+pub(crate) use content::too_long;
+pub use content::{Body, Download};
 pub use retention::KEPT;
 use tally::Tally;
 
@@ -86,17 +89,43 @@ impl Files {
     /// `timeout`, and what it answers itself. `unknown_outcome` with the detail `op` when nobody knows
     /// whether a change was done: what becomes of it is told by [`Self::outcome`], and to a repeat.
     pub async fn perform(&self, caller: &Caller, call: FileCall) -> Result<FileReply, Refusal> {
+        if is_streamed(&call.op) {
+            let message = "The content of this operation needs a stream, which there is none for.";
+            return Err(Refusal::new(Code::InvalidArgument, message).hint("Read or write a smaller part."));
+        }
+        self.exchange(caller, call, None).await.map(|(reply, _none)| reply)
+    }
+
+    /// As [`Self::perform`], with content on a stream: `body` is that of a [`Content::Streamed`], and what is
+    /// returned beside the answer that of a read [`ReadAs::Stream`], unless its answer holds it. A write
+    /// whose body breaks off, or whose caller goes away, changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::perform`], and what the body's end is.
+    pub async fn exchange(
+        &self,
+        caller: &Caller,
+        call: FileCall,
+        body: Option<Body>,
+    ) -> Result<(FileReply, Option<Download>), Refusal> {
         let (verb, began) = (call.op.verb(), Instant::now());
-        let done = self.carry_out(caller, call).await;
+        let done = self.carry_out(caller, call, body).await;
         let code = done.as_ref().err().map(|refusal| refusal.code);
         self.metrics.file_op(verb, code, began.elapsed().as_secs_f64());
         done
     }
 
-    async fn carry_out(&self, caller: &Caller, call: FileCall) -> Result<FileReply, Refusal> {
-        check(&call)?;
-        let _counted = self.tally.one(caller.token.id)?;
+    async fn carry_out(
+        &self,
+        caller: &Caller,
+        call: FileCall,
+        body: Option<Body>,
+    ) -> Result<(FileReply, Option<Download>), Refusal> {
+        check(&call, body.is_some())?;
+        let counted = self.tally.one(caller.token.id)?;
         let (node, right, deadline_ms) = (call.node.id, right(&call.op), call.deadline_ms);
+        // Content that came with it is not kept.
+        let asked = if body.is_some() { Some(call.op.clone()) } else { None };
         let (files, by) = (self.clone(), caller.clone());
         // A task of its own: a caller who goes away leaves no operation that was accepted and not sent.
         let accepting = self.mesh.spawn(async move { files.accept(&by, call).await });
@@ -104,23 +133,37 @@ impl Files {
             tracing::error!(%error, "accepting an operation on files failed");
             Err(Refusal::new(Code::Internal, "Accepting the operation failed."))
         })?;
+        let mut content = None;
         let (op, answer) = match accepted {
-            Accepted::Read(waiting, one) => {
-                let answer = waiting.answer().await;
+            Accepted::Read(waiting, one, opening) => {
+                let (answer, stream) = content::answered(waiting, opening, body).await;
                 if is_denied(&answer) {
                     self.tell_denied(&one, &answer);
                 }
                 // What was read is not for one who may not read it any more.
                 self.context.still(caller)?.on(right, &*self.node(node)?)?;
+                content = stream;
                 (None, answer)
             }
-            Accepted::Change(op, waiting) => (Some(op), waiting.answer().await),
-            Accepted::Open(op) => {
-                (Some(op), self.end_of(node, op, deadline_ms).await?.map(FileOutcome::answer))
+            Accepted::Change(op, waiting, opening) => {
+                (Some(op), content::answered(waiting, opening, body).await.0)
             }
-            Accepted::Ended(op, end) => (Some(op), end.map(FileOutcome::answer)),
+            Accepted::Open(op) => {
+                let end = self.end_of(node, op, deadline_ms).await?;
+                if let Some(asked) = &asked {
+                    content::check_repeat(asked, &end, body).await?;
+                }
+                (Some(op), end.map(FileOutcome::answer))
+            }
+            Accepted::Ended(op, end) => {
+                if let Some(asked) = &asked {
+                    content::check_repeat(asked, &end, body).await?;
+                }
+                (Some(op), end.map(FileOutcome::answer))
+            }
         };
-        Ok(FileReply { op, answer: answer?, at: self.context.clock.wall() })
+        let reply = FileReply { op, answer: answer?, at: self.context.clock.wall() };
+        Ok((reply, content.map(|stream| Download::new(stream, counted))))
     }
 
     /// What is kept of an operation that changes files, and that the caller may know of: it has
@@ -179,7 +222,7 @@ const fn right(op: &FileOp) -> Right {
     }
 }
 
-fn check(call: &FileCall) -> Result<(), Refusal> {
+fn check(call: &FileCall, has_body: bool) -> Result<(), Refusal> {
     let invalid = |message: String| Err(Refusal::new(Code::InvalidArgument, message));
     call.op.check()?;
     if call.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
@@ -188,28 +231,16 @@ fn check(call: &FileCall) -> Result<(), Refusal> {
     if !(1..=FILE_OP_MS_MAX).contains(&call.deadline_ms) {
         return invalid(format!("An operation may take 1 to {FILE_OP_MS_MAX} ms."));
     }
-    match &call.op {
-        FileOp::Write { content: Content::Streamed { .. }, .. }
-        | FileOp::Read { want: ReadAs::Stream, .. } => Err(too_long("The content")),
-        FileOp::List { .. }
-        | FileOp::Stat { .. }
-        | FileOp::Read { .. }
-        | FileOp::Find { .. }
-        | FileOp::Grep { .. }
-        | FileOp::Write { .. }
-        | FileOp::Edit { .. }
-        | FileOp::MakeDir { .. }
-        | FileOp::Remove { .. }
-        | FileOp::Move { .. }
-        | FileOp::Copy { .. } => Ok(()),
+    if matches!(call.op, FileOp::Write { content: Content::Streamed { .. }, .. }) != has_body {
+        return invalid("Content on a stream belongs to a write that is told of it.".to_owned());
     }
+    Ok(())
 }
 
-/// The refusal of content that does not fit in one request or answer.
-pub(crate) fn too_long(what: &str) -> Refusal {
-    let message =
-        format!("{what} is longer than {FILE_INLINE_BYTES_MAX} bytes, the most that one call carries.");
-    Refusal::new(Code::TooLarge, message).hint(
-        "Read a range of it, or write its parts one after the other: the first anew, the others appended.",
+/// Whether its content has a stream of its own.
+const fn is_streamed(op: &FileOp) -> bool {
+    matches!(
+        op,
+        FileOp::Write { content: Content::Streamed { .. }, .. } | FileOp::Read { want: ReadAs::Stream, .. }
     )
 }

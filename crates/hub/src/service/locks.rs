@@ -169,6 +169,7 @@ impl Locks {
         let ended = self.mesh.cut_runs(|run| is_held(lock, run, directory), &format!("lock:{}", lock.id));
         let (locks, now) = (&changed.all, self.context.clock.wall());
         let ended = ended + self.mesh.end_files(|by| on_file(locks, by, directory, now));
+        let ended = ended + self.mesh.end_transfers(|by| on_file(locks, by, directory, now));
         tracing::info!(target = %changed.shown.target, lock = %lock.id, ended, "a lock holds");
     }
 }
@@ -183,9 +184,10 @@ pub(crate) fn enforce(context: &Context, mesh: &Mesh) {
     };
     mesh.cut_runs(held, "lock");
     mesh.end_files(|by| on_file(&locks, by, &context.directory, now));
+    mesh.end_transfers(|by| on_file(&locks, by, &context.directory, now));
 }
 
-/// Why an open operation on files ends, when some lock holds on it.
+/// Why an open operation on files, or a transfer, ends, when some lock holds on it.
 pub(crate) fn on_file(locks: &All, by: &Asker, directory: &Directory, now: WallTime) -> Option<Refusal> {
     let on_caller = by.token.and_then(|token| locks.on_caller(token, by.user, now));
     let node = directory.node(by.node);

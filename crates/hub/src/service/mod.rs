@@ -36,6 +36,7 @@ pub mod sessions;
 pub mod standing;
 pub mod targets;
 pub mod tokens;
+pub mod transfers;
 pub mod users;
 
 /// How long a use case waits for the store.

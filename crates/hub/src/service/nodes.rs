@@ -120,6 +120,7 @@ impl Nodes {
             if let Some(lock) = locks.on_node(node.id, &node.labels, context.clock.wall()) {
                 mesh.cut_runs(|run| run.node == node.id, &format!("lock:{}", lock.id));
                 mesh.end_files(|by| (by.node == node.id).then(|| lock.refusal()));
+                mesh.end_transfers(|by| (by.node == node.id).then(|| lock.refusal()));
             }
         };
         let node = self.context.commit(work, after).await?;

@@ -1,6 +1,6 @@
 //! Policies: shown, set, loosened and tightened, each change signed, with its difference in words in
-//! the audit log, and pushed to the node once it is durable. A test of a command is the answer that
-//! its node would give.
+//! the audit log, and pushed to the node once it is durable. A test of a command, or of an operation on
+//! files, is the answer that its node would give.
 
 mod change;
 mod profiles;
@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
+use cortex_core::files::op::FileOp;
 use cortex_core::id::{NodeId, Revision};
 use cortex_core::invite::within_bound;
 use cortex_core::message::SignedPolicy;
 use cortex_core::node::Node;
-use cortex_core::policy::{self, Answer, Document, Mode, Policy, Question};
+use cortex_core::policy::{self, Answer, Document, FileQuestion, Mode, Policy, Question};
 use cortex_core::rights::Right;
 use cortex_core::run::RunSpec;
 use cortex_core::sandbox::Level;
@@ -56,7 +57,7 @@ pub struct Terms {
     pub kill: bool,
 }
 
-/// What would be said to a command.
+/// What would be said to a command, or to an operation on files.
 pub struct Verdict {
     /// The answer, or the refusal.
     pub answer: Result<Answer, Refusal>,
@@ -131,6 +132,20 @@ impl Policies {
         let (site, now) = (self.context.directory.site(node.id), Some(self.context.clock.wall()));
         let question = Question { spec, node: node.name.as_str(), site: &site, now, consent: false };
         Ok(Verdict { answer: policy::judge(&policy.document, &question), level: site.ground.level })
+    }
+
+    /// The same for an operation on files. Whether the path is a link that leads out of its folder, or one of
+    /// the folders that the node itself lives by, the node alone knows.
+    ///
+    /// # Errors
+    /// `node_not_found`, and what [`FileOp::check`] says.
+    pub fn test_file(&self, caller: &Caller, node: &str, op: &FileOp) -> Result<Verdict, Refusal> {
+        let (node, policy) = self.get(caller, node)?;
+        op.check()?;
+        let site = self.context.directory.site(node.id);
+        let name = node.name.as_str();
+        let question = FileQuestion { op, node: name, site: &site, reserved: &[], consent: false };
+        Ok(Verdict { answer: policy::judge_files(&policy.document, &question), level: site.ground.level })
     }
 
     /// Revisions below `before`, newest first, at most `limit`, each with what it changed.
@@ -294,6 +309,7 @@ impl Policies {
         let why = format!("The policy of its node changed, to revision {}.", policy.revision);
         let ended = |by: &Asker| (by.node == policy.node).then(|| Refusal::new(Code::PolicyDenied, &*why));
         self.mesh.end_files(ended);
+        self.mesh.look_at_transfers(policy.node);
     }
 }
 

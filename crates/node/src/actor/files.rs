@@ -4,27 +4,33 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cortex_core::Refusal;
 use cortex_core::files::answer::FileAnswer;
-use cortex_core::files::ask::FileAsk;
+use cortex_core::files::ask::{FileAsk, Ticket};
 use cortex_core::files::content::ContentId;
 use cortex_core::files::op::{FileOp, Verb};
 use cortex_core::files::path::FilePath;
-use cortex_core::id::OpId;
+use cortex_core::id::{Epoch, OpId, TransferId};
 use cortex_core::journal::FileAccepted;
+use cortex_core::limits::STREAMS_PER_NODE_MAX;
 use cortex_core::message::{Envelope, ToHub, ToNode};
 use cortex_core::node_files::{Action, Found, NodeFiles};
 use cortex_core::node_runs::Leave;
 use cortex_core::policy::reach;
 use cortex_core::sandbox::{Access, Walls};
 use cortex_core::time::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use cortex_core::transfer::{TransferAsk, TransferNews};
+use cortex_core::{Code, Refusal};
+use futures::future::BoxFuture;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Actor;
+use crate::bulk::{Bulk, Stream};
 use crate::files::clerk::{Job, Recovery};
-use crate::files::clerks::Clerks;
-use crate::files::errand::{self, Done};
+use crate::files::clerks::{Clerks, Hired};
+use crate::files::errand::{self, Done, Way};
+use crate::files::relay;
+use crate::files::transfer::TransferJob;
 use crate::node::Attached;
 
 /// News of all operations that wait for the actor. Full: the operations wait.
@@ -36,6 +42,14 @@ pub(super) struct Files {
     pub(super) clerks: Arc<Clerks>,
     news: mpsc::Sender<News>,
     in_hand: BTreeMap<OpId, InHand>,
+    /// Transfers that a task has.
+    moving: BTreeMap<TransferId, CancellationToken>,
+    bulk: Arc<Bulk>,
+    /// Those that use a stream, or wait for one with a clerk.
+    streams: Arc<Semaphore>,
+    /// The link that is here; cancelled when it goes.
+    link: CancellationToken,
+    epoch: Epoch,
 }
 
 /// An operation that a task has.
@@ -56,16 +70,49 @@ pub(super) enum News {
     Lost { op: OpId },
     /// What it left is cleaned up, as far as it could be.
     Recovered { op: OpId, found: Option<Found> },
+    /// May the next changes of a transfer be seen?
+    Gate { id: TransferId, may: oneshot::Sender<Result<(), Refusal>> },
+    /// A transfer is over, and its clerk with it.
+    Transferred { id: TransferId, news: Option<TransferNews> },
 }
 
 impl Files {
-    pub(super) fn new(machine: NodeFiles, clerks: Arc<Clerks>, news: mpsc::Sender<News>) -> Self {
-        Self { machine, clerks, news, in_hand: BTreeMap::new() }
+    pub(super) fn new(
+        machine: NodeFiles,
+        clerks: Arc<Clerks>,
+        bulk: Arc<Bulk>,
+        news: mpsc::Sender<News>,
+    ) -> Self {
+        Self {
+            machine,
+            clerks,
+            news,
+            in_hand: BTreeMap::new(),
+            moving: BTreeMap::new(),
+            bulk,
+            streams: Arc::new(Semaphore::new(STREAMS_PER_NODE_MAX)),
+            link: CancellationToken::new(),
+            epoch: Epoch(0),
+        }
+    }
+
+    /// A link of this epoch was welcomed.
+    pub(super) fn welcomed(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        self.machine.welcomed();
+    }
+
+    /// The link is gone: so are the streams that it gave leave for.
+    pub(super) fn disconnected(&mut self) {
+        self.machine.disconnected();
+        std::mem::take(&mut self.link).cancel();
+        self.bulk.disconnect();
     }
 
     /// Ends what is under way: the node process stops. What had not ended is looked up at the next start.
     pub(super) fn stop(&mut self) {
         self.in_hand.values().for_each(|one| one.abort.cancel());
+        self.link.cancel();
         self.clerks.finish();
     }
 
@@ -90,6 +137,14 @@ impl Files {
             News::Recovered { op, found } => {
                 self.in_hand.remove(&op);
                 self.machine.recovered(op, found);
+            }
+            News::Gate { id, may } => {
+                // Whoever asked and went away changes nothing.
+                let _heard = may.send(self.machine.may_change(id));
+            }
+            News::Transferred { id, news } => {
+                self.moving.remove(&id);
+                self.machine.transferred(id, news);
             }
         }
     }
@@ -116,9 +171,37 @@ impl Files {
 
     fn perform(&mut self, ask: FileAsk, Leave { reach, walls }: Leave) {
         let abort = self.take_in_hand(ask.id);
+        let way = ask.ticket.map(|ticket| self.way(ticket));
         let job = Job { id: ask.id, op: ask.op, reach, recovery: None };
-        let (clerks, news) = (Arc::clone(&self.clerks), self.news.clone());
-        drop(tokio::spawn(perform(clerks, walls.map(|walls| *walls), job, news, abort)));
+        let office = Office { clerks: Arc::clone(&self.clerks), streams: Arc::clone(&self.streams) };
+        drop(tokio::spawn(perform(office, walls.map(|walls| *walls), job, way, self.news.clone(), abort)));
+    }
+
+    fn way(&self, ticket: Ticket) -> Way {
+        Way { bulk: Arc::clone(&self.bulk), ticket, epoch: self.epoch, link_gone: self.link.clone() }
+    }
+
+    fn transfer(&mut self, ask: TransferAsk, Leave { reach, walls }: Leave) {
+        let (id, way) = (ask.id, self.way(ask.ticket));
+        let Some(reach) = reach.into_iter().next() else {
+            return self.machine.transferred(id, None);
+        };
+        let abort = CancellationToken::new();
+        self.moving.insert(id, abort.clone());
+        let job = TransferJob { id, work: ask.work, reach };
+        let office = Office { clerks: Arc::clone(&self.clerks), streams: Arc::clone(&self.streams) };
+        let news = self.news.clone();
+        drop(tokio::spawn(async move {
+            let told = move_tree(&office, walls.map(|walls| *walls), &job, &way, &news, &abort).await;
+            // The receiver is gone only when the node process ends.
+            let _told = news.send(News::Transferred { id, news: told }).await;
+        }));
+    }
+
+    fn end_transfer(&self, id: TransferId) {
+        if let Some(abort) = self.moving.get(&id) {
+            abort.cancel();
+        }
     }
 
     /// By the policy that holds: what it does not give is not looked at, and stays.
@@ -159,20 +242,90 @@ fn recoveries(
     source.map(|source| job(source, None)).into_iter().chain([job(path, intended)]).collect()
 }
 
+/// Where work is found for what an operation needs.
+struct Office {
+    clerks: Arc<Clerks>,
+    streams: Arc<Semaphore>,
+}
+
+impl Office {
+    /// A clerk, and with a stream a place for that: those with streams leave clerks for the others.
+    async fn hire(
+        &self,
+        walls: Option<&Walls>,
+        streams: bool,
+    ) -> Result<(Hired, Option<tokio::sync::OwnedSemaphorePermit>), Refusal> {
+        let place = if streams {
+            let stops = |_closed| Refusal::new(Code::Internal, "The node stops.");
+            Some(Arc::clone(&self.streams).acquire_owned().await.map_err(stops)?)
+        } else {
+            None
+        };
+        Ok((self.clerks.hire(walls).await?, place))
+    }
+}
+
+/// One transfer, from hiring a clerk to its end. What is to be told of it.
+async fn move_tree(
+    office: &Office,
+    walls: Option<Walls>,
+    job: &TransferJob,
+    way: &Way,
+    news: &mpsc::Sender<News>,
+    abort: &CancellationToken,
+) -> Option<TransferNews> {
+    let refused = |refusal| Some(TransferNews { id: job.id, end: Err(refusal) });
+    let (mut clerk, _place) = match abort.run_until_cancelled(office.hire(walls.as_ref(), true)).await {
+        None => return None,
+        Some(Err(refusal)) => return refused(refusal),
+        Some(Ok(hired)) => hired,
+    };
+    let (asks, id) = (news.clone(), job.id);
+    let may_change = move || -> BoxFuture<'static, Result<(), Refusal>> {
+        let asks = asks.clone();
+        Box::pin(async move {
+            let gone = |_gone| Refusal::new(Code::Internal, "The node stops.");
+            let (may, told) = oneshot::channel();
+            let _asked = asks.send(News::Gate { id, may }).await;
+            told.await.map_err(gone)?
+        })
+    };
+    match abort.run_until_cancelled(relay::transfer(&mut clerk, job, way, &may_change)).await {
+        Some(Ok(told)) => {
+            clerk.give_back();
+            told
+        }
+        Some(Err(error)) => {
+            if error.kind() == std::io::ErrorKind::ConnectionAborted {
+                tracing::debug!(id = %job.id, "a transfer ended with its link");
+            } else {
+                tracing::warn!(id = %job.id, %error, "a clerk ended while it worked on a transfer");
+            }
+            clerk.end().await;
+            refused(relay::lost(&error))
+        }
+        None => {
+            clerk.end().await;
+            None
+        }
+    }
+}
+
 /// One operation, from hiring a clerk to its end.
 async fn perform(
-    clerks: Arc<Clerks>,
+    office: Office,
     walls: Option<Walls>,
     job: Job,
+    way: Option<Way>,
     news: mpsc::Sender<News>,
     abort: CancellationToken,
 ) {
     let op = job.id;
-    let hired = abort.run_until_cancelled(clerks.hire(walls.as_ref())).await;
-    let mut clerk = match hired {
+    let hired = abort.run_until_cancelled(office.hire(walls.as_ref(), way.is_some())).await;
+    let (mut clerk, _place) = match hired {
         None => return drop(news.send(News::Lost { op }).await),
         Some(Err(refusal)) => return drop(news.send(News::Performed { op, answer: Err(refusal) }).await),
-        Some(Ok(clerk)) => clerk,
+        Some(Ok(hired)) => hired,
     };
     let may_go_on = async |intended| {
         let (go_on, went) = oneshot::channel();
@@ -180,8 +333,29 @@ async fn perform(
         // The machine that does not let it go on aborts it.
         went.await.map_err(|_| Refusal::new(cortex_core::Code::Internal, "It was given up."))
     };
-    let done = abort.run_until_cancelled(errand::perform(&mut clerk, &job, may_go_on)).await;
+    let performed = errand::perform(&mut clerk, &job, way.as_ref(), may_go_on);
+    let done = abort.run_until_cancelled(performed).await;
     let told = match done {
+        Some(Done::Answered(answer @ Ok(FileAnswer::Streaming { .. }))) => {
+            let opened = match way.as_ref() {
+                Some(way) => abort.run_until_cancelled(way.open()).await,
+                None => Some(Err(Refusal::new(Code::Internal, "The content has no stream to go on."))),
+            };
+            match (opened, way) {
+                (Some(Ok(stream)), Some(way)) => {
+                    let _told = news.send(News::Performed { op, answer }).await;
+                    return pour(clerk, stream, &way).await;
+                }
+                (Some(Err(refusal)), _) => {
+                    clerk.end().await;
+                    News::Performed { op, answer: Err(refusal) }
+                }
+                (Some(Ok(_)), None) | (None, _) => {
+                    clerk.end().await;
+                    News::Lost { op }
+                }
+            }
+        }
         Some(Done::Answered(answer)) => {
             clerk.give_back();
             News::Performed { op, answer }
@@ -199,10 +373,24 @@ async fn perform(
     let _told = news.send(told).await;
 }
 
+/// Sends the content of a read that was answered. The hub ends it by letting the stream go, and the link by
+/// going.
+async fn pour(mut clerk: Hired, stream: Stream, way: &Way) {
+    let Stream { out, mut inbound } = stream;
+    if errand::pour(&mut clerk, &out, &mut inbound, &way.link_gone).await {
+        clerk.give_back();
+    } else {
+        clerk.end().await;
+    }
+    // All is sent when the hub has taken it: who goes before takes it back.
+    drop(out);
+    way.link_gone.run_until_cancelled(errand::until_end(&mut inbound)).await;
+}
+
 /// The file at the job's path, once what an operation left there is cleaned up.
 async fn look(clerks: &Arc<Clerks>, walls: Option<&Walls>, job: &Job) -> Option<Found> {
     let mut clerk = clerks.hire(walls).await.ok()?;
-    match errand::perform(&mut clerk, job, async |_| Ok(())).await {
+    match errand::perform(&mut clerk, job, None, async |_| Ok(())).await {
         Done::Answered(answer) => {
             clerk.give_back();
             match answer {
@@ -227,6 +415,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 | ToNode::FileCancel { .. }
                 | ToNode::FileSettled { .. }
                 | ToNode::AttemptFence { .. }
+                | ToNode::TransferAsk(_)
+                | ToNode::TransferCancel { .. }
         );
         if !is_ours && !matches!(message, ToNode::Start(_)) {
             return false;
@@ -252,6 +442,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 Action::Perform { ask, leave } => self.files.perform(*ask, *leave),
                 Action::Commit(op) => self.files.commit(op),
                 Action::Abort(op) => self.files.abort(op),
+                Action::Transfer { ask, leave } => self.files.transfer(*ask, *leave),
+                Action::EndTransfer(id) => self.files.end_transfer(id),
                 Action::Recover { accepted, intended } => {
                     let walls = self.runs.walls();
                     self.files.recover(accepted, intended, walls);

@@ -31,7 +31,7 @@ pub(super) const RENEW_RETRY_MS: u64 = 10 * 60 * 1_000;
 /// What can happen.
 pub(super) enum Happening {
     /// A message came, or the link broke.
-    Frame(Result<mesh::AttachResponse, Refusal>),
+    Frame(Result<Box<mesh::AttachResponse>, Refusal>),
     /// A dial ended.
     Dialled(Result<Link, Refusal>),
     /// A run has news.
@@ -198,7 +198,7 @@ impl Wires {
         let inbound = inbound.filter(|_| !remembering);
         let out = out.filter(|_| staged.is_some());
         let happening = tokio::select! {
-            frame = frame(inbound, hub) => Happening::Frame(frame),
+            frame = frame(inbound, hub) => Happening::Frame(frame.map(Box::new)),
             link = optional(dialling) => {
                 *dialling = None;
                 Happening::Dialled(link)

@@ -246,6 +246,14 @@ impl Dir {
         Ok(Self { fd })
     }
 
+    /// Opens the folder at a path below it; neither that nor what is above it is a link or another file
+    /// system.
+    pub(crate) fn below(&self, rel: &RelPath) -> Result<Self, Fault> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let resolve = resolve(Follow::Never) | ResolveFlag::RESOLVE_NO_XDEV;
+        Ok(Self { fd: lookup_with(&self.fd, below(rel), flags, resolve)? })
+    }
+
     /// Opens a folder in it, which is no link but may be where another file system is mounted.
     pub(crate) fn dir_or_mount(&self, name: &[u8]) -> Result<Self, Fault> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
@@ -257,11 +265,49 @@ impl Dir {
         open_regular(&self.fd, single(name)?, Follow::Never)
     }
 
+    /// Opens a file in it that was seen to be a regular one, in one look; neither a link nor on another
+    /// file system (`EXDEV`). [`Fault::Restless`] when it is not that file any more.
+    pub(crate) fn open_seen(&self, name: &[u8], seen: &Stat) -> Result<File, Fault> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let resolve = resolve(Follow::Never) | ResolveFlag::RESOLVE_NO_XDEV;
+        let file = match lookup_with(&self.fd, single(name)?, flags, resolve) {
+            // One name that is no link leads nowhere else.
+            Err(Fault::Outside) => return Err(Fault::Sys(Errno::EXDEV)),
+            found => File::from(found?),
+        };
+        let stat = Stat::of_open(&file)?;
+        if (stat.id, stat.kind) == (seen.id, seen.kind) { Ok(file) } else { Err(Fault::Restless) }
+    }
+
+    /// Opens a regular file somewhere below it for reading, through no link.
+    pub(crate) fn regular_below(&self, path: &[u8]) -> Result<File, Fault> {
+        open_regular(&self.fd, path, Follow::Never)
+    }
+
+    /// Makes a file without a name, which is gone when it is closed. `EOPNOTSUPP` or `EISDIR` where the
+    /// file system knows no such files.
+    pub(crate) fn create_unnamed(&self) -> Result<File, Fault> {
+        let flags = OFlag::O_WRONLY | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+        Ok(File::from(fcntl::openat(&self.fd, c".", flags, Mode::from_bits_truncate(0o600))?))
+    }
+
     /// Makes a file that is not there yet, which nobody else may read.
     pub(crate) fn create(&self, name: &[u8]) -> Result<File, Fault> {
+        self.create_with(name, Mode::from_bits_truncate(0o600))
+    }
+
+    /// Makes a file that is not there yet, with these permissions less those that the process masks.
+    pub(crate) fn create_with(&self, name: &[u8], mode: Mode) -> Result<File, Fault> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = fcntl::openat(&self.fd, single(name)?, flags, Mode::from_bits_truncate(0o600))?;
-        Ok(File::from(fd))
+        Ok(File::from(fcntl::openat(&self.fd, single(name)?, flags, mode)?))
+    }
+
+    /// Opens a regular file in it for writing; no link.
+    pub(crate) fn writable(&self, name: &[u8]) -> Result<File, Fault> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(fcntl::openat(&self.fd, single(name)?, flags, Mode::empty())?);
+        let kind = Stat::of_open(&file)?.kind;
+        if kind == Kind::File { Ok(file) } else { Err(Fault::Unfit(kind)) }
     }
 
     /// Makes a folder.
@@ -275,8 +321,8 @@ impl Dir {
     }
 
     /// Gives a file a further name, which is not taken yet.
-    pub(crate) fn add_name(&self, name: &[u8], new: &[u8]) -> Result<(), Fault> {
-        Ok(unistd::linkat(&self.fd, single(name)?, &self.fd, single(new)?, AtFlags::empty())?)
+    pub(crate) fn add_name(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<(), Fault> {
+        Ok(unistd::linkat(&self.fd, single(name)?, &to.fd, single(new)?, AtFlags::empty())?)
     }
 
     /// Renames, over what may be there.
@@ -321,19 +367,46 @@ impl Dir {
         Ok(unistd::unlinkat(&self.fd, single(name)?, UnlinkatFlags::RemoveDir)?)
     }
 
+    /// A second descriptor of the folder.
+    pub(crate) fn again(&self) -> Result<Self, Fault> {
+        Ok(Self { fd: self.fd.try_clone()? })
+    }
+
+    /// All names, in byte order. [`Fault::TooMany`] above `max`.
+    pub(crate) fn all_names(&self, max: usize) -> Result<Vec<Box<[u8]>>, Fault> {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        for entry in self.listing()? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if names.len() >= max {
+                return Err(Fault::TooMany);
+            }
+            names.push(name.into());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// A descriptor of its own: whoever reads the folder at the same time has his own place in it.
+    fn listing(&self) -> Result<nix::dir::Dir, Fault> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = fcntl::openat(&self.fd, c".", flags, Mode::empty())?;
+        Ok(nix::dir::Dir::from_fd(fd)?)
+    }
+
     /// The first `max` names from `from` on, in byte order. Memory is bounded by twice as many names.
     ///
     /// # Errors
     ///
     /// [`Fault::TooMany`] beyond [`limits::DIR_ENTRIES_READ_MAX`].
     pub(crate) fn names(&self, from: Bound<&[u8]>, max: usize) -> Result<Names, Fault> {
-        // A descriptor of its own: whoever reads the folder at the same time has his own place in it.
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = fcntl::openat(&self.fd, c".", flags, Mode::empty())?;
         let mut names: Vec<Box<[u8]>> = Vec::new();
         let mut seen = 0;
         let mut more = false;
-        for entry in nix::dir::Dir::from_fd(fd)? {
+        for entry in self.listing()? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {

@@ -283,42 +283,58 @@ pub(crate) struct Reading {
     at: u64,
     end: u64,
     before: Stat,
+    /// Whether its content was named, so that all of it has to be that content.
+    is_named: bool,
     path: String,
 }
 
-/// Opens a part of a file for a stream.
+/// What is read by a stream.
+#[derive(Debug)]
+pub(crate) enum Streamed {
+    /// It is so little that it goes with the answer.
+    Inline(FileAnswer),
+    /// The answer, and then the pieces.
+    Pieces(FileAnswer, Reading),
+}
+
+/// Opens a part of a file for a stream. A file to which somebody writes all the time has no etag, and can
+/// be read as far as it went at the beginning.
 ///
 /// # Errors
 ///
-/// `too_large` when it is more than [`limits::FILE_BODY_BYTES_MAX`].
-pub(crate) fn stream(
-    place: &Place<'_>,
-    range: ReadRange,
-    hash: bool,
-) -> Result<(FileAnswer, Reading), Refusal> {
+/// `conflict` when it changed each time that it was read for an etag which was asked for; `too_large` when
+/// the lines begin too far behind.
+pub(crate) fn stream(place: &Place<'_>, range: ReadRange, hash: bool) -> Result<Streamed, Refusal> {
     let failed = |fault: Fault| place.refusal(fault);
     let file = place.root.regular(place.rel, Follow::Within).map_err(failed)?;
     let mut before = Stat::of_open(&file).map_err(failed)?;
+    let lines = match range {
+        ReadRange::Lines { from, count } => {
+            Some(span_of_lines(&file, from, count).map_err(|fault| out_of_reach(place, fault))?)
+        }
+        ReadRange::All | ReadRange::Bytes { .. } => None,
+    };
+    let span = |size: u64| match range {
+        ReadRange::Bytes { from, len } => (from.min(size), from.saturating_add(len).min(size)),
+        ReadRange::All | ReadRange::Lines { .. } => lines.unwrap_or((0, size)),
+    };
+    let (at, end) = span(before.size);
+    if end.saturating_sub(at) <= limits::FILE_INLINE_BYTES_MAX as u64 {
+        let max = u32::try_from(limits::FILE_INLINE_BYTES_MAX).unwrap_or(u32::MAX);
+        return inline(place, range, max, hash).map(Streamed::Inline);
+    }
     let mut etag = None;
     if hash || before.size <= limits::ETAG_AUTO_BYTES_MAX {
-        let hashed = read::hash(&file).map_err(failed)?;
-        (before, etag) = (hashed.stat, Some(hashed.etag));
-    }
-    let (at, end) = match range {
-        ReadRange::All => (0, before.size),
-        ReadRange::Bytes { from, len } => (from.min(before.size), from.saturating_add(len).min(before.size)),
-        ReadRange::Lines { from, count } => {
-            span_of_lines(&file, from, count).map_err(|fault| out_of_reach(place, fault))?
+        match read::hash(&file) {
+            Ok(hashed) => (before, etag) = (hashed.stat, Some(hashed.etag)),
+            Err(Fault::Restless) if !hash => before = Stat::of_open(&file).map_err(failed)?,
+            Err(fault) => return Err(failed(fault)),
         }
-    };
-    if end - at > limits::FILE_BODY_BYTES_MAX {
-        let (path, max) = (printable(place.path.as_str(), 300), limits::FILE_BODY_BYTES_MAX);
-        let message = format!("`{path}` is {} bytes; one read takes at most {max}.", end - at);
-        return Err(Refusal::new(Code::TooLarge, message)
-            .hint("Read it in ranges of bytes, or fetch it by `cortex pull`."));
     }
+    let (at, end) = span(before.size);
     let path = place.path.as_str().to_owned();
-    Ok((FileAnswer::Streaming { size: before.size, etag }, Reading { file, at, end, before, path }))
+    let reading = Reading { file, at, end, before, is_named: etag.is_some(), path };
+    Ok(Streamed::Pieces(FileAnswer::Streaming { size: before.size, etag }, reading))
 }
 
 fn span_of_lines(file: &File, from: u64, count: u64) -> Result<(u64, u64), Fault> {
@@ -356,14 +372,15 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// `conflict` when the file changed since it was opened: what was sent is then of no one moment.
-    #[cfg_attr(not(test), expect(dead_code, reason = "streams of content are not there yet"))]
+    /// `conflict` when the file changed since it was opened: what was sent is then of no one moment. One
+    /// without an etag may have grown.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         let failed = |fault: Fault| fault.refusal(&self.path);
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         if left == 0 {
             let after = Stat::of_open(&self.file).map_err(failed)?;
-            return if after.is_untouched_since(&self.before) {
+            let has_grown = !self.is_named && after.size >= self.before.size;
+            return if after.is_untouched_since(&self.before) || has_grown {
                 Ok(None)
             } else {
                 Err(failed(Fault::Restless))

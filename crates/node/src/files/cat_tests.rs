@@ -91,11 +91,39 @@ fn a_sparse_file_of_1_tib_is_told_and_read_in_parts_without_being_hashed() {
         };
         assert!(data.iter().all(|byte| *byte == 0) && !data.is_empty());
     }
-    let refusal = stream(&at.place(), ALL, false).expect_err("too large");
-    assert_eq!(refusal.code, Code::TooLarge);
-    let (_, mut reading) =
-        stream(&at.place(), ReadRange::Bytes { from: 1 << 39, len: 9 }, false).expect("opened");
-    assert_eq!(reading.next().expect("read").map(|piece| piece.len()), Some(9));
+    let few = stream(&at.place(), ReadRange::Bytes { from: 1 << 39, len: 9 }, false).expect("opened");
+    let Streamed::Inline(FileAnswer::Content { data, complete: true, .. }) = few else { panic!("{few:?}") };
+    assert_eq!(data.len(), 9);
+    let len = PIECE_BYTES as u64 + 1;
+    let (answer, mut reading) = pieces(&at, ReadRange::Bytes { from: 1 << 39, len }, false);
+    assert!(matches!(answer, FileAnswer::Streaming { etag: None, .. }), "{answer:?}");
+    let lens: Vec<usize> =
+        std::iter::from_fn(|| reading.next().expect("read").map(|piece| piece.len())).collect();
+    assert_eq!(lens, [PIECE_BYTES, 1]);
+    let (answer, mut reading) = pieces(&at, ALL, false);
+    assert!(matches!(answer, FileAnswer::Streaming { size, .. } if size > 1 << 39), "{answer:?}");
+    assert_eq!(reading.next().expect("read").map(|piece| piece.len()), Some(PIECE_BYTES));
+}
+
+fn pieces(at: &crate::files::support::At, range: ReadRange, hash: bool) -> (FileAnswer, Reading) {
+    match stream(&at.place(), range, hash).expect("opened") {
+        Streamed::Pieces(answer, reading) => (answer, reading),
+        Streamed::Inline(answer) => panic!("{answer:?}"),
+    }
+}
+
+#[test]
+fn a_log_that_grows_while_it_is_streamed_is_given_as_far_as_it_went_unless_its_etag_was_asked_for() {
+    let scene = Scene::new();
+    let content = vec![b'x'; PIECE_BYTES + 1];
+    scene.write("f", &content);
+    let at = scene.at("f");
+    let (_, mut reading) = pieces(&at, ALL, false);
+    // As one whose etag is not known.
+    reading.is_named = false;
+    reading.next().expect("read").expect("some");
+    scene.write("f", [&content[..], b"more"].concat());
+    assert_eq!(reading.next().expect("read").map(|piece| piece.len()), Some(1));
     assert_eq!(reading.next(), Ok(None));
 }
 
@@ -106,7 +134,7 @@ fn a_stream_ends_with_a_refusal_when_the_file_changed_meanwhile() {
     for meddle in ["", "grows", "shrinks"] {
         scene.write("f", &content);
         let at = scene.at("f");
-        let (answer, mut reading) = stream(&at.place(), ALL, true).expect("opened");
+        let (answer, mut reading) = pieces(&at, ALL, true);
         let etag = Some(ContentId::of(&content));
         assert_eq!(answer, FileAnswer::Streaming { size: content.len() as u64, etag });
         let mut got = reading.next().expect("read").expect("some").to_vec();

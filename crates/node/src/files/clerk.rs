@@ -20,15 +20,19 @@ use cortex_core::id::OpId;
 use cortex_core::name::printable;
 use cortex_core::policy::Reach;
 use cortex_core::sandbox::Access;
-use cortex_core::{Code, Refusal, limits};
+use cortex_core::transfer::{Carry, DataEnd};
+use cortex_core::{Code, Refusal};
 use cortex_wire::convert::files::pipe;
+use cortex_wire::convert::transfer::{carry_from_bytes, carry_to_bytes};
 
 use super::beneath::Root;
+use super::cat::Reading;
 use super::frame::{BODY_BYTES_MAX, Frame, Kind};
-use super::op::{self, Begun};
+use super::op::{self, Begun, Upload};
 use super::place::{Place, Work};
 use super::seam::Plain;
 use super::sweep::{Known, sweep};
+use super::transfer::{self, TransferJob};
 use crate::run::bytes::{Reader, Writer};
 use crate::sandbox::walls::{FileId, Room};
 
@@ -126,11 +130,7 @@ impl Job {
         let mut out = Writer::new();
         out.text(&pipe::op_to_bytes(self.id, self.op.clone()));
         out.number(self.reach.len());
-        for reach in &self.reach {
-            out.text(reach.root.as_bytes());
-            out.text(reach.rest.as_str().as_bytes());
-            out.flag(reach.access == Access::Write);
-        }
+        self.reach.iter().for_each(|reach| write_reach(&mut out, reach));
         if let Some(recovery) = self.recovery {
             out.text(recovery.intended.as_ref().map_or(&[], |etag| etag.as_bytes()));
             out.flag(recovery.removes);
@@ -143,7 +143,15 @@ impl Job {
         let recovers = match kind {
             Kind::Operation => false,
             Kind::Recovery => true,
-            Kind::Prepared | Kind::Commit | Kind::Abort => return None,
+            Kind::Prepared
+            | Kind::Commit
+            | Kind::Abort
+            | Kind::Transfer
+            | Kind::Open
+            | Kind::Stream
+            | Kind::StreamEnd
+            | Kind::Gate
+            | Kind::Go => return None,
         };
         Reader::whole(body, |rest| {
             let (id, op) = pipe::op_from_bytes(rest.text()?.as_bytes()).ok()?;
@@ -157,7 +165,13 @@ impl Job {
     }
 }
 
-fn read_reach(rest: &mut Reader<'_>) -> Option<Reach> {
+pub(super) fn write_reach(out: &mut Writer, reach: &Reach) {
+    out.text(reach.root.as_bytes());
+    out.text(reach.rest.as_str().as_bytes());
+    out.flag(reach.access == Access::Write);
+}
+
+pub(super) fn read_reach(rest: &mut Reader<'_>) -> Option<Reach> {
     let root = rest.text()?.into_string().ok()?;
     let below = rest.text()?.into_string().ok()?;
     let below = if below.is_empty() { RelPath::root() } else { RelPath::parse(&below).ok()? };
@@ -186,8 +200,15 @@ pub(crate) fn live(desk: &Desk) -> i32 {
             Ok(None) => return 0,
             Err(_) => return LOST,
         };
-        let Some(job) = Job::from_frame(&job) else { return LOST };
-        if perform(&mut talk, desk, &job).is_err() {
+        let worked = if let Some(job) = Job::from_frame(&job) {
+            perform(&mut talk, desk, &job)
+        } else if let Some(job) = TransferJob::from_frame(&job) {
+            let root = desk.open(&job.reach);
+            transfer::perform(&mut talk, root, &job)
+        } else {
+            return LOST;
+        };
+        if worked.is_err() {
             return LOST;
         }
     }
@@ -195,22 +216,29 @@ pub(crate) fn live(desk: &Desk) -> i32 {
 
 /// Does one operation and answers it. Fails only when the node is gone or makes no sense.
 fn perform<R: Read, W: Write>(talk: &mut Talk<R, W>, desk: &Desk, job: &Job) -> io::Result<()> {
-    let answer = answer(talk, desk, job)?;
+    let roots: Result<Vec<Root>, Refusal> = job.reach.iter().map(|reach| desk.open(reach)).collect();
+    let answer = match roots {
+        Ok(roots) => match begin(job, &roots)? {
+            Err(refusal) => Err(refusal),
+            Ok(Begun::Answer(answer)) => Ok(answer),
+            Ok(Begun::Reading(answer, reading)) => return pour(talk, job, answer, reading),
+            Ok(Begun::Upload(upload)) => match take(talk, *upload, job)? {
+                Ok(Begun::Ready(change)) => commit(talk, job, change)?,
+                Ok(Begun::Answer(answer)) => Ok(answer),
+                // What is complete waits for nothing further.
+                Ok(Begun::Reading(..) | Begun::Upload(_)) => return Err(io::ErrorKind::InvalidData.into()),
+                Err(refusal) => Err(refusal),
+            },
+            Ok(Begun::Ready(change)) => commit(talk, job, change)?,
+        },
+        Err(refusal) => Err(refusal),
+    };
     talk.tell(Kind::Operation, pipe::answer_to_bytes(job.id, answer))
 }
 
-fn answer<R: Read, W: Write>(
-    talk: &mut Talk<R, W>,
-    desk: &Desk,
-    job: &Job,
-) -> io::Result<Result<FileAnswer, Refusal>> {
-    let roots: Result<Vec<Root>, Refusal> = job.reach.iter().map(|reach| desk.open(reach)).collect();
-    let roots = match roots {
-        Ok(roots) => roots,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
+fn begin<'a>(job: &'a Job, roots: &'a [Root]) -> io::Result<Result<Begun<'a>, Refusal>> {
     // Where it comes from is spoken first, see `FileOp::paths`.
-    let mut places = job.op.paths().zip(&job.reach).zip(&roots);
+    let mut places = job.op.paths().zip(&job.reach).zip(roots);
     let mut next = || places.next().map(|(((path, _), reach), root)| Place { root, rel: &reach.rest, path });
     let source = if job.op.source().is_some() { next() } else { None };
     let Some(at) = next() else { return Err(io::ErrorKind::InvalidData.into()) };
@@ -219,24 +247,117 @@ fn answer<R: Read, W: Write>(
         // What cannot be looked at stays, and what is there says more than why.
         let _swept = clean_up(&work, &at, recovery);
     }
-    let change = match op::begin(&work, &job.op, at, source) {
-        Err(refusal) => return Ok(Err(refusal)),
-        Ok(Begun::Answer(answer)) => return Ok(Ok(answer)),
-        Ok(Begun::Reading(..) | Begun::Upload(_)) => return Ok(Err(no_stream())),
-        Ok(Begun::Ready(change)) => change,
-    };
+    Ok(op::begin(&work, &job.op, at, source))
+}
+
+/// Lets a change that is ready take effect when the node says so.
+fn commit<R: Read, W: Write>(
+    talk: &mut Talk<R, W>,
+    job: &Job,
+    change: op::Change<'_>,
+) -> io::Result<Result<FileAnswer, Refusal>> {
+    let work = Work { id: job.id, seam: &Plain };
     let etag = change.intended().map(|(etag, _)| etag.as_bytes().to_vec()).unwrap_or_default();
     talk.tell(Kind::Prepared, etag)?;
-    match talk.hear()?.map(|frame| frame.kind) {
-        Some(Kind::Commit) => Ok(change.commit(&work)),
-        Some(Kind::Abort) => {
-            drop(change);
-            Ok(Err(Refusal::new(Code::Conflict, "It was given up before it was done.")))
-        }
-        Some(Kind::Operation | Kind::Recovery | Kind::Prepared) | None => {
-            Err(io::ErrorKind::InvalidData.into())
+    loop {
+        match talk.hear()?.map(|frame| frame.kind) {
+            Some(Kind::Commit) => return Ok(change.commit(&work)),
+            Some(Kind::Abort) => {
+                drop(change);
+                return Ok(Err(Refusal::new(Code::Conflict, "It was given up before it was done.")));
+            }
+            // The end of a stream whose content is here.
+            Some(Kind::StreamEnd) => {}
+            Some(
+                Kind::Operation
+                | Kind::Recovery
+                | Kind::Prepared
+                | Kind::Transfer
+                | Kind::Open
+                | Kind::Stream
+                | Kind::Gate
+                | Kind::Go,
+            )
+            | None => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
+}
+
+/// Answers a read, and sends its content as fast as it is taken.
+fn pour<R: Read, W: Write>(
+    talk: &mut Talk<R, W>,
+    job: &Job,
+    answer: FileAnswer,
+    mut reading: Reading,
+) -> io::Result<()> {
+    talk.tell(Kind::Operation, pipe::answer_to_bytes(job.id, Ok(answer)))?;
+    let mut len = 0;
+    loop {
+        let (carry, is_last) = match reading.next() {
+            Ok(Some(piece)) => {
+                len += piece.len() as u64;
+                (Carry::Data(piece), false)
+            }
+            Ok(None) => (Carry::DataEnd(DataEnd { len, id: None }), true),
+            Err(refusal) => (Carry::Refused(refusal), true),
+        };
+        talk.tell(Kind::Stream, carry_to_bytes(carry))?;
+        if is_last {
+            return talk.tell(Kind::StreamEnd, Vec::new());
+        }
+    }
+}
+
+/// Takes in the content of a write.
+fn take<'a, R: Read, W: Write>(
+    talk: &mut Talk<R, W>,
+    mut upload: Upload<'a>,
+    job: &Job,
+) -> io::Result<Result<Begun<'a>, Refusal>> {
+    talk.tell(Kind::Open, Vec::new())?;
+    loop {
+        let Some(frame) = talk.hear()? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        let carry = match frame.kind {
+            Kind::Stream => carry_from_bytes(frame.body),
+            Kind::StreamEnd | Kind::Abort => return Ok(Err(broken_off())),
+            Kind::Open => continue,
+            Kind::Operation
+            | Kind::Recovery
+            | Kind::Prepared
+            | Kind::Commit
+            | Kind::Transfer
+            | Kind::Gate
+            | Kind::Go => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        match carry {
+            Ok(Some(Carry::Data(bytes))) => {
+                if let Err(refusal) = upload.write(&bytes) {
+                    return Ok(Err(refusal));
+                }
+            }
+            Ok(Some(Carry::DataEnd(DataEnd { len, id }))) => {
+                upload.told(len, id);
+                return Ok(upload.finish(&Work { id: job.id, seam: &Plain }));
+            }
+            Ok(Some(Carry::Refused(refusal))) | Err(refusal) => return Ok(Err(refusal)),
+            // Of a hub of a later version.
+            Ok(None) => {}
+            Ok(Some(
+                Carry::Tree(_)
+                | Carry::Held(_)
+                | Carry::Wants(_)
+                | Carry::Pack(_)
+                | Carry::Missing(_)
+                | Carry::Progress(_)
+                | Carry::End(_),
+            )) => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+fn broken_off() -> Refusal {
+    Refusal::new(Code::InvalidArgument, "The content broke off before its end; nothing was changed.")
+        .hint("Send it again, whole.")
 }
 
 fn clean_up(work: &Work<'_>, at: &Place<'_>, recovery: Recovery) -> Result<(), Refusal> {
@@ -244,13 +365,4 @@ fn clean_up(work: &Work<'_>, at: &Place<'_>, recovery: Recovery) -> Result<(), R
     let Recovery { intended, removes } = recovery;
     let known = Known { name, intended, expected: None, removes };
     sweep(work, &folder, &known).map(drop).map_err(|fault| at.refusal(fault))
-}
-
-fn no_stream() -> Refusal {
-    let max = limits::FILE_INLINE_BYTES_MAX;
-    Refusal::new(
-        Code::TooLarge,
-        format!("Content travels within one message here; the bound is {max} bytes."),
-    )
-    .hint("Read it in ranges, or append it in pieces.")
 }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use cortex_core::limits::{CLERKS_MAX, CLERKS_WAITING_MAX};
 use cortex_core::sandbox::Walls;
 use cortex_core::{Code, Refusal};
+use nix::fcntl::{FcntlArg, fcntl};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +30,9 @@ use crate::sandbox::confine::{Confinement, Sandbox};
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Time that a clerk has for coming.
 const START_MAX: Duration = Duration::from_secs(10);
+/// Bytes that a pipe of a clerk holds: with the system's own 64 KiB both ends would wait for each other at
+/// every frame of content.
+const PIPE_BYTES: i32 = 1024 * 1024;
 /// Bytes of what a clerk writes to its standard error that the node's log takes; more is dropped.
 const COMPLAINT_BYTES_MAX: u64 = 4 * 1024;
 
@@ -74,6 +79,8 @@ struct Desk {
 /// A clerk that does what one caller wants. Dropped, it is ended.
 #[derive(Debug)]
 pub(crate) struct Hired {
+    /// Something that it will not understand may lie in its pipes.
+    is_spoiled: bool,
     clerks: Arc<Clerks>,
     clerk: Option<Clerk>,
     work: Option<OwnedSemaphorePermit>,
@@ -107,7 +114,7 @@ impl Clerks {
                 Clerk { walls: walls.cloned(), desk: Some(begun.map_err(late)??) }
             }
         };
-        Ok(Hired { clerks: Arc::clone(self), clerk: Some(clerk), work: Some(work) })
+        Ok(Hired { is_spoiled: false, clerks: Arc::clone(self), clerk: Some(clerk), work: Some(work) })
     }
 
     /// Ends those that are idle: for too long, or behind other walls than these, which is what a new
@@ -195,6 +202,9 @@ impl Clerks {
         let Some((jobs, replies)) = jobs.zip(replies) else {
             return Err(internal("it has no pipes".to_owned()));
         };
+        // Where an unprivileged user has no more room for pipes they stay as they are.
+        let _larger = fcntl(jobs.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+        let _larger = fcntl(replies.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         if let Some(complaints) = process.stderr.take() {
             drop(tokio::spawn(hear(complaints)));
         }
@@ -229,8 +239,27 @@ impl Hired {
         frame.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
+    /// Both its pipes, for what goes both ways at once. Whoever drops a write to the first, or a read from
+    /// the second, before its end cannot go on with this clerk.
+    ///
+    /// # Errors
+    /// As [`Self::tell`].
+    pub(crate) fn pipes(&mut self) -> io::Result<(&mut pipe::Sender, &mut pipe::Receiver)> {
+        let desk = self.desk()?;
+        Ok((&mut desk.jobs, &mut desk.replies))
+    }
+
+    /// It gets no other job: what is in its pipes is not certain.
+    pub(crate) const fn spoil(&mut self) {
+        self.is_spoiled = true;
+    }
+
     /// It has done all that it was hired for, and waits for the next job.
     pub(crate) fn give_back(mut self) {
+        if self.is_spoiled {
+            // Dropped it is ended.
+            return;
+        }
         let (clerk, work) = (self.clerk.take(), self.work.take());
         let mut idle = lock(&self.clerks.idle);
         if let Some(clerk) = clerk

@@ -33,12 +33,38 @@ pub(crate) enum Kind {
     Prepared,
     /// To the clerk: take that step.
     Commit,
-    /// To the clerk: leave all as it was.
+    /// To the clerk: leave all as it was. Also in place of [`Kind::Go`].
     Abort,
+    /// To the clerk: a transfer, which begins. To the node: it is over; with what is told of it when that
+    /// was not said on its stream.
+    Transfer,
+    /// To the node: the stream to the hub is wanted. To the clerk: it is there.
+    Open,
+    /// Either way: one frame between clerk and hub, which the node does not look into
+    /// ([`cortex_core::transfer::Carry`]).
+    Stream,
+    /// Either way: nothing more comes on the stream.
+    StreamEnd,
+    /// To the node: may the next changes be seen by others?
+    Gate,
+    /// To the clerk: they may.
+    Go,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Operation, Self::Recovery, Self::Prepared, Self::Commit, Self::Abort];
+    const ALL: [Self; 11] = [
+        Self::Operation,
+        Self::Recovery,
+        Self::Prepared,
+        Self::Commit,
+        Self::Abort,
+        Self::Transfer,
+        Self::Open,
+        Self::Stream,
+        Self::StreamEnd,
+        Self::Gate,
+        Self::Go,
+    ];
 
     const fn to_byte(self) -> u8 {
         match self {
@@ -47,6 +73,12 @@ impl Kind {
             Self::Prepared => b'P',
             Self::Commit => b'C',
             Self::Abort => b'A',
+            Self::Transfer => b'T',
+            Self::Open => b'W',
+            Self::Stream => b'S',
+            Self::StreamEnd => b'E',
+            Self::Gate => b'G',
+            Self::Go => b'g',
         }
     }
 

@@ -14,11 +14,11 @@ use super::beneath::Dir;
 use super::read;
 
 /// Names of the files with patterns, the later one says the last word.
-const FILES: [&[u8]; 2] = [b".gitignore", b".cortexignore"];
+pub(super) const FILES: [&[u8]; 2] = [b".gitignore", b".cortexignore"];
 /// Bytes of one of them that is read; the patterns of a larger one do not count.
-const BYTES_MAX: u64 = 256 * 1024;
+pub(super) const BYTES_MAX: u64 = 256 * 1024;
 /// What no search looks into unless it looks at what is ignored as well.
-const GIT: &[u8] = b".git";
+pub(super) const GIT: &[u8] = b".git";
 
 /// A pattern of a caller.
 #[derive(Debug)]
@@ -62,15 +62,23 @@ impl Ignored {
     /// Takes in the patterns of a folder whose path, with a slash behind it, has `prefix` bytes. Whether
     /// all that it has were taken in.
     pub(super) fn enter(&mut self, folder: &Dir, prefix: usize) -> bool {
-        let mut builder = GitignoreBuilder::new(".");
-        let (mut is_whole, mut has_any) = (true, false);
+        let (mut is_whole, mut texts) = (true, Vec::new());
         for name in FILES {
             let Ok(file) = folder.regular(name) else { continue };
-            let Ok((content, _)) = read::whole(&file, BYTES_MAX) else {
-                is_whole = false;
-                continue;
-            };
-            let text = String::from_utf8_lossy(&content);
+            match read::whole(&file, BYTES_MAX) {
+                Ok((text, _)) => texts.push(text),
+                Err(_) => is_whole = false,
+            }
+        }
+        is_whole & self.take(&texts, prefix)
+    }
+
+    /// Takes in patterns that were read, the later text says the last word. Whether they could be.
+    pub(super) fn take(&mut self, texts: &[Vec<u8>], prefix: usize) -> bool {
+        let mut builder = GitignoreBuilder::new(".");
+        let mut has_any = false;
+        for text in texts {
+            let text = String::from_utf8_lossy(text);
             for line in text.trim_start_matches('\u{feff}').lines() {
                 // A line that is no pattern says nothing; the others count.
                 has_any |= builder.add_line(None, line).is_ok();
@@ -80,10 +88,10 @@ impl Ignored {
             match builder.build() {
                 Ok(patterns) if !patterns.is_empty() => self.levels.push((prefix, patterns)),
                 Ok(_) => {}
-                Err(_) => is_whole = false,
+                Err(_) => return false,
             }
         }
-        is_whole
+        true
     }
 
     /// Forgets folders whose path is as long as `prefix`, or longer.
@@ -96,18 +104,19 @@ impl Ignored {
     /// Whether an entry is left out. `path` begins where the outermost folder's does.
     pub(super) fn has(&self, path: &[u8], is_dir: bool) -> bool {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        if name == GIT {
-            return true;
-        }
-        for (prefix, patterns) in self.levels.iter().rev() {
-            let Some(path) = path.get(*prefix..) else { continue };
+        name == GIT || self.says(path, is_dir) == Some(true)
+    }
+
+    /// Whether the patterns leave an entry out, or keep it; `None` when they say nothing of it.
+    pub(super) fn says(&self, path: &[u8], is_dir: bool) -> Option<bool> {
+        self.levels.iter().rev().find_map(|(prefix, patterns)| {
+            let path = path.get(*prefix..)?;
             match patterns.matched(Path::new(OsStr::from_bytes(path)), is_dir) {
-                Match::Ignore(_) => return true,
-                Match::Whitelist(_) => return false,
-                Match::None => {}
+                Match::Ignore(_) => Some(true),
+                Match::Whitelist(_) => Some(false),
+                Match::None => None,
             }
-        }
-        false
+        })
     }
 }
 

@@ -9,6 +9,7 @@
 //! Never here: the network, and who may do what (`cortex_core::policy`).
 
 pub(crate) mod acl;
+pub(crate) mod apply;
 pub(crate) mod beneath;
 pub(crate) mod cat;
 pub(crate) mod clerk;
@@ -16,7 +17,7 @@ pub(crate) mod clerks;
 pub(crate) mod edit;
 pub(crate) mod errand;
 pub(crate) mod fault;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod grep;
 mod ignore;
 pub(crate) mod list;
@@ -26,13 +27,16 @@ pub(crate) mod op;
 mod page;
 pub(crate) mod place;
 pub(crate) mod read;
+pub(crate) mod relay;
 pub(crate) mod remove;
+pub(crate) mod scan;
 pub(crate) mod seam;
 pub(crate) mod swap;
 pub(crate) mod sweep;
 mod target;
 pub(crate) mod temp;
 mod text;
+pub(crate) mod transfer;
 mod tree;
 pub(crate) mod walk;
 pub(crate) mod write;

@@ -137,7 +137,7 @@ impl Move<'_> {
         };
         renamed.map_err(|fault| self.stopped(fault))?;
         let Some(seen) = &self.seen else { return Ok(()) };
-        if seen.is_at(&to.folder, to.name()).unwrap_or(false) {
+        if seen.is_there(&to.folder, to.name()).unwrap_or(false) {
             return Ok(());
         }
         // It was something else: back, unless somebody took the name meanwhile.
@@ -166,14 +166,14 @@ impl Move<'_> {
         };
         if !is_moved {
             // Looked at just before; only a rename in between is not noticed.
-            if !seen.is_at(&from.folder, from.name()).unwrap_or(false) {
+            if !seen.is_there(&from.folder, from.name()).unwrap_or(false) {
                 return Err(Stopped::By(mismatch(&from.place, None)));
             }
             let renamed = from.folder.rename(from.name(), &to.folder, to.name());
             return renamed.map_err(|fault| self.stopped(fault));
         }
         work.seam.pass(Moment::Renamed);
-        if !seen.is_at(&to.folder, to.name()).unwrap_or(false) {
+        if !seen.is_there(&to.folder, to.name()).unwrap_or(false) {
             let back = from.folder.exchange(from.name(), &to.folder, to.name());
             back.map_err(|fault| Stopped::By(unknown(work, &from.refusal(fault))))?;
             return Err(Stopped::By(mismatch(&from.place, None)));
@@ -204,7 +204,7 @@ impl Move<'_> {
         from.folder.rename_new(from.name(), &from.folder, was).map_err(|fault| from.refusal(fault))?;
         let copied = self.copy_over(work, was);
         if let Err(refusal) = copied {
-            put_back(work, &from.folder, was, from.name)
+            put_back(work, &from.folder, was, &from.folder, from.name)
                 .map_err(|fault| unknown(work, &from.refusal(fault)))?;
             return Err(refusal);
         }
@@ -220,7 +220,7 @@ impl Move<'_> {
     fn copy_over(&self, work: &Work<'_>, was: &[u8]) -> Result<(), Refusal> {
         let Self { from, to, .. } = self;
         let failed = |fault: Fault| from.refusal(fault);
-        if self.seen.is_some_and(|seen| !seen.is_at(&from.folder, was).unwrap_or(false)) {
+        if self.seen.is_some_and(|seen| !seen.is_there(&from.folder, was).unwrap_or(false)) {
             return Err(mismatch(&from.place, None));
         }
         match self.kind {

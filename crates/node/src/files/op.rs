@@ -23,10 +23,8 @@ pub(crate) enum Begun<'a> {
     /// It is over.
     Answer(FileAnswer),
     /// The content follows: of a read after its answer.
-    #[cfg_attr(not(test), expect(dead_code, reason = "streams of content are not there yet"))]
     Reading(FileAnswer, Reading),
     /// It waits for the content of a write.
-    #[cfg_attr(not(test), expect(dead_code, reason = "streams of content are not there yet"))]
     Upload(Box<Upload<'a>>),
     /// Nothing is visible yet; committed it happens, dropped it does not.
     Ready(Change<'a>),
@@ -79,8 +77,10 @@ pub(crate) fn begin<'a>(
             cat::inline(&at, *range, *bytes_max, *hash)?
         }
         FileOp::Read { range, want: ReadAs::Stream, hash, .. } => {
-            let (answer, reading) = cat::stream(&at, *range, *hash)?;
-            return Ok(Begun::Reading(answer, reading));
+            return Ok(match cat::stream(&at, *range, *hash)? {
+                cat::Streamed::Inline(answer) => Begun::Answer(answer),
+                cat::Streamed::Pieces(answer, reading) => Begun::Reading(answer, reading),
+            });
         }
         FileOp::Find { query, page, .. } => list::find(&at, query, page, &question(op), Budget::full())?,
         FileOp::Grep { query, page, .. } => grep::grep(&at, query, page, &question(op), Budget::full())?,
@@ -139,6 +139,12 @@ impl<'a> Upload<'a> {
     /// `too_large`, `no_space`, and others of the disk.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         self.draft.write(bytes)
+    }
+
+    /// What the sender says at the end that it has sent, as far as that was not declared before.
+    pub(crate) fn told(&mut self, len: u64, id: Option<ContentId>) {
+        self.declared.len.get_or_insert(len);
+        self.declared.id = self.declared.id.or(id);
     }
 
     /// All bytes are there.

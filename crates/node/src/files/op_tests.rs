@@ -75,7 +75,7 @@ fn each_operation_has_its_answer_and_a_dry_run_leaves_everything_as_it_was() {
         (edit(false), "Written"),
         (FileOp::Stat { path: f.clone(), hash: true }, "Meta"),
         (read(ReadAs::Inline { bytes_max: 9 }), "Content"),
-        (read(ReadAs::Stream), "Streaming"),
+        (read(ReadAs::Stream), "Content"),
         (
             FileOp::List { path: path("/w/d"), depth: 1, hidden: false, glob: None, hash: false, page: PAGE },
             "Listing",

@@ -126,12 +126,14 @@ impl Removal<'_> {
             Err(fault) if fault.is_absent() => return Err(mismatch(&place, None)),
             renamed => renamed.map_err(failed)?,
         }
-        if seen.is_at(&self.folder, was).unwrap_or(false) {
+        if seen.is_there(&self.folder, was).unwrap_or(false) {
             let Err(fault) = self.folder.unlink(was) else { return Ok(()) };
-            put_back(work, &self.folder, was, self.name).map_err(failed)?;
+            put_back(work, &self.folder, was, &self.folder, self.name).map_err(failed)?;
             return Err(failed(fault));
         }
-        let Swapped::Changed { kept } = put_back(work, &self.folder, was, self.name).map_err(failed)? else {
+        let Swapped::Changed { kept } =
+            put_back(work, &self.folder, was, &self.folder, self.name).map_err(failed)?
+        else {
             return Ok(());
         };
         let now = self.folder.regular(self.name.as_bytes()).and_then(|file| read::hash(&file)).ok();

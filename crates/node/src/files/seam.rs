@@ -29,6 +29,20 @@ pub(crate) enum Moment {
     Renamed,
     /// The names are durable.
     DirSynced,
+    /// A piece of a transfer was staged.
+    Piece,
+    /// It is noted what of a transfer is staged.
+    PackSynced,
+    /// Something that was not there got its name in a transfer.
+    Created,
+    /// Old and new content of a transfer have changed places, and the old one was not looked at yet.
+    Exchanged,
+    /// What a transfer removes is out of sight, and was not looked at yet.
+    Trashed,
+    /// The names of a batch of a transfer are durable.
+    BatchSynced,
+    /// All of a transfer is done, and what it kept for itself is still there.
+    BeforeEnd,
 }
 
 /// Where tests come in.
@@ -64,6 +78,13 @@ impl Seam for Plain {
             Moment::Looked => {}
             Moment::Renamed => fail::fail_point!("files::renamed"),
             Moment::DirSynced => fail::fail_point!("files::dir_synced"),
+            Moment::Piece => fail::fail_point!("apply::piece"),
+            Moment::PackSynced => fail::fail_point!("apply::pack_synced"),
+            Moment::Created => {}
+            Moment::Exchanged => fail::fail_point!("apply::exchanged"),
+            Moment::Trashed => fail::fail_point!("apply::trashed"),
+            Moment::BatchSynced => fail::fail_point!("apply::batch_synced"),
+            Moment::BeforeEnd => fail::fail_point!("apply::before_end"),
         }
     }
 }

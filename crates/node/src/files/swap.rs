@@ -35,7 +35,7 @@ impl Seen {
     }
 
     /// Whether the entry of this name is that file, with that content.
-    pub(crate) fn is_at(&self, folder: &Dir, name: &[u8]) -> Result<bool, Fault> {
+    pub(crate) fn is_there(&self, folder: &Dir, name: &[u8]) -> Result<bool, Fault> {
         let Some(stat) = folder.find(name)? else { return Ok(false) };
         if stat.is_as(&self.stat) && !self.is_racy {
             return Ok(true);
@@ -45,6 +45,36 @@ impl Seen {
         }
         Ok(read::hash(&folder.regular(name)?)?.etag == self.etag)
     }
+}
+
+/// What a name is expected to hold.
+pub(crate) trait Look {
+    /// Whether it is there as far as can be told without a look at the content.
+    fn is_near(&self, folder: &Dir, name: &[u8]) -> Result<bool, Fault>;
+
+    /// Whether it is there.
+    fn is_at(&self, folder: &Dir, name: &[u8]) -> Result<bool, Fault>;
+}
+
+impl Look for Seen {
+    fn is_near(&self, folder: &Dir, name: &[u8]) -> Result<bool, Fault> {
+        Ok(folder.find(name)?.is_some_and(|stat| stat.is_as(&self.stat)))
+    }
+
+    fn is_at(&self, folder: &Dir, name: &[u8]) -> Result<bool, Fault> {
+        self.is_there(folder, name)
+    }
+}
+
+/// Where the new file lies, and where the old one comes to lie: on the file system of the target.
+#[derive(Clone, Copy)]
+pub(crate) struct Aside<'a> {
+    /// The folder of both.
+    pub(crate) dir: &'a Dir,
+    /// The new file, which nobody has seen.
+    pub(crate) new: &'a [u8],
+    /// What was visible before.
+    pub(crate) was: &'a [u8],
 }
 
 /// What came of it.
@@ -57,111 +87,126 @@ pub(crate) enum Swapped {
     Changed { kept: Option<String> },
 }
 
-/// Gives the file that is called `new` in the folder the name `name`, if that is what was seen.
+/// Gives the new file the name `name` in the folder, if what is there is what was seen.
 pub(crate) fn swap(
     work: &Work<'_>,
+    aside: &Aside<'_>,
     folder: &Dir,
-    new: &[u8],
     name: &str,
-    seen: &Seen,
+    seen: &dyn Look,
 ) -> Result<Swapped, Fault> {
-    let (was, target) = (temp::seen(work.id), name.as_bytes());
-    let was = was.as_bytes();
-    let ours = folder.stat(new)?.id;
+    let (dir, was, target) = (aside.dir, aside.was, name.as_bytes());
+    let ours = dir.stat(aside.new)?.id;
     // Whoever reads between the exchange and its way back sees what never came to be, and may build on it.
     // So it is only tried when nothing speaks against it.
-    if !folder.find(target)?.is_some_and(|stat| stat.is_as(&seen.stat)) {
-        folder.unlink(new)?;
+    if !seen.is_near(folder, target)? {
+        dir.unlink(aside.new)?;
         return Ok(Swapped::Changed { kept: None });
     }
     work.seam.pass(Moment::Looked);
     if !work.seam.may_exchange() {
-        return replace(work, folder, new, name, seen);
+        return replace(work, aside, folder, name, seen);
     }
     // From here on something may be under the temporary name that was visible before.
-    folder.rename_new(new, folder, was)?;
-    match folder.exchange(was, folder, target) {
+    dir.rename_new(aside.new, dir, was)?;
+    match dir.exchange(was, folder, target) {
         Ok(()) => {}
         Err(fault) if fault.is_not_supported() => {
-            folder.rename_new(was, folder, new)?;
-            return replace(work, folder, new, name, seen);
+            dir.rename_new(was, dir, aside.new)?;
+            return replace(work, aside, folder, name, seen);
         }
         Err(fault) => {
-            folder.unlink(was)?;
+            dir.unlink(was)?;
             return if fault.is_absent() { Ok(Swapped::Changed { kept: None }) } else { Err(fault) };
         }
     }
     work.seam.pass(Moment::Renamed);
     // What cannot be looked at is not what was expected.
-    if seen.is_at(folder, was).unwrap_or(false) {
+    if seen.is_at(dir, was).unwrap_or(false) {
         // It is done, also when this name stays.
-        let _removed = folder.unlink(was);
+        let _removed = dir.unlink(was);
         return Ok(Swapped::Done);
     }
     for _ in 0..2 {
-        match folder.exchange(was, folder, target) {
+        match dir.exchange(was, folder, target) {
             Ok(()) => {}
-            Err(fault) if fault.is_absent() => return put_back(work, folder, was, name),
+            Err(fault) if fault.is_absent() => return put_back(work, dir, was, folder, name),
             Err(fault) => return Err(fault),
         }
-        if folder.stat(was)?.id == ours {
-            let _removed = folder.unlink(was);
+        if dir.stat(was)?.id == ours {
+            let _removed = dir.unlink(was);
             return Ok(Swapped::Changed { kept: None });
         }
         // A third party put its own file there meanwhile. It is the newest, so it keeps the name.
     }
-    keep(work, folder, was, name)
+    keep(work, dir, was, folder, name)
 }
 
 /// The name is free: somebody removed what was there, or moved it.
-pub(super) fn put_back(work: &Work<'_>, folder: &Dir, was: &[u8], name: &str) -> Result<Swapped, Fault> {
-    match folder.rename_new(was, folder, name.as_bytes()) {
+pub(super) fn put_back(
+    work: &Work<'_>,
+    dir: &Dir,
+    was: &[u8],
+    folder: &Dir,
+    name: &str,
+) -> Result<Swapped, Fault> {
+    match dir.rename_new(was, folder, name.as_bytes()) {
         Ok(()) => Ok(Swapped::Changed { kept: None }),
-        Err(fault) if fault.is_taken() => keep(work, folder, was, name),
+        Err(fault) if fault.is_taken() => keep(work, dir, was, folder, name),
         Err(fault) => Err(fault),
     }
 }
 
 /// Gives what lies under the temporary name one that people see.
-pub(crate) fn keep(work: &Work<'_>, folder: &Dir, was: &[u8], name: &str) -> Result<Swapped, Fault> {
+pub(crate) fn keep(
+    work: &Work<'_>,
+    dir: &Dir,
+    was: &[u8],
+    folder: &Dir,
+    name: &str,
+) -> Result<Swapped, Fault> {
     let kept = temp::conflict(name, work.id);
-    folder.rename_new(was, folder, kept.as_bytes())?;
+    dir.rename_new(was, folder, kept.as_bytes())?;
     Ok(Swapped::Changed { kept: Some(kept) })
 }
 
 /// Where two names cannot be exchanged: the old file gets a further name, so that it is not lost when it
 /// is replaced, and is looked at before and after. Only what takes the name by a rename between the look
 /// and ours is not noticed.
-fn replace(work: &Work<'_>, folder: &Dir, new: &[u8], name: &str, seen: &Seen) -> Result<Swapped, Fault> {
-    let (was, target) = (temp::seen(work.id), name.as_bytes());
-    let was = was.as_bytes();
-    let changed = |folder: &Dir| {
-        folder.unlink(new)?;
+fn replace(
+    work: &Work<'_>,
+    aside: &Aside<'_>,
+    folder: &Dir,
+    name: &str,
+    seen: &dyn Look,
+) -> Result<Swapped, Fault> {
+    let (dir, new, was, target) = (aside.dir, aside.new, aside.was, name.as_bytes());
+    let changed = || {
+        dir.unlink(new)?;
         Ok(Swapped::Changed { kept: None })
     };
-    let has_second = match folder.add_name(target, was) {
+    let has_second = match folder.add_name(target, dir, was) {
         Ok(()) => true,
-        Err(fault) if fault.is_absent() => return changed(folder),
+        Err(fault) if fault.is_absent() => return changed(),
         // File systems without hard links, and files that others own.
         Err(Fault::Sys(Errno::EPERM | Errno::EOPNOTSUPP | Errno::EMLINK)) => false,
         Err(fault) => return Err(fault),
     };
-    let looked_at = if has_second { was } else { target };
-    let is_same = |at: &[u8]| folder.find(at).ok().flatten().is_some_and(|stat| stat.id == seen.stat.id);
-    if !seen.is_at(folder, looked_at).unwrap_or(false) || !is_same(target) {
+    let is_seen = if has_second { seen.is_at(dir, was) } else { seen.is_at(folder, target) };
+    if !is_seen.unwrap_or(false) || !seen.is_near(folder, target).unwrap_or(false) {
         if has_second {
-            folder.unlink(was)?;
+            dir.unlink(was)?;
         }
-        return changed(folder);
+        return changed();
     }
-    folder.rename(new, folder, target)?;
+    dir.rename(new, folder, target)?;
     work.seam.pass(Moment::Renamed);
-    if !has_second || seen.is_at(folder, was).unwrap_or(false) {
+    if !has_second || seen.is_at(dir, was).unwrap_or(false) {
         if has_second {
-            let _removed = folder.unlink(was);
+            let _removed = dir.unlink(was);
         }
         return Ok(Swapped::Done);
     }
-    folder.rename(was, folder, target)?;
+    dir.rename(was, folder, target)?;
     Ok(Swapped::Changed { kept: None })
 }

@@ -65,7 +65,7 @@ pub(crate) fn sweep(work: &Work<'_>, folder: &Dir, known: &Known<'_>) -> Result<
             match folder.rename_new(was, folder, known.name.as_bytes()) {
                 Ok(()) => swept.restored = true,
                 Err(fault) if fault.is_taken() => {
-                    if let Swapped::Changed { kept } = keep(work, folder, was, known.name)? {
+                    if let Swapped::Changed { kept } = keep(work, folder, was, folder, known.name)? {
                         swept.kept = kept;
                     }
                 }

@@ -22,9 +22,9 @@ use super::fault::Fault;
 use super::place::{Place, Work};
 use super::read;
 use super::seam::{Moment, Synced};
-use super::swap::{Seen, Swapped, swap};
+use super::swap::{Aside, Seen, Swapped, swap};
 use super::target::{Landing, Target, exists, mismatch, too_large};
-use super::temp::Temp;
+use super::temp::{self, Temp};
 
 /// Permissions of a new file when the caller does not say.
 const MODE: u16 = 0o644;
@@ -59,6 +59,8 @@ pub(crate) struct Draft<'a> {
     mode: Option<u16>,
     hasher: blake3::Hasher,
     bytes: u64,
+    /// Of an append: how long the file was, and what comes after that, which is what was declared.
+    appended: Option<(u64, blake3::Hasher)>,
     /// The content, in a dry run and as long as a difference of it is shown.
     pub(super) shown: Option<Vec<u8>>,
 }
@@ -87,6 +89,7 @@ impl<'a> Draft<'a> {
         let mut draft = Self::on(work, target, wanted.mode, wanted.dry_run)?;
         if wanted.how == WriteHow::Append && draft.target.there.is_some() {
             draft.write_old()?;
+            draft.appended = Some((draft.bytes, blake3::Hasher::new()));
         }
         Ok(draft)
     }
@@ -109,7 +112,7 @@ impl<'a> Draft<'a> {
             Some(_) | None => None,
         };
         let shown = dry_run.then(Vec::new);
-        Ok(Self { target, temp, mode, hasher: blake3::Hasher::new(), bytes: 0, shown })
+        Ok(Self { target, temp, mode, hasher: blake3::Hasher::new(), bytes: 0, appended: None, shown })
     }
 
     fn write_old(&mut self) -> Result<(), Refusal> {
@@ -141,6 +144,9 @@ impl<'a> Draft<'a> {
         if self.bytes.saturating_add(bytes.len() as u64) > limits::FILE_BODY_BYTES_MAX {
             return Err(too_large(&self.target.place));
         }
+        if let Some((_, hasher)) = &mut self.appended {
+            hasher.update(bytes);
+        }
         self.put(bytes)
     }
 
@@ -163,18 +169,24 @@ impl<'a> Draft<'a> {
     ///
     /// `invalid_argument` when they are not what was declared, and those of the disk.
     pub(crate) fn finish(self, work: &Work<'_>, declared: Declared) -> Result<Prepared<'a>, Refusal> {
-        let Self { target, temp, mode, hasher, bytes, shown } = self;
+        let Self { target, temp, mode, hasher, bytes, appended, shown } = self;
         let place = target.place;
         let etag = ContentId::new(hasher.finalize().into());
-        if declared.len.is_some_and(|len| len != bytes) || declared.id.is_some_and(|id| id != etag) {
+        let (arrived, id) = match appended {
+            Some((old, hasher)) => (bytes - old, ContentId::new(hasher.finalize().into())),
+            None => (bytes, etag),
+        };
+        if declared.len.is_some_and(|len| len != arrived)
+            || declared.id.is_some_and(|declared| declared != id)
+        {
             let message = format!(
-                "What arrived for `{}` is not what was declared: {bytes} bytes, etag {etag}.",
+                "What arrived for `{}` is not what was declared: {arrived} bytes, etag {id}.",
                 printable(place.path.as_str(), 300)
             );
             return Err(Refusal::new(Code::InvalidArgument, message)
                 .hint("Send the content again, whole and unchanged.")
-                .detail("etag", etag.to_string())
-                .detail("size", bytes.to_string()));
+                .detail("etag", id.to_string())
+                .detail("size", arrived.to_string()));
         }
         let diff = match shown {
             Some(new) => target.old(DIFF_SIDE_BYTES_MAX).ok().map(|old| diff_of(&place, &old, &new)),
@@ -274,7 +286,9 @@ impl Prepared<'_> {
             },
             Landing::Same => {
                 let Some(seen) = &self.seen else { return Err(mismatch(&place, None)) };
-                return match swap(work, folder, temp.name(), name, seen).map_err(failed)? {
+                let was = temp::seen(work.id);
+                let aside = Aside { dir: folder, new: temp.name(), was: was.as_bytes() };
+                return match swap(work, &aside, folder, name, seen).map_err(failed)? {
                     Swapped::Done => {
                         temp.keep();
                         Ok(false)
@@ -325,7 +339,7 @@ pub(super) fn beside(mut refusal: Refusal, kept: Option<String>) -> Refusal {
 }
 
 /// A folder of somebody else, with the words that its owner needs.
-fn denied(refusal: Refusal, folder: &Stat) -> Refusal {
+pub(super) fn denied(refusal: Refusal, folder: &Stat) -> Refusal {
     if refusal.code != Code::Forbidden {
         return refusal;
     }

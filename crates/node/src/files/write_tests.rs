@@ -214,6 +214,24 @@ fn content_that_is_not_what_was_declared_is_refused() {
     }
 }
 
+#[test]
+fn of_an_append_what_is_added_is_what_was_declared() {
+    let scene = Scene::new();
+    let how = Wanted { how: WriteHow::Append, ..PUT };
+    for (id, len, is) in [(b"new", 3, true), (b"new", 6, false), (b"old", 3, false)] {
+        scene.write("f", "old");
+        let at = scene.at("f");
+        let mut draft = Draft::begin(&PLAIN, at.place(), &how).expect("begun");
+        draft.write(b"new").expect("written");
+        let declared = Declared { id: Some(ContentId::of(id)), len: Some(len) };
+        let finished = draft.finish(&PLAIN, declared).map(|prepared| prepared.bytes());
+        assert_eq!(
+            finished.map_err(|refusal| refusal.code),
+            if is { Ok(6) } else { Err(Code::InvalidArgument) }
+        );
+    }
+}
+
 /// Each kind of change that somebody else makes between the look and the step.
 fn meddle(scene: &Scene, what: &str) {
     let path = scene.disk("f");

@@ -59,7 +59,7 @@ pub(crate) struct Mask {
 }
 
 /// A file, whatever its name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FileId {
     pub(crate) dev: u64,
     pub(crate) ino: u64,

@@ -257,6 +257,7 @@ impl Link {
                 | ToHub::OutputLost { .. }
                 | ToHub::Refused { .. }
                 | ToHub::Renew { .. }
+                | ToHub::TransferNews(_)
                 | ToHub::FileAnswered { .. }) => panic!("unexpected: {other:?}"),
             }
         }
@@ -404,6 +405,15 @@ struct Mesh {
 
 #[tonic::async_trait]
 impl MeshService for Mesh {
+    type TransferStream = tokio_stream::Empty<Result<mesh::TransferResponse, Status>>;
+
+    async fn transfer(
+        &self,
+        _request: Request<Streaming<mesh::TransferRequest>>,
+    ) -> Result<Response<Self::TransferStream>, Status> {
+        Err(Status::permission_denied("this hub gives no tickets"))
+    }
+
     type AttachStream =
         Pin<Box<dyn tokio_stream::Stream<Item = Result<mesh::AttachResponse, Status>> + Send + 'static>>;
 

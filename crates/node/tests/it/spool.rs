@@ -102,6 +102,7 @@ async fn take_all(link: &mut Link, mut next: Positions, lines: &mut Lines) -> Po
             | ToHub::OutputLost { .. }
             | ToHub::Refused { .. }
             | ToHub::Renew { .. }
+            | ToHub::TransferNews(_)
             | ToHub::FileAnswered { .. }) => panic!("unexpected: {other:?}"),
         }
     }

@@ -41,7 +41,7 @@ fn read(from: &Path) -> FileOp {
 }
 
 /// Clerks that come from this process.
-fn clerks() -> Vec<i32> {
+pub fn clerks() -> Vec<i32> {
     let own = std::process::id().to_string();
     let is_ours = |pid: &i32| {
         let mut above = status(*pid, "PPid");

@@ -11,3 +11,4 @@ mod nurseries;
 mod rooms;
 mod support;
 mod temporary;
+mod transfers;

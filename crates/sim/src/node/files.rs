@@ -146,6 +146,8 @@ impl Node {
                     self.clerk_after(wait, op, ClerkWake::Dead, cx);
                 }
             }
+            // The simulated hub asks for none.
+            Action::Transfer { .. } | Action::EndTransfer(_) => {}
             Action::Recover { accepted, .. } => {
                 let wait = io_ms(100, cx);
                 self.looks.insert(accepted.op, accepted.path.as_str().to_owned());

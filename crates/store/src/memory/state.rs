@@ -19,6 +19,7 @@ use cortex_core::user::{RoleGrant, User};
 
 use super::files::FileOps;
 use super::pool::Pool;
+use super::sync::Sync;
 use crate::{LoggedAudit, LoggedEvent, StoredPolicy, StoredProfile};
 
 /// Caller, node and idempotency key.
@@ -51,6 +52,7 @@ pub(super) struct State {
     pub(super) audit: Vec<LoggedAudit>,
     pub(super) pool: Pool,
     pub(super) file_ops: FileOps,
+    pub(super) sync: Sync,
 }
 
 impl Default for State {
@@ -80,6 +82,7 @@ impl Default for State {
             audit: Vec::new(),
             pool: Pool::default(),
             file_ops: FileOps::default(),
+            sync: Sync::default(),
         }
     }
 }

@@ -22,6 +22,7 @@ use cortex_core::user::{RoleGrant, User};
 use super::pool::{Pool, PoolChange};
 use super::read::Held;
 use super::state::{State, run_key, set};
+use super::sync::SyncChange;
 use crate::chain::{CHAIN_START, chain_hash};
 use crate::{
     AfterFn, LoggedAudit, LoggedEvent, StoreError, StoredPolicy, StoredProfile, Tx, WriteError, conflict,
@@ -55,6 +56,7 @@ enum Change {
     AuditAppended,
     Pool(PoolChange),
     FileOp(OpId, Option<FileTask>),
+    Sync(SyncChange),
 }
 
 pub(super) type Writing<'s> = Held<&'s mut State, Undo>;
@@ -75,6 +77,12 @@ impl Writing<'_> {
     pub(super) fn set_file_op(&mut self, id: OpId, task: Option<FileTask>) {
         let old = self.state.file_ops.set(id, task);
         self.note(Change::FileOp(id, old));
+    }
+
+    /// Makes a change of workspaces, skills or transfers.
+    pub(super) fn set_sync(&mut self, change: SyncChange) {
+        let old = self.state.sync.set(change);
+        self.note(Change::Sync(old));
     }
 
     /// The pool, and where its changes are noted.
@@ -106,6 +114,7 @@ fn revert(state: &mut State, change: Change) {
         Change::AuditAppended => drop(state.audit.pop()),
         Change::Pool(change) => state.pool.revert(change),
         Change::FileOp(id, old) => drop(state.file_ops.set(id, old)),
+        Change::Sync(change) => drop(state.sync.set(change)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Between columns and values. What is stored and cannot be read is `Damaged`, whichever column.
 
 use cortex_core::id::{
-    ConsentId, GrantId, InviteId, LockId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId, UserId,
+    ConsentId, GrantId, InviteId, LockId, MemberId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId,
+    TransferId, UserId, WorkspaceId,
 };
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
@@ -52,6 +53,20 @@ pub(super) fn many<T>(
     Ok(found)
 }
 
+/// Reads all rows one by one, and keeps none.
+pub(super) fn each(
+    conn: &Connection,
+    sql: &str,
+    mut visit: impl FnMut(&mut Columns<'_, '_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut statement = conn.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        visit(&mut Columns { row, at: 0 })?;
+    }
+    Ok(())
+}
+
 /// Runs a statement that answers nothing. Returns how many rows it changed.
 pub(super) fn execute(conn: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
     conn.prepare_cached(sql)?.execute(params)
@@ -100,7 +115,22 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(NodeId, RunId, InviteId, TokenId, UserId, GrantId, LockId, ConsentId, TaskId, ScheduleId, OpId);
+ids!(
+    NodeId,
+    RunId,
+    InviteId,
+    TokenId,
+    UserId,
+    GrantId,
+    LockId,
+    ConsentId,
+    TaskId,
+    ScheduleId,
+    OpId,
+    WorkspaceId,
+    MemberId,
+    TransferId
+);
 
 /// The columns of a row, taken one after the other in the order of the query.
 pub(super) struct Columns<'r, 's> {

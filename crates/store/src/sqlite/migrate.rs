@@ -43,6 +43,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "keys", sql: include_str!("../../migrations/sqlite/0007_keys.sql") },
     Migration { version: 8, name: "counts", sql: include_str!("../../migrations/sqlite/0008_counts.sql") },
     Migration { version: 9, name: "files", sql: include_str!("../../migrations/sqlite/0009_files.sql") },
+    Migration {
+        version: 10,
+        name: "workspaces",
+        sql: include_str!("../../migrations/sqlite/0010_workspaces.sql"),
+    },
 ];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`

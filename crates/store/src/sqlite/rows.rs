@@ -15,6 +15,7 @@ pub(super) mod policies;
 pub(super) mod profiles;
 pub(super) mod runs;
 pub(super) mod schedules;
+pub(super) mod sync;
 pub(super) mod tasks;
 mod timeline;
 pub(super) mod tokens;
@@ -149,6 +150,41 @@ mod tests {
             let plan = plan(&conn, sql);
             assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
         }
+    }
+
+    #[test]
+    fn workspaces_skills_and_transfers_come_in_order_out_of_an_index() {
+        use super::sync::{conflicts, members, pushes, revisions, skills, transfers, workspaces};
+
+        let conn = database();
+        for (sql, index) in [
+            (workspaces::BY_ID, "sqlite_autoindex_workspaces"),
+            (workspaces::BY_NAME, "INDEX workspaces_name"),
+            (workspaces::LIVE, "INDEX workspaces_name"),
+            (workspaces::COUNT, "INDEX workspaces_name"),
+            (workspaces::REMOVED, "INDEX workspaces_removed"),
+            (members::BY_ID, "sqlite_autoindex_members"),
+            (members::OF, "INDEX members_workspace"),
+            (members::AT, "INDEX members_path"),
+            (revisions::BY_NUMBER, "PRIMARY KEY"),
+            (revisions::BEFORE, "PRIMARY KEY"),
+            (revisions::TIMES, "PRIMARY KEY"),
+            (conflicts::NEWEST, "PRIMARY KEY"),
+            (skills::NEWEST, "PRIMARY KEY"),
+            (skills::BEFORE, "PRIMARY KEY"),
+            (transfers::BY_ID, "sqlite_autoindex_transfers"),
+            (transfers::OPEN, "INDEX transfers_open"),
+            (transfers::ALL, "sqlite_autoindex_transfers"),
+            (transfers::OF, "INDEX transfers_node"),
+            (transfers::ENDED_COUNT, "COVERING INDEX transfers_ended"),
+            (pushes::BY_FOLDER, "PRIMARY KEY"),
+            (pushes::TRIM, "COVERING INDEX pushes_at"),
+        ] {
+            let plan = plan(&conn, sql);
+            assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
+        }
+        // The folders of one node are few.
+        assert!(plan(&conn, members::ON).contains("INDEX members_path"), "{}", plan(&conn, members::ON));
     }
 
     #[test]

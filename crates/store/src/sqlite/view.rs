@@ -2,6 +2,7 @@
 
 mod files;
 mod pool;
+mod sync;
 
 use cortex_core::audit::AuditRow;
 use cortex_core::consent::{Consent, ConsentRule};

@@ -176,7 +176,11 @@ fn kind_from(kind: i32) -> Result<Kind, Refusal> {
 }
 
 /// What is set, when it is.
-fn id_if_set<T>(bytes: &[u8], read: fn(&[u8]) -> Option<T>, field: &str) -> Result<Option<T>, Refusal> {
+pub(super) fn id_if_set<T>(
+    bytes: &[u8],
+    read: fn(&[u8]) -> Option<T>,
+    field: &str,
+) -> Result<Option<T>, Refusal> {
     if bytes.is_empty() {
         return Ok(None);
     }

@@ -162,12 +162,16 @@ pub struct ProfileView {
     pub changed_at: Option<String>,
 }
 
-/// `POST /policies/{node}/test`: what would be said to this command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// `POST /policies/{node}/test`: what would be said to this command, or to this operation on files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyTest {
-    /// Program and arguments.
+    /// Program and arguments; none with `file`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,
+    /// An operation on files, in place of a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileTest>,
     /// Working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
@@ -177,6 +181,22 @@ pub struct PolicyTest {
     /// The time that would be asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+}
+
+/// An operation on files that is asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileTest {
+    /// What is done: `ls`, `stat`, `cat`, `find`, `grep`, `write`, `edit`, `mkdir`, `rm`, `mv` or `cp`.
+    pub verb: String,
+    /// The file or folder on the node.
+    pub path: String,
+    /// Of `mv` and `cp`: where to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Of `rm` and `cp`: a folder with all that is in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recursive: bool,
 }
 
 /// The answer to a policy test.

@@ -1,17 +1,24 @@
 //! Which part of a file is read, and the answer of bytes. A range that the standard lets a server leave out
 //! (several at once, or one from the end) is left out.
 
-use axum::body::Body;
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::op::ReadRange;
+use cortex_core::limits::BODY_IDLE_MS_MAX;
 use cortex_core::{Code, Refusal};
+use futures::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::LookArgs;
 use crate::http::file_view;
 use crate::http::problem::{Failure, invalid};
-use crate::service::files::{FileReply, too_long};
+use crate::service::files::{Download, FileReply};
 
 /// What is read.
 pub(super) struct Asked {
@@ -56,15 +63,36 @@ fn range(text: &str) -> Option<(u64, u64)> {
     Some((first, len))
 }
 
-/// The bytes of a part, or of all.
-pub(super) fn answer(reply: FileReply, is_part: bool) -> Result<Response, Failure> {
-    let FileAnswer::Content { data, from, size, complete, .. } = reply.answer else {
-        return Err(file_view::another().into());
+/// The bytes of a part, or of all: those that the answer holds, or those that `body` is to hold.
+pub(super) fn answer(
+    reply: FileReply,
+    asked: &Asked,
+    body: impl FnOnce() -> Option<Body>,
+) -> Result<Response, Failure> {
+    let (from, len, size, body) = match reply.answer {
+        FileAnswer::Content { data, from, size, complete, .. } => {
+            if !complete && !asked.is_part {
+                let message = format!("The file has {size} bytes, more than `max_bytes` lets through.");
+                let refusal =
+                    Refusal::new(Code::TooLarge, message).hint("Leave `max_bytes` out, or ask for a range.");
+                return Err(refusal.detail("size", size.to_string()).into());
+            }
+            (from, data.len() as u64, size, Body::from(data))
+        }
+        FileAnswer::Streaming { size, .. } => {
+            let (from, end) = match asked.range {
+                ReadRange::Bytes { from, len } => (from.min(size), from.saturating_add(len).min(size)),
+                ReadRange::All | ReadRange::Lines { .. } => (0, size),
+            };
+            (from, end - from, size, body().ok_or_else(file_view::another)?)
+        }
+        FileAnswer::Listing { .. }
+        | FileAnswer::Meta(_)
+        | FileAnswer::Matches { .. }
+        | FileAnswer::Written { .. }
+        | FileAnswer::Done { .. } => return Err(file_view::another().into()),
     };
-    if !is_part && !complete {
-        return Err(too_long("The file").detail("size", size.to_string()).into());
-    }
-    if is_part && data.is_empty() {
+    if asked.is_part && len == 0 {
         let refusal = Refusal::new(
             Code::InvalidArgument,
             format!("Nothing of the file is in this range: it has {size} bytes."),
@@ -73,13 +101,13 @@ pub(super) fn answer(reply: FileReply, is_part: bool) -> Result<Response, Failur
         .detail("size", size.to_string());
         return Err(Failure::with_status(refusal, StatusCode::RANGE_NOT_SATISFIABLE));
     }
-    let len = data.len() as u64;
-    let mut response = Response::new(Body::from(data));
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert("cortex-fresh", HeaderValue::from_static("node"));
-    if is_part {
+    if asked.is_part {
         let last = from.saturating_add(len).saturating_sub(1);
         if let Ok(value) = HeaderValue::from_str(&format!("bytes {from}-{last}/{size}")) {
             headers.insert(header::CONTENT_RANGE, value);
@@ -87,6 +115,37 @@ pub(super) fn answer(reply: FileReply, is_part: bool) -> Result<Response, Failur
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
+}
+
+/// A body of what comes, as fast as its reader takes it. One that takes nothing for too long has ended.
+pub(super) fn pieces(mut download: Download) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (give, taken) = mpsc::channel(1);
+    drop(tokio::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                next = download.next() => next,
+                () = give.closed() => return,
+            };
+            let (piece, is_last) = match next {
+                Ok(Some(piece)) => (Ok(piece), false),
+                Ok(None) => return,
+                Err(refusal) => {
+                    tracing::debug!(code = %refusal.code, "content broke off: {refusal}");
+                    (Err(io::Error::other(refusal)), true)
+                }
+            };
+            let given = tokio::time::timeout(Duration::from_millis(BODY_IDLE_MS_MAX), give.send(piece)).await;
+            match given {
+                Ok(Ok(())) if !is_last => {}
+                Ok(_) => return,
+                Err(_idle) => {
+                    tracing::debug!("a reader takes nothing of its content");
+                    return;
+                }
+            }
+        }
+    }));
+    ReceiverStream::new(taken)
 }
 
 #[cfg(test)]

@@ -76,8 +76,8 @@ impl World {
         tokio::time::timeout(SOON, wait).await.expect("it ends")
     }
 
-    /// Kind and detail of the events on this path.
-    async fn told_of(&self, path: &str) -> Vec<(String, String)> {
+    /// Kind and detail of the events on this path, or of another subject.
+    pub(super) async fn told_of(&self, path: &str) -> Vec<(String, String)> {
         let events = self.hub.context.view(|view| view.events(cortex_core::id::Seq(0), 1_000)).await;
         let events = events.expect("events").into_iter().map(|logged| logged.event);
         let of_it = events.filter(|event| event.subject.as_deref() == Some(path));
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// Rows of the audit log with this action: outcome, reason and argv.
-    async fn rows(&self, action: &str) -> Vec<(String, String, Vec<String>)> {
+    pub(super) async fn rows(&self, action: &str) -> Vec<(String, String, Vec<String>)> {
         let page = self.get("/api/v1/audit?limit=1000").await.ok(200);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let row = |row: &Value| {

@@ -170,7 +170,9 @@ fn narrowed(
 fn role(needs: Needs) -> Role {
     match needs {
         Needs::Right(right) | Needs::Everywhere(right) if ADMIN.contains(&right.as_str()) => Role::Admin,
-        Needs::Right(right) | Needs::Everywhere(right) if OPERATOR.contains(&right.as_str()) => {
+        Needs::Right(right) | Needs::Either(right, _) | Needs::Everywhere(right)
+            if OPERATOR.contains(&right.as_str()) =>
+        {
             Role::Operator
         }
         Needs::Nothing
@@ -308,7 +310,8 @@ impl Ground {
         let mut headers: Vec<_> = value.iter().map(|value| ("authorization", value.as_str())).collect();
         let body = if method == "GET" { Bytes::new() } else { Bytes::from_static(body(path)) };
         if method != "GET" {
-            let raw = path.ends_with("/stdin") || (method == "PUT" && path.ends_with("/fs"));
+            let transfers = ["/packs", "/missing", "/wants", "/end"].iter().any(|end| path.ends_with(end));
+            let raw = transfers || path.ends_with("/stdin") || (method == "PUT" && path.ends_with("/fs"));
             let kind = if raw { "application/octet-stream" } else { "application/json" };
             headers.push(("content-type", kind));
         }

@@ -46,6 +46,7 @@ mod stale;
 mod tasks;
 mod through;
 mod tokens;
+mod transfers;
 
 /// Nothing in these tests takes that long unless it hangs.
 pub(super) const SOON: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
 use cortex_core::files::answer::FileAnswer;
-use cortex_core::files::ask::FileAsk;
+use cortex_core::files::ask::{FileAsk, Ticket};
 use cortex_core::files::entity::{FileEnd, FileState, FileTask, decide};
 use cortex_core::files::op::{Content, FileOp};
 use cortex_core::id::{Attempt, NodeId, OpId, Revision, TaskId};
@@ -21,19 +21,20 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{StoreError, StoreExt as _, Tx, WriteError};
 use tokio::sync::oneshot;
 
-use super::{FileCall, Files, right};
+use super::{FileCall, Files, is_streamed, right};
 use crate::clock::new_op_id;
 use crate::mesh::{Asker, FilePlace, Waiting, refuse_quarantined};
 use crate::service::outcome::{Stored, write_once, write_surely};
 use crate::service::pool::{had, is_own};
 use crate::service::{Caller, Context, STORE_DEADLINE, store_refusal};
+use crate::transfer::Opening;
 
 /// What became of a call.
 pub(super) enum Accepted {
-    /// A read is on its way.
-    Read(Waiting, Arc<Judged>),
-    /// A change is on its way.
-    Change(OpId, Waiting),
+    /// A read is on its way; with its content when that has a stream.
+    Read(Waiting, Arc<Judged>, Option<Opening>),
+    /// A change is on its way, likewise.
+    Change(OpId, Waiting, Option<Opening>),
     /// It was asked for before, and has not ended.
     Open(OpId),
     /// It was asked for before, and has ended.
@@ -47,6 +48,8 @@ pub(super) struct Judged {
     caller: Caller,
     now: WallTime,
     policy_revision: Revision,
+    /// Leave for the stream of its content.
+    ticket: Option<Ticket>,
     /// blake3 of the policy that judged it.
     policy_hash: Option<[u8; 32]>,
     /// The rule that allows it, or why it is refused.
@@ -67,10 +70,13 @@ impl Files {
     pub(super) async fn accept(&self, caller: &Caller, call: FileCall) -> Result<Accepted, Refusal> {
         let (context, id) = (&self.context, new_op_id(&self.context.clock));
         let policy = context.directory.policy(call.node.id, call.node.joined_at);
-        let judged = self.judge(caller, &call).and_then(|rule| Ok((rule, self.place(id, caller, &call)?)));
-        let (verdict, place) = match judged {
-            Ok((rule, place)) => (Ok(rule), Some(place)),
-            Err(refusal) => (Err(refusal), None),
+        let judged = self.judge(caller, &call).and_then(|rule| {
+            let place = self.place(id, caller, &call)?;
+            Ok((rule, place, is_streamed(&call.op).then(|| self.mesh.ticket(call.node.id)).transpose()?))
+        });
+        let (verdict, place, opening) = match judged {
+            Ok((rule, place, opening)) => (Ok(rule), Some(place), opening),
+            Err(refusal) => (Err(refusal), None, None),
         };
         let one = Arc::new(Judged {
             id,
@@ -78,6 +84,7 @@ impl Files {
             now: context.clock.wall(),
             policy_revision: policy.revision,
             policy_hash: context.directory.policy_hash(call.node.id),
+            ticket: opening.as_ref().map(Opening::ticket),
             call,
             verdict,
         });
@@ -86,7 +93,11 @@ impl Files {
             (Written::Accepted, Some(place)) => {
                 let waiting = self.mesh.file(one.ask(), &place);
                 let reads = one.call.op.is_read();
-                Ok(if reads { Accepted::Read(waiting, one) } else { Accepted::Change(id, waiting) })
+                Ok(if reads {
+                    Accepted::Read(waiting, one, opening)
+                } else {
+                    Accepted::Change(id, waiting, opening)
+                })
             }
             (Written::Accepted, None) => {
                 Err(Refusal::new(Code::Internal, "The operation was accepted without a place for it."))
@@ -202,7 +213,7 @@ impl Judged {
             attempt: self.call.attempt,
             deadline_ms: self.call.deadline_ms,
             lock: None,
-            ticket: None,
+            ticket: self.ticket,
         }
     }
 
@@ -266,12 +277,12 @@ impl Judged {
 }
 
 /// Bytes of content that a change brings.
-fn bytes(op: &FileOp) -> Option<usize> {
+fn bytes(op: &FileOp) -> Option<u64> {
     match op {
-        FileOp::Write { content: Content::Inline(bytes), .. } => Some(bytes.len()),
-        FileOp::Edit { edits, .. } => Some(edits.iter().map(|edit| edit.new.len()).sum()),
-        FileOp::Write { content: Content::Streamed { .. }, .. }
-        | FileOp::List { .. }
+        FileOp::Write { content: Content::Inline(bytes), .. } => Some(bytes.len() as u64),
+        FileOp::Write { content: Content::Streamed { len, .. }, .. } => *len,
+        FileOp::Edit { edits, .. } => Some(edits.iter().map(|edit| edit.new.len() as u64).sum()),
+        FileOp::List { .. }
         | FileOp::Stat { .. }
         | FileOp::Read { .. }
         | FileOp::Find { .. }
@@ -353,7 +364,7 @@ fn was_never_done(end: &FileEnd) -> bool {
 
 /// Whether this attempt of the task has its lease, and the caller works on it or owns it. To a stranger the
 /// task is not there (ABUSE 64).
-fn fence(
+pub(in crate::service) fn fence(
     tx: &dyn Tx,
     caller: &Caller,
     id: TaskId,
@@ -395,22 +406,23 @@ fn not_sent(tx: &mut dyn Tx, op: OpId, now: WallTime) -> Result<(), WriteError> 
     tx.put_file_op(&ended)
 }
 
-fn asks(rule: &Rule, node: &str) -> Refusal {
+/// Nobody can be asked about it.
+pub(in crate::service) fn asks(rule: &Rule, node: &str) -> Refusal {
     let message = format!(
-        "The policy of {node} wants a person to allow this (rule {rule}), and nobody can be asked about an operation on files."
+        "The policy of {node} wants a person to allow this (rule {rule}), and nobody can be asked about files."
     );
     Refusal::new(Code::PolicyDenied, message)
         .hint("Ask an administrator to change `sensitive`, or do it by a command with `cortex exec`, which asks a person.")
         .detail("rule", rule.as_str())
 }
 
-fn offline(node: &Node) -> Refusal {
+pub(in crate::service) fn offline(node: &Node) -> Refusal {
     Refusal::new(
         Code::NodeOffline,
         format!("{} is offline; nothing was sent, and nothing waits for it.", node.name),
     )
 }
 
-fn removed(node: &Node) -> Refusal {
+pub(in crate::service) fn removed(node: &Node) -> Refusal {
     Refusal::new(Code::NodeNotFound, format!("The node {} was removed.", node.name))
 }

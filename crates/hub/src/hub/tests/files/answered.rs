@@ -181,7 +181,7 @@ async fn what_cannot_be_asked_is_refused_and_reaches_no_node() {
     let node = world.with_files("n1").await;
     let octets = ("content-type", "application/octet-stream");
     let of_json = ("content-type", "application/json");
-    let long = "x".repeat(48 * 1024 + 1);
+    let (long, other) = ("x".repeat(48 * 1024 + 1), ContentId::of(b"other").to_string());
     for (method, rest, headers, body, status, code) in [
         (Method::GET, "", vec![], "", 400, "invalid_argument"),
         (Method::GET, "?path=a", vec![], "", 400, "bad_path"),
@@ -197,7 +197,10 @@ async fn what_cannot_be_asked_is_refused_and_reaches_no_node() {
         (Method::GET, "/search?path=/a&type=pipe", vec![], "", 400, "invalid_argument"),
         (Method::GET, "?path=/a", vec![("cortex-attempt", "a/b")], "", 400, "invalid_argument"),
         (Method::PUT, "?path=/a", vec![of_json], "{}", 415, "invalid_argument"),
-        (Method::PUT, "?path=/a", vec![octets], &long, 413, "too_large"),
+        (Method::PUT, "?path=/a", vec![octets, ("cortex-content-id", "af13")], "x", 400, "invalid_argument"),
+        (Method::PUT, "?path=/a", vec![octets, ("cortex-content-id", &*other)], "x", 400, "invalid_argument"),
+        (Method::PUT, "?path=/a", vec![of_json], &long, 415, "invalid_argument"),
+        (Method::PUT, "?path=/a&kind=dir", vec![octets], &long, 400, "invalid_argument"),
         (Method::PUT, "?path=/a&perm=4755", vec![octets], "", 400, "invalid_argument"),
         (Method::PUT, "?path=/a&perm=999", vec![octets], "", 400, "invalid_argument"),
         (Method::PUT, "?path=/a&kind=dir", vec![octets], "x", 400, "invalid_argument"),

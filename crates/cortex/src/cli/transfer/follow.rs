@@ -1,0 +1,90 @@
+//! A transfer from its order to its end: begun once however often it is sent, then asked for its news. A
+//! hub that is away for a while is waited for.
+
+use cortex_wire::http::{TransferOrder, TransferView};
+use http::Method;
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::cli::exec::idempotency_key;
+use crate::cli::fs::own_attempt;
+use crate::cli::watch::Patience;
+use crate::client::{Call, Client, encode, was_sent};
+use crate::error::Result;
+
+/// How long the hub may wait for news before it answers; within what it takes, and within the deadline of a
+/// call.
+pub(in crate::cli) const WAIT_MS: u64 = 25_000;
+/// Pause before another question, when the last was answered without news at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Calls until it is answered, or the hub was away for too long. Only for what may be done twice.
+pub(in crate::cli) async fn again<T>(
+    client: &mut Client,
+    mut call: impl AsyncFnMut(&mut Client) -> Result<T>,
+) -> Result<T> {
+    let mut patience = Patience::new(client.target().reconnect_max);
+    loop {
+        match call(client).await {
+            Err(failure) if failure.is_transport() && patience.wait(false).await => {}
+            ended => return ended,
+        }
+    }
+}
+
+/// Begins a transfer. A hub that cannot be reached at all is told at once, unless it was there before:
+/// `is_anew`.
+pub(in crate::cli) async fn begin(
+    client: &mut Client,
+    order: &TransferOrder,
+    is_anew: bool,
+) -> Result<TransferView> {
+    let (key, attempt) = (idempotency_key()?, own_attempt()?);
+    let mut patience = Patience::new(client.target().reconnect_max);
+    let mut was_there = is_anew;
+    loop {
+        let mut call = Call::json(order)?.header("idempotency-key", &key);
+        if let Some(attempt) = &attempt {
+            call = call.header("cortex-attempt", attempt);
+        }
+        let failure = match client.call(Method::POST, "/transfers", call).await {
+            Ok(view) => return Ok(view),
+            Err(failure) => failure,
+        };
+        was_there |= was_sent(&failure);
+        if !was_there || !failure.is_transport() || !patience.wait(false).await {
+            return Err(failure);
+        }
+    }
+}
+
+/// Follows it to its end. `seen` hears of every change.
+pub(in crate::cli) async fn follow(
+    client: &mut Client,
+    mut view: TransferView,
+    mut seen: impl FnMut(&TransferView),
+) -> Result<TransferView> {
+    loop {
+        seen(&view);
+        if view.state != "open" {
+            return Ok(view);
+        }
+        let asked = Instant::now();
+        let path = format!("{}?after={}&wait_ms={WAIT_MS}", path(&view.id), view.seq);
+        let news: TransferView = again(client, async |client: &mut Client| client.get(&path).await).await?;
+        if news.seq == view.seq && asked.elapsed() < PAUSE {
+            sleep(PAUSE).await;
+        }
+        view = news;
+    }
+}
+
+/// Ends it before its end.
+pub(in crate::cli) async fn cancel(client: &mut Client, id: &str) -> Result<TransferView> {
+    let path = path(id);
+    again(client, async |client: &mut Client| client.call(Method::DELETE, &path, Call::default()).await).await
+}
+
+/// The address of a transfer.
+pub(in crate::cli) fn path(id: &str) -> String {
+    format!("/transfers/{}", encode(id))
+}

@@ -1,0 +1,5 @@
+//! Tests of receiving trees into real folders.
+
+mod laws;
+mod rules;
+mod support;

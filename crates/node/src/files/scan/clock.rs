@@ -1,0 +1,40 @@
+//! The clock of the disk, and which files are too young for it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::super::beneath::{Dir, Stat};
+
+/// The coarsest steps in which a disk counts the times of inodes, where they cannot be measured.
+const GRAIN_NS: i64 = 2_000_000_000;
+
+/// A moment before which a scan began.
+///
+/// A file whose inode changed before that moment gets another time with its next change, because the
+/// disk's clock has stepped since. One that changed at that moment or after it may change once more and
+/// have the same times still: it is read again by the next scan, whatever they say (SYNC 4).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    began_ns: i64,
+}
+
+impl Clock {
+    /// Asks the disk itself, by a file without a name, for what its clock shows; so neither its grain nor
+    /// the clock of another machine is assumed. Where it makes no such file, our clock is taken, less the
+    /// coarsest grain.
+    pub(super) fn of(dir: &Dir) -> Self {
+        let measured = dir.create_unnamed().and_then(Stat::of_open);
+        let began_ns = measured.map_or_else(|_| now_ns().saturating_sub(GRAIN_NS), |stat| stat.ctime_ns);
+        Self { began_ns }
+    }
+
+    /// Whether a change that comes may leave all its times as they are. A caller may set the time of the
+    /// content, never that of the inode.
+    pub(super) fn is_too_young(self, stat: &Stat) -> bool {
+        stat.ctime_ns >= self.began_ns
+    }
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,191 @@
+//! What changes between two scans is seen, however it was hidden.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cortex_core::sync::Seen;
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn sync_12_an_edit_with_equal_size_and_mtime_is_seen() {
+    let scene = Scene::new();
+    scene.write("a", "one");
+    settle();
+    let mut cache = Cache::default();
+    let first = again(&scene, &PLAIN(), &mut cache);
+    assert_eq!((first.hashed, again(&scene, &PLAIN(), &mut cache).hashed), (3, 0));
+    let modified = fs::metadata(scene.disk("a")).expect("there").modified().expect("a time");
+    scene.write("a", "two");
+    File::options().write(true).open(scene.disk("a")).expect("opened").set_modified(modified).expect("set");
+    assert_eq!(file(&again(&scene, &PLAIN(), &mut cache), "a").id, ContentId::of(b"two"));
+}
+
+#[test]
+fn sync_12_an_edit_in_the_same_step_of_the_clock_is_seen() {
+    let scene = Scene::new();
+    let mut cache = Cache::default();
+    // Some of these edits have the times of the one before, where the clock steps coarsely.
+    for round in 0..500_u32 {
+        let content = format!("{round:08}");
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(scene.disk("a"))
+            .and_then(|mut file| file.write_all(content.as_bytes()))
+            .expect("written");
+        assert_eq!(file(&again(&scene, &PLAIN(), &mut cache), "a").id, ContentId::of(content.as_bytes()));
+    }
+}
+
+#[test]
+fn sync_12_what_is_young_is_read_again_until_the_clock_has_stepped() {
+    let scene = Scene::new();
+    let dir = open(&scene);
+    let clock = super::clock::Clock::of(&dir);
+    scene.write("a", "x");
+    assert!(clock.is_too_young(&dir.stat(b"a").expect("there")), "it came after the scan began");
+    settle();
+    assert!(!super::clock::Clock::of(&dir).is_too_young(&dir.stat(b"a").expect("there")));
+}
+
+#[test]
+fn sync_12_a_file_that_changes_while_read_is_retried_then_reported() {
+    let scene = Scene::new();
+    scene.write("busy", vec![0; 8 << 20]);
+    scene.write("calm", "x");
+    let is_over = AtomicBool::new(false);
+    let path = scene.disk("busy");
+    let found = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = File::options().append(true).open(&path).expect("opened");
+            while !is_over.load(Ordering::Relaxed) {
+                file.write_all(b"x").expect("written");
+            }
+        });
+        let found = scan(&open(&scene), &PLAIN(), &mut Cache::default(), None);
+        is_over.store(true, Ordering::Relaxed);
+        found.expect("scanned")
+    });
+    assert_eq!(found.left_out.get(&rel("busy")), Some(&Seen::Blocked(Problem::Unsteady)));
+    assert!(entries(&found).contains_key("calm"));
+    assert!(found.hashed > 8 << 20, "it was tried");
+    let found = look(&scene, &PLAIN());
+    assert!(found.left_out.is_empty() && entries(&found).contains_key("busy"), "once it is calm it is there");
+}
+
+#[test]
+fn a_full_scan_believes_no_cache() {
+    let scene = Scene::new();
+    scene.write("d/a", "one");
+    settle();
+    let mut cache = Cache::default();
+    let first = again(&scene, &PLAIN(), &mut cache);
+    let full = again(&scene, &ScanSpec { full: true, ..PLAIN() }, &mut cache);
+    assert_eq!((full.root, full.hashed), (first.root, 3));
+}
+
+#[test]
+fn a_rescan_looks_into_nothing_that_is_not_dirty() {
+    let scene = Scene::new();
+    scene.write("a/deep/x", "x");
+    scene.write("b/y", "y");
+    scene.write("b/skip", "y");
+    let spec = ScanSpec { excludes: vec!["skip".to_owned()], ..PLAIN() };
+    let mut cache = Cache::default();
+    let first = again(&scene, &spec, &mut cache);
+    scene.write("a/deep/x", "changed");
+    scene.write("b/y", "not told");
+    let dirty = BTreeSet::from([rel("a/deep")]);
+    let found = rescan(&open(&scene), &spec, &mut cache, None, first.clone(), &dirty).expect("scanned");
+    assert_eq!(file(&found, "a/deep/x").id, ContentId::of(b"changed"));
+    assert_eq!(file(&found, "b/y"), file(&first, "b/y"));
+    assert_eq!(
+        (found.left_out.clone(), found.totals.entries, found.counts),
+        (first.left_out, 5, first.counts)
+    );
+    let dirty = BTreeSet::from([rel("b"), rel("gone/since")]);
+    let found = rescan(&open(&scene), &spec, &mut cache, None, found, &dirty).expect("scanned");
+    assert_eq!(found.root, again(&scene, &spec, &mut cache).root);
+}
+
+/// One edit: which of a few paths, and what becomes of it.
+#[derive(Clone, Debug)]
+struct Edit {
+    path: usize,
+    what: u8,
+    other: usize,
+}
+
+const PATHS: [&str; 10] =
+    ["a", "b", "d", "d/a", "d/ملف", "d/e", "d/e/a", "d/e/f/g", "f/x.log", "f/.gitignore"];
+
+fn edit() -> impl Strategy<Value = Edit> {
+    (0..PATHS.len(), 0..7_u8, 0..PATHS.len()).prop_map(|(path, what, other)| Edit { path, what, other })
+}
+
+/// Does it, if it can be done. Which folders are dirty then.
+fn apply(scene: &Scene, edit: &Edit, number: usize) -> Vec<RelPath> {
+    let (path, other) = (PATHS[edit.path], PATHS[edit.other]);
+    let at = scene.disk(path);
+    let mut dirty: Vec<RelPath> = Vec::new();
+    for touched in [path, other] {
+        let mut folder = rel(touched);
+        while let Some(above) = folder.parent() {
+            dirty.push(above.clone());
+            folder = above;
+        }
+    }
+    // What fails left all as it was, or made folders on the way, which are dirty as well.
+    let _done = match edit.what {
+        0 | 1 => {
+            let _made = fs::create_dir_all(at.parent().expect("below the root"));
+            let content =
+                if path.ends_with(".gitignore") { "*.log\nملف\n".to_owned() } else { number.to_string() };
+            fs::write(&at, content)
+        }
+        2 => fs::remove_file(&at).or_else(|_| fs::remove_dir_all(&at)),
+        3 => fs::rename(&at, scene.disk(other)),
+        4 => fs::create_dir_all(&at),
+        5 => symlink("a", &at),
+        _ => fs::metadata(&at).and_then(|found| {
+            let mode = found.permissions().mode() ^ 0o100;
+            if found.is_dir() { Ok(()) } else { fs::set_permissions(&at, Permissions::from_mode(mode)) }
+        }),
+    };
+    dirty
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: super::super::super::support::rounds(24, 500), ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_scan_by_cache_and_a_rescan_of_what_is_dirty_find_what_a_full_scan_finds(
+        rounds in proptest::collection::vec(proptest::collection::vec(edit(), 1..6), 1..6),
+    ) {
+        let scene = Scene::new();
+        let spec = ScanSpec { ignore_files: true, ..PLAIN() };
+        let mut cache = Cache::default();
+        let mut last = again(&scene, &spec, &mut cache);
+        let mut number = 0;
+        for round in rounds {
+            let mut dirty = BTreeSet::new();
+            for edit in round {
+                number += 1;
+                dirty.extend(apply(&scene, &edit, number));
+            }
+            let (mut cached, mut full) = (cache.clone(), cache.clone());
+            let by_cache = again(&scene, &spec, &mut cached);
+            let full = again(&scene, &ScanSpec { full: true, ..spec.clone() }, &mut full);
+            last = rescan(&open(&scene), &spec, &mut cache, None, last, &dirty).expect("scanned");
+            for found in [&by_cache, &last] {
+                prop_assert_eq!(found.root, full.root);
+                prop_assert_eq!(&found.left_out, &full.left_out);
+                prop_assert_eq!((found.totals, found.counts, found.notes), (full.totals, full.counts, full.notes));
+                prop_assert_eq!(entries(found), entries(&full));
+            }
+        }
+    }
+}

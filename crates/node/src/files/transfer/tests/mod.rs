@@ -1,0 +1,6 @@
+//! Transfers as a clerk serves them, to a hub that the test plays.
+
+mod line;
+mod pushes;
+mod sends;
+mod support;

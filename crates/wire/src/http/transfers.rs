@@ -1,0 +1,224 @@
+//! Transfers of trees: a push to one or several nodes, a pull from one.
+//!
+//! Content itself travels as packs, and what is asked for as hashes of 32 bytes one after the other, both
+//! as `application/octet-stream`.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Problem;
+
+/// What is to be moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TransferOrder {
+    /// A tree that the caller has, to a folder of each of some nodes.
+    Push(PushOrder),
+    /// A folder or file of one node, to the caller.
+    Pull(PullOrder),
+}
+
+/// A push.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PushOrder {
+    /// Names or ids of nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Labels that a node has to have: `role=ci,os=linux`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// The folder that is to hold the tree, an absolute path; it is made when it is missing.
+    pub dest: String,
+    /// The one entry of the folder that the tree has, when a single file is pushed: nothing else of the
+    /// folder is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
+    /// The tree: 64 hex digits.
+    pub root: String,
+    /// Entries of the tree.
+    pub entries: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Tells what would happen, and does nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Removes what was pushed there before and is not in the tree; with `force` whatever the tree
+    /// lacks.
+    #[serde(default)]
+    pub delete: bool,
+    /// Replaces what was changed there since the last push as well.
+    #[serde(default)]
+    pub force: bool,
+    /// Reads every file of the folder again, whatever its times say.
+    #[serde(default)]
+    pub checksum: bool,
+    /// Patterns of what is left alone there, as in an ignore file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Leaves alone what `.gitignore` and `.cortexignore` files there name.
+    #[serde(default)]
+    pub ignore_files: bool,
+    /// `.git` and its like there belong to the folder.
+    #[serde(default)]
+    pub vcs: bool,
+    /// The halt that a person looked at and lets pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept: Option<String>,
+    /// Bytes per second to each node, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_max: Option<u64>,
+}
+
+/// A pull.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PullOrder {
+    /// Name or id of the node.
+    pub node: String,
+    /// The folder or file, an absolute path.
+    pub source: String,
+    /// Patterns of what is left out, as in an ignore file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Leaves out what `.gitignore` and `.cortexignore` files there name.
+    #[serde(default)]
+    pub ignore_files: bool,
+    /// `.git` and its like belong to the folder.
+    #[serde(default)]
+    pub vcs: bool,
+    /// Bytes per second, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_max: Option<u64>,
+}
+
+/// A transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TransferView {
+    /// Its id.
+    pub id: String,
+    /// `push` or `pull`.
+    pub kind: String,
+    /// `open`, `done`, `failed` when any node failed, `cancelled`.
+    pub state: String,
+    /// Grows with each change of this view: the next one is asked for with `after`.
+    pub seq: u64,
+    /// The tree; of a pull missing until the node has looked at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Entries of the tree.
+    pub entries: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Who asked for it.
+    pub by: String,
+    /// When it began.
+    pub at: String,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// How it stands with each node, by name.
+    pub nodes: Vec<TransferNodeView>,
+}
+
+/// A transfer at one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TransferNodeView {
+    /// Its name.
+    pub node: String,
+    /// The folder or file there.
+    pub path: String,
+    /// `queued`, `scanning`, `moving`, `applying`; `in_sync`, `done`, `halted`, `failed`, `cancelled`.
+    pub state: String,
+    /// Bytes of content that are to be moved, as far as is known.
+    pub bytes_total: u64,
+    /// Bytes of content that were moved.
+    pub bytes_moved: u64,
+    /// Bytes that this took on the connection to the node.
+    pub wire_bytes: u64,
+    /// Entries that are to be changed, as far as is known.
+    pub steps_total: u64,
+    /// Entries that were changed.
+    pub steps_done: u64,
+    /// Milliseconds since it began, or that it took.
+    pub duration_ms: u64,
+    /// What stopped it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<TransferEndView>,
+}
+
+/// What came of a transfer at one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TransferEndView {
+    /// Files and links that were written, or would be.
+    pub written: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Entries that were removed, or would be.
+    pub removed: u64,
+    /// Entries that were as they should be.
+    pub same: u64,
+    /// Entries that are there and not in the tree, and stay.
+    pub extra: u64,
+    /// Paths that stay as they are, by reason; the first 200 are in `notes`.
+    pub held: std::collections::BTreeMap<String, u64>,
+    /// What is to be known of single paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<TransferNoteView>,
+    /// Further notes that were not kept.
+    #[serde(default)]
+    pub notes_more: u64,
+    /// The rule that halted it, with the way on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halt: Option<HaltView>,
+    /// Nothing was done: it was only asked what would be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a pull finds, in a frame of kind `T` of its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PullTreeView {
+    /// The tree: 64 hex digits.
+    pub root: String,
+    /// What is there: `dir`, `missing`, `other_kind`, `unavailable`. Of all but a folder the tree is the
+    /// empty one, and says nothing.
+    pub state: String,
+    /// Files and links.
+    pub files: u64,
+    /// Entries directly in the folder.
+    pub root_entries: u64,
+    /// Entries, folders among them.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// One path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TransferNoteView {
+    /// Relative to the folder.
+    pub path: String,
+    /// What became of it: `write`, `make_dir`, `remove`, `remove_dir`, `exec`; `keep` for one that gets the
+    /// name in `other`; `conflict` for one whose other version is kept under that name; `failed` for a step
+    /// that was not done, with the code in `other`; else the reason for which the path stays as it is, such
+    /// as `ignored`, `unreadable`, `kept`.
+    pub what: String,
+    /// See `what`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
+}
+
+/// A safety rule that stopped a transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HaltView {
+    /// Names this halt, of these trees: what a person accepts.
+    pub id: String,
+    /// The rule.
+    pub rule: String,
+    /// What it saw, in a sentence.
+    pub message: String,
+}
