@@ -630,10 +630,6 @@ pub const WORKSPACE_LOCK_MS_MIN: u64 = 1_000;
 pub const WORKSPACE_LOCK_MS_MAX: u64 = 3_600 * 1_000;
 /// Paths of one workspace that two sides changed and that are listed; the oldest go.
 pub const WORKSPACE_CONFLICTS_MAX: usize = 10_000;
-/// Transfers that have ended and are listed; the oldest go.
-pub const TRANSFER_ROWS_KEPT_MAX: usize = 10_000;
-/// Folders whose last push is remembered, as what the next one starts from; the longest unused go.
-pub const PUSHES_KEPT_MAX: usize = 10_000;
 /// Skills of one hub, removed ones not counted.
 pub const SKILLS_MAX: usize = 1_000;
 /// Newest revisions of one skill that are kept.

@@ -4,6 +4,7 @@
 //! and at no clock; what it reads comes from scans, what it answers is carried out elsewhere, step by
 //! step, each with what must still be there (SYNC 9, and rules 1 to 3, 6, 7, 9 to 11, 19).
 
+mod agreed;
 mod halts;
 mod names;
 mod one_way;

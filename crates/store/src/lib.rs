@@ -3,7 +3,7 @@
 //! Kept: nodes, invites, users, grants, tokens, locks, policies, questions to people, runs (not
 //! their output, which lives in segment files of the hub), the event log, the audit log, a few
 //! numbers (generation), the tasks of the work pool ([`PoolRead`]), and operations that change files
-//! ([`FilesRead`]), workspaces, skills and transfers ([`SyncRead`]). Not kept here: presence, heartbeats, link state, meters — these are observations
+//! ([`FilesRead`]), workspaces and skills ([`SyncRead`]). Not kept here: presence, heartbeats, link state, meters — these are observations
 //! and live in memory.
 //!
 //! **Promise.** [`StoreExt::write`] answers `Ok` only after the transaction is committed and
@@ -51,10 +51,7 @@ mod sync;
 
 pub use files::{FilesRead, FilesTx};
 pub use pool::{PoolRead, PoolTx, TaskFilter};
-pub use sync::{
-    StoredConflict, StoredPush, StoredRoot, StoredTransfer, SyncRead, SyncTx, TransferEnd, TransferFilter,
-    TransferKind, VisitRoot,
-};
+pub use sync::{StoredConflict, SyncRead, SyncTx, VisitRoot};
 
 /// Why the store could not do its work. The closure's own refusals are not among these.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! The part of the port on workspaces, skills and transfers. Decisions of `cortex_core::workspace` and
+//! The part of the port on workspaces and skills. Decisions of `cortex_core::workspace` and
 //! `cortex_core::skill` run over it: a [`Tx`] is their table and their library.
 //!
 //! Rows name trees. A tree that a row may name is kept whole in the chunk store before, and what rows name
@@ -8,8 +8,8 @@
 
 use cortex_core::event::Event;
 use cortex_core::files::content::{ContentId, TreeId};
-use cortex_core::files::path::{FilePath, RelPath};
-use cortex_core::id::{MemberId, NodeId, Revision, TokenId, TransferId, WorkspaceId};
+use cortex_core::files::path::RelPath;
+use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::name::Name;
 use cortex_core::skill::{self, SkillRow};
 use cortex_core::time::WallTime;
@@ -38,138 +38,10 @@ pub struct StoredConflict {
     pub at: WallTime,
 }
 
-/// What a transfer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TransferKind {
-    /// A tree of a caller goes to a node.
-    Push,
-    /// A folder of a node goes to a caller.
-    Pull,
-    /// A revision goes to a member.
-    Apply,
-    /// The tree of a member, or of a skill, goes to the hub.
-    Send,
-}
-
-impl TransferKind {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Push, Self::Pull, Self::Apply, Self::Send];
-
-    /// The stable text form.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Pull => "pull",
-            Self::Apply => "apply",
-            Self::Send => "send",
-        }
-    }
-
-    /// Reads the text form back.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
-    }
-}
-
-/// How a transfer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TransferEnd {
-    /// All is where it was to be.
-    Done,
-    /// It could not be done.
-    Failed,
-    /// Somebody ended it.
-    Cancelled,
-}
-
-impl TransferEnd {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Done, Self::Failed, Self::Cancelled];
-
-    /// The stable text form.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Reads the text form back.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|end| end.as_str() == text)
-    }
-}
-
-/// One transfer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredTransfer {
-    /// Its id.
-    pub id: TransferId,
-    /// What it is for.
-    pub kind: TransferKind,
-    /// With which node.
-    pub node: NodeId,
-    /// Of which workspace, if of one.
-    pub workspace: Option<WorkspaceId>,
-    /// The folder on the node.
-    pub dest: FilePath,
-    /// The tree that it moves; `None` until that is known.
-    pub root: Option<TreeId>,
-    /// Whether the hub holds that tree whole. Until then the transfer itself protects what has come.
-    pub whole: bool,
-    /// What the node's plan starts from.
-    pub base: Option<TreeId>,
-    /// What its caller chose: a text that the store never reads.
-    pub options: String,
-    /// Who asked for it.
-    pub caller: String,
-    /// With which token.
-    pub token: Option<TokenId>,
-    /// When, on the hub's wall clock.
-    pub at: WallTime,
-    /// How it ended, and when; `None` while it is open.
-    pub end: Option<(TransferEnd, WallTime)>,
-}
-
-/// What was pushed to a folder, by whomever.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredPush {
-    /// On which node.
-    pub node: NodeId,
-    /// The folder.
-    pub dest: FilePath,
-    /// The tree of the last push that came to its end: what the next one starts from.
-    pub root: Option<TreeId>,
-    /// The tree of a push that began and did not end: the folder may have some of it.
-    pub begun: Option<TreeId>,
-    /// When it was used last, on the hub's wall clock.
-    pub at: WallTime,
-}
-
-/// A tree that is to stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StoredRoot {
-    /// The tree.
-    pub tree: TreeId,
-    /// Whether the content of its files stays too. Without it only its objects do, which is enough to plan
-    /// by it.
-    pub content: bool,
-}
-
 /// Called with each root in turn; what it fails with ends the walk.
-pub type VisitRoot<'v> = &'v mut dyn FnMut(StoredRoot) -> Result<(), StoreError>;
+pub type VisitRoot<'v> = &'v mut dyn FnMut(TreeId) -> Result<(), StoreError>;
 
-/// Which transfers to list. All conditions must hold. Newest first.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TransferFilter {
-    /// Only of this node.
-    pub node: Option<NodeId>,
-    /// Only older than this one: the cursor.
-    pub before: Option<TransferId>,
-}
-
-/// Reading workspaces, skills and transfers. Each method costs one query, but for
+/// Reading workspaces and skills. Each method costs one query, but for
 /// [`SyncRead::each_root`].
 pub trait SyncRead {
     /// A workspace by id, removed ones too.
@@ -223,25 +95,14 @@ pub trait SyncRead {
         limit: usize,
     ) -> Result<Vec<SkillRow>, StoreError>;
 
-    /// A transfer by id.
-    fn transfer(&self, id: TransferId) -> Result<Option<StoredTransfer>, StoreError>;
-    /// All transfers that are open, oldest first: what a restarted hub takes up again.
-    fn open_transfers(&self) -> Result<Vec<StoredTransfer>, StoreError>;
-    /// Transfers, newest first, at most `limit`.
-    fn transfers(&self, filter: &TransferFilter, limit: usize) -> Result<Vec<StoredTransfer>, StoreError>;
-
-    /// What was pushed to a folder.
-    fn push(&self, node: NodeId, dest: &FilePath) -> Result<Option<StoredPush>, StoreError>;
-
-    /// Visits every tree that a row names and that is to stay, out of one consistent view, a row at a time;
-    /// one that is named twice comes twice. With content: each revision that is kept, what members sent, are
-    /// agreed on with and are being brought to, revisions of skills that were not removed, and what open
-    /// transfers move of which the hub holds all. Objects alone: what was pushed to folders, and what open
-    /// transfers start from. Not what members were only seen with: the hub may not have it.
+    /// Visits every tree that a row names and that is to stay with its content, out of one consistent view, a
+    /// row at a time; one that is named twice comes twice: each revision that is kept, what members sent, are
+    /// agreed on with and are being brought to, and revisions of skills that were not removed. Not what members
+    /// were only seen with: the hub may not have it.
     fn each_root(&self, visit: VisitRoot<'_>) -> Result<(), StoreError>;
 }
 
-/// Writing workspaces, skills and transfers, within one transaction.
+/// Writing workspaces and skills, within one transaction.
 pub trait SyncTx: SyncRead {
     /// Keeps what was decided, not its events. Refused `Conflict` when the head is not the one that it was
     /// decided on, when a second live workspace would have the name, and when a second member would have
@@ -263,23 +124,12 @@ pub trait SyncTx: SyncRead {
     /// Keeps the next revision of a skill, or the newest one again. Any other is refused `Conflict`. The
     /// oldest beyond [`cortex_core::limits::SKILL_REVISIONS_KEPT`] go.
     fn put_skill(&mut self, row: &SkillRow) -> Result<(), WriteError>;
-    /// Inserts or replaces a transfer; of those that have ended, the oldest ends beyond
-    /// [`cortex_core::limits::TRANSFER_ROWS_KEPT_MAX`] go.
-    fn put_transfer(&mut self, transfer: &StoredTransfer) -> Result<(), StoreError>;
-    /// Inserts or replaces what was pushed to a folder; the longest unused beyond
-    /// [`cortex_core::limits::PUSHES_KEPT_MAX`] go.
-    fn put_push(&mut self, push: &StoredPush) -> Result<(), StoreError>;
-    /// Removes what was pushed to a node: it was removed. Returns how many went.
-    fn remove_pushes(&mut self, node: NodeId) -> Result<usize, StoreError>;
 }
 
-/// The roots that a member's row names.
-pub(crate) fn roots_of_member(member: &Member) -> impl Iterator<Item = StoredRoot> {
+/// The trees that a member's row names.
+pub(crate) fn roots_of_member(member: &Member) -> impl Iterator<Item = TreeId> {
     let begun = member.begun.map(|begun| begun.tree);
-    [member.received, member.agreed, begun]
-        .into_iter()
-        .flatten()
-        .map(|tree| StoredRoot { tree, content: true })
+    [member.received, member.agreed, begun].into_iter().flatten()
 }
 
 impl table::Table for dyn Tx + '_ {

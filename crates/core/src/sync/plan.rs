@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::agreed::agreed;
 use super::halts::{self, DeleteLimits, HaltId};
 use super::names::{self, Clashes, CopyNames, NameRules};
 use super::one_way::OneWay;
@@ -211,34 +212,22 @@ fn copies(
 
 /// The plan without its steps: what is agreed on, what is told, what is counted.
 fn told(inputs: &Inputs<'_>, decided: &Decided<'_, '_>) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan { agreed: agreed(inputs.mode, decided), ..Plan::default() };
     for (index, (row, verdict)) in decided.rows.iter().zip(decided.verdicts).enumerate() {
         count(&mut plan.counts, row, verdict);
         let (hub, node) = (row.entry(End::Hub), row.entry(End::Node));
         let conflict =
             |copy| Conflict { path: row.path.clone(), copy, hub: hub.cloned(), node: node.cloned() };
         match verdict {
-            Verdict::Extra => continue,
-            Verdict::Hold(Why::Below) if is_same(row) => continue,
+            Verdict::Hold(Why::Below) if is_same(row) => {}
             Verdict::Hold(why) => {
                 if *why == Why::Conflict {
                     plan.conflicts.push(conflict(None));
                 }
                 plan.held.push(Held { path: row.path.clone(), why: *why });
-                continue;
             }
-            Verdict::Aside { leaf, .. } => {
-                let copy = decided.copies.get(&index).cloned();
-                if let (Some(copy), Mode::TwoWay) = (&copy, inputs.mode) {
-                    plan.agreed.push((copy.clone(), Some((*leaf).clone())));
-                }
-                plan.conflicts.push(conflict(copy));
-            }
-            Verdict::Want(_) => {}
-        }
-        let agreed = if inputs.mode == Mode::Merge { node } else { verdict.wanted() };
-        if agreed != row.agreed {
-            plan.agreed.push((row.path.clone(), agreed.cloned()));
+            Verdict::Aside { .. } => plan.conflicts.push(conflict(decided.copies.get(&index).cloned())),
+            Verdict::Want(_) | Verdict::Extra => {}
         }
     }
     plan

@@ -98,9 +98,8 @@ pub(super) fn steps(inputs: &Inputs<'_>, decided: &Decided<'_, '_>, end: End) ->
     for (index, row) in decided.rows.iter().enumerate() {
         let verdict = &decided.verdicts[index];
         let have = row.entry(end);
-        match verdict {
-            Verdict::Hold(_) | Verdict::Extra => continue,
-            Verdict::Want(_) | Verdict::Aside { .. } => {}
+        if verdict.leaves_all() {
+            continue;
         }
         let wanted = verdict.wanted();
         let changes_kind = matches!((have, wanted), (Some(have), Some(wanted))

@@ -136,7 +136,8 @@ pub struct Plan {
     /// Steps on the hub's tree, to be done in this order.
     pub to_hub: Vec<Step>,
     /// What both sides agree on when all steps are done, where that is not what they agreed on before: what
-    /// both have; after a merge what the node has, all of which the hub has too, there or beside it.
+    /// both have; after a merge what the node has, all of which the hub has too, there or beside it. Of what
+    /// is held it stays as it was, or ends with the folder that it is in.
     pub agreed: Vec<(RelPath, Option<Entry>)>,
     /// Paths that both sides changed.
     pub conflicts: Vec<Conflict>,
@@ -164,6 +165,11 @@ pub(super) enum Verdict<'t> {
 impl<'t> Verdict<'t> {
     pub(super) fn want(entry: Option<&'t Entry>) -> Self {
         Self::Want(entry.map(Cow::Borrowed))
+    }
+
+    /// Whether both sides are left as they are.
+    pub(super) const fn leaves_all(&self) -> bool {
+        matches!(self, Self::Hold(_) | Self::Extra)
     }
 
     /// What both sides will have; `None` also when the sides are left as they are.

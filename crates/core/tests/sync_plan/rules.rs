@@ -430,6 +430,22 @@ fn the_hub_mirrors_a_node_that_leads() {
 }
 
 #[test]
+fn a_folder_that_a_merge_finds_gone_is_agreed_on_as_long_as_something_in_it_that_is_held() {
+    for (agreed, hub, node, expected) in [
+        ("a/x b", "a/y a/x? b", "b", vec![]),
+        ("a/b/x a/z c", "a/b/x? a/b/y a/z c", "c", vec![("a/z", None)]),
+        // A folder and a file at once cannot be agreed on.
+        ("a/x b", "a/y a/x? b", "a=1 b", vec![("a", Some(file(1, false))), ("a/x", None)]),
+    ] {
+        let case = Case::new(agreed, hub, node).mode(Mode::Merge);
+        let plan = case.plan();
+        let changed: Vec<_> =
+            plan.agreed.iter().map(|(path, after)| (path.as_str(), after.clone())).collect();
+        assert_eq!(changed, expected, "{agreed} | {hub} | {node}");
+    }
+}
+
+#[test]
 fn a_push_replaces_at_first_and_keeps_later_what_the_node_changed() {
     let push = |first, force, delete| Mode::Push(Push { first, force, delete });
     let (first, later) = (push(true, false, false), push(false, false, false));

@@ -4,14 +4,15 @@ mod frames;
 mod peer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::limits::WANTS_MAX;
 use cortex_core::name::printable;
-use cortex_core::sync::{Cause, DeleteLimits, Halt, Push as How, Rule};
-use cortex_core::transfer::{Noted, PathNote, Progress, TransferEnd};
+use cortex_core::sync::{DeleteLimits, Push as How, Why};
+use cortex_core::transfer::{Progress, TransferEnd};
 use cortex_core::{Code, Refusal};
 use cortex_node::local::{LocalAsk, LocalFolder, LocalHeard};
 use cortex_wire::http::{
@@ -178,7 +179,9 @@ impl Pull {
         let progress = Arc::new(Mutex::new(Progress::default()));
         let peer = Peer::new(wants, heard, Arc::clone(&progress));
         let (ask, folder) = (self.ask(&tree, goal)?, goal.folder.clone());
-        let mut taking = tokio::task::spawn_blocking(move || take(&folder, ask, peer));
+        let unknown = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&unknown);
+        let mut taking = tokio::task::spawn_blocking(move || take(&folder, ask, peer, &told));
         let asking = async {
             // Whoever asks leaves when it has all.
             while let Some(ids) = wanted.recv().await {
@@ -199,6 +202,8 @@ impl Pull {
                     Some(Frame::Missing(ids)) => LocalHeard::Missing(ids),
                     Some(Frame::Notes(notes)) => {
                         notes.iter().for_each(|note| output.say(&left_out(note)));
+                        let is_unknown = |note: &&TransferNoteView| note.what != Why::Ignored.as_str();
+                        unknown.fetch_add(notes.iter().filter(is_unknown).count(), Ordering::Release);
                         continue;
                     }
                     Some(Frame::Tree(_)) => continue,
@@ -261,7 +266,7 @@ impl Pull {
         received: &Received,
         began: Instant,
     ) -> Result {
-        let end = end_view(&received.end, self.dry_run);
+        let end = TransferEndView::of(&received.end, self.dry_run);
         let state = match (&end.halt, end.written) {
             (Some(_), _) => "halted",
             (None, 0) if received.wire == 0 => "in_sync",
@@ -353,8 +358,21 @@ async fn tree(frames: &mut Frames, view: &TransferView) -> Result<PullTreeView> 
     }
 }
 
-/// Takes the tree in. Blocks.
-fn take(folder: &Path, mut ask: LocalAsk, mut peer: Peer) -> std::result::Result<TransferEnd, Refusal> {
+/// Takes the tree in. Blocks. `unknown` counts what of the source nobody knows anything of; all of that is
+/// told before the first content comes.
+fn take(
+    folder: &Path,
+    mut ask: LocalAsk,
+    mut peer: Peer,
+    unknown: &AtomicUsize,
+) -> std::result::Result<TransferEnd, Refusal> {
+    if ask.push.delete && ask.only.is_none() {
+        peer.object(&ask.target.into())?;
+        match unknown.load(Ordering::Acquire) {
+            0 => {}
+            count => return Err(ended::unknown_is_not_gone(count, "pull")),
+        }
+    }
     if let Some(name) = ask.only.clone() {
         ask.target = peer.rename(ask.target, &name)?;
     }
@@ -396,49 +414,6 @@ fn moving(view: &TransferView, tree: &PullTreeView, now: Progress) -> TransferVi
         node.bytes_total = if now.bytes_total == 0 { tree.bytes } else { now.bytes_total };
     }
     view
-}
-
-fn end_view(end: &TransferEnd, dry_run: bool) -> TransferEndView {
-    let is_removal = |note: &&PathNote| matches!(note.what, Noted::RemoveFile | Noted::RemoveDir);
-    TransferEndView {
-        written: end.files,
-        bytes: end.bytes,
-        removed: end.notes.iter().filter(is_removal).count() as u64,
-        same: end.counts.same,
-        extra: end.counts.extra,
-        held: end.counts.held.iter().map(|(why, count)| (why.as_str().to_owned(), *count)).collect(),
-        notes: end.notes.iter().map(note_view).collect(),
-        notes_more: end.notes_more,
-        halt: end.halt.as_ref().map(halt_view),
-        dry_run,
-    }
-}
-
-fn note_view(note: &PathNote) -> TransferNoteView {
-    let (what, other) = match &note.what {
-        Noted::Put => ("write", None),
-        Noted::MakeDir => ("make_dir", None),
-        Noted::RemoveFile => ("remove", None),
-        Noted::RemoveDir => ("remove_dir", None),
-        Noted::Exec => ("exec", None),
-        Noted::Keep(copy) => ("keep", Some(copy.as_str().to_owned())),
-        Noted::Aside(copy) => ("conflict", Some(copy.as_str().to_owned())),
-        Noted::Held(why) => (why.as_str(), None),
-        Noted::Failed(code) => ("failed", Some(code.as_str().to_owned())),
-    };
-    TransferNoteView { path: note.path.as_str().to_owned(), what: what.to_owned(), other }
-}
-
-fn halt_view(halt: &Halt) -> HaltView {
-    let words = |cause: &Cause| match cause.rule {
-        Rule::RootGone => "The folder is gone, or no folder.".to_owned(),
-        Rule::RootUnavailable => "The folder is another one, or cannot be looked at.".to_owned(),
-        Rule::RootEmptied => "The folder is empty, and was not.".to_owned(),
-        Rule::Deletes => format!("{} of {} files would be removed.", cause.deletes, cause.of),
-    };
-    let rules: Vec<&str> = halt.causes.iter().map(|cause| cause.rule.as_str()).collect();
-    let message: Vec<String> = halt.causes.iter().map(words).collect();
-    HaltView { id: halt.id.to_string(), rule: rules.join(","), message: message.join(" ") }
 }
 
 #[cfg(test)]

@@ -190,13 +190,11 @@ impl Push {
     /// Tells what is not in the tree, and whether that is more than a remark.
     fn left_out(&self, output: Output, tree: &Tree) -> Result<bool> {
         let (unread, unfit, notes) = (tree.unread(), tree.unfit(), tree.notes());
-        if self.delete && !unread.is_empty() {
+        // What nobody knows anything of is not gone (SYNC rule 11).
+        if self.delete && !(unread.is_empty() && unfit.is_empty()) {
             list(output, "cannot be read", &unread);
-            return Err(Failure::new(
-                Code::UnsupportedEntry,
-                format!("{} entries of the source cannot be read, and would be removed there.", unread.len()),
-                "Make them readable, name them with --exclude, or push without --delete.",
-            ));
+            list(output, "no file, folder or link", &unfit);
+            return Err(ended::unknown_is_not_gone(unread.len() + unfit.len(), "push").into());
         }
         list(output, "cannot be read", &unread);
         if !self.quiet {

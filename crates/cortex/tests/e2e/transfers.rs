@@ -2,7 +2,9 @@
 //! there is not sent again, what was changed there is not lost, and what breaks is taken up again.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -243,6 +245,80 @@ fn a_file_goes_into_a_folder_or_gets_a_name_and_nothing_else_is_touched() {
     let names: Vec<PathBuf> = tree(&folder).into_keys().collect();
     assert_eq!(names, ["app.conf", "other", "ملف.conf"].map(PathBuf::from));
     assert_eq!(fs::read(folder.join("app.conf")).expect("read"), b"port = 80\n");
+}
+
+#[test]
+fn a_name_that_no_tree_takes_is_told_on_either_side_and_all_else_arrives() {
+    let (world, works) = world(&["a"]);
+    let (source, dest) = (source(&world), works[0].join("copy"));
+    world.push(&source, &at("a", &dest), &[]).expect(0);
+    let odd = OsStr::from_bytes(b"not\xffUTF-8");
+    for name in [OsStr::new("two\nlines"), odd] {
+        fs::write(source.join(name), "odd").expect("write");
+    }
+    fs::write(source.join("new"), "new").expect("write");
+    let pushed = world.push(&source, &at("a", &dest), &[]).expect(1);
+    assert!(pushed.stderr.contains("2 entries have names that no tree takes"), "{}", pushed.stderr);
+    assert_eq!(fs::read(dest.join("new")).expect("read"), b"new");
+    // Nor is such a name in the way there, or removed.
+    for name in [OsStr::new("two\nlines"), odd] {
+        fs::rename(source.join(name), dest.join(name)).expect("move");
+    }
+    world.push(&source, &at("a", &dest), &["--delete", "--force"]).expect(0);
+    assert!(dest.join(odd).exists() && dest.join("two\nlines").exists());
+}
+
+#[test]
+fn sync_11_what_cannot_be_sent_is_not_taken_for_gone_by_a_push_or_a_pull_that_deletes() {
+    let (world, works) = world(&["a"]);
+    let (source, dest, back) = (source(&world), works[0].join("copy"), world.path("back"));
+    let (there, here) = (at("a", &dest), back.to_str().expect("text").to_owned());
+    world.push(&source, &there, &[]).expect(0);
+    world.cortex(&["pull", &there, &here]).expect(0);
+    for folder in [&source, &dest] {
+        fs::remove_file(folder.join("run.sh")).expect("remove");
+        let made = std::process::Command::new("mkfifo").arg(folder.join("run.sh")).status();
+        assert!(made.expect("mkfifo starts").success());
+    }
+    let pull = world.cortex(&["pull", &there, &here, "--delete"]).expect(1);
+    assert!(pull.stderr.contains("1 entries of the source cannot be read or sent"), "{}", pull.stderr);
+    assert!(back.join("run.sh").exists());
+    let push = world.push(&source, &there, &["--delete"]).expect(1);
+    assert!(push.stderr.contains("1 entries of the source cannot be read or sent"), "{}", push.stderr);
+    world.cortex(&["pull", &there, &here, "--delete", "--exclude", "/run.sh"]).expect(0);
+    assert!(back.join("run.sh").exists(), "what is left out is left alone");
+}
+
+#[test]
+fn of_two_pushes_to_one_folder_at_once_each_is_whole_or_refused() {
+    let (world, works) = world(&["a"]);
+    let dest = works[0].join("copy");
+    let sources = ["one", "two"].map(|name| {
+        let folder = world.path(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        (0..200).for_each(|number| {
+            fs::write(folder.join(format!("f{number}")), format!("{name} {number}")).expect("write");
+        });
+        folder
+    });
+    let pushing = sources.each_ref().map(|source| {
+        let mut command = world.command(&["push"]);
+        command.arg(source).arg(at("a", &dest)).args(["--force", "--json"]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.spawn().expect("start")
+    });
+    let ended = pushing.map(Ended::of);
+    for ended in &ended {
+        let refused = ended.code == Some(8) && ended.lines()[0]["error"]["code"] == "conflict";
+        assert!(ended.code == Some(0) || refused, "{:?} {} {}", ended.code, ended.text(), ended.stderr);
+    }
+    let of = |name: &str| {
+        (0..200).all(|number| {
+            fs::read(dest.join(format!("f{number}")))
+                .is_ok_and(|text| text == format!("{name} {number}").as_bytes())
+        })
+    };
+    assert!(of("one") || of("two"), "files of both are mixed");
 }
 
 #[test]

@@ -2,12 +2,9 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use cortex_core::Refusal;
-use cortex_core::sync::{Cause, End, Halt, RootState, Rule};
-use cortex_core::transfer::{Noted, PathNote, TransferEnd};
+use cortex_core::sync::RootState;
 use cortex_wire::error::Problem;
-use cortex_wire::http::{
-    HaltView, PullTreeView, TransferEndView, TransferNodeView, TransferNoteView, TransferView,
-};
+use cortex_wire::http::{PullTreeView, TransferEndView, TransferNodeView, TransferNoteView, TransferView};
 use serde::Serialize;
 
 use crate::http::view::time;
@@ -44,56 +41,8 @@ fn node(row: &Row, dry_run: bool) -> TransferNodeView {
         steps_done: row.steps_done,
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         error: row.error.as_ref().map(|refusal| Problem::new(refusal, "")),
-        end: row.end.as_ref().map(|end| ended(end, dry_run)),
+        end: row.end.as_ref().map(|end| TransferEndView::of(end, dry_run)),
     }
-}
-
-fn ended(end: &TransferEnd, dry_run: bool) -> TransferEndView {
-    let is_removal = |note: &&PathNote| matches!(note.what, Noted::RemoveFile | Noted::RemoveDir);
-    TransferEndView {
-        written: end.files,
-        bytes: end.bytes,
-        removed: end.notes.iter().filter(is_removal).count() as u64,
-        same: end.counts.same,
-        extra: end.counts.extra,
-        held: end.counts.held.iter().map(|(why, count)| (why.as_str().to_owned(), *count)).collect(),
-        notes: end.notes.iter().map(note).collect(),
-        notes_more: end.notes_more,
-        halt: end.halt.as_ref().map(halt),
-        dry_run,
-    }
-}
-
-fn note(note: &PathNote) -> TransferNoteView {
-    let (what, other) = match &note.what {
-        Noted::Put => ("write", None),
-        Noted::MakeDir => ("make_dir", None),
-        Noted::RemoveFile => ("remove", None),
-        Noted::RemoveDir => ("remove_dir", None),
-        Noted::Exec => ("exec", None),
-        Noted::Keep(copy) => ("keep", Some(copy.as_str().to_owned())),
-        Noted::Aside(copy) => ("conflict", Some(copy.as_str().to_owned())),
-        Noted::Held(why) => (why.as_str(), None),
-        Noted::Failed(code) => ("failed", Some(code.as_str().to_owned())),
-    };
-    TransferNoteView { path: note.path.as_str().to_owned(), what: what.to_owned(), other }
-}
-
-fn halt(halt: &Halt) -> HaltView {
-    let cause = |cause: &Cause| {
-        let side = if cause.end == End::Node { "the node" } else { "the other side" };
-        let what = match cause.rule {
-            Rule::RootGone => format!("The folder of {side} is gone, or no folder."),
-            Rule::RootUnavailable => {
-                format!("The folder of {side} is another one, or cannot be looked at.")
-            }
-            Rule::RootEmptied => format!("The folder of {side} is empty, and was not."),
-            Rule::Deletes => format!("{} of {} files would be removed.", cause.deletes, cause.of),
-        };
-        (cause.rule.as_str(), what)
-    };
-    let (rules, messages): (Vec<&str>, Vec<String>) = halt.causes.iter().map(cause).unzip();
-    HaltView { id: halt.id.to_string(), rule: rules.join(","), message: messages.join(" ") }
 }
 
 /// A frame of the content of a pull: its kind, the length of its body in four bytes, the body.
@@ -116,7 +65,7 @@ pub(super) fn frame(frame: Frame) -> Bytes {
             };
             (b'T', json(&view))
         }
-        Frame::Held(notes) => (b'N', json(&notes.iter().map(note).collect::<Vec<_>>())),
+        Frame::Held(notes) => (b'N', json(&notes.iter().map(TransferNoteView::of).collect::<Vec<_>>())),
         Frame::Pack(bytes) => (b'P', bytes),
         Frame::Missing(ids) => (b'M', ids_to_bytes(&ids)),
         Frame::End(end) => (b'E', end.err().map_or_else(Bytes::new, |refusal| problem(&refusal))),

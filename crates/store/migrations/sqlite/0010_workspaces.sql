@@ -1,4 +1,4 @@
--- Named trees with members, what belongs to them, and what moves content.
+-- Named trees with members, and what belongs to them.
 CREATE TABLE workspaces (
     id           BLOB PRIMARY KEY NOT NULL,
     name         TEXT NOT NULL,
@@ -97,37 +97,3 @@ CREATE TABLE skills (
     removed_at INTEGER,
     PRIMARY KEY (name, n)
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE transfers (
-    id        BLOB PRIMARY KEY NOT NULL,
-    kind      TEXT NOT NULL,
-    node      BLOB NOT NULL,
-    workspace BLOB,
-    dest      TEXT NOT NULL,
-    root      BLOB,
-    whole     INTEGER NOT NULL,
-    base      BLOB,
-    options   TEXT NOT NULL,
-    caller    TEXT NOT NULL,
-    token     BLOB,
-    at        INTEGER NOT NULL,
-    -- done | failed | cancelled, with ended_at; neither while it is open.
-    outcome   TEXT,
-    ended_at  INTEGER
-) STRICT;
-
-CREATE INDEX transfers_open ON transfers (id) WHERE ended_at IS NULL;
-CREATE INDEX transfers_ended ON transfers (ended_at, id) WHERE ended_at IS NOT NULL;
-CREATE INDEX transfers_node ON transfers (node, id);
-
--- What was pushed to a folder last: what the next push starts from.
-CREATE TABLE pushes (
-    node  BLOB NOT NULL,
-    dest  TEXT NOT NULL,
-    root  BLOB,
-    begun BLOB,
-    at    INTEGER NOT NULL,
-    PRIMARY KEY (node, dest)
-) STRICT, WITHOUT ROWID;
-
-CREATE INDEX pushes_at ON pushes (at, node, dest);

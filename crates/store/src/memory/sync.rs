@@ -1,23 +1,22 @@
-//! Workspaces, skills and transfers on ordered maps.
+//! Workspaces and skills on ordered maps.
 
 mod port;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cortex_core::id::{MemberId, NodeId, Revision, TransferId, WorkspaceId};
+use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::name::Name;
 use cortex_core::skill::SkillRow;
-use cortex_core::time::WallTime;
 use cortex_core::workspace::{Member, RevisionRow, Workspace};
 
 use super::state::set;
 use crate::sync::{VisitRoot, roots_of_member};
-use crate::{StoreError, StoredConflict, StoredPush, StoredRoot, StoredTransfer};
+use crate::{StoreError, StoredConflict};
 
 /// By workspace, revision, member and path; paths in the order of their bytes, as a database has them.
 type ConflictKey = (WorkspaceId, Revision, MemberId, String);
 /// By node and folder.
-type PushKey = (NodeId, String);
+type FolderKey = (NodeId, String);
 
 /// The rows and their indices. Changed by its setters alone, which keep the indices right.
 #[derive(Default)]
@@ -25,15 +24,11 @@ pub(super) struct Sync {
     workspaces: BTreeMap<WorkspaceId, Workspace>,
     names: BTreeMap<Name, WorkspaceId>,
     members: BTreeMap<MemberId, Member>,
-    folders: BTreeMap<PushKey, MemberId>,
+    folders: BTreeMap<FolderKey, MemberId>,
     members_of: BTreeSet<(WorkspaceId, MemberId)>,
     revisions: BTreeMap<(WorkspaceId, Revision), RevisionRow>,
     conflicts: BTreeMap<ConflictKey, StoredConflict>,
     skills: BTreeMap<(Name, Revision), SkillRow>,
-    transfers: BTreeMap<TransferId, StoredTransfer>,
-    ended: BTreeSet<(WallTime, TransferId)>,
-    pushes: BTreeMap<PushKey, StoredPush>,
-    used: BTreeSet<(WallTime, NodeId, String)>,
 }
 
 /// What was there before a change.
@@ -43,8 +38,6 @@ pub(super) enum SyncChange {
     Revision((WorkspaceId, Revision), Option<Box<RevisionRow>>),
     Conflict(ConflictKey, Option<Box<StoredConflict>>),
     Skill((Name, Revision), Option<Box<SkillRow>>),
-    Transfer(TransferId, Option<Box<StoredTransfer>>),
-    Push(PushKey, Option<Box<StoredPush>>),
 }
 
 impl Sync {
@@ -71,14 +64,6 @@ impl Sync {
                 let old = set(&mut self.skills, key.clone(), row.map(|row| *row));
                 SyncChange::Skill(key, old.map(Box::new))
             }
-            SyncChange::Transfer(id, row) => {
-                let old = self.set_transfer(id, row.map(|row| *row));
-                SyncChange::Transfer(id, old.map(Box::new))
-            }
-            SyncChange::Push(key, row) => {
-                let old = self.set_push(&key, row.map(|row| *row));
-                SyncChange::Push(key, old.map(Box::new))
-            }
         }
     }
 
@@ -104,20 +89,6 @@ impl Sync {
         set(&mut self.members, id, row)
     }
 
-    fn set_transfer(&mut self, id: TransferId, row: Option<StoredTransfer>) -> Option<StoredTransfer> {
-        let end = |row: Option<&StoredTransfer>| row.and_then(|row| row.end).map(|(_, at)| (at, id));
-        end(self.transfers.get(&id)).map(|key| self.ended.remove(&key));
-        end(row.as_ref()).map(|key| self.ended.insert(key));
-        set(&mut self.transfers, id, row)
-    }
-
-    fn set_push(&mut self, key: &PushKey, row: Option<StoredPush>) -> Option<StoredPush> {
-        let used = |row: &StoredPush| (row.at, row.node, row.dest.to_string());
-        self.pushes.get(key).map(|old| self.used.remove(&used(old)));
-        row.as_ref().map(|row| self.used.insert(used(row)));
-        set(&mut self.pushes, key.clone(), row)
-    }
-
     fn newest_skill(&self, name: &Name) -> Option<&SkillRow> {
         let all = (name.clone(), Revision(0))..=(name.clone(), Revision(u64::MAX));
         self.skills.range(all).next_back().map(|(_, row)| row)
@@ -128,27 +99,19 @@ impl Sync {
     }
 
     fn visit(&self, visit: VisitRoot<'_>) -> Result<(), StoreError> {
-        let root = |tree, content| StoredRoot { tree, content };
         for row in self.revisions.values() {
-            visit(root(row.tree, true))?;
+            visit(row.tree)?;
         }
         for row in self.workspaces.values() {
-            visit(root(row.tree, true))?;
+            visit(row.tree)?;
         }
         for row in self.members.values() {
             roots_of_member(row).try_for_each(&mut *visit)?;
         }
         for row in self.skills.values() {
             if self.newest_skill(&row.name).is_some_and(|newest| newest.removed_at.is_none()) {
-                visit(root(row.tree, true))?;
+                visit(row.tree)?;
             }
-        }
-        for row in self.transfers.values().filter(|row| row.end.is_none()) {
-            row.root.filter(|_| row.whole).map_or(Ok(()), |tree| visit(root(tree, true)))?;
-            row.base.map_or(Ok(()), |tree| visit(root(tree, false)))?;
-        }
-        for row in self.pushes.values() {
-            [row.root, row.begun].into_iter().flatten().try_for_each(|tree| visit(root(tree, false)))?;
         }
         Ok(())
     }

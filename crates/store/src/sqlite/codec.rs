@@ -1,8 +1,8 @@
 //! Between columns and values. What is stored and cannot be read is `Damaged`, whichever column.
 
 use cortex_core::id::{
-    ConsentId, GrantId, InviteId, LockId, MemberId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId,
-    TransferId, UserId, WorkspaceId,
+    ConsentId, GrantId, InviteId, LockId, MemberId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId, UserId,
+    WorkspaceId,
 };
 use cortex_core::name::Name;
 use cortex_core::time::WallTime;
@@ -128,8 +128,7 @@ ids!(
     ScheduleId,
     OpId,
     WorkspaceId,
-    MemberId,
-    TransferId
+    MemberId
 );
 
 /// The columns of a row, taken one after the other in the order of the query.

@@ -153,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn workspaces_skills_and_transfers_come_in_order_out_of_an_index() {
-        use super::sync::{conflicts, members, pushes, revisions, skills, transfers, workspaces};
+    fn workspaces_and_skills_come_in_order_out_of_an_index() {
+        use super::sync::{conflicts, members, revisions, skills, workspaces};
 
         let conn = database();
         for (sql, index) in [
@@ -172,13 +172,6 @@ mod tests {
             (conflicts::NEWEST, "PRIMARY KEY"),
             (skills::NEWEST, "PRIMARY KEY"),
             (skills::BEFORE, "PRIMARY KEY"),
-            (transfers::BY_ID, "sqlite_autoindex_transfers"),
-            (transfers::OPEN, "INDEX transfers_open"),
-            (transfers::ALL, "sqlite_autoindex_transfers"),
-            (transfers::OF, "INDEX transfers_node"),
-            (transfers::ENDED_COUNT, "COVERING INDEX transfers_ended"),
-            (pushes::BY_FOLDER, "PRIMARY KEY"),
-            (pushes::TRIM, "COVERING INDEX pushes_at"),
         ] {
             let plan = plan(&conn, sql);
             assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");

@@ -1,4 +1,4 @@
-//! Workspaces, skills and transfers: kept to the last field, heads moved by compare-and-swap, all bounded,
+//! Workspaces and skills: kept to the last field, heads moved by compare-and-swap, all bounded,
 //! and every tree that is to stay is named.
 
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use cortex_core::Code;
 use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::files::path::{FilePath, RelPath};
-use cortex_core::id::{MemberId, NodeId, Revision, TokenId, TransferId, WorkspaceId};
+use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::limits;
 use cortex_core::skill::{self, SkillRow};
 use cortex_core::sync::{Cause, End, Entry, Halt, Rule};
@@ -15,10 +15,7 @@ use cortex_core::workspace::{
     Begun, Command, Complete, Decided, Holding, Member, Mode, NewWorkspace, Observed, RevisionKind, Role,
     RootIdentity, Rules, Settled, Source, Workspace, table,
 };
-use cortex_store::{
-    StoredConflict, StoredPush, StoredRoot, StoredTransfer, SyncRead, TransferEnd, TransferFilter,
-    TransferKind, Tx, WriteError,
-};
+use cortex_store::{StoredConflict, SyncRead, Tx, WriteError};
 
 use crate::entities::name;
 use crate::subject::{Subject, no};
@@ -33,10 +30,6 @@ fn ws_id(number: u8) -> WorkspaceId {
 
 fn member_id(number: u8) -> MemberId {
     MemberId::mint(number.into(), &[number; 10])
-}
-
-fn transfer_id(number: u64) -> TransferId {
-    TransferId::mint(number, &[3; 10])
 }
 
 fn tree(number: u64) -> TreeId {
@@ -401,116 +394,6 @@ pub(crate) async fn revisions_of_skills_follow_one_another_and_are_bounded(subje
     assert_eq!((kept.len(), kept.last().map(|row| row.n)), (limits::SKILL_REVISIONS_KEPT, Some(Revision(4))));
 }
 
-fn transfer(number: u64, node: NodeId) -> StoredTransfer {
-    StoredTransfer {
-        id: transfer_id(number),
-        kind: TransferKind::ALL[usize::try_from(number).expect("small") % 4],
-        node,
-        workspace: Some(ws_id(1)),
-        dest: path("/srv/نتائج"),
-        root: Some(tree(1_000 + number)),
-        whole: true,
-        base: Some(tree(2_000 + number)),
-        options: "{\"delete\":true}".to_owned(),
-        caller: ADA.to_owned(),
-        token: Some(TokenId::mint(1, &[5; 10])),
-        at: WallTime(-9),
-        end: None,
-    }
-}
-
-fn ended(number: u64, at: i64) -> StoredTransfer {
-    let end = TransferEnd::ALL[usize::try_from(number).expect("small") % 3];
-    StoredTransfer { end: Some((end, WallTime(at))), ..transfer(number, node_id(1)) }
-}
-
-pub(crate) async fn transfers_are_read_back_and_the_oldest_ends_go(subject: Subject) {
-    let bare = StoredTransfer {
-        workspace: None,
-        root: None,
-        whole: false,
-        base: None,
-        token: None,
-        ..transfer(5, node_id(2))
-    };
-    let all = [transfer(1, node_id(1)), ended(2, 9), ended(3, 8), transfer(4, node_id(1)), bare];
-    let kept = all.clone();
-    subject.put(move |tx| Ok(kept.iter().try_for_each(|one| tx.put_transfer(one))?)).await;
-    subject
-        .get(move |view| {
-            for one in &all {
-                assert_eq!(view.transfer(one.id)?.as_ref(), Some(one));
-            }
-            assert_eq!(view.open_transfers()?, [all[0].clone(), all[3].clone(), all[4].clone()]);
-            let ids = |filter: TransferFilter, limit| -> Result<Vec<TransferId>, cortex_store::StoreError> {
-                Ok(view.transfers(&filter, limit)?.iter().map(|one| one.id).collect())
-            };
-            let id = transfer_id;
-            assert_eq!(ids(TransferFilter::default(), 9)?, [id(5), id(4), id(3), id(2), id(1)]);
-            let of = TransferFilter { node: Some(node_id(1)), before: Some(id(4)) };
-            assert_eq!(ids(of, 2)?, [id(3), id(2)]);
-            assert_eq!(ids(TransferFilter { before: Some(id(2)), ..TransferFilter::default() }, 9)?, [id(1)]);
-            Ok(())
-        })
-        .await;
-    let many = limits::TRANSFER_ROWS_KEPT_MAX as u64;
-    subject
-        .put(move |tx| {
-            (10..10 + many).try_for_each(|number| tx.put_transfer(&ended(number, 100)))?;
-            Ok(tx.put_transfer(&ended(1, 50))?)
-        })
-        .await;
-    subject
-        .get(move |view| {
-            assert_eq!((view.transfer(transfer_id(2))?, view.transfer(transfer_id(3))?), (None, None));
-            assert_eq!(view.transfer(transfer_id(1))?, None, "by their ends, not by their beginnings");
-            assert_eq!(view.open_transfers()?.len(), 2, "what is open stays");
-            assert_eq!(view.transfers(&TransferFilter::default(), usize::MAX)?.len() as u64, many + 2);
-            Ok(())
-        })
-        .await;
-}
-
-fn push(node: u8, at: &str, used: i64) -> StoredPush {
-    let dest = path(at);
-    StoredPush { node: node_id(node), dest, root: Some(tree(1)), begun: None, at: WallTime(used) }
-}
-
-pub(crate) async fn the_last_push_to_a_folder_is_kept_while_it_is_used(subject: Subject) {
-    let begun = StoredPush { root: None, begun: Some(tree(9)), ..push(2, "/srv/b", 5) };
-    let kept = begun.clone();
-    subject
-        .put(move |tx| {
-            tx.put_push(&push(1, "/srv/a", 1))?;
-            tx.put_push(&push(1, "/srv/b", 2))?;
-            Ok(tx.put_push(&kept)?)
-        })
-        .await;
-    let read = subject.get(|view| view.push(node_id(2), &path("/srv/b"))).await;
-    assert_eq!(read, Some(begun));
-    let many = limits::PUSHES_KEPT_MAX as i64;
-    subject
-        .put(move |tx| {
-            tx.put_push(&push(1, "/srv/a", 50))?;
-            for number in 0..many - 1 {
-                tx.put_push(&push(3, &format!("/srv/{number}"), 10 + number % 7))?;
-            }
-            Ok(())
-        })
-        .await;
-    subject
-        .get(|view| {
-            assert_eq!(view.push(node_id(1), &path("/srv/a"))?, Some(push(1, "/srv/a", 50)), "it was used");
-            assert_eq!(view.push(node_id(1), &path("/srv/b"))?, None);
-            assert_eq!(view.push(node_id(2), &path("/srv/b"))?, None);
-            assert!(view.push(node_id(3), &path("/srv/0"))?.is_some());
-            Ok(())
-        })
-        .await;
-    assert_eq!(subject.put(|tx| Ok(tx.remove_pushes(node_id(3))?)).await as i64, many - 1);
-    assert_eq!(subject.get(|view| view.push(node_id(3), &path("/srv/0"))).await, None);
-}
-
 pub(crate) async fn every_tree_that_is_to_stay_is_named_and_no_other(subject: Subject) {
     subject
         .put(|tx| {
@@ -524,15 +407,7 @@ pub(crate) async fn every_tree_that_is_to_stay_is_named_and_no_other(subject: Su
             tx.put_skill(&SkillRow { tree: tree(21), ..skill_row("build", 2) })?;
             tx.put_skill(&SkillRow { tree: tree(22), ..skill_row("old", 1) })?;
             let gone = SkillRow { tree: tree(23), removed_at: Some(NOW), ..skill_row("old", 2) };
-            tx.put_skill(&gone)?;
-            tx.put_transfer(&transfer(1, node_id(1)))?;
-            tx.put_transfer(&StoredTransfer { whole: false, ..transfer(2, node_id(1)) })?;
-            tx.put_transfer(&ended(3, 9))?;
-            Ok(tx.put_push(&StoredPush {
-                root: Some(tree(30)),
-                begun: Some(tree(31)),
-                ..push(1, "/p", 1)
-            })?)
+            tx.put_skill(&gone)
         })
         .await;
     let named = subject
@@ -545,18 +420,9 @@ pub(crate) async fn every_tree_that_is_to_stay_is_named_and_no_other(subject: Su
             Ok(named)
         })
         .await;
-    let with = |content, numbers: &[u64]| -> Vec<StoredRoot> {
-        numbers.iter().map(|number| StoredRoot { tree: tree(*number), content }).collect()
-    };
-    // Two revisions; what a member sent, is agreed on with and is brought to; a skill; a transfer.
-    let whole = with(true, &[0, 11, 2, 4, 5, 20, 21, 1_001]);
-    let objects = with(false, &[2_001, 2_002, 30, 31]);
-    let expected: BTreeSet<StoredRoot> = whole.into_iter().chain(objects).collect();
-    let numbers = |roots: &BTreeSet<StoredRoot>| -> Vec<(Option<u64>, bool)> {
-        let of = |root: &StoredRoot| ((0..3_000).find(|number| tree(*number) == root.tree), root.content);
-        roots.iter().map(of).collect()
-    };
-    assert_eq!(named, expected, "{:?}", numbers(&named));
+    // Two revisions; what a member sent, is agreed on with and is brought to; a skill.
+    let expected: BTreeSet<TreeId> = [0, 11, 2, 4, 5, 20, 21].map(tree).into();
+    assert_eq!(named, expected);
     // What the visitor says ends the walk.
     let mut seen = 0;
     let stopped = subject
@@ -575,15 +441,13 @@ pub(crate) async fn every_tree_that_is_to_stay_is_named_and_no_other(subject: Su
     assert!(stopped.is_err());
 }
 
-pub(crate) async fn a_refused_write_leaves_nothing_of_workspaces_skills_and_transfers(subject: Subject) {
+pub(crate) async fn a_refused_write_leaves_nothing_of_workspaces_and_skills(subject: Subject) {
     subject
         .put(|tx| {
             make(tx, 1, "docs")?;
             attach(tx, 1, 1, node_id(1), "/srv/a")?;
             tx.put_conflicts(ws_id(1), &[conflict(1, 1, 1, "a")])?;
-            tx.put_skill(&skill_row("build", 1))?;
-            tx.put_transfer(&transfer(1, node_id(1)))?;
-            Ok(tx.put_push(&push(1, "/srv/a", 1))?)
+            tx.put_skill(&skill_row("build", 1))
         })
         .await;
     let refused = subject
@@ -593,9 +457,6 @@ pub(crate) async fn a_refused_write_leaves_nothing_of_workspaces_skills_and_tran
             tx.remove_workspace(ws_id(1))?;
             make(tx, 2, "docs")?;
             tx.put_skill(&skill_row("build", 2))?;
-            tx.put_transfer(&ended(1, 5))?;
-            tx.put_push(&push(1, "/srv/a", 9))?;
-            tx.remove_pushes(node_id(1))?;
             no::<()>()
         })
         .await;
@@ -607,8 +468,6 @@ pub(crate) async fn a_refused_write_leaves_nothing_of_workspaces_skills_and_tran
             assert_eq!(view.members_on(node_id(1))?.len(), 1);
             assert_eq!(view.conflicts(ws_id(1), 0, 9)?, [conflict(1, 1, 1, "a")]);
             assert_eq!(view.skill(&name("build"))?, Some(skill_row("build", 1)));
-            assert_eq!(view.open_transfers()?, [transfer(1, node_id(1))]);
-            assert_eq!(view.push(node_id(1), &path("/srv/a"))?, Some(push(1, "/srv/a", 1)));
             Ok(())
         })
         .await;

@@ -3,6 +3,8 @@
 //! Content itself travels as packs, and what is asked for as hashes of 32 bytes one after the other, both
 //! as `application/octet-stream`.
 
+use cortex_core::sync::{Cause, End, Halt, Rule};
+use cortex_core::transfer::{Noted, PathNote, TransferEnd};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -221,4 +223,59 @@ pub struct HaltView {
     pub rule: String,
     /// What it saw, in a sentence.
     pub message: String,
+}
+
+impl TransferEndView {
+    /// How an end is shown, wherever it was reached: at a node, or where a pull was taken in.
+    pub fn of(end: &TransferEnd, dry_run: bool) -> Self {
+        let is_removal = |note: &&PathNote| matches!(note.what, Noted::RemoveFile | Noted::RemoveDir);
+        Self {
+            written: end.files,
+            bytes: end.bytes,
+            removed: end.notes.iter().filter(is_removal).count() as u64,
+            same: end.counts.same,
+            extra: end.counts.extra,
+            held: end.counts.held.iter().map(|(why, count)| (why.as_str().to_owned(), *count)).collect(),
+            notes: end.notes.iter().map(TransferNoteView::of).collect(),
+            notes_more: end.notes_more,
+            halt: end.halt.as_ref().map(HaltView::of),
+            dry_run,
+        }
+    }
+}
+
+impl TransferNoteView {
+    /// How a word on a path is shown.
+    pub fn of(note: &PathNote) -> Self {
+        let (what, other) = match &note.what {
+            Noted::Put => ("write", None),
+            Noted::MakeDir => ("make_dir", None),
+            Noted::RemoveFile => ("remove", None),
+            Noted::RemoveDir => ("remove_dir", None),
+            Noted::Exec => ("exec", None),
+            Noted::Keep(copy) => ("keep", Some(copy.as_str().to_owned())),
+            Noted::Aside(copy) => ("conflict", Some(copy.as_str().to_owned())),
+            Noted::Held(why) => (why.as_str(), None),
+            Noted::Failed(code) => ("failed", Some(code.as_str().to_owned())),
+        };
+        Self { path: note.path.as_str().to_owned(), what: what.to_owned(), other }
+    }
+}
+
+impl HaltView {
+    /// How a halt is shown. `Node` is the end that the tree comes to.
+    pub fn of(halt: &Halt) -> Self {
+        let cause = |cause: &Cause| {
+            let side = if cause.end == End::Node { "that is written to" } else { "of the source" };
+            match cause.rule {
+                Rule::RootGone => format!("The folder {side} is gone, or no folder."),
+                Rule::RootUnavailable => format!("The folder {side} is another one, or cannot be looked at."),
+                Rule::RootEmptied => format!("The folder {side} is empty, and was not."),
+                Rule::Deletes => format!("{} of {} files would be removed.", cause.deletes, cause.of),
+            }
+        };
+        let rules: Vec<&str> = halt.causes.iter().map(|cause| cause.rule.as_str()).collect();
+        let messages: Vec<String> = halt.causes.iter().map(cause).collect();
+        Self { id: halt.id.to_string(), rule: rules.join(","), message: messages.join(" ") }
+    }
 }

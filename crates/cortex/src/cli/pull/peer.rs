@@ -51,7 +51,7 @@ impl Peer {
     }
 
     /// One object, of which nothing else is on its way.
-    fn object(&mut self, id: &ContentId) -> Result<Bytes, Refusal> {
+    pub(super) fn object(&mut self, id: &ContentId) -> Result<Bytes, Refusal> {
         self.want(&[*id])?;
         let mut stream = Stream::new();
         let mut found = None;

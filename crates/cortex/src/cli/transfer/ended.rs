@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cortex_core::Code;
 use cortex_core::name::printable;
+use cortex_core::{Code, Refusal};
 use cortex_wire::error::{Problem, surface};
 use cortex_wire::http::{HaltView, TransferEndView, TransferNodeView, TransferNoteView, TransferView};
 use indicatif::HumanBytes;
@@ -55,6 +55,15 @@ const fn is_false(value: &bool) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 const fn is_zero(value: &u64) -> bool {
     *value == 0
+}
+
+/// The refusal of `--delete` while so many entries of the source can be neither read nor sent: they would be
+/// taken for gone (SYNC rule 11).
+pub(in crate::cli) fn unknown_is_not_gone(count: usize, verb: &str) -> Refusal {
+    let message =
+        format!("{count} entries of the source cannot be read or sent, and would be removed at its copy.");
+    let hint = format!("Make them readable, name them with --exclude, or {verb} without --delete.");
+    Refusal::new(Code::UnsupportedEntry, message).hint(hint)
 }
 
 /// Ways on from a refusal, as `(what, command)`.

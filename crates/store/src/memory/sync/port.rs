@@ -1,12 +1,9 @@
-//! The port's part on workspaces, skills and transfers over the maps.
+//! The port's part on workspaces and skills over the maps.
 
 use std::ops::Deref;
 
-use cortex_core::files::path::FilePath;
-use cortex_core::id::{MemberId, NodeId, Revision, TransferId, WorkspaceId};
-use cortex_core::limits::{
-    PUSHES_KEPT_MAX, SKILL_REVISIONS_KEPT, TRANSFER_ROWS_KEPT_MAX, WORKSPACE_CONFLICTS_MAX,
-};
+use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
+use cortex_core::limits::{SKILL_REVISIONS_KEPT, WORKSPACE_CONFLICTS_MAX};
 use cortex_core::name::Name;
 use cortex_core::skill::SkillRow;
 use cortex_core::time::WallTime;
@@ -17,10 +14,7 @@ use super::super::state::State;
 use super::super::tx::Writing;
 use super::{ConflictKey, SyncChange};
 use crate::sync::VisitRoot;
-use crate::{
-    StoreError, StoredConflict, StoredPush, StoredTransfer, SyncRead, SyncTx, TransferFilter, WriteError,
-    conflict,
-};
+use crate::{StoreError, StoredConflict, SyncRead, SyncTx, WriteError, conflict};
 
 const FIRST_MEMBER: MemberId = MemberId::new(uuid::Uuid::nil());
 const LAST_MEMBER: MemberId = MemberId::new(uuid::Uuid::max());
@@ -119,27 +113,6 @@ impl<S: Deref<Target = State>, U> SyncRead for Held<S, U> {
         let before = before.unwrap_or(Revision(u64::MAX));
         let all = self.state.sync.skills.range((name.clone(), Revision(0))..(name.clone(), before));
         Ok(all.rev().take(limit).map(|(_, row)| row.clone()).collect())
-    }
-
-    fn transfer(&self, id: TransferId) -> Result<Option<StoredTransfer>, StoreError> {
-        Ok(self.state.sync.transfers.get(&id).cloned())
-    }
-
-    fn open_transfers(&self) -> Result<Vec<StoredTransfer>, StoreError> {
-        let all = self.state.sync.transfers.values();
-        Ok(all.filter(|row| row.end.is_none()).cloned().collect())
-    }
-
-    fn transfers(&self, filter: &TransferFilter, limit: usize) -> Result<Vec<StoredTransfer>, StoreError> {
-        let fits = |row: &&StoredTransfer| {
-            filter.node.is_none_or(|node| row.node == node)
-                && filter.before.is_none_or(|before| row.id < before)
-        };
-        Ok(self.state.sync.transfers.values().rev().filter(fits).take(limit).cloned().collect())
-    }
-
-    fn push(&self, node: NodeId, dest: &FilePath) -> Result<Option<StoredPush>, StoreError> {
-        Ok(self.state.sync.pushes.get(&(node, dest.to_string())).cloned())
     }
 
     fn each_root(&self, visit: VisitRoot<'_>) -> Result<(), StoreError> {
@@ -243,31 +216,5 @@ impl SyncTx for Writing<'_> {
         let gone: Vec<(Name, Revision)> = all.take(beyond).cloned().collect();
         gone.into_iter().for_each(|key| self.set_sync(SyncChange::Skill(key, None)));
         Ok(())
-    }
-
-    fn put_transfer(&mut self, transfer: &StoredTransfer) -> Result<(), StoreError> {
-        self.set_sync(SyncChange::Transfer(transfer.id, Some(Box::new(transfer.clone()))));
-        let ended = &self.state.sync.ended;
-        let beyond = ended.len().saturating_sub(TRANSFER_ROWS_KEPT_MAX);
-        let gone: Vec<TransferId> = ended.iter().take(beyond).map(|(_, id)| *id).collect();
-        gone.into_iter().for_each(|id| self.set_sync(SyncChange::Transfer(id, None)));
-        Ok(())
-    }
-
-    fn put_push(&mut self, push: &StoredPush) -> Result<(), StoreError> {
-        self.set_sync(SyncChange::Push((push.node, push.dest.to_string()), Some(Box::new(push.clone()))));
-        let used = &self.state.sync.used;
-        let beyond = used.len().saturating_sub(PUSHES_KEPT_MAX);
-        let gone: Vec<_> = used.iter().take(beyond).map(|(_, node, dest)| (*node, dest.clone())).collect();
-        gone.into_iter().for_each(|key| self.set_sync(SyncChange::Push(key, None)));
-        Ok(())
-    }
-
-    fn remove_pushes(&mut self, node: NodeId) -> Result<usize, StoreError> {
-        let of = self.state.sync.pushes.keys().filter(|(on, _)| *on == node);
-        let gone: Vec<_> = of.cloned().collect();
-        let count = gone.len();
-        gone.into_iter().for_each(|key| self.set_sync(SyncChange::Push(key, None)));
-        Ok(count)
     }
 }

@@ -1,12 +1,10 @@
-//! Workspaces, skills and transfers.
+//! Workspaces and skills.
 
 pub(in super::super) mod conflicts;
 pub(in super::super) mod members;
-pub(in super::super) mod pushes;
 pub(in super::super) mod revisions;
 pub(in super::super) mod roots;
 pub(in super::super) mod skills;
-pub(in super::super) mod transfers;
 pub(in super::super) mod workspaces;
 
 use cortex_core::files::content::TreeId;

@@ -1,18 +1,14 @@
-//! The port's part on workspaces, skills and transfers over a connection.
+//! The port's part on workspaces and skills over a connection.
 
-use cortex_core::files::path::FilePath;
-use cortex_core::id::{MemberId, NodeId, Revision, TransferId, WorkspaceId};
+use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::name::Name;
 use cortex_core::skill::SkillRow;
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{Decided, Member, RevisionRow, Workspace};
 
-use super::super::rows::sync::{conflicts, members, pushes, revisions, roots, skills, transfers, workspaces};
+use super::super::rows::sync::{conflicts, members, revisions, roots, skills, workspaces};
 use super::{Logs, View};
-use crate::{
-    StoreError, StoredConflict, StoredPush, StoredTransfer, SyncRead, SyncTx, TransferFilter, VisitRoot,
-    WriteError, conflict,
-};
+use crate::{StoreError, StoredConflict, SyncRead, SyncTx, VisitRoot, WriteError, conflict};
 
 impl<L> SyncRead for View<'_, L> {
     fn workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>, StoreError> {
@@ -90,22 +86,6 @@ impl<L> SyncRead for View<'_, L> {
         skills::before(self.conn, name, before, limit)
     }
 
-    fn transfer(&self, id: TransferId) -> Result<Option<StoredTransfer>, StoreError> {
-        transfers::get(self.conn, id)
-    }
-
-    fn open_transfers(&self) -> Result<Vec<StoredTransfer>, StoreError> {
-        transfers::open(self.conn)
-    }
-
-    fn transfers(&self, filter: &TransferFilter, limit: usize) -> Result<Vec<StoredTransfer>, StoreError> {
-        transfers::list(self.conn, filter, limit)
-    }
-
-    fn push(&self, node: NodeId, dest: &FilePath) -> Result<Option<StoredPush>, StoreError> {
-        pushes::get(self.conn, node, dest)
-    }
-
     fn each_root(&self, visit: VisitRoot<'_>) -> Result<(), StoreError> {
         roots::visit(self.conn, visit)
     }
@@ -171,17 +151,5 @@ impl SyncTx for View<'_, Logs<'_>> {
 
     fn put_skill(&mut self, row: &SkillRow) -> Result<(), WriteError> {
         skills::put(self.conn, row)
-    }
-
-    fn put_transfer(&mut self, transfer: &StoredTransfer) -> Result<(), StoreError> {
-        transfers::put(self.conn, transfer)
-    }
-
-    fn put_push(&mut self, push: &StoredPush) -> Result<(), StoreError> {
-        pushes::put(self.conn, push)
-    }
-
-    fn remove_pushes(&mut self, node: NodeId) -> Result<usize, StoreError> {
-        pushes::remove_of(self.conn, node)
     }
 }

@@ -4,33 +4,23 @@ use cortex_core::files::content::TreeId;
 use rusqlite::Connection;
 
 use super::super::super::codec::each;
+use crate::StoreError;
 use crate::sync::VisitRoot;
-use crate::{StoreError, StoredRoot};
 
-/// Which columns name one, and whether its content stays.
-pub(in super::super) const QUERIES: &[(&str, bool)] = &[
-    ("SELECT tree FROM revisions", true),
-    ("SELECT tree FROM workspaces", true),
-    ("SELECT received FROM members", true),
-    ("SELECT agreed FROM members", true),
-    ("SELECT begun_tree FROM members", true),
-    (
-        "SELECT tree FROM skills AS skill WHERE \
-         (SELECT removed_at FROM skills WHERE name = skill.name ORDER BY n DESC LIMIT 1) IS NULL",
-        true,
-    ),
-    ("SELECT root FROM transfers WHERE ended_at IS NULL AND whole", true),
-    ("SELECT base FROM transfers WHERE ended_at IS NULL", false),
-    ("SELECT root FROM pushes", false),
-    ("SELECT begun FROM pushes", false),
+/// The columns that name one.
+pub(in super::super) const QUERIES: &[&str] = &[
+    "SELECT tree FROM revisions",
+    "SELECT tree FROM workspaces",
+    "SELECT received FROM members",
+    "SELECT agreed FROM members",
+    "SELECT begun_tree FROM members",
+    "SELECT tree FROM skills AS skill WHERE \
+     (SELECT removed_at FROM skills WHERE name = skill.name ORDER BY n DESC LIMIT 1) IS NULL",
 ];
 
 pub(in super::super::super) fn visit(conn: &Connection, visit: VisitRoot<'_>) -> Result<(), StoreError> {
-    for (sql, content) in QUERIES {
-        each(conn, sql, |row| match row.optional_hash()? {
-            Some(tree) => visit(StoredRoot { tree: TreeId::new(tree), content: *content }),
-            None => Ok(()),
-        })?;
+    for sql in QUERIES {
+        each(conn, sql, |row| row.optional_hash()?.map_or(Ok(()), |tree| visit(TreeId::new(tree))))?;
     }
     Ok(())
 }
