@@ -320,10 +320,18 @@ fn config_home() -> PathBuf {
     home("XDG_CONFIG_HOME", ".config")
 }
 
+/// The folder for what may be deleted at any time. `None` when nothing says where.
+pub(crate) fn cache_home() -> Option<PathBuf> {
+    base("XDG_CACHE_HOME", ".cache").map(|base| base.join("cortex"))
+}
+
 fn home(variable: &str, below_home: &str) -> PathBuf {
+    base(variable, below_home).unwrap_or_else(|| PathBuf::from(".")).join("cortex")
+}
+
+fn base(variable: &str, below_home: &str) -> Option<PathBuf> {
     let base = env::get(variable).map(PathBuf::from);
-    let base = base.or_else(|| env::get("HOME").map(|home| Path::new(&home).join(below_home)));
-    base.unwrap_or_else(|| PathBuf::from(".")).join("cortex")
+    base.or_else(|| env::get("HOME").map(|home| Path::new(&home).join(below_home)))
 }
 
 fn check(kind: Kind, text: &str) -> Result<(), String> {

@@ -53,7 +53,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         name: "XDG_DATA_HOME",
         doc: "Where the data directory is by default; ~/.local/share when unset.",
     },
-    Variable { name: "HOME", doc: "The home directory, for both defaults above." },
+    Variable {
+        name: "XDG_CACHE_HOME",
+        doc: "Where `cortex push` keeps what it knows of folders, so that it need not read all of them again; ~/.cache when unset.",
+    },
+    Variable { name: "HOME", doc: "The home directory, for the three defaults above." },
 ];
 
 /// A variable's value; an empty one counts as unset.

@@ -30,7 +30,7 @@ use super::interrupt::Interrupt;
 use super::push::What;
 use super::transfer::bars::Bars;
 use super::transfer::ended::{self, Told};
-use super::transfer::{cancelled, follow};
+use super::transfer::follow;
 use super::watch::Patience;
 use super::{Context, ask};
 use crate::client::{Call, Client, encode};
@@ -105,7 +105,7 @@ impl Pull {
             rate_max: self.what.limit,
         });
         let began = Instant::now();
-        let view = follow::begin(&mut client, &order, false).await?;
+        let view = follow::begin(&mut client, &order, false, (context.output, &mut interrupt)).await?;
         if let Some(problem) = view.nodes.iter().find_map(|node| node.error.clone()) {
             return Err(ask::with_nearest(problem.into(), &client, &place.node).await);
         }
@@ -113,14 +113,8 @@ impl Pull {
             received = self.receive(context.output, &client, &view, &goal, &mut bars) => received,
             status = interrupt.wait() => {
                 bars.end();
-                context.output.say("Cancelling the pull; Ctrl-C again leaves at once.");
-                tokio::select! {
-                    ended = follow::cancel(&mut client, &view.id) => {
-                        context.output.say(&ended.map_or_else(|_| "It ends by itself.".to_owned(), |view| cancelled(&view)));
-                    }
-                    _ = interrupt.wait() => {}
-                }
-                return Err(Failure::Exit(status));
+                let leaving = follow::give_up(context.output, &mut client, &view.id, &mut interrupt, status);
+                return Err(leaving.await);
             }
         };
         bars.end();

@@ -1,5 +1,6 @@
 //! `cortex push`: a folder or file of this machine to nodes.
 
+mod known;
 mod packer;
 mod target;
 mod tree;
@@ -21,10 +22,11 @@ use self::upload::upload;
 use super::interrupt::Interrupt;
 use super::transfer::bars::Bars;
 use super::transfer::ended::{self, Told, Ways};
-use super::transfer::{cancelled, follow};
+use super::transfer::follow;
 use super::watch::Patience;
 use super::{Context, args};
 use crate::client::Client;
+use crate::config::cache_home;
 use crate::error::{Failure, Result};
 use crate::output::Output;
 
@@ -226,11 +228,7 @@ impl Push {
         let mut is_anew = false;
         let mut patience = Patience::new(client.target().reconnect_max);
         loop {
-            let begun = tokio::select! {
-                begun = follow::begin(&mut client, order, is_anew) => begun,
-                status = interrupt.wait() => return Err(Failure::Exit(status)),
-            };
-            let view = begun?;
+            let view = follow::begin(&mut client, order, is_anew, (context.output, interrupt)).await?;
             // After a hub that was started anew, the nodes come back one by one.
             if is_anew && view.nodes.iter().any(is_away) && patience.wait(false).await {
                 follow::cancel(&mut client, &view.id).await?;
@@ -243,7 +241,7 @@ impl Push {
                 failed = upload(&server, &id, packer) => failed.map(|never| match never {}),
                 status = interrupt.wait() => {
                     bars.end();
-                    return Err(give_up(context.output, &mut client, &id, interrupt, status).await);
+                    return Err(follow::give_up(context.output, &mut client, &id, interrupt, status).await);
                 }
             };
             bars.end();
@@ -322,7 +320,12 @@ fn file_target(source: &Path, target: &Target) -> Result<Option<FileTarget>> {
 async fn read(source: &Path, spec: LocalSpec, name: Option<String>, bars: &Bars) -> Result<Tree> {
     let spinner = bars.spinner(&format!("reading {}", printable(&source.to_string_lossy(), 60)));
     let source = source.to_owned();
-    let read = tokio::task::spawn_blocking(move || Tree::open(&source, &spec, name.as_deref(), None)).await;
+    let open = move || {
+        let home = cache_home().filter(|_| name.is_none());
+        let known = home.and_then(|home| known::file_of(&home.join("scans"), &source));
+        Tree::open(&source, &spec, name.as_deref(), known.as_deref())
+    };
+    let read = tokio::task::spawn_blocking(open).await;
     spinner.finish_and_clear();
     let failed = |error: tokio::task::JoinError| {
         Failure::new(
@@ -336,28 +339,6 @@ async fn read(source: &Path, spec: LocalSpec, name: Option<String>, bars: &Bars)
 
 fn is_away(node: &TransferNodeView) -> bool {
     node.error.as_ref().is_some_and(|problem| problem.code() == Code::NodeOffline)
-}
-
-/// Ends a push at the first Ctrl-C; the second one leaves at once.
-async fn give_up(
-    output: Output,
-    client: &mut Client,
-    id: &str,
-    interrupt: &mut Interrupt,
-    status: u8,
-) -> Failure {
-    output.say("Cancelling the push; Ctrl-C again leaves at once.");
-    tokio::select! {
-        ended = follow::cancel(client, id) => match ended {
-            Ok(view) => output.say(&cancelled(&view)),
-            Err(failure) => {
-                output.end(Err(failure));
-                output.say(&format!("Cancel it with `cortex transfer cancel {id}`."));
-            }
-        },
-        _ = interrupt.wait() => output.say(&format!("Cancel it with `cortex transfer cancel {id}`.")),
-    }
-    Failure::Exit(status)
 }
 
 /// Says which files changed while they were sent; whether there are any.

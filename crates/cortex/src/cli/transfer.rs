@@ -164,7 +164,7 @@ impl Cancel {
 }
 
 /// What was cancelled, and what was done by then.
-pub(super) fn cancelled(view: &TransferView) -> String {
+fn cancelled(view: &TransferView) -> String {
     let done = view.nodes.iter().filter(|node| matches!(node.state.as_str(), "done" | "in_sync")).count();
     let state = if view.state == "cancelled" { "is cancelled" } else { "was over before it was cancelled" };
     format!(

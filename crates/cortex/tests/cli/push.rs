@@ -191,6 +191,30 @@ fn the_first_interrupt_cancels_the_push_and_says_so() {
 }
 
 #[test]
+fn an_interrupt_before_the_hub_has_answered_cancels_what_it_begins() {
+    let begins = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = std::sync::Arc::clone(&begins);
+    let (hub, _taker) = Taker::start(Whims { is_idle: true, ..Whims::default() }, move || {
+        seen.store(true, std::sync::atomic::Ordering::SeqCst);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    });
+    let program = program(&hub);
+    let folder = folder(&program, 10);
+    let child =
+        program.command(&["push", folder.to_str().expect("text"), "a:/srv/x"]).spawn().expect("start");
+    while !begins.load(std::sync::atomic::Ordering::SeqCst) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("signal our child");
+    let output = child.wait_with_output().expect("wait");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("Leaving when") && stderr.contains("is cancelled"), "{stderr}");
+    assert!(hub.asked().iter().any(|asked| asked.method == "DELETE"));
+}
+
+#[test]
 fn a_file_becomes_its_new_name_or_goes_into_the_folder_behind_a_slash() {
     let (hub, taker) = Taker::start(Whims::default(), || {});
     let program = program(&hub);

@@ -290,6 +290,34 @@ fn sync_11_what_cannot_be_sent_is_not_taken_for_gone_by_a_push_or_a_pull_that_de
 }
 
 #[test]
+fn sync_12_what_was_pushed_is_not_read_again_and_an_edit_of_equal_size_and_time_is_seen() {
+    let (world, works) = world(&["a"]);
+    let (source, dest) = (source(&world), works[0].join("copy"));
+    world.push(&source, &at("a", &dest), &[]).expect(0);
+    let known = world.path(".cache/cortex/scans");
+    let file = fs::read_dir(&known).expect("what is known").next().expect("one file").expect("read").path();
+    let mode = fs::metadata(&file).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "nobody else reads names");
+    let script = source.join("run.sh");
+    let (old, time) = (fs::read(&script).expect("read"), fs::metadata(&script).expect("there").modified());
+    let new = vec![b'#'; old.len()];
+    fs::write(&script, &new).expect("write");
+    fs::File::options()
+        .write(true)
+        .open(&script)
+        .expect("open")
+        .set_modified(time.expect("a time"))
+        .expect("set");
+    world.push(&source, &at("a", &dest), &[]).expect(0);
+    assert_eq!(fs::read(dest.join("run.sh")).expect("read"), new);
+    // What is known may be anything.
+    fs::write(&file, "no cache").expect("write");
+    fs::write(&script, &old).expect("write");
+    world.push(&source, &at("a", &dest), &[]).expect(0);
+    assert_eq!(fs::read(dest.join("run.sh")).expect("read"), old);
+}
+
+#[test]
 fn of_two_pushes_to_one_folder_at_once_each_is_whole_or_refused() {
     let (world, works) = world(&["a"]);
     let dest = works[0].join("copy");

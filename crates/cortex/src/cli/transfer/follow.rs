@@ -5,11 +5,14 @@ use cortex_wire::http::{TransferOrder, TransferView};
 use http::Method;
 use tokio::time::{Duration, Instant, sleep};
 
+use super::cancelled;
 use crate::cli::exec::idempotency_key;
 use crate::cli::fs::own_attempt;
+use crate::cli::interrupt::Interrupt;
 use crate::cli::watch::Patience;
 use crate::client::{Call, Client, encode, was_sent};
-use crate::error::Result;
+use crate::error::{Failure, Result};
+use crate::output::Output;
 
 /// How long the hub may wait for news before it answers; within what it takes, and within the deadline of a
 /// call.
@@ -32,12 +35,57 @@ pub(in crate::cli) async fn again<T>(
 }
 
 /// Begins a transfer. A hub that cannot be reached at all is told at once, unless it was there before:
-/// `is_anew`.
+/// `is_anew`. One that was begun and interrupted at the same moment is cancelled.
 pub(in crate::cli) async fn begin(
     client: &mut Client,
     order: &TransferOrder,
     is_anew: bool,
+    (output, interrupt): (Output, &mut Interrupt),
 ) -> Result<TransferView> {
+    let (status, begun) = {
+        let mut sending = std::pin::pin!(send(client, order, is_anew));
+        tokio::select! {
+            begun = &mut sending => return begun,
+            status = interrupt.wait() => {
+                output.say("Leaving when the hub has answered; Ctrl-C again leaves at once.");
+                let begun = tokio::select! {
+                    begun = &mut sending => begun.ok(),
+                    _ = interrupt.wait() => None,
+                };
+                (status, begun)
+            }
+        }
+    };
+    match begun {
+        Some(view) => Err(give_up(output, client, &view.id, interrupt, status).await),
+        None => Err(Failure::Exit(status)),
+    }
+}
+
+/// Ends it at the first interrupt; the second one leaves at once.
+pub(in crate::cli) async fn give_up(
+    output: Output,
+    client: &mut Client,
+    id: &str,
+    interrupt: &mut Interrupt,
+    status: u8,
+) -> Failure {
+    output.say("Cancelling the transfer; Ctrl-C again leaves at once.");
+    let later = format!("Cancel it with `cortex transfer cancel {id}`; it also ends by itself.");
+    tokio::select! {
+        ended = cancel(client, id) => match ended {
+            Ok(view) => output.say(&cancelled(&view)),
+            Err(failure) => {
+                output.end(Err(failure));
+                output.say(&later);
+            }
+        },
+        _ = interrupt.wait() => output.say(&later),
+    }
+    Failure::Exit(status)
+}
+
+async fn send(client: &mut Client, order: &TransferOrder, is_anew: bool) -> Result<TransferView> {
     let (key, attempt) = (idempotency_key()?, own_attempt()?);
     let mut patience = Patience::new(client.target().reconnect_max);
     let mut was_there = is_anew;
