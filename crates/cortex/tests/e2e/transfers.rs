@@ -378,14 +378,14 @@ fn a_push_goes_on_over_a_cut_cable_and_a_hub_that_is_killed() {
     world.join_at(&cable.address(), "a", "dev");
     let dest = allow(&world, "a").join("copy");
     let source = source(&world);
-    fs::write(source.join("long"), noise(64 * MIB, 5)).expect("write");
+    fs::write(source.join("long"), noise(24 * MIB, 5)).expect("write");
     let pushing = |limit: &str| {
         let mut command = world.command(&["push"]);
         command.arg(&source).arg(at("a", &dest)).args(["--limit", limit, "--json"]);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         command.spawn().expect("start")
     };
-    let child = pushing("16M");
+    let child = pushing("6M");
     let staged =
         |world: &World| dest.join(".cortex").exists().then_some(()).or_else(|| world.moved().then_some(()));
     world.eventually("bytes move", Duration::from_secs(60), staged);
@@ -394,8 +394,8 @@ fn a_push_goes_on_over_a_cut_cable_and_a_hub_that_is_killed() {
     cable.mend();
     Ended::of(child).expect(0);
     is_same(&source, &dest);
-    fs::write(source.join("long"), noise(64 * MIB, 6)).expect("change");
-    let child = pushing("16M");
+    fs::write(source.join("long"), noise(24 * MIB, 6)).expect("change");
+    let child = pushing("6M");
     world.eventually("bytes move", Duration::from_secs(60), |world| world.moved().then_some(()));
     let addresses = world.kill_hub();
     world.start_hub(&addresses);
