@@ -17,6 +17,7 @@ mod runs;
 mod schedules;
 mod tasks;
 mod transfers;
+mod workspaces;
 
 pub use crate::error::{ErrorBody, Problem};
 pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
@@ -47,6 +48,10 @@ pub use tasks::{
 pub use transfers::{
     HaltView, PullOrder, PullTreeView, PushOrder, TransferEndView, TransferNodeView, TransferNoteView,
     TransferOrder, TransferView,
+};
+pub use workspaces::{
+    DriftPathView, DriftView, MemberRequest, MemberView, RestoreRequest, ResyncRequest, RevisionView,
+    WorkspaceLockRequest, WorkspaceLockView, WorkspacePatch, WorkspaceRequest, WorkspaceRules, WorkspaceView,
 };
 
 /// A page of a list.

@@ -38,6 +38,7 @@ pub mod targets;
 pub mod tokens;
 pub mod transfers;
 pub mod users;
+pub mod workspaces;
 
 /// How long a use case waits for the store.
 pub const STORE_DEADLINE: Duration = Duration::from_millis(STORE_MS_MAX);

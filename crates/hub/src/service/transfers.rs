@@ -418,6 +418,16 @@ impl Transfers {
         Ok(transfer.shown())
     }
 
+    /// The threads for bulk content.
+    pub(crate) fn io(&self) -> Io {
+        self.0.io.clone()
+    }
+
+    /// A turn to work with a node, in turn with pushes and pulls.
+    pub(crate) async fn turn(&self, node: NodeId) -> impl Send + use<> {
+        self.0.turn(node).await
+    }
+
     /// Ends what is open, since the hub stops, and takes nothing more on.
     pub fn stop(&self) {
         for transfer in self.0.table().stop() {

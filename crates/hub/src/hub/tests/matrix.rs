@@ -32,6 +32,7 @@ const OPERATOR: &[&str] = &[
     "files:read",
     "files:write",
     "consents:answer",
+    "workspaces:write",
     "tasks:submit",
     "tasks:control",
     "pool:work",
@@ -46,6 +47,8 @@ const HUB: &[&str] = &[
     "users:write",
     "locks:read",
     "locks:write",
+    "workspaces:read",
+    "workspaces:write",
     "pool:work",
     "pool:admin",
 ];

@@ -47,6 +47,7 @@ mod tasks;
 mod through;
 mod tokens;
 mod transfers;
+mod workspaces;
 
 /// Nothing in these tests takes that long unless it hangs.
 pub(super) const SOON: Duration = Duration::from_secs(10);
