@@ -25,5 +25,6 @@ mod transfers;
 mod up;
 mod users;
 mod work;
+mod workspaces;
 mod world;
 mod zombie;

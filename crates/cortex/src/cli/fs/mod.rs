@@ -11,7 +11,7 @@ mod mkdir;
 mod mv;
 mod pages;
 mod rm;
-mod show;
+pub(super) mod show;
 mod stat;
 mod write;
 
