@@ -266,6 +266,7 @@ impl LocalFolder {
             // No mode of a push makes copies.
             node_name: "local".to_owned(),
             revision: Revision(0),
+            identity: None,
         };
         let work = cortex_core::transfer::TransferWork::Apply(Box::new(asked.clone()));
         work.check()?;

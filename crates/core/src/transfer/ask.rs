@@ -8,6 +8,7 @@ use crate::id::{Attempt, LockEpoch, Revision, TaskId, TransferId, WorkspaceId};
 use crate::limits;
 use crate::name::printable;
 use crate::sync::{DeleteLimits, HaltId, Mode};
+use crate::workspace::RootIdentity;
 
 /// A transfer, as the hub gives it to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +121,8 @@ pub struct ApplyAsk {
     pub node_name: String,
     /// The revision of the target, for the names of copies.
     pub revision: Revision,
+    /// Which folder that is; another one is not touched. `None`: whichever is there, and it is marked.
+    pub identity: Option<RootIdentity>,
 }
 
 /// A folder, or one file, of the node is sent to the hub as a tree.
@@ -136,6 +139,10 @@ pub struct SendAsk {
     pub filters: Filters,
     /// Every file is read anew, whatever its times say.
     pub checksum: bool,
+    /// The folder becomes one that is told from others: it is marked, if that can be and was not done.
+    pub mark: bool,
+    /// Which folder that is; of another one nothing is told. `None`: whichever is there.
+    pub identity: Option<RootIdentity>,
 }
 
 /// What of a folder belongs to a tree.
@@ -202,6 +209,7 @@ mod tests {
             dry_run: false,
             node_name: "a".to_owned(),
             revision: Revision(1),
+            identity: None,
         }))
     }
 

@@ -118,7 +118,7 @@ struct Rm {
 impl Rm {
     async fn run(self, context: &Context, client: &mut Client) -> Result {
         let shown = printable(&self.name, 80);
-        let question = format!("End workspace {shown}? Its folders stay, its history goes.");
+        let question = format!("End workspace {shown}? Its folders stay; its history is not shown any more.");
         context.output.confirm(&question, self.yes)?;
         client.done(Method::DELETE, &path(&self.name, ""), self.held.on(Call::default())).await?;
         if context.output.json {

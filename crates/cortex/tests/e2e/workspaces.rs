@@ -363,7 +363,7 @@ fn r16_1_a_hub_and_nodes_that_are_killed_in_the_middle_go_on_and_lose_nothing() 
     let mut scene = Scene::new(&["a", "b", "c"]);
     let lead = scene.folder("a").to_owned();
     fill(&lead);
-    fs::write(lead.join("long"), noise(48 * 1024 * 1024, 3)).expect("write");
+    fs::write(lead.join("long"), noise(16 * 1024 * 1024, 3)).expect("write");
     scene.lead("a", &[]);
     scene.attach("b", &[]);
     scene.attach("c", &[]);
@@ -373,7 +373,7 @@ fn r16_1_a_hub_and_nodes_that_are_killed_in_the_middle_go_on_and_lose_nothing() 
     assert_eq!(waits.code, Some(0), "{} {}", waits.stderr, scene.world.logs());
     ["b", "c"].iter().for_each(|node| is_same(&lead, scene.folder(node)));
     for round in 0..3_u64 {
-        fs::write(lead.join("long"), noise(32 * 1024 * 1024, 10 + round)).expect("write");
+        fs::write(lead.join("long"), noise(8 * 1024 * 1024, 10 + round)).expect("write");
         write(&lead, &format!("round {round}"), "x\n");
         scene.ws(&["resync", WS]).expect(0);
         std::thread::sleep(Duration::from_millis(60 + 130 * round));
@@ -419,5 +419,34 @@ fn a_node_that_was_away_while_revisions_came_catches_up() {
     assert_eq!(scene.member("b")["state"], "offline");
     scene.world.start_node("b");
     scene.ws(&["wait", WS]).expect(0);
+    is_same(scene.folder("a"), scene.folder("b"));
+}
+
+#[test]
+fn sync_02_a_folder_that_is_gone_or_another_one_is_unavailable_and_nothing_is_removed() {
+    let scene = Scene::new(&["a", "b"]);
+    fill(scene.folder("a"));
+    scene.ws(&["create", WS, "--from", &scene.place("a")]).expect(0);
+    scene.attach("b", &["--wait"]);
+    let (folder_of_b, aside) = (scene.folder("b").to_owned(), scene.folder("b").with_extension("aside"));
+    fs::rename(&folder_of_b, &aside).expect("move");
+    scene.ws(&["resync", WS]).expect(0);
+    scene.reaches("b", "unavailable");
+    // Another folder in its place, empty as the one below a mount: nothing is made of it either way.
+    folder(&folder_of_b);
+    scene.ws(&["resync", WS]).expect(0);
+    scene
+        .world
+        .eventually("b was looked at", SOON, |_| (scene.member("b")["state"] == "unavailable").then_some(()));
+    scene.write("a", "new", "new\n");
+    scene.ws(&["resync", WS, "a"]).expect(0);
+    scene.reaches("a", "in_sync");
+    assert!(fs::read_dir(&folder_of_b).expect("a folder").next().is_none(), "nothing is written to it");
+    assert_eq!(scene.names("a", "run.sh"), ["run.sh"]);
+    let shown = scene.ws(&["status", WS]).expect(0);
+    assert!(shown.stderr.contains("cortex workspace detach"), "{}", shown.stderr);
+    fs::remove_dir(&folder_of_b).expect("remove");
+    fs::rename(&aside, &folder_of_b).expect("move");
+    scene.settle();
     is_same(scene.folder("a"), scene.folder("b"));
 }

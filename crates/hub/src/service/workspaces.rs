@@ -3,9 +3,6 @@
 //! What may follow what is decided by `cortex_core::workspace`, in one transaction with the rows. Content is
 //! in the chunk store before a row names it. What is to be done for a member follows from its rows alone, and
 //! is done by [`waves`]: whatever ends in the middle goes on from there.
-//!
-//! The node tells no identity of a folder yet: it looks after the marker in it by itself, and the hub keeps
-//! one that is made of the member's id.
 
 mod ask;
 mod drift;

@@ -135,7 +135,7 @@ impl Folder {
     pub(crate) async fn send(&self, mut clerk: Clerk) {
         let (root, state) = (self.tree(), *self.state.lock().expect("no panic"));
         let counts = self.chunks.counts(root).expect("whole");
-        let told = TreeTold { root, state, counts, entries: counts.files, bytes: 0 };
+        let told = TreeTold { root, state, counts, entries: counts.files, bytes: 0, identity: None };
         let held = self.held.lock().expect("no panic").clone();
         if !clerk.say(Carry::Tree(told)).await || (!held.is_empty() && !clerk.say(Carry::Held(held)).await) {
             return;

@@ -49,6 +49,7 @@ fn apply(dest: &Path, target: TreeId) -> TransferWork {
         dry_run: false,
         node_name: "n1".to_owned(),
         revision: Revision(1),
+        identity: None,
     }))
 }
 
@@ -220,6 +221,8 @@ fn a_file_is_sent_from_a_folder_that_may_only_be_read() {
                 base: None,
                 filters: filters(),
                 checksum: false,
+                mark: false,
+                identity: None,
             };
             let mut told: Option<TreeTold> = None;
             let ended = world

@@ -188,6 +188,7 @@ impl Drive {
             dry_run: order.dry_run,
             node_name: self.node.name.to_string(),
             revision: Revision(0),
+            identity: None,
         }));
         let stream = match self.ask(work).await {
             Ok(Asked::Stream(stream)) => stream,
@@ -371,5 +372,7 @@ pub(super) fn send_ask(order: &super::PullOrder) -> TransferWork {
         base: None,
         filters: order.filters.clone(),
         checksum: false,
+        mark: false,
+        identity: None,
     }))
 }

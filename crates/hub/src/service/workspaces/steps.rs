@@ -34,6 +34,8 @@ pub(super) struct Looked {
     content: Content,
     /// Whether anything came: the tree may be known by its name alone.
     pub(super) has_objects: bool,
+    /// Which folder it is, as far as the node tells.
+    identity: Option<RootIdentity>,
 }
 
 /// What is wanted of a look.
@@ -56,7 +58,7 @@ impl Inner {
         node: &Node,
     ) -> Result<(), Refusal> {
         let Some(looked) = self.looked(ws, member, node, Want::Due).await? else { return Ok(()) };
-        self.observe(ws, member, looked.tree).await?;
+        self.observe(ws, member, looked.identity, looked.tree).await?;
         fail::fail_point!("waves::sent");
         if looked.content != Content::All || !looked.has_objects {
             return Ok(());
@@ -101,6 +103,8 @@ impl Inner {
             only: None,
             filters: filters(&ws.rules),
             checksum: false,
+            mark: member.root.is_none(),
+            identity: member.root,
         }));
         let stream = match self.ask((id, &asking), node, ws, work).await? {
             Asked::Stream(stream) => stream,
@@ -179,7 +183,7 @@ impl Inner {
                 Ok((hold, tree))
             })
             .await?;
-        Ok(Some(Looked { tree, hold, content, has_objects }))
+        Ok(Some(Looked { tree, hold, content, has_objects, identity: told.identity }))
     }
 
     /// A folder that is not there is empty for one that was never there, and gone for all others.
@@ -199,7 +203,13 @@ impl Inner {
                     Ok((hold, tree))
                 })
                 .await?;
-            return Ok(Some(Looked { tree, hold, content: Content::Nothing, has_objects: true }));
+            return Ok(Some(Looked {
+                tree,
+                hold,
+                content: Content::Nothing,
+                has_objects: true,
+                identity: None,
+            }));
         }
         let rule = match state {
             RootState::Missing | RootState::OtherKind => Rule::RootGone,
@@ -217,14 +227,21 @@ impl Inner {
         self: &Arc<Self>,
         ws: &Workspace,
         member: &Member,
+        root: Option<RootIdentity>,
         tree: TreeId,
     ) -> Result<(), Refusal> {
         lock(&self.waves).saw(member.id, self.context.clock.wall());
-        let is_known = member.observed.is_some_and(|observed| observed.tree == tree);
-        if is_known && member.unavailable.is_none() && member.root.is_some() {
+        let is_other = member.root.zip(root).is_some_and(|(known, found)| !known.is(&found));
+        let is_known = if is_other {
+            member.unavailable == Some(Rule::RootUnavailable)
+        } else {
+            let is_seen = member.observed.is_some_and(|observed| observed.tree == tree);
+            is_seen && member.unavailable.is_none() && member.root.or(root) == member.root
+        };
+        if is_known {
             return Ok(());
         }
-        let command = Command::Observed { member: member.id, root: identity(member), tree };
+        let command = Command::Observed { member: member.id, root, tree };
         self.decide(ws.id, command, Vec::new()).await.map(drop)
     }
 
@@ -317,6 +334,7 @@ impl Inner {
                 dry_run: false,
                 node_name: node.name.to_string(),
                 revision: planning.to,
+                identity: member.root,
             }));
             match self.ask((id, &asking), node, ws, work).await? {
                 Asked::Over(end) => end,
@@ -418,13 +436,6 @@ async fn told(receiving: &mut Receiving) -> Result<TreeTold, Refusal> {
             }
         }
     }
-}
-
-/// Of a node that tells none: it looks after its marker itself, and tells a folder that is not the one that it
-/// was as such.
-fn identity(member: &Member) -> RootIdentity {
-    let marker = *blake3::hash(member.id.as_bytes()).as_bytes();
-    member.root.unwrap_or(RootIdentity { marker, dev: 0, ino: 0 })
 }
 
 const fn file(entry: &Entry) -> Option<cortex_core::files::content::ContentId> {

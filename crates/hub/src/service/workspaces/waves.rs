@@ -219,7 +219,11 @@ impl Inner {
                     looks = false;
                     self.look(&ws, &member, &node).await
                 }
-                Step::Apply(planning) => self.apply(&ws, &member, &node, planning).await,
+                Step::Apply(planning) => {
+                    // Of a folder that was made by it nobody has told which one it is.
+                    looks |= member.root.is_none();
+                    self.apply(&ws, &member, &node, planning).await
+                }
                 Step::Nothing | Step::Wait(_) if looks && online => {
                     looks = false;
                     self.look(&ws, &member, &node).await

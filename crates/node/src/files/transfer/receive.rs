@@ -100,7 +100,8 @@ impl Receiving<'_> {
         let Self { ask, dir, .. } = *self;
         let leaves_traces = ask.only.is_none() && !ask.dry_run;
         let state = if leaves_traces { self.mark()? } else { RootState::Dir };
-        if !ask.dry_run {
+        let leaves_traces = leaves_traces && state == RootState::Dir;
+        if !ask.dry_run && state == RootState::Dir {
             // What cannot be looked at stays, and is in nobody's way.
             let _swept = apply::sweep_staging(dir, STAGED_MAX, self.seam);
         }
@@ -153,8 +154,11 @@ impl Receiving<'_> {
         Ok(applied)
     }
 
-    /// Which folder it is. One whose marker was spoilt is not known.
+    /// Which folder it is. One whose marker was spoilt is not known, nor is one in the place of another.
     fn mark(&self) -> Result<RootState, Refusal> {
+        if let Some(expected) = &self.ask.identity {
+            return Ok(Identity::check(expected, self.dir));
+        }
         match Identity::make(self.dir) {
             Ok(_) => Ok(RootState::Dir),
             Err(Fault::Sys(Errno::EINVAL)) => Ok(RootState::Unavailable),

@@ -52,6 +52,7 @@ pub(super) fn ask(dest: &str, target: TreeId, push: Push) -> ApplyAsk {
         dry_run: false,
         node_name: "n1".to_owned(),
         revision: Revision(1),
+        identity: None,
     }
 }
 
@@ -62,6 +63,8 @@ pub(super) fn send_ask(source: &str) -> SendAsk {
         base: None,
         filters: Filters { vcs: true, ignore_files: false, ..Filters::default() },
         checksum: false,
+        mark: false,
+        identity: None,
     }
 }
 
