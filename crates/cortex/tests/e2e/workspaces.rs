@@ -159,6 +159,29 @@ fn the_folder_of_a_lead_is_mirrored_to_two_followers_and_every_kind_of_change_fo
 }
 
 #[test]
+fn a_lead_that_may_only_be_read_is_mirrored_and_nothing_is_left_in_its_folder() {
+    let world = hub().node("a").node("b").start();
+    let source = folder(&world.path("source"));
+    fill(&source);
+    let before = fs::read_dir(&source).expect("a folder").count();
+    world.cortex(&["policy", "allow", "a", "--root", &source.display().to_string(), "--yes"]).expect(0);
+    let follower = folder(&allow(&world, "b").join("folder"));
+    let scene = Scene { world, folders: BTreeMap::from([("a", source.clone()), ("b", follower)]) };
+    scene.lead("a", &[]);
+    scene.attach("b", &["--wait"]);
+    write(&source, "more", "more\n");
+    scene.settle();
+    is_same(&source, scene.folder("b"));
+    assert_eq!(fs::read_dir(&source).expect("a folder").count(), before + 1, "nothing of ours is in it");
+    // Without a marker it is known by its inode.
+    fs::rename(&source, source.with_extension("aside")).expect("move");
+    folder(&source);
+    scene.ws(&["resync", WS]).expect(0);
+    scene.reaches("a", "unavailable");
+    assert_eq!(scene.read("b", "more"), "more\n");
+}
+
+#[test]
 fn drift_is_shown_stays_where_it_is_and_a_repair_keeps_it_beside() {
     let scene = Scene::new(&["a", "b"]);
     scene.write("a", "notes.txt", "one\ntwo\n");

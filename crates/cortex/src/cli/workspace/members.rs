@@ -1,7 +1,7 @@
 //! `cortex workspace attach|detach`.
 
 use cortex_core::name::printable;
-use cortex_wire::http::{MemberRequest, WorkspaceView};
+use cortex_wire::http::{MemberRequest, MemberView, WorkspaceView};
 use http::Method;
 
 use super::wait::Patient;
@@ -37,11 +37,11 @@ impl Attach {
     pub(super) async fn run(self, context: &Context, client: &mut Client) -> Result {
         let shown = self.place.shown();
         let Place { node, path: folder } = self.place;
-        let request = MemberRequest { node, path: folder.clone(), role: self.role };
+        let request = MemberRequest { node: node.clone(), path: folder.clone(), role: self.role };
         let view: WorkspaceView = client.post(&path(&self.name, "/members"), &request).await?;
         let view = self.patient.wait(client, view).await?;
-        let role =
-            view.members.iter().find(|member| member.path == folder).map(|member| member.role.as_str());
+        let is_it = |member: &&MemberView| member.path == folder && member.node == node;
+        let role = view.members.iter().find(is_it).map(|member| member.role.as_str());
         let sentence =
             format!("{shown} is a {} of workspace {}.", role.unwrap_or("member"), printable(&view.name, 80));
         changed(context, &view, &sentence, Some(&["cortex", "workspace", "status", &view.name]))

@@ -29,6 +29,8 @@ pub const FOLLOWER_EVERY: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(500);
 /// The first and the longest pause after a step that failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+/// The pause before a step that is planned anew: a node may be at the end of the transfer before.
+const ANEW: Duration = Duration::from_millis(20);
 /// Steps for one member before others have their turn.
 const STEPS_MAX: usize = 32;
 
@@ -235,6 +237,7 @@ impl Inner {
                 // The rows have changed since: what is to be done is another thing.
                 Err(refusal) if refusal.code == Code::Conflict => {
                     tracing::debug!(member = %member.id, reason = %refusal.message, "a step is planned anew");
+                    tokio::time::sleep(ANEW).await;
                 }
                 Err(refusal) => return Err(refusal),
             }
