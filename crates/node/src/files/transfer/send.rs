@@ -82,9 +82,9 @@ pub(super) fn send(hub: &mut OnLine<'_>, place: &Place<'_>, ask: &SendAsk) -> Re
 /// Which folder it is. One whose marker was spoilt is not known, nor is one in the place of another; one into
 /// which nothing can be written goes without.
 fn identity(dir: &Dir, ask: &SendAsk) -> (RootState, Option<RootIdentity>) {
-    match ask.mark.then(|| Identity::make(dir)) {
-        Some(Err(Fault::Sys(Errno::EINVAL))) => return (RootState::Unavailable, None),
-        Some(Ok(_) | Err(_)) | None => {}
+    let marked = ask.mark.then(|| Identity::make(dir));
+    if matches!(marked, Some(Err(Fault::Sys(Errno::EINVAL)))) {
+        return (RootState::Unavailable, None);
     }
     match Identity::told(dir) {
         Ok(found) if ask.identity.is_none_or(|expected| expected.is(&found)) => (RootState::Dir, Some(found)),
