@@ -1,3 +1,5 @@
+//! What a node may ask for: its trees, and no more of them than it may have open.
+
 use super::super::played::{Folder, fetch, file, files, pair, store};
 use super::*;
 use crate::transfer::merge;

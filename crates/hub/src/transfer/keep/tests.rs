@@ -1,3 +1,5 @@
+//! Trees that come whole, in parts, spoilt, or with what was never asked for.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
