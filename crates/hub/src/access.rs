@@ -195,6 +195,7 @@ pub const ENTRIES: &[Entry] = &[
     http("DELETE", "/api/v1/workspaces/{workspace}/lock", Right::WorkspacesWrite),
     http("POST", "/api/v1/workspaces/{workspace}/resync", Right::WorkspacesWrite),
     http("GET", "/api/v1/workspaces/{workspace}/history", Right::WorkspacesRead),
+    http("GET", "/api/v1/workspaces/{workspace}/manifest", Right::WorkspacesRead),
     http("POST", "/api/v1/workspaces/{workspace}/restore", Right::WorkspacesWrite),
     http("GET", "/api/v1/invites", Right::InvitesRead),
     http("POST", "/api/v1/invites", Right::InvitesWrite),

@@ -258,7 +258,8 @@ impl Hub {
             events: Events::new(context.clone()),
             pool: Pool::new(context.clone(), mesh.clone()),
             runs,
-            files: Files::new(context.clone(), mesh.clone(), metrics.clone()),
+            files: Files::new(context.clone(), mesh.clone(), metrics.clone())
+                .with_copies(self.workspaces.clone()),
             transfers: self.transfers.clone(),
             chunks: self.chunks.clone(),
             workspaces: self.workspaces.clone(),

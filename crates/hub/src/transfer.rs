@@ -8,6 +8,7 @@ pub(crate) mod import;
 pub(crate) mod io;
 pub(crate) mod keep;
 pub(crate) mod merge;
+pub(crate) mod mirror;
 pub(crate) mod pace;
 #[cfg(test)]
 pub(crate) mod played;

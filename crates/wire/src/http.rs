@@ -50,8 +50,9 @@ pub use transfers::{
     TransferOrder, TransferView,
 };
 pub use workspaces::{
-    DriftPathView, DriftView, MemberRequest, MemberView, RestoreRequest, ResyncRequest, RevisionView,
-    WorkspaceLockRequest, WorkspaceLockView, WorkspacePatch, WorkspaceRequest, WorkspaceRules, WorkspaceView,
+    DriftPathView, DriftView, ManifestEntryView, ManifestView, MemberRequest, MemberView, RestoreRequest,
+    ResyncRequest, RevisionView, WorkspaceLockRequest, WorkspaceLockView, WorkspacePatch, WorkspaceRequest,
+    WorkspaceRules, WorkspaceView,
 };
 
 /// A page of a list.

@@ -220,6 +220,13 @@ impl Member {
         }
     }
 
+    /// The revisions that its row names.
+    pub fn revisions(&self) -> impl Iterator<Item = Revision> {
+        let begun = self.begun.map(|begun| begun.revision);
+        let settled = self.settled.map(|settled| settled.revision);
+        [Some(self.intent), Some(self.reached), begun, settled].into_iter().flatten()
+    }
+
     /// How it is shown.
     pub fn shown(&self, ws: &Workspace, online: bool) -> MemberState {
         let state = self.state(ws);

@@ -65,6 +65,9 @@ pub(crate) struct Push {
     /// Let this halt pass; the command that a halt shows has its id.
     #[arg(long, value_name = "HALT")]
     accept: Option<String>,
+    /// The lock of the workspace whose folder DEST is or lies in, by its number; it has to be your own.
+    #[arg(long, value_name = "EPOCH")]
+    lock: Option<u64>,
     #[command(flatten)]
     what: What,
     /// Print nothing but what went wrong.
@@ -227,7 +230,7 @@ impl Push {
         let mut patience = Patience::new(client.target().reconnect_max);
         loop {
             let begun = tokio::select! {
-                begun = follow::begin(&mut client, order, is_anew) => begun,
+                begun = follow::begin(&mut client, order, self.lock, is_anew) => begun,
                 status = interrupt.wait() => return Err(Failure::Exit(status)),
             };
             let view = begun?;
@@ -284,6 +287,7 @@ impl Push {
         let flags = [("--delete", self.delete), ("--force", self.force)];
         argv.extend(flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag.to_owned()));
         argv.extend(self.what.argv());
+        argv.extend(self.lock.iter().flat_map(|epoch| ["--lock".to_owned(), epoch.to_string()]));
         argv.extend(halt.iter().flat_map(|halt| ["--accept".to_owned(), halt.id.clone()]));
         argv
     }

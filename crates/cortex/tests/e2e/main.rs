@@ -15,6 +15,7 @@ mod files;
 mod fs;
 mod joining;
 mod locks;
+mod mirror;
 mod pages;
 mod people;
 mod recovery;

@@ -242,6 +242,7 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(workspaces::lock, workspaces::unlock))
         .routes(routes!(workspaces::resync))
         .routes(routes!(workspaces::history))
+        .routes(routes!(workspaces::manifest))
         .routes(routes!(workspaces::restore))
         .routes(routes!(invites::list, invites::create))
         .routes(routes!(invites::revoke))

@@ -4,22 +4,24 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use cortex_content::object::Node;
-use cortex_core::files::path::FilePath;
+use cortex_core::files::op::Page as FilePage;
+use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::{LockEpoch, Revision};
 use cortex_core::limits::WORKSPACE_LOCK_MS;
 use cortex_core::name::{Name, printable};
 use cortex_core::workspace::{Mode, RevisionRow, Role, Rules};
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{
-    DriftPathView, DriftView, HaltView, MemberRequest, MemberView, Page, Problem, RestoreRequest,
-    ResyncRequest, RevisionView, WorkspaceLockRequest, WorkspaceLockView, WorkspacePatch, WorkspaceRequest,
-    WorkspaceRules, WorkspaceView,
+    DriftPathView, DriftView, HaltView, ManifestView, MemberRequest, MemberView, Page, Problem,
+    RestoreRequest, ResyncRequest, RevisionView, WorkspaceLockRequest, WorkspaceLockView, WorkspacePatch,
+    WorkspaceRequest, WorkspaceRules, WorkspaceView,
 };
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::http::Api;
-use crate::http::extract::{Args, JsonBody, PageArgs, parse};
+use crate::http::extract::{Args, JsonBody, PageArgs, page_limit, parse};
+use crate::http::file_view;
 use crate::http::problem::{Failure, invalid};
 use crate::http::view::time;
 use crate::service::Caller;
@@ -275,6 +277,48 @@ pub(super) async fn history(
     Ok(Json(Page { items: rows.iter().map(revision).collect(), next_cursor }))
 }
 
+/// Which entries of the tree.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ManifestArgs {
+    /// Of which revision; of the newest when missing.
+    rev: Option<u64>,
+    /// Below this folder of it, such as `src/lib`; all when missing.
+    path: Option<String>,
+    /// At most so many entries; 100 when missing, at most 1000.
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Entries of the tree of a revision, each behind the folder that it is in. Names are relative to `path`.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/manifest", tag = "workspaces",
+    params(("workspace" = String, Path), ManifestArgs), responses((status = 200, body = ManifestView)))]
+pub(super) async fn manifest(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Args(args): Args<ManifestArgs>,
+) -> Result<Json<ManifestView>, Failure> {
+    let limit = page_limit(args.limit)?;
+    let path = match args.path.as_deref().unwrap_or_default() {
+        "" => RelPath::root(),
+        path => RelPath::parse(path)?,
+    };
+    let cursor = args.cursor.as_deref().map(|text| parse::<file_view::Cursor>("cursor", text)).transpose()?;
+    let page =
+        FilePage { limit: u32::try_from(limit).unwrap_or(u32::MAX), cursor: cursor.map(|cursor| cursor.0) };
+    let manifest = api.workspaces.manifest(&caller, &name, args.rev.map(Revision), (path, page)).await?;
+    let (items, next_cursor) = file_view::manifest(&manifest.answer)?;
+    Ok(Json(ManifestView {
+        revision: manifest.revision.0,
+        root: manifest.tree.to_string(),
+        items,
+        next_cursor,
+    }))
+}
+
 /// The tree of an earlier revision becomes the newest one.
 #[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/restore", tag = "workspaces", request_body = RestoreRequest,
     params(("workspace" = String, Path), ("Cortex-Lock" = Option<u64>, Header, description = "The caller's lock.")),
@@ -291,10 +335,13 @@ pub(super) async fn restore(
 }
 
 /// The lock that the caller says to hold.
-fn quoted(headers: &HeaderMap) -> Result<Option<LockEpoch>, Refusal> {
+pub(super) fn quoted(headers: &HeaderMap) -> Result<Option<LockEpoch>, Refusal> {
     let Some(value) = headers.get(LOCK) else { return Ok(None) };
     let epoch = value.to_str().ok().and_then(|text| text.parse().ok());
-    let unread = || Refusal::new(Code::InvalidArgument, "`Cortex-Lock` is the number of a lock.");
+    let unread = || {
+        Refusal::new(Code::InvalidArgument, "`Cortex-Lock` is not the number of a lock.")
+            .hint("Send the `epoch` that taking the lock answered with.")
+    };
     epoch.map(|epoch| Some(LockEpoch(epoch))).ok_or_else(unread)
 }
 

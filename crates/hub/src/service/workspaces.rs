@@ -9,26 +9,28 @@
 
 mod ask;
 mod drift;
-mod locks;
+pub(super) mod locks;
 mod members;
+mod mirror;
+mod record;
+mod retention;
 mod roster;
 mod steps;
 pub mod waves;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::files::path::FilePath;
-use cortex_core::id::{LockEpoch, MemberId, Revision, WorkspaceId};
+use cortex_core::id::{LockEpoch, MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::limits::WORKSPACE_BYTES_MAX;
 use cortex_core::name::{Name, printable};
 use cortex_core::node::Node;
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{
-    Command, Decided, LockLeases, Member, MemberState, Mode, NewWorkspace, RevisionRow, Role, Rules,
-    Workspace, table,
+    Command, Decided, Member, MemberState, Mode, NewWorkspace, RevisionRow, Role, Rules, Workspace, table,
 };
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoredConflict, Tx, WriteError};
@@ -46,6 +48,8 @@ use crate::transfer::merge;
 
 pub use self::drift::{Drift, DriftPath};
 pub use self::members::{Resync, Resynced};
+pub(in crate::service) use self::mirror::Copied;
+pub use self::mirror::{Manifest, Mirrored};
 
 /// The use cases. Cheap to clone.
 #[derive(Clone)]
@@ -58,7 +62,6 @@ struct Inner {
     chunks: Chunks,
     /// What the rows say, without the store.
     roster: Mutex<Roster>,
-    leases: Mutex<LockLeases>,
     waves: Mutex<Waves>,
     wake: Notify,
     stop: CancellationToken,
@@ -103,6 +106,15 @@ pub struct ShownMember {
     pub trouble: Option<Refusal>,
 }
 
+/// What is written beside a decision of the hub itself.
+#[derive(Default)]
+struct Beside {
+    /// Paths that two sides had changed.
+    conflicts: Vec<StoredConflict>,
+    /// What the audit log has of it.
+    audit: Option<AuditRow>,
+}
+
 impl Workspaces {
     /// The use cases over `mesh` and the chunk store. Reads what there is.
     ///
@@ -124,11 +136,12 @@ impl Workspaces {
                 Ok(rows)
             })
             .await?;
-        let (mut roster, mut leases, now) = (Roster::default(), LockLeases::default(), context.clock.now());
+        let (mut roster, folders) = (Roster::default(), context.directory.folders());
         for (ws, members) in rows {
             if let Some(holding) = &ws.lock {
-                leases.found(ws.id, ws.epoch, holding.ttl_ms, now);
+                folders.leases().found(ws.id, ws.epoch, holding.ttl_ms, context.clock.now());
             }
+            folders.put(&ws, &members);
             roster.put(ws, members);
         }
         Ok(Self(Arc::new(Inner {
@@ -137,7 +150,6 @@ impl Workspaces {
             transfers,
             chunks,
             roster: Mutex::new(roster),
-            leases: Mutex::new(leases),
             waves: Mutex::default(),
             wake: Notify::new(),
             stop: CancellationToken::new(),
@@ -336,7 +348,7 @@ impl Workspaces {
                 .expect("written");
             let (source, by, note) = (Source::Edit, "token:ada".to_owned(), String::new());
             let commit = Command::Commit { complete, expect: ws.head, source, by, note, lock: None };
-            let done = self.0.decide(id, commit, Vec::new()).await;
+            let done = self.0.decide(id, commit).await;
             drop(pin);
             match done {
                 Ok(_) => return,
@@ -423,11 +435,16 @@ impl Inner {
     }
 
     /// A decision of the hub itself.
-    async fn decide(
+    async fn decide(self: &Arc<Self>, id: WorkspaceId, command: Command) -> Result<Decided, Refusal> {
+        self.decide_with(id, command, Beside::default()).await
+    }
+
+    /// The same, with rows beside it, of the same transaction.
+    async fn decide_with(
         self: &Arc<Self>,
         id: WorkspaceId,
         command: Command,
-        conflicts: Vec<StoredConflict>,
+        Beside { conflicts, audit }: Beside,
     ) -> Result<Decided, Refusal> {
         let now = self.context.clock.wall();
         let work = move |tx: &mut dyn Tx| -> Result<Decided, WriteError> {
@@ -437,6 +454,9 @@ impl Inner {
                 conflicts.into_iter().map(|one| StoredConflict { revision: head, at: now, ..one }).collect();
             if !conflicts.is_empty() {
                 tx.put_conflicts(id, &conflicts)?;
+            }
+            if let Some(row) = &audit {
+                tx.append_audit(row)?;
             }
             Ok(decided)
         };
@@ -448,21 +468,29 @@ impl Inner {
     fn follow(&self, decided: &Decided) {
         let before = {
             let mut roster = self.roster();
-            let before = roster.get(decided.ws.id).map(|ws| ws.epoch);
+            let before = roster.get(decided.ws.id).map(|ws| (ws.epoch, ws.lock.is_some()));
             roster.follow(decided);
             before
         };
         let (ws, now) = (&decided.ws, self.context.clock.now());
-        let mut leases = lock(&self.leases);
+        let folders = self.context.directory.folders();
+        folders.follow(decided);
         match &ws.lock {
-            Some(holding) if before != Some(ws.epoch) => leases.given(ws.id, ws.epoch, holding.ttl_ms, now),
+            Some(holding) if before.is_none_or(|(epoch, _)| epoch != ws.epoch) => {
+                folders.leases().given(ws.id, ws.epoch, holding.ttl_ms, now);
+            }
             Some(_) => {}
-            None => leases.ended(ws.id, ws.epoch),
+            None => folders.leases().ended(ws.id, ws.epoch),
         }
-        drop(leases);
+        if before.is_some_and(|before| before != (ws.epoch, ws.lock.is_some())) {
+            // What is being pushed there may not be pushed on.
+            let nodes: BTreeSet<NodeId> = self.roster().members_of(ws.id).map(|member| member.node).collect();
+            nodes.into_iter().for_each(|node| self.mesh.look_at_transfers(node));
+        }
         for event in &decided.events {
             tracing::info!(
-                workspace = %ws.name, kind = event.kind.as_str(), detail = event.detail.as_deref().unwrap_or_default(),
+                workspace = %ws.name, kind = event.kind.as_str(), node = event.node.map(tracing::field::display),
+                actor = event.actor.as_deref(), detail = event.detail.as_deref().unwrap_or_default(),
                 "a workspace changed"
             );
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cortex_core::Refusal;
 use cortex_core::retention::Kept;
+use cortex_core::workspace::history;
 
 use crate::http::Api;
 use crate::mesh::Mesh;
@@ -81,6 +82,11 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
     workers.spawn(restart("waves", OnCancel::Wait), move |shutdown| {
         let workspaces = workspaces.clone();
         async move { workspaces.run_waves(shutdown).await }
+    });
+    let workspaces = api.workspaces.clone();
+    workers.spawn(restart("workspace-history", OnCancel::Wait), move |shutdown| {
+        let workspaces = workspaces.clone();
+        async move { workspaces.run_history(history::Kept::default(), shutdown).await }
     });
     let (context, kept) = (api.context.clone(), api.chunks.clone());
     workers.spawn(restart("chunk-collect", OnCancel::Wait), move |shutdown| {

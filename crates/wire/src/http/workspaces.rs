@@ -180,6 +180,45 @@ pub struct RestoreRequest {
     pub revision: u64,
 }
 
+/// A page of the entries of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ManifestView {
+    /// Of which revision.
+    pub revision: u64,
+    /// The tree of that revision: 64 hex digits.
+    pub root: String,
+    /// Each behind the folder that it is in.
+    pub items: Vec<ManifestEntryView>,
+    /// Where the next page begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// One entry of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ManifestEntryView {
+    /// Its path; what is no UTF-8 in it is replaced.
+    pub path: String,
+    /// The path as it is, when it is no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_base64: Option<String>,
+    /// `file`, `dir` or `link`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Bytes of a file.
+    #[serde(default)]
+    pub size: u64,
+    /// Whether a file may be executed.
+    #[serde(default)]
+    pub exec: bool,
+    /// Where a link leads, as its text says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The content of a file: 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
 /// One revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RevisionView {

@@ -286,6 +286,7 @@ mod tests {
             links: 1,
             target: (kind == "link").then(|| "../x".to_owned()),
             etag,
+            fresh: None,
         };
         let items = [entry("ملف.txt", "file", 7, Some("e".repeat(64))), entry("to", "link", 1000, None)];
         let shown = |long, hash, prefix| entries(&items, Columns { long, hash }, prefix, plain());

@@ -31,11 +31,12 @@ pub(in crate::cli) async fn again<T>(
     }
 }
 
-/// Begins a transfer. A hub that cannot be reached at all is told at once, unless it was there before:
+/// Begins a transfer, of which a push may be under the lock of a workspace. A hub that cannot be reached at all is told at once, unless it was there before:
 /// `is_anew`.
 pub(in crate::cli) async fn begin(
     client: &mut Client,
     order: &TransferOrder,
+    lock: Option<u64>,
     is_anew: bool,
 ) -> Result<TransferView> {
     let (key, attempt) = (idempotency_key()?, own_attempt()?);
@@ -45,6 +46,9 @@ pub(in crate::cli) async fn begin(
         let mut call = Call::json(order)?.header("idempotency-key", &key);
         if let Some(attempt) = &attempt {
             call = call.header("cortex-attempt", attempt);
+        }
+        if let Some(epoch) = lock {
+            call = call.header("cortex-lock", epoch.to_string());
         }
         let failure = match client.call(Method::POST, "/transfers", call).await {
             Ok(view) => return Ok(view),

@@ -32,6 +32,7 @@ mod door;
 mod events;
 mod files;
 mod followers;
+mod held;
 mod life;
 mod locks;
 mod matrix;

@@ -24,6 +24,7 @@ use crate::service::transfers::Patience;
 use crate::transfer::TransferStream;
 
 mod ended;
+mod held;
 mod pulled;
 mod pushed;
 mod refused;

@@ -12,6 +12,9 @@ use super::*;
 use crate::service::workspaces::{New, Resync, Shown};
 use crate::transfer::played::{Folder, open};
 
+mod mirror;
+mod told;
+
 /// Nothing here takes that long unless it hangs.
 const LONG: Duration = Duration::from_secs(60);
 const WS: &str = "notes";
@@ -34,9 +37,10 @@ impl World {
     }
 
     /// The node dials.
-    async fn up(&self, played: &Played) {
+    async fn up(&self, played: &Played) -> Arc<Link> {
         let (link, mesh, folder) =
             (self.attach(played.id).await, self.hub.mesh.clone(), Arc::clone(&played.folder));
+        let dialled = Arc::clone(&link);
         tokio::spawn(async move {
             while let Some(Outgoing::Message(Envelope { message, .. })) =
                 std::future::poll_fn(|context| link.poll_out(context)).await
@@ -46,6 +50,13 @@ impl World {
                 tokio::spawn(async move { answer(&mesh, &link, &folder, *ask).await });
             }
         });
+        dialled
+    }
+
+    /// The node goes.
+    async fn away(&self, played: &Played) {
+        let link = self.up(played).await;
+        self.hub.mesh.detach(&link);
     }
 
     fn new_ws(&self, mode: Mode, first: &Played) -> New {

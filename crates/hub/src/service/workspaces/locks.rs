@@ -1,12 +1,16 @@
 //! The lock of a workspace: taken, extended, given back, broken. When it ends by itself, the waves see.
 
-use cortex_core::id::{LockEpoch, WorkspaceId};
+use std::collections::BTreeMap;
+
+use cortex_core::files::path::FilePath;
+use cortex_core::id::{LockEpoch, NodeId, WorkspaceId};
 use cortex_core::name::printable;
 use cortex_core::rights::Right;
-use cortex_core::workspace::Command;
+use cortex_core::workspace::{Command, Cover, Quoted, Workspace, Writer};
 use cortex_core::{Code, Refusal};
+use cortex_store::{Read, StoreError};
 
-use super::{Inner, Shown, Workspaces, lock};
+use super::{Inner, Shown, Workspaces};
 use crate::service::Caller;
 
 impl Workspaces {
@@ -31,8 +35,9 @@ impl Workspaces {
         let id = self.0.find(name)?;
         self.0.must_hold(caller, id)?;
         // First in memory: a lock whose end was told is not extended by a row.
-        lock(&self.0.leases).extend(id, epoch, self.0.context.clock.now())?;
-        self.0.decide(id, Command::Extend { epoch }, Vec::new()).await?;
+        let now = self.0.context.clock.now();
+        self.0.context.directory.folders().leases().extend(id, epoch, now)?;
+        self.0.decide(id, Command::Extend { epoch }).await?;
         self.0.shown(caller, id)
     }
 
@@ -74,4 +79,27 @@ impl Inner {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Whether one may write these paths of a node, as the rows of this transaction say: a lock that is committed
+/// before it holds on it.
+///
+/// # Errors
+/// The inner one: `locked`, `stale_epoch`.
+pub(in crate::service) fn check_write(
+    rows: &dyn Read,
+    node: NodeId,
+    paths: &[&FilePath],
+    writer: Writer<'_>,
+) -> Result<Result<Option<Quoted>, Refusal>, StoreError> {
+    let (mut cover, mut known) = (Cover::default(), BTreeMap::<WorkspaceId, Workspace>::new());
+    for member in rows.members_on(node)? {
+        cover.put(&member);
+        if !known.contains_key(&member.workspace)
+            && let Some(ws) = rows.workspace(member.workspace)?.filter(|ws| ws.removed_at.is_none())
+        {
+            known.insert(ws.id, ws);
+        }
+    }
+    Ok(cover.check_write(node, paths, writer, |id| known.get(&id)))
 }

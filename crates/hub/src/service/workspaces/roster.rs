@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cortex_core::id::{MemberId, WorkspaceId};
-use cortex_core::workspace::{Cover, Decided, Member, Workspace};
+use cortex_core::workspace::{Decided, Member, Workspace};
 
 /// All workspaces that were not removed, and their members.
 #[derive(Debug, Default)]
@@ -13,7 +13,6 @@ pub(super) struct Roster {
     names: BTreeMap<String, WorkspaceId>,
     members: BTreeMap<MemberId, Member>,
     of: BTreeMap<WorkspaceId, BTreeSet<MemberId>>,
-    cover: Cover,
 }
 
 impl Roster {
@@ -22,7 +21,6 @@ impl Roster {
         self.names.insert(ws.name.to_string(), id);
         self.workspaces.insert(id, ws);
         for member in members {
-            self.cover.put(&member);
             self.of.entry(id).or_default().insert(member.id);
             self.members.insert(member.id, member);
         }
@@ -32,7 +30,6 @@ impl Roster {
     pub(super) fn follow(&mut self, decided: &Decided) {
         let ws = &decided.ws;
         for gone in &decided.gone {
-            self.cover.remove(*gone);
             self.members.remove(gone);
             if let Some(of) = self.of.get_mut(&ws.id) {
                 of.remove(gone);

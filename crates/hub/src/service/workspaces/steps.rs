@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use cortex_content::graph::TreeQuota;
+use cortex_core::audit::AuditRow;
 use cortex_core::files::content::TreeId;
 use cortex_core::files::path::RelPath;
 use cortex_core::limits::{TREE_DEPTH_MAX, TREE_ENTRIES_MAX};
@@ -18,7 +19,7 @@ use cortex_store::StoredConflict;
 use cortex_store::blobs::Pin;
 
 use super::ask::filters;
-use super::{Inner, lock};
+use super::{Beside, Inner, lock, record};
 use crate::mesh::Asked;
 use crate::transfer::chunks::Chunks;
 use crate::transfer::keep::{self, Content, Hold, Order};
@@ -78,7 +79,7 @@ impl Inner {
             Refusal::new(Code::Conflict, "Something of the tree is not there any more; it is sent again.")
         })?;
         let received = Command::Received { member: member.id, complete };
-        let done = self.decide(ws.id, received, Vec::new()).await;
+        let done = self.decide(ws.id, received).await;
         // Until here nothing but the pin held what came.
         drop(hold);
         done.map(drop)
@@ -207,7 +208,7 @@ impl Inner {
         };
         lock(&self.waves).saw(member.id, self.context.clock.wall());
         if member.unavailable != Some(rule) {
-            self.decide(ws.id, Command::Unavailable { member: member.id, rule }, Vec::new()).await?;
+            self.decide(ws.id, Command::Unavailable { member: member.id, rule }).await?;
         }
         Ok(None)
     }
@@ -225,7 +226,7 @@ impl Inner {
             return Ok(());
         }
         let command = Command::Observed { member: member.id, root: identity(member), tree };
-        self.decide(ws.id, command, Vec::new()).await.map(drop)
+        self.decide(ws.id, command).await.map(drop)
     }
 
     /// The hub takes over what the member changed.
@@ -251,14 +252,17 @@ impl Inner {
             .await?;
         fail::fail_point!("waves::planned");
         let id = member.id;
+        let step = self.step(ws, member, node, &planning);
         let done = match (merged.plan.halt, complete.zip(agreed)) {
             (Some(halt), _) => {
-                self.decide(ws.id, Command::Halt { member: id, planning, halt }, Vec::new()).await
+                let beside = Beside { audit: Some(step.halted(&halt)), ..Beside::default() };
+                self.decide_with(ws.id, Command::Halt { member: id, planning, halt }, beside).await
             }
             (None, Some((_, agreed))) if merged.hub == planning.hub => {
-                self.decide(ws.id, Command::Merged { member: id, planning, agreed }, Vec::new()).await
+                self.decide(ws.id, Command::Merged { member: id, planning, agreed }).await
             }
             (None, Some((complete, agreed))) => {
+                let audit = step.merged(&merged.plan.counts);
                 let conflicts: Vec<StoredConflict> = merged
                     .plan
                     .conflicts
@@ -278,7 +282,7 @@ impl Inner {
                 let source = Source::Member { id, planning: Box::new(planning), agreed, conflicts: count };
                 let (by, note) = (format!("node:{}", node.name), String::new());
                 let commit = Command::Commit { complete, expect: planning.to, source, by, note, lock: None };
-                self.decide(ws.id, commit, conflicts).await
+                self.decide_with(ws.id, commit, Beside { conflicts, audit }).await
             }
             (None, None) => return Err(strange()),
         };
@@ -297,8 +301,9 @@ impl Inner {
     ) -> Result<(), Refusal> {
         self.judge(node, &member.path, true)?;
         let begun = Begun { revision: planning.to, tree: planning.hub };
-        if member.begun != Some(begun) {
-            self.decide(ws.id, Command::Begin { member: member.id, planning }, Vec::new()).await?;
+        let again = member.begun == Some(begun);
+        if !again {
+            self.decide(ws.id, Command::Begin { member: member.id, planning }).await?;
         }
         fail::fail_point!("waves::planned");
         let end = {
@@ -328,20 +333,23 @@ impl Inner {
             }
         };
         fail::fail_point!("waves::ended");
+        let step = self.step(ws, member, node, &planning);
         if let Some(halt) = end.halt {
+            let audit = Some(step.halted(&halt));
             let command = Command::Halt { member: member.id, planning, halt };
-            return self.decide(ws.id, command, Vec::new()).await.map(drop);
+            return self.decide_with(ws.id, command, Beside { audit, ..Beside::default() }).await.map(drop);
         }
+        let audit = step.applied(&end.counts, again);
         let tree = match end.root {
             Some(root) if root == planning.hub => root,
             // What both sides agree on is found in what the node has.
             Some(_) | None => {
                 let Some(looked) = self.looked(ws, member, node, Want::Objects).await? else { return Ok(()) };
-                return self.settle(ws, member, planning, looked, &end).await;
+                return self.settle(ws, member, planning, looked, (&end, audit)).await;
             }
         };
         let (pin, agreed) = self.proof(tree).await?;
-        let done = self.applied(ws, member, planning, (tree, agreed), 0).await;
+        let done = self.applied(ws, member, planning, (tree, agreed), (0, audit)).await;
         drop(pin);
         done
     }
@@ -353,7 +361,7 @@ impl Inner {
         member: &Member,
         planning: Planning,
         looked: Looked,
-        end: &TransferEnd,
+        (end, audit): (&TransferEnd, Option<AuditRow>),
     ) -> Result<(), Refusal> {
         let Looked { tree, hold, .. } = looked;
         let (hold, agreed) = self
@@ -367,7 +375,7 @@ impl Inner {
         let held = end.counts.held.get(&Why::Conflict).copied().unwrap_or_default();
         // What a source changed as well is told by the merge that takes it over.
         let conflicts = if member.role == Role::Follower { end.counts.kept_both + held } else { 0 };
-        let done = self.applied(ws, member, planning, (tree, agreed), conflicts).await;
+        let done = self.applied(ws, member, planning, (tree, agreed), (conflicts, audit)).await;
         drop(hold);
         done
     }
@@ -378,13 +386,23 @@ impl Inner {
         member: &Member,
         planning: Planning,
         (tree, agreed): (TreeId, Complete),
-        conflicts: u64,
+        (conflicts, audit): (u64, Option<AuditRow>),
     ) -> Result<(), Refusal> {
         lock(&self.waves).saw(member.id, self.context.clock.wall());
         let command = Command::Applied { member: member.id, planning, tree, agreed, conflicts };
-        let done = self.decide(ws.id, command, Vec::new()).await;
+        let done = self.decide_with(ws.id, command, Beside { audit, ..Beside::default() }).await;
         fail::fail_point!("waves::committed");
         done.map(drop)
+    }
+
+    fn step<'s>(
+        &self,
+        ws: &'s Workspace,
+        member: &'s Member,
+        node: &'s Node,
+        planning: &'s Planning,
+    ) -> record::Step<'s> {
+        record::Step { ws, member, node, planning, now: self.context.clock.wall() }
     }
 
     async fn proof(&self, tree: TreeId) -> Result<(Pin, Complete), Refusal> {

@@ -111,14 +111,14 @@ impl Inner {
     /// Locks whose time is over end.
     async fn expire(self: &Arc<Self>) {
         loop {
-            let ended = lock(&self.leases).poll_ended(self.context.clock.now());
+            let ended = self.context.directory.folders().leases().poll_ended(self.context.clock.now());
             let Some((ws, epoch)) = ended else { return };
-            if let Err(refusal) = self.decide(ws, Command::Expire { epoch }, Vec::new()).await {
+            if let Err(refusal) = self.decide(ws, Command::Expire { epoch }).await {
                 if refusal.code == Code::StoreUnavailable {
                     // It is told again.
                     return;
                 }
-                lock(&self.leases).ended(ws, epoch);
+                self.context.directory.folders().leases().ended(ws, epoch);
             }
         }
     }
