@@ -72,7 +72,7 @@ impl Spot {
     pub(crate) fn list(
         &self,
         chunks: &Chunks,
-        (depth, hidden): (u8, bool),
+        (depth, hidden): (usize, bool),
         page: &Page,
         question: &ContentId,
     ) -> Result<FileAnswer, Refusal> {
@@ -159,7 +159,7 @@ impl Listing<'_> {
         &mut self,
         dir: TreeId,
         above: &[u8],
-        depth: u8,
+        depth: usize,
         after: Option<&[&[u8]]>,
     ) -> Result<bool, Refusal> {
         for DirEntry { name, node } in self.chunks.dir(dir)? {

@@ -81,7 +81,7 @@ impl Files {
             .run(move |chunks| match op {
                 FileOp::Stat { .. } => Ok((spot.stat(chunks)?, None)),
                 FileOp::List { depth, hidden, ref page, .. } => {
-                    Ok((spot.list(chunks, (depth, hidden), page, &op.question())?, None))
+                    Ok((spot.list(chunks, (depth.into(), hidden), page, &op.question())?, None))
                 }
                 FileOp::Read { range, want, .. } => read(chunks, spot.file(chunks)?, range, want),
                 FileOp::Find { .. }

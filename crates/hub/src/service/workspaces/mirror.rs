@@ -6,6 +6,7 @@ use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::files::op::Page;
 use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::{NodeId, Revision};
+use cortex_core::limits::TREE_DEPTH_MAX;
 use cortex_core::rights::Right;
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{Member, Workspace};
@@ -46,9 +47,6 @@ pub struct Manifest {
     /// The listing.
     pub answer: FileAnswer,
 }
-
-/// How many levels one page of a manifest goes down.
-const DEPTH_MAX: u8 = u8::MAX;
 
 impl Workspaces {
     /// What the hub has of a path of a node; `None` when it lies in no folder of a member, or nothing of that
@@ -100,7 +98,8 @@ impl Workspaces {
         let shown = FilePath::parse(&format!("/{}", path.as_str()))?;
         let question = question(tree, &path);
         let spot = Spot { tree, rest: path, path: shown };
-        let list = move |chunks: &Chunks| spot.list(chunks, (DEPTH_MAX, true), &page, &question);
+        let list =
+            move |chunks: &Chunks| spot.list(chunks, (usize::from(TREE_DEPTH_MAX), true), &page, &question);
         Ok(Manifest { revision, tree, answer: inner.chunks.run(list).await? })
     }
 }

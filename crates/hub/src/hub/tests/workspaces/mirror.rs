@@ -171,14 +171,17 @@ async fn the_copy_is_for_those_alone_whom_the_node_would_answer_at_this_moment()
     let viewer = world.person("vera", &[("viewer", "")]).await;
     let foreign = world.person("emil", &[("operator", "role=db")]).await;
     let operator = world.person("olaf", &[("operator", "role=ci")]).await;
+    let everywhere = world.person("oma", &[("operator", "")]).await;
     let get = async |token: &str, path: &str| world.with_token(token, Method::GET, path, None).await;
     for _ in 0..2 {
         get(&viewer, &path).await.refused(403, "forbidden");
         get(&viewer, &manifest).await.refused(403, "forbidden");
         get(&foreign, &path).await.refused(404, "node_not_found");
-        get(&foreign, &manifest).await.refused(403, "forbidden");
+        for token in [&foreign, &operator] {
+            get(token, &manifest).await.refused(403, "forbidden");
+        }
         assert_eq!(get(&operator, &path).await.ok(200)["text"], "secret");
-        assert_eq!(get(&operator, &manifest).await.ok(200)["items"][0]["path"], "a");
+        assert_eq!(get(&everywhere, &manifest).await.ok(200)["items"][0]["path"], "a");
         // And while it is away.
         world.away(&one).await;
     }
