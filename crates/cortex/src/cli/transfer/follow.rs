@@ -31,8 +31,8 @@ pub(in crate::cli) async fn again<T>(
     }
 }
 
-/// Begins a transfer, of which a push may be under the lock of a workspace. A hub that cannot be reached at all is told at once, unless it was there before:
-/// `is_anew`.
+/// Begins a transfer; a push may be under the lock of a workspace. A hub that cannot be reached at all is told
+/// at once, unless it was there before: `is_anew`.
 pub(in crate::cli) async fn begin(
     client: &mut Client,
     order: &TransferOrder,
