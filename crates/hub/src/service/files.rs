@@ -152,7 +152,7 @@ impl Files {
         check(&call, body.is_some())?;
         let counted = self.tally.one(caller.token.id)?;
         if let Some(copied) = self.copied(&call)? {
-            return self.from_copy(caller, call, copied, counted).await;
+            return self.by_copy(caller, call, copied, counted).await;
         }
         let (node, right, deadline_ms) = (call.node.id, right(&call.op), call.deadline_ms);
         // Content that came with it is not kept.

@@ -294,7 +294,7 @@ impl Reading {
     /// The next bytes; `None` at the end.
     pub(crate) fn next(&mut self, chunks: &Chunks) -> Result<Option<Bytes>, Refusal> {
         let (from, end) = self.span;
-        while let Some(chunk) = self.chunks.next() {
+        for chunk in self.chunks.by_ref() {
             let at = self.at;
             self.at += u64::from(chunk.len);
             if at >= end {

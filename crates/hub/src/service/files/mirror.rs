@@ -59,7 +59,7 @@ impl Files {
         Ok(copied)
     }
 
-    pub(super) async fn from_copy(
+    pub(super) async fn by_copy(
         &self,
         caller: &Caller,
         call: FileCall,
