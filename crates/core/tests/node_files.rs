@@ -553,6 +553,7 @@ fn apply(n: u8, dest: &str, attempt: Option<(TaskId, Attempt)>) -> ToNode {
         filters: Filters::default(),
         checksum: false,
         dry_run: false,
+        read_only: false,
         node_name: "n1".to_owned(),
         revision: Revision(1),
     };

@@ -39,6 +39,7 @@ use crate::service::policies::{self, Policies};
 use crate::service::pool::Pool;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
+use crate::service::skills::Skills;
 use crate::service::tokens::Tokens;
 use crate::service::transfers::Transfers;
 use crate::service::users::Users;
@@ -121,6 +122,7 @@ pub struct Hub {
     transfers: Transfers,
     chunks: Chunks,
     workspaces: Workspaces,
+    skills: Skills,
     doors: Supervisor,
     workers: Supervisor,
 }
@@ -169,6 +171,8 @@ impl Hub {
         let chunks = Chunks::new(blobs.await?, transfers.io());
         let of = (context.clone(), mesh.clone(), transfers.clone());
         let workspaces = Workspaces::open(of.0, of.1, of.2, chunks.clone()).await?;
+        let of = (context.clone(), mesh.clone(), transfers.clone());
+        let skills = Skills::open(of.0, of.1, of.2, chunks.clone(), workspaces.clone()).await?;
 
         let http = http::bind(config.http)?;
         let grpc = http::bind(config.grpc)?;
@@ -180,6 +184,7 @@ impl Hub {
             transfers,
             chunks,
             workspaces,
+            skills,
             doors: Supervisor::default(),
             workers: Supervisor::default(),
         };
@@ -209,6 +214,7 @@ impl Hub {
         // Those who wait for them are told while the door drains.
         self.transfers.stop();
         self.workspaces.stop();
+        self.skills.stop();
         let doors = self.doors.stop(HTTP_DRAIN).await;
         let workers = self.workers.stop(WORKERS_DRAIN).await;
         self.mesh.stop(MESH_DRAIN).await;
@@ -262,6 +268,7 @@ impl Hub {
             transfers: self.transfers.clone(),
             chunks: self.chunks.clone(),
             workspaces: self.workspaces.clone(),
+            skills: self.skills.clone(),
             metrics,
             workers: self.workers.clone(),
             door: Door::new(parts.config.public_url.as_deref()),

@@ -263,6 +263,7 @@ impl LocalFolder {
             filters,
             checksum: full,
             dry_run: ask.dry_run,
+            read_only: false,
             // No mode of a push makes copies.
             node_name: "local".to_owned(),
             revision: Revision(0),

@@ -15,6 +15,7 @@ mod policies;
 mod pool;
 mod runs;
 mod schedules;
+mod skills;
 mod tasks;
 mod transfers;
 mod workspaces;
@@ -41,6 +42,10 @@ pub use pool::{
 };
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
 pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, ScheduleView};
+pub use skills::{
+    MountRequest, MountView, PromoteRequest, PromotedView, SkillDetailView, SkillEntryView, SkillFileView,
+    SkillView,
+};
 pub use tasks::{
     TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
     TaskProgress, TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,

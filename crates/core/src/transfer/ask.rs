@@ -66,6 +66,11 @@ impl TransferWork {
                     let message = "The mode of the transfer does not write the node's folder.";
                     return Err(Refusal::new(Code::InvalidArgument, message));
                 }
+                let follows = matches!(ask.mode, Mode::FromHub { .. }) && ask.only.is_none();
+                if ask.read_only && !follows {
+                    let message = "Only a folder that follows the hub, all of it, is made read-only.";
+                    return Err(Refusal::new(Code::InvalidArgument, message));
+                }
                 if ask.node_name.is_empty() || ask.node_name.len() > limits::NAME_BYTES_MAX {
                     let message = "The transfer lacks the node's name, or has one that is too long.";
                     return Err(Refusal::new(Code::InvalidArgument, message));
@@ -116,6 +121,9 @@ pub struct ApplyAsk {
     pub checksum: bool,
     /// Only the plan is told.
     pub dry_run: bool,
+    /// Afterwards nobody has leave to write what is in the folder: modes 0444 and 0555. Only with all of a
+    /// folder, and with a mode in which nothing of the node is ever taken over.
+    pub read_only: bool,
     /// The name of the node, for the names of copies.
     pub node_name: String,
     /// The revision of the target, for the names of copies.
@@ -200,6 +208,7 @@ mod tests {
             filters,
             checksum: false,
             dry_run: false,
+            read_only: false,
             node_name: "a".to_owned(),
             revision: Revision(1),
         }))
@@ -211,6 +220,11 @@ mod tests {
         for (mode, passes) in [(push, true), (Mode::FromHub { repair: true }, true), (Mode::FromNode, false)]
         {
             assert_eq!(apply(mode, Filters::default()).check().is_ok(), passes, "{mode:?}");
+        }
+        for (mode, passes) in [(push, false), (Mode::TwoWay, false), (Mode::FromHub { repair: true }, true)] {
+            let TransferWork::Apply(mut ask) = apply(mode, Filters::default()) else { unreachable!() };
+            ask.read_only = true;
+            assert_eq!(TransferWork::Apply(ask).check().is_ok(), passes, "{mode:?}");
         }
         let TransferWork::Apply(mut ask) = apply(push, Filters::default()) else { unreachable!() };
         ask.node_name.clear();

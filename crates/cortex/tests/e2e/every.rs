@@ -163,6 +163,31 @@ fn files(every: &mut Every) {
     let transfer = id(&every.ok("transfer ls")[0]);
     every.ok(&format!("transfer show {transfer}"));
     every.refused("transfer cancel 0198a1c2-0000-7000-8000-000000000000", 3, "not_found");
+    skills(every, &folder);
+}
+
+/// Of a folder on the open node.
+fn skills(every: &mut Every, folder: &str) {
+    assert_eq!(every.ok("skill ls"), serde_json::json!([]));
+    every.refused(&format!("skill promote build --from b:{folder}"), 2, "invalid_argument");
+    std::fs::write(format!("{folder}/SKILL.md"), "# build").expect("a file");
+    let promoted = every.ok(&format!("skill promote build --from b:{folder} --expect 0"));
+    assert_eq!((&promoted["revision"], &promoted["already"]), (&1.into(), &false.into()));
+    every.refused("skill promote build", 2, "invalid_argument");
+    every.refused(&format!("skill promote build --from b:{folder}/none"), 3, "not_found");
+    every.refused("skill promote build --workspace none:skills", 3, "not_found");
+    every.ok("skill show build");
+    every.ok("skill show build --text");
+    every.ok("skill show build --files");
+    every.refused("skill show build --text none", 3, "not_found");
+    every.ok(&format!("skill mount build b:{folder}/mounted"));
+    every.refused(&format!("skill mount build b:{folder}/mounted/in"), 8, "conflict");
+    every.refused("skill rm build --yes", 8, "conflict");
+    every.ok(&format!("skill unmount build b:{folder}/mounted"));
+    every.refused(&format!("skill unmount build b:{folder}/mounted"), 3, "not_found");
+    every.refused("skill rm build", 2, "invalid_argument");
+    every.ok("skill rm build --yes");
+    every.refused("skill rm build --yes", 3, "not_found");
 }
 
 /// Asked by another token, since nobody answers its own question.

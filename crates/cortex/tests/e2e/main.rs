@@ -20,6 +20,7 @@ mod people;
 mod recovery;
 mod runs;
 mod secrets;
+mod skills;
 mod tasks;
 mod transfers;
 mod up;

@@ -35,6 +35,7 @@ use crate::service::policies::Policies;
 use crate::service::pool::Pool;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
+use crate::service::skills::Skills;
 use crate::service::standing::{Place, Standing};
 use crate::service::tokens::Tokens;
 use crate::service::transfers::Transfers;
@@ -69,6 +70,7 @@ mod runs;
 mod schedules;
 mod server;
 mod shut_out;
+mod skills;
 mod status;
 mod task_view;
 mod tasks;
@@ -139,6 +141,8 @@ pub struct ApiParts {
     pub(crate) chunks: Chunks,
     /// Use cases of workspaces.
     pub workspaces: Workspaces,
+    /// Use cases of the library of skills.
+    pub skills: Skills,
     /// Use cases of questions to people.
     pub consents: Consents,
     /// Counters.
@@ -243,6 +247,11 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(workspaces::resync))
         .routes(routes!(workspaces::history))
         .routes(routes!(workspaces::restore))
+        .routes(routes!(skills::list))
+        .routes(routes!(skills::get, skills::remove))
+        .routes(routes!(skills::files))
+        .routes(routes!(skills::promote))
+        .routes(routes!(skills::mounts, skills::mount, skills::unmount))
         .routes(routes!(invites::list, invites::create))
         .routes(routes!(invites::revoke))
         .routes(routes!(locks::list, locks::create))

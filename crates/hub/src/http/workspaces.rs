@@ -19,7 +19,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::http::Api;
-use crate::http::extract::{Args, JsonBody, PageArgs, parse};
+use crate::http::extract::{Args, JsonBody, PageArgs, parse, place};
 use crate::http::problem::{Failure, invalid};
 use crate::http::view::time;
 use crate::service::Caller;
@@ -296,14 +296,6 @@ fn quoted(headers: &HeaderMap) -> Result<Option<LockEpoch>, Refusal> {
     let epoch = value.to_str().ok().and_then(|text| text.parse().ok());
     let unread = || Refusal::new(Code::InvalidArgument, "`Cortex-Lock` is the number of a lock.");
     epoch.map(|epoch| Some(LockEpoch(epoch))).ok_or_else(unread)
-}
-
-fn place(text: &str) -> Result<(String, FilePath), Refusal> {
-    let (node, path) = text.split_once(':').ok_or_else(|| {
-        Refusal::new(Code::InvalidArgument, format!("`{}` is no `NODE:PATH`.", printable(text, 200)))
-            .hint("Name the node and an absolute path on it: `build-1:/srv/notes`.")
-    })?;
-    Ok((node.to_owned(), FilePath::parse(path)?))
 }
 
 fn rules(rules: WorkspaceRules) -> Rules {

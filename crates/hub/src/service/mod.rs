@@ -18,6 +18,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::directory::Directory;
 
+mod asking;
 pub mod audit;
 pub mod consents;
 pub mod enrol;
@@ -33,6 +34,7 @@ pub mod pool;
 mod retention;
 pub mod runs;
 pub mod sessions;
+pub mod skills;
 pub mod standing;
 pub mod targets;
 pub mod tokens;

@@ -25,6 +25,7 @@ use cortex_core::limits::WORKSPACE_BYTES_MAX;
 use cortex_core::name::{Name, printable};
 use cortex_core::node::Node;
 use cortex_core::rights::Right;
+use cortex_core::skill;
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{
     Command, Decided, LockLeases, Member, MemberState, Mode, NewWorkspace, RevisionRow, Role, Rules,
@@ -187,6 +188,7 @@ impl Workspaces {
             if let Some((node, path)) = first {
                 row.argv.push(path.as_str().to_owned());
                 row.node = Some(node.id);
+                skill::refuse_mounted(node.id, &path, &tx.skill_mounts()?)?;
                 let attach = Command::Attach { id: member, node: node.id, path, role, by: by.actor() };
                 decided.push(table::apply(tx, id, attach, now)?);
             }
@@ -410,6 +412,9 @@ impl Inner {
         let by = caller.clone();
         let work = move |tx: &mut dyn Tx| {
             anew(tx, &by, now)?.anywhere(Right::WorkspacesWrite)?;
+            if let Command::Attach { node, path, .. } = &command {
+                skill::refuse_mounted(*node, path, &tx.skill_mounts()?)?;
+            }
             if let Command::Resync { member, .. } = &command {
                 // Whoever asks for a resync has seen them.
                 tx.remove_conflicts(*member)?;

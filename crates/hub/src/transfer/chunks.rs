@@ -126,7 +126,7 @@ impl Chunks {
         match self.0.blobs.complete(&Root { tree, content: true }, pin).map_err(refusal)? {
             Completeness::Missing(_) => Ok(None),
             Completeness::Whole => {
-                let (files, bytes) = (self.files(tree)?, self.bytes(tree)?);
+                let (files, bytes) = (self.files(tree)?, self.sums(tree)?.1);
                 Ok(Some(Complete::walked_in_the_chunk_store(tree, files, bytes)))
             }
         }
@@ -261,12 +261,21 @@ impl Chunks {
         Ok(sum)
     }
 
-    fn bytes(&self, root: TreeId) -> Result<u64, Refusal> {
-        Ok(match self.object(&root.into())? {
-            Object::Dir(entries) => entries.iter().map(|entry| bytes_of(&entry.node)).sum(),
-            Object::DirIndex { parts, .. } => parts.iter().map(|part| part.totals.bytes).sum(),
-            Object::Map(_) | Object::MapIndex { .. } => return Err(lost(&root.into())),
-        })
+    /// Entries and bytes of a tree, as its topmost object says.
+    ///
+    /// # Errors
+    /// `internal` when that is not there.
+    pub(crate) fn sums(&self, root: TreeId) -> Result<(u64, u64), Refusal> {
+        let add =
+            |sum: (u64, u64), more: (u64, u64)| (sum.0.saturating_add(more.0), sum.1.saturating_add(more.1));
+        match self.object(&root.into())? {
+            Object::Dir(entries) => Ok(entries.iter().map(|entry| sums_of(&entry.node)).fold((0, 0), add)),
+            Object::DirIndex { parts, .. } => {
+                let sums = parts.iter().map(|part| (part.totals.entries.into(), part.totals.bytes));
+                Ok(sums.fold((0, 0), add))
+            }
+            Object::Map(_) | Object::MapIndex { .. } => Err(lost(&root.into())),
+        }
     }
 
     fn counted(&self) -> std::sync::MutexGuard<'_, HashMap<TreeId, u64>> {
@@ -274,11 +283,12 @@ impl Chunks {
     }
 }
 
-const fn bytes_of(node: &Node) -> u64 {
+/// Entries, itself counted, and bytes.
+fn sums_of(node: &Node) -> (u64, u64) {
     match node {
-        Node::File(file) => file.size,
-        Node::Dir { totals, .. } => totals.bytes,
-        Node::Link { .. } => 0,
+        Node::File(file) => (1, file.size),
+        Node::Dir { totals, .. } => (u64::from(totals.entries) + 1, totals.bytes),
+        Node::Link { .. } => (1, 0),
     }
 }
 

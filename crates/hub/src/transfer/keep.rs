@@ -14,7 +14,7 @@ use cortex_content::object::{Node, Object};
 use cortex_content::packs;
 use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::limits::{TREE_OBJECT_BYTES_MAX, WANTS_MAX};
-use cortex_core::transfer::{Carry, PathNote};
+use cortex_core::transfer::{Carry, PathNote, TreeTold};
 use cortex_core::{Code, Refusal};
 use cortex_store::blobs::Pin;
 
@@ -103,6 +103,27 @@ pub(crate) struct Kept {
     pub(crate) held: Vec<PathNote>,
     /// Why it is not whole.
     pub(crate) result: Result<(), Refusal>,
+}
+
+/// What there is, which the node says first.
+///
+/// # Errors
+/// Those of the stream, and what the node refuses.
+pub(crate) async fn told(receiving: &mut Receiving) -> Result<TreeTold, Refusal> {
+    loop {
+        match receiving.recv().await?.ok_or_else(cut)? {
+            Carry::Tree(told) => return Ok(told),
+            Carry::Progress(_) => {}
+            Carry::Refused(refusal) => return Err(refusal),
+            Carry::Held(_)
+            | Carry::Wants(_)
+            | Carry::Pack(_)
+            | Carry::Missing(_)
+            | Carry::End(_)
+            | Carry::Data(_)
+            | Carry::DataEnd(_) => return Err(strange()),
+        }
+    }
 }
 
 /// Receives a tree, objects and chunks, until it is whole and durable; with what holds it, also when it

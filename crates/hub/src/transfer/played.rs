@@ -126,6 +126,25 @@ impl Folder {
         *tree = merge::edited(&self.chunks, *tree, edits, &self.pin);
     }
 
+    /// Somebody makes a link.
+    pub(crate) fn link(&self, path: &str, target: &'static str) {
+        let node = Node::Link { target: Bytes::from_static(target.as_bytes()), mtime_ns: 1 };
+        let mut tree = self.tree.lock().expect("no panic");
+        let edits = vec![(RelPath::parse(path).expect("a path"), Some(node))];
+        *tree = merge::edited(&self.chunks, *tree, edits, &self.pin);
+    }
+
+    /// Somebody makes so many files, all empty.
+    pub(crate) fn many(&self, count: u64) {
+        let node = file(&self.chunks, b"", &self.pin);
+        let edits = (0..count).map(|number| {
+            let path = RelPath::parse(&format!("{}/{number}", number / 100)).expect("a path");
+            (path, Some(node.clone()))
+        });
+        let mut tree = self.tree.lock().expect("no panic");
+        *tree = merge::edited(&self.chunks, *tree, edits.collect(), &self.pin);
+    }
+
     /// All files by path.
     pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         files(&self.chunks, self.tree())

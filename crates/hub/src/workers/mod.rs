@@ -82,6 +82,11 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
         let workspaces = workspaces.clone();
         async move { workspaces.run_waves(shutdown).await }
     });
+    let skills = api.skills.clone();
+    workers.spawn(restart("mounts", OnCancel::Wait), move |shutdown| {
+        let skills = skills.clone();
+        async move { skills.run_mounts(shutdown).await }
+    });
     let (context, kept) = (api.context.clone(), api.chunks.clone());
     workers.spawn(restart("chunk-collect", OnCancel::Wait), move |shutdown| {
         chunks::collect(context.clone(), kept.clone(), shutdown)

@@ -47,6 +47,7 @@ fn apply(dest: &Path, target: TreeId) -> TransferWork {
         filters: filters(),
         checksum: false,
         dry_run: false,
+        read_only: false,
         node_name: "n1".to_owned(),
         revision: Revision(1),
     }))

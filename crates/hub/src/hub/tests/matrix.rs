@@ -33,6 +33,7 @@ const OPERATOR: &[&str] = &[
     "files:write",
     "consents:answer",
     "workspaces:write",
+    "skills:write",
     "tasks:submit",
     "tasks:control",
     "pool:work",
@@ -49,6 +50,8 @@ const HUB: &[&str] = &[
     "locks:write",
     "workspaces:read",
     "workspaces:write",
+    "skills:read",
+    "skills:write",
     "pool:work",
     "pool:admin",
 ];

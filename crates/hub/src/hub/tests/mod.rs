@@ -42,6 +42,7 @@ mod resources;
 mod retention;
 mod rights;
 mod runs;
+mod skills;
 mod stale;
 mod tasks;
 mod through;

@@ -186,6 +186,7 @@ impl Drive {
             filters: order.filters.clone(),
             checksum: order.checksum,
             dry_run: order.dry_run,
+            read_only: false,
             node_name: self.node.name.to_string(),
             revision: Revision(0),
         }));

@@ -9,7 +9,7 @@ use cortex_core::files::path::RelPath;
 use cortex_core::limits::{TREE_DEPTH_MAX, TREE_ENTRIES_MAX};
 use cortex_core::node::Node;
 use cortex_core::sync::{DeleteLimits, Entry, RootState, Rule, Why};
-use cortex_core::transfer::{ApplyAsk, Carry, SendAsk, TransferEnd, TransferWork, TreeTold};
+use cortex_core::transfer::{ApplyAsk, Carry, SendAsk, TransferEnd, TransferWork};
 use cortex_core::workspace::{
     Begun, Command, Complete, Member, Planning, Role, RootIdentity, Source, Step, Workspace, next,
 };
@@ -22,7 +22,7 @@ use super::{Inner, lock};
 use crate::mesh::Asked;
 use crate::transfer::chunks::Chunks;
 use crate::transfer::keep::{self, Content, Hold, Order};
-use crate::transfer::{Receiving, TransferStream, give, merge};
+use crate::transfer::{TransferStream, give, merge};
 
 /// What a node has, as it says.
 pub(super) struct Looked {
@@ -118,7 +118,7 @@ impl Inner {
         stream: TransferStream,
     ) -> Result<Option<Looked>, Refusal> {
         let TransferStream { sending, mut receiving } = stream;
-        let told = told(&mut receiving).await?;
+        let told = keep::told(&mut receiving).await?;
         let hold = match lock(&self.waves).holds.remove(&member.id) {
             Some(hold) => hold,
             None => Hold::new(&self.chunks)?,
@@ -315,6 +315,7 @@ impl Inner {
                 filters: filters(&ws.rules),
                 checksum: false,
                 dry_run: false,
+                read_only: false,
                 node_name: node.name.to_string(),
                 revision: planning.to,
             }));
@@ -394,29 +395,6 @@ impl Inner {
             Ok((pin, complete))
         };
         self.chunks.run(proof).await
-    }
-}
-
-/// What there is, which the node says first.
-async fn told(receiving: &mut Receiving) -> Result<TreeTold, Refusal> {
-    loop {
-        match receiving.recv().await? {
-            Some(Carry::Tree(told)) => return Ok(told),
-            Some(Carry::Progress(_)) => {}
-            Some(Carry::Refused(refusal)) => return Err(refusal),
-            Some(
-                Carry::Held(_)
-                | Carry::Wants(_)
-                | Carry::Pack(_)
-                | Carry::Missing(_)
-                | Carry::End(_)
-                | Carry::Data(_)
-                | Carry::DataEnd(_),
-            ) => return Err(strange()),
-            None => {
-                return Err(Refusal::new(Code::NodeOffline, "The node ended the transfer without a word."));
-            }
-        }
     }
 }
 

@@ -23,6 +23,7 @@ use super::super::write::denied;
 use super::end;
 use super::ground::{self, Dest};
 use super::memory::{Memory, QUOTA};
+use super::seal;
 use super::supply::{Receiver, Supply, Told};
 
 /// What a cut transfer had staged waits so long for the next try.
@@ -98,6 +99,11 @@ struct Receiving<'a> {
 impl Receiving<'_> {
     fn run(&self, told: &mut Told<'_>) -> Result<Applied, Refusal> {
         let Self { ask, dir, .. } = *self;
+        let is_closed = ask.read_only && !ask.dry_run;
+        if is_closed && !dir.find(OURS).is_ok_and(|found| found.is_some()) {
+            // Our own folder is made in it.
+            seal::open(dir);
+        }
         let leaves_traces = ask.only.is_none() && !ask.dry_run;
         let state = if leaves_traces { self.mark()? } else { RootState::Dir };
         if !ask.dry_run {
@@ -117,6 +123,9 @@ impl Receiving<'_> {
         let is_same = scanned.root == ask.target && state == RootState::Dir;
         if !is_same {
             told.open()?;
+            if is_closed {
+                seal::open(dir);
+            }
         }
         let excluded = scan::excluded(&self.spec)?;
         let ground = Ground {
@@ -149,6 +158,9 @@ impl Receiving<'_> {
             let _saved = cache.save(dir);
             let objects = if applied.end == End::InSync { &scanned.objects } else { &objects };
             self.remember(&applied, memory.as_ref(), objects);
+        }
+        if is_closed {
+            seal::close(dir);
         }
         Ok(applied)
     }

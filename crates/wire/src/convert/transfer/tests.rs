@@ -79,7 +79,7 @@ fn any_only() -> impl Strategy<Value = Option<String>> {
 }
 
 fn any_work() -> impl Strategy<Value = TransferWork> {
-    let flags = any::<[bool; 2]>();
+    let flags = any::<[bool; 3]>();
     let ids = (any_tree(), option::of(any_tree()), option::of(any_hash()));
     let limits = any::<[u64; 3]>().prop_map(|[files, percent, percent_from]| DeleteLimits {
         files,
@@ -93,7 +93,7 @@ fn any_work() -> impl Strategy<Value = TransferWork> {
                 mode,
                 limits,
                 filters,
-                [checksum, dry_run],
+                [checksum, dry_run, read_only],
                 node_name,
                 revision,
                 only,
@@ -109,6 +109,7 @@ fn any_work() -> impl Strategy<Value = TransferWork> {
                     filters,
                     checksum,
                     dry_run,
+                    read_only,
                     node_name,
                     revision: Revision(revision),
                 }))

@@ -50,6 +50,7 @@ pub(super) fn ask(dest: &str, target: TreeId, push: Push) -> ApplyAsk {
         filters: Filters { vcs: true, ignore_files: false, ..Filters::default() },
         checksum: false,
         dry_run: false,
+        read_only: false,
         node_name: "n1".to_owned(),
         revision: Revision(1),
     }
