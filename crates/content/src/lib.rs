@@ -11,9 +11,11 @@ pub mod graph;
 pub mod object;
 pub mod pack;
 pub mod packs;
+pub mod part;
 mod read;
 #[cfg(test)]
 mod samples;
+pub mod text;
 pub mod tree;
 pub mod unpack;
 mod zip;

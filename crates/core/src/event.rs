@@ -79,7 +79,8 @@ kinds! {
     MemberDetached = "member.detached";
     /// A member is in sync, or cannot be reached; `detail` is its path and state.
     MemberState = "member.state";
-    /// A member differs from its revision, and the sync leaves it so; `detail` is its path.
+    /// A member differs from its revision, and the sync leaves it so; `detail` is its path. Likewise a mount of a
+    /// skill, which `subject` names then.
     DriftFound = "drift.found";
     /// It does not any more; `detail` is its path.
     DriftCleared = "drift.cleared";
@@ -91,6 +92,10 @@ kinds! {
     SkillPromoted = "skill.promoted";
     /// A skill was removed; `subject` is its name.
     SkillRemoved = "skill.removed";
+    /// A folder of the node follows a skill; `subject` is its name, `detail` the path.
+    SkillMounted = "skill.mounted";
+    /// It does not any more; likewise.
+    SkillUnmounted = "skill.unmounted";
     /// A folder is pushed to, or pulled from; `subject` is the transfer, `detail` the kind and the path.
     TransferStarted = "transfer.started";
     /// A transfer ended at its node; `subject` is the transfer, `detail` the kind and how it ended.

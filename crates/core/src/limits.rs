@@ -638,6 +638,8 @@ pub const SKILL_REVISIONS_KEPT: usize = 100;
 pub const SKILL_FILES_MAX: u64 = 10_000;
 /// Bytes of the files of one skill: 256 MiB.
 pub const SKILL_BYTES_MAX: u64 = 256 << 20;
+/// Folders of nodes that follow skills, of one hub.
+pub const SKILL_MOUNTS_MAX: usize = 10_000;
 /// Bytes of its `SKILL.md`.
 pub const SKILL_TEXT_BYTES_MAX: usize = 256 * 1024;
 

@@ -67,6 +67,14 @@ rights! {
     FilesRead = "files:read", Operator, node;
     /// Write, move and remove files within the policies.
     FilesWrite = "files:write", Operator, node;
+    /// See workspaces, their members and their history.
+    WorkspacesRead = "workspaces:read", Viewer, hub;
+    /// Make, change, lock and remove workspaces; to attach a folder one also needs the right to its files.
+    WorkspacesWrite = "workspaces:write", Operator, hub;
+    /// See the library of skills, and what they hold: whoever promotes to it publishes.
+    SkillsRead = "skills:read", Viewer, hub;
+    /// Promote, mount and remove skills; one also needs the right to the files that are read or written.
+    SkillsWrite = "skills:write", Operator, hub;
     /// See tasks of others.
     TasksRead = "tasks:read", Viewer, node;
     /// Submit tasks, which run on nodes where one may start commands.

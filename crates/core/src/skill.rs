@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use crate::error::{Code, Refusal};
 use crate::event::{Event, EventKind};
 use crate::files::content::{ContentId, TreeId};
-use crate::files::path::RelPath;
-use crate::id::{Revision, WorkspaceId};
-use crate::limits::{SKILL_BYTES_MAX, SKILL_FILES_MAX, SKILL_TEXT_BYTES_MAX, SKILLS_MAX};
+use crate::files::path::{FilePath, RelPath};
+use crate::id::{NodeId, Revision, WorkspaceId};
+use crate::limits::{SKILL_BYTES_MAX, SKILL_FILES_MAX, SKILL_MOUNTS_MAX, SKILL_TEXT_BYTES_MAX, SKILLS_MAX};
 use crate::name::{Name, printable};
 use crate::sync::Entry;
 use crate::time::WallTime;
-use crate::workspace::Complete;
+use crate::workspace::{Complete, Member};
 
 /// The file that makes a folder a skill.
 pub const SKILL_FILE: &str = "SKILL.md";
@@ -59,9 +59,7 @@ impl Package {
         text: &[u8],
     ) -> Result<Self, Refusal> {
         if complete.files() > SKILL_FILES_MAX || complete.bytes() > SKILL_BYTES_MAX {
-            let message = format!("A skill has at most {SKILL_FILES_MAX} files and {SKILL_BYTES_MAX} bytes.");
-            return Err(Refusal::new(Code::TooLarge, message)
-                .hint("Leave out what is not needed, and fetch large files when the skill is used."));
+            return Err(too_large());
         }
         if text.len() > SKILL_TEXT_BYTES_MAX {
             let message = format!("`{SKILL_FILE}` has at most {SKILL_TEXT_BYTES_MAX} bytes.");
@@ -87,6 +85,13 @@ impl Package {
     pub const fn content(&self) -> ContentId {
         self.content
     }
+}
+
+/// What a tree beyond [`SKILL_FILES_MAX`] or [`SKILL_BYTES_MAX`] is refused with.
+pub fn too_large() -> Refusal {
+    let message = format!("A skill has at most {SKILL_FILES_MAX} files and {SKILL_BYTES_MAX} bytes.");
+    Refusal::new(Code::TooLarge, message)
+        .hint("Leave out what is not needed, and fetch large files when the skill is used.")
 }
 
 /// Whether it is a link whose text, followed from where it lies, is above the root at any point.
@@ -244,6 +249,65 @@ pub fn remove(head: &SkillRow, by: &str, now: WallTime) -> Result<(SkillRow, Eve
     Ok((SkillRow { removed_at: Some(now), ..head.clone() }, event.detail(head.n.to_string())))
 }
 
+/// A folder of a node that is what a skill is. It is written by the hub alone, and nothing of it is ever read
+/// back: there is no step from a mount to the library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The skill.
+    pub skill: Name,
+    /// On which node.
+    pub node: NodeId,
+    /// The folder.
+    pub path: FilePath,
+    /// The revision that it stays at; else it follows the newest one.
+    pub pin: Option<Revision>,
+    /// The revision that it was last brought to, with its tree.
+    pub reached: Option<(Revision, TreeId)>,
+    /// Who mounted it.
+    pub by: String,
+    /// When, on the hub's wall clock.
+    pub at: WallTime,
+}
+
+/// Checks that a folder can be made a mount. `mounts` are all there are, `members` those of workspaces on its
+/// node.
+///
+/// # Errors
+/// `quota` beyond [`SKILL_MOUNTS_MAX`]; `conflict` when a mount or a member of a workspace has the folder, one
+/// above or one in it: two would write it, and what a workspace takes from its members is not the library's.
+pub fn mount(new: &Mount, mounts: &[Mount], members: &[Member]) -> Result<(), Refusal> {
+    if mounts.len() >= SKILL_MOUNTS_MAX {
+        return Err(Refusal::new(Code::Quota, format!("{SKILL_MOUNTS_MAX} folders follow skills."))
+            .hint("Unmount those that are not needed: `cortex skill unmount NODE:PATH`."));
+    }
+    refuse_mounted(new.node, &new.path, mounts)?;
+    match members.iter().find(|member| member.node == new.node && meet(&member.path, &new.path)) {
+        Some(member) => Err(taken(&member.path, "a member of a workspace")),
+        None => Ok(()),
+    }
+}
+
+/// Checks that no mount has a folder that a workspace is to have.
+///
+/// # Errors
+/// `conflict`.
+pub fn refuse_mounted(node: NodeId, path: &FilePath, mounts: &[Mount]) -> Result<(), Refusal> {
+    match mounts.iter().find(|other| other.node == node && meet(&other.path, path)) {
+        Some(other) => Err(taken(&other.path, &format!("a mount of the skill {}", other.skill))),
+        None => Ok(()),
+    }
+}
+
+/// Whether one lies in the other, or is it.
+fn meet(one: &FilePath, other: &FilePath) -> bool {
+    one.below(other.as_str()).is_some() || other.below(one.as_str()).is_some()
+}
+
+fn taken(path: &FilePath, by: &str) -> Refusal {
+    let message = format!("`{}` on this node is {by}.", printable(path.as_str(), 200));
+    Refusal::new(Code::Conflict, message).hint("Choose a folder beside it, or give that one up first.")
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -255,6 +319,37 @@ mod tests {
 
     fn name() -> Name {
         Name::parse("build").expect("a name")
+    }
+
+    fn at(node: u8, path: &str) -> Mount {
+        Mount {
+            skill: name(),
+            node: NodeId::mint(1, &[node; 10]),
+            path: FilePath::parse(path).expect("a path"),
+            pin: None,
+            reached: None,
+            by: "token:ada".to_owned(),
+            at: NOW,
+        }
+    }
+
+    #[test]
+    fn no_two_write_one_folder() {
+        let there = [at(1, "/srv/مهارات/build"), at(1, "/a")];
+        for (node, path, is_free) in [
+            (1, "/srv/مهارات/build", false),
+            (1, "/srv/مهارات/build/bin", false),
+            (1, "/srv", false),
+            (1, "/srv/مهارات/build2", true),
+            (1, "/ab", true),
+            (2, "/srv/مهارات/build", true),
+        ] {
+            let new = at(node, path);
+            assert_eq!(mount(&new, &there, &[]).is_ok(), is_free, "{path}");
+            assert_eq!(refuse_mounted(new.node, &new.path, &there).is_ok(), is_free, "{path}");
+        }
+        let many = vec![at(3, "/x"); SKILL_MOUNTS_MAX];
+        assert_eq!(mount(&at(1, "/y"), &many, &[]).expect_err("full").code, Code::Quota);
     }
 
     fn file(text: &str) -> Entry {

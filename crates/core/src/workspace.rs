@@ -24,7 +24,7 @@ use crate::limits;
 use crate::name::{Name, printable};
 use crate::time::WallTime;
 
-pub use self::cover::{Cover, Folder, Quoted};
+pub use self::cover::{Cover, Folder, Quoted, Writer};
 pub use self::decide::{Command, Decided, NewWorkspace, Source, Unlocked, create, decide};
 pub use self::leases::LockLeases;
 pub use self::member::{Begun, Member, MemberState, Observed, Role, RootIdentity, Settled, clash};
@@ -148,6 +148,17 @@ impl Workspace {
             (Some(_), Some(epoch)) if epoch == self.epoch => Ok(()),
             (Some(holding), None) => Err(self.locked(holding)),
             (_, Some(epoch)) => Err(self.stale(epoch)),
+        }
+    }
+
+    /// Refuses one who says the number of a lock that another holds: a number is no secret.
+    ///
+    /// # Errors
+    /// `locked`.
+    pub fn check_holder(&self, actor: &str) -> Result<(), Refusal> {
+        match &self.lock {
+            Some(holding) if holding.holder != actor => Err(self.locked(holding)),
+            Some(_) | None => Ok(()),
         }
     }
 

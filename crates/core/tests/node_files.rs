@@ -553,15 +553,25 @@ fn apply(n: u8, dest: &str, attempt: Option<(TaskId, Attempt)>) -> ToNode {
         filters: Filters::default(),
         checksum: false,
         dry_run: false,
+        read_only: false,
         node_name: "n1".to_owned(),
         revision: Revision(1),
+        identity: None,
     };
     transfer(n, TransferWork::Apply(Box::new(work)), attempt)
 }
 
 fn send(n: u8, source: &str) -> ToNode {
     let source = FilePath::parse(source).expect("a path");
-    let work = SendAsk { source, only: None, base: None, filters: Filters::default(), checksum: false };
+    let work = SendAsk {
+        source,
+        only: None,
+        base: None,
+        filters: Filters::default(),
+        checksum: false,
+        mark: false,
+        identity: None,
+    };
     transfer(n, TransferWork::Send(Box::new(work)), None)
 }
 

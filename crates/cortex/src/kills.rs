@@ -39,6 +39,10 @@ const POINTS: &[&str] = &[
     "node::before_end",
     "node::files_prepared",
     "node::files_done",
+    "waves::planned",
+    "waves::sent",
+    "waves::ended",
+    "waves::committed",
 ];
 
 /// Sets every point up, when a test asks for it.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cortex_core::id::{
-    ConsentId, GrantId, InviteId, LockId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId, TransferId,
-    UserId,
+    ConsentId, GrantId, InviteId, LockId, MemberId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId,
+    TransferId, UserId, WorkspaceId,
 };
 use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
@@ -96,4 +96,6 @@ mint! {
     new_schedule_id -> ScheduleId;
     new_op_id -> OpId;
     new_transfer_id -> TransferId;
+    new_workspace_id -> WorkspaceId;
+    new_member_id -> MemberId;
 }

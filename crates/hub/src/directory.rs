@@ -21,12 +21,14 @@ use cortex_wire::policy::read_ceilings;
 use tokio::sync::watch;
 
 use crate::audit_watch::AuditWatch;
+use crate::folders::Folders;
 
 /// The maps. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<RwLock<Maps>>,
     audit: Arc<AuditWatch>,
+    folders: Folders,
     /// Questions that wait, and until when; told at each change of them and of lasting answers.
     questions: Arc<watch::Sender<BTreeMap<ConsentId, WallTime>>>,
     /// Raised when a token, a user, a grant, a lock or the labels of a node have changed.
@@ -73,6 +75,11 @@ impl Directory {
     /// The newest row of the audit log, and what does not fit it.
     pub fn audit(&self) -> &AuditWatch {
         &self.audit
+    }
+
+    /// Folders of nodes that are members of workspaces, and the locks of those.
+    pub const fn folders(&self) -> &Folders {
+        &self.folders
     }
 
     /// A live node by id.

@@ -39,16 +39,21 @@ use crate::service::policies::{self, Policies};
 use crate::service::pool::Pool;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
+use crate::service::skills::Skills;
 use crate::service::tokens::Tokens;
 use crate::service::transfers::Transfers;
 use crate::service::users::Users;
 use crate::service::users::passwords::Passwords;
+use crate::service::workspaces::Workspaces;
 use crate::service::{Context, store_refusal};
+use crate::transfer::chunks::Chunks;
 use crate::workers::supervisor::Supervisor;
 use crate::{grpc, http, workers};
 
 /// Where the output of runs stands in the data directory.
 const RUNS: &str = "runs";
+/// Where the chunk store stands there.
+const CHUNKS: &str = "chunks";
 /// How long the HTTP door has to drain.
 const HTTP_DRAIN: Duration = Duration::from_millis(2_500);
 /// How long nodes and workers have to end.
@@ -115,6 +120,9 @@ pub struct Hub {
     context: Context,
     mesh: Mesh,
     transfers: Transfers,
+    chunks: Chunks,
+    workspaces: Workspaces,
+    skills: Skills,
     doors: Supervisor,
     workers: Supervisor,
 }
@@ -155,6 +163,16 @@ impl Hub {
         let (metrics, dir) = (Metrics::default(), config.data_dir.clone());
         let of = (context.clone(), mesh.clone(), metrics.clone());
         let transfers = blocking(move || Transfers::open(of.0, of.1, of.2, &dir)).await?;
+        let (kind, dir) = (config.store, config.data_dir.join(CHUNKS));
+        let blobs = blocking(move || match kind {
+            StoreKind::Sqlite => Chunks::folder(&dir),
+            StoreKind::Memory => Ok(Chunks::memory()),
+        });
+        let chunks = Chunks::new(blobs.await?, transfers.io());
+        let of = (context.clone(), mesh.clone(), transfers.clone());
+        let workspaces = Workspaces::open(of.0, of.1, of.2, chunks.clone()).await?;
+        let of = (context.clone(), mesh.clone(), transfers.clone());
+        let skills = Skills::open(of.0, of.1, of.2, chunks.clone(), workspaces.clone()).await?;
 
         let http = http::bind(config.http)?;
         let grpc = http::bind(config.grpc)?;
@@ -164,6 +182,9 @@ impl Hub {
             context: context.clone(),
             mesh: mesh.clone(),
             transfers,
+            chunks,
+            workspaces,
+            skills,
             doors: Supervisor::default(),
             workers: Supervisor::default(),
         };
@@ -192,6 +213,8 @@ impl Hub {
     pub async fn stop(self) {
         // Those who wait for them are told while the door drains.
         self.transfers.stop();
+        self.workspaces.stop();
+        self.skills.stop();
         let doors = self.doors.stop(HTTP_DRAIN).await;
         let workers = self.workers.stop(WORKERS_DRAIN).await;
         self.mesh.stop(MESH_DRAIN).await;
@@ -241,8 +264,12 @@ impl Hub {
             events: Events::new(context.clone()),
             pool: Pool::new(context.clone(), mesh.clone()),
             runs,
-            files: Files::new(context.clone(), mesh.clone(), metrics.clone()),
+            files: Files::new(context.clone(), mesh.clone(), metrics.clone())
+                .with_copies(self.workspaces.clone()),
             transfers: self.transfers.clone(),
+            chunks: self.chunks.clone(),
+            workspaces: self.workspaces.clone(),
+            skills: self.skills.clone(),
             metrics,
             workers: self.workers.clone(),
             door: Door::new(parts.config.public_url.as_deref()),

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod cron;
 pub mod directory;
 pub mod files;
+pub mod folders;
 pub mod grpc;
 pub mod http;
 pub mod hub;

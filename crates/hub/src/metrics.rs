@@ -3,10 +3,12 @@
 
 mod pool;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use cortex_core::Code;
 use cortex_core::files::op::Verb;
+use cortex_store::blobs::BlobFigures;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -133,6 +135,7 @@ impl Metrics {
         mesh: &Mesh,
         workers: &Supervisor,
         kept: Option<&Kept>,
+        stored: &Stored,
     ) -> String {
         let mut registry = Registry::with_prefix("cortex");
         self.register_http(&mut registry);
@@ -140,6 +143,7 @@ impl Metrics {
         register_store(&mut registry, context, &context.bus);
         register_workers(&mut registry, workers);
         pool::register(&mut registry, &context.board, kept);
+        stored.register(&mut registry);
         let mut text = String::new();
         if encode(&mut text, &registry).is_err() {
             "# the figures could not be written\n# EOF\n".clone_into(&mut text);
@@ -174,6 +178,34 @@ impl Metrics {
             Unit::Bytes,
             self.transfer_bytes.clone(),
         );
+    }
+}
+
+/// What is kept of workspaces.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// The chunk store; `None` when it did not tell.
+    pub chunks: Option<BlobFigures>,
+    /// Members by how they stand.
+    pub members: BTreeMap<&'static str, i64>,
+}
+
+impl Stored {
+    fn register(&self, registry: &mut Registry) {
+        if let Some(chunks) = &self.chunks {
+            gauge(registry, "chunks_packs", "Packs of the chunk store.", chunks.packs);
+            gauge(registry, "chunks_kept", "Chunks in them.", chunks.chunks);
+            gauge(registry, "chunks_bytes", "Bytes of these packs.", chunks.bytes);
+            gauge(registry, "chunks_plain_bytes", "Bytes of the chunks, decoded.", chunks.plain_bytes);
+            gauge(registry, "chunks_condemned", "Packs that are to go.", chunks.condemned);
+            gauge(registry, "chunks_damaged", "Packs that were set aside since the start.", chunks.damaged);
+            gauge(registry, "chunks_pins", "Those who rely on what is kept.", chunks.pins);
+        }
+        let members = Family::<Labels<1>, Gauge>::default();
+        for (state, count) in &self.members {
+            members.get_or_create(&[("state", (*state).to_owned())]).set(*count);
+        }
+        registry.register("members", "Members of workspaces by how they stand.", members);
     }
 }
 

@@ -263,9 +263,11 @@ impl LocalFolder {
             filters,
             checksum: full,
             dry_run: ask.dry_run,
+            read_only: false,
             // No mode of a push makes copies.
             node_name: "local".to_owned(),
             revision: Revision(0),
+            identity: None,
         };
         let work = cortex_core::transfer::TransferWork::Apply(Box::new(asked.clone()));
         work.check()?;

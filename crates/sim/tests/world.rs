@@ -47,6 +47,8 @@ const ELSEWHERE: &[EventKind] = &[
     EventKind::SyncConflict,
     EventKind::SkillPromoted,
     EventKind::SkillRemoved,
+    EventKind::SkillMounted,
+    EventKind::SkillUnmounted,
 ];
 
 #[test]

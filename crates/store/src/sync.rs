@@ -8,10 +8,10 @@
 
 use cortex_core::event::Event;
 use cortex_core::files::content::{ContentId, TreeId};
-use cortex_core::files::path::RelPath;
+use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::name::Name;
-use cortex_core::skill::{self, SkillRow};
+use cortex_core::skill::{self, Mount, SkillRow};
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{Decided, Member, RevisionRow, Workspace, table};
 
@@ -95,10 +95,13 @@ pub trait SyncRead {
         limit: usize,
     ) -> Result<Vec<SkillRow>, StoreError>;
 
+    /// All folders that follow skills, by node and path.
+    fn skill_mounts(&self) -> Result<Vec<Mount>, StoreError>;
+
     /// Visits every tree that a row names and that is to stay with its content, out of one consistent view, a
     /// row at a time; one that is named twice comes twice: each revision that is kept, what members sent, are
-    /// agreed on with and are being brought to, and revisions of skills that were not removed. Not what members
-    /// were only seen with: the hub may not have it.
+    /// agreed on with and are being brought to, revisions of skills since each was last removed, and what mounts were brought to. Not what
+    /// members were only seen with: the hub may not have it.
     fn each_root(&self, visit: VisitRoot<'_>) -> Result<(), StoreError>;
 }
 
@@ -124,6 +127,10 @@ pub trait SyncTx: SyncRead {
     /// Keeps the next revision of a skill, or the newest one again. Any other is refused `Conflict`. The
     /// oldest beyond [`cortex_core::limits::SKILL_REVISIONS_KEPT`] go.
     fn put_skill(&mut self, row: &SkillRow) -> Result<(), WriteError>;
+    /// Inserts a mount, or replaces the one of this folder.
+    fn put_skill_mount(&mut self, mount: &Mount) -> Result<(), StoreError>;
+    /// Removes a mount; whether there was one.
+    fn remove_skill_mount(&mut self, node: NodeId, path: &FilePath) -> Result<bool, StoreError>;
 }
 
 /// The trees that a member's row names.

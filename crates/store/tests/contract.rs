@@ -99,6 +99,7 @@ contract! {
     sync::history_is_paged_newest_first_and_thinned_and_never_loses_the_head,
     sync::conflicts_are_bounded_and_go_with_their_member,
     sync::revisions_of_skills_follow_one_another_and_are_bounded,
+    sync::a_folder_follows_one_skill_until_its_mount_is_removed,
     sync::every_tree_that_is_to_stay_is_named_and_no_other,
     sync::a_refused_write_leaves_nothing_of_workspaces_and_skills,
     sync::r16_6_of_32_promoters_one_wins_and_31_are_told,

@@ -15,8 +15,10 @@ mod policies;
 mod pool;
 mod runs;
 mod schedules;
+mod skills;
 mod tasks;
 mod transfers;
+mod workspaces;
 
 pub use crate::error::{ErrorBody, Problem};
 pub use consents::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
@@ -40,6 +42,10 @@ pub use pool::{
 };
 pub use runs::{InputTaken, RunCancel, RunEvent, RunRefused, RunRequest, RunView, RunsAccepted};
 pub use schedules::{PauseRequest, PauseView, SchedulePatch, ScheduleRequest, ScheduleView};
+pub use skills::{
+    MountRequest, MountView, PromoteRequest, PromotedView, SkillDetailView, SkillEntryView, SkillFileView,
+    SkillView,
+};
 pub use tasks::{
     TaskAnswer, TaskBackoff, TaskConcurrency, TaskEvidence, TaskExplained, TaskOutcome, TaskPriority,
     TaskProgress, TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
@@ -47,6 +53,11 @@ pub use tasks::{
 pub use transfers::{
     HaltView, PullOrder, PullTreeView, PushOrder, TransferEndView, TransferNodeView, TransferNoteView,
     TransferOrder, TransferView,
+};
+pub use workspaces::{
+    DriftPathView, DriftView, ManifestEntryView, ManifestView, MemberRequest, MemberView, RestoreRequest,
+    ResyncRequest, RevisionView, WorkspaceLockRequest, WorkspaceLockView, WorkspacePatch, WorkspaceRequest,
+    WorkspaceRules, WorkspaceView,
 };
 
 /// A page of a list.

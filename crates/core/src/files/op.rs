@@ -501,6 +501,25 @@ impl FileOp {
     pub fn digest(&self) -> ContentId {
         ContentId::of(&canon::encode(self))
     }
+
+    /// The name of a question without its page: a cursor belongs to one question.
+    pub fn question(&self) -> ContentId {
+        let mut op = self.clone();
+        match &mut op {
+            Self::List { page, .. } | Self::Find { page, .. } | Self::Grep { page, .. } => {
+                *page = Page { limit: 1, cursor: None };
+            }
+            Self::Stat { .. }
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Edit { .. }
+            | Self::MakeDir { .. }
+            | Self::Remove { .. }
+            | Self::Move { .. }
+            | Self::Copy { .. } => {}
+        }
+        op.digest()
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::id::{Attempt, LockEpoch, Revision, TaskId, TransferId, WorkspaceId};
 use crate::limits;
 use crate::name::printable;
 use crate::sync::{DeleteLimits, HaltId, Mode};
+use crate::workspace::RootIdentity;
 
 /// A transfer, as the hub gives it to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,11 @@ impl TransferWork {
                     let message = "The mode of the transfer does not write the node's folder.";
                     return Err(Refusal::new(Code::InvalidArgument, message));
                 }
+                let follows = matches!(ask.mode, Mode::FromHub { .. }) && ask.only.is_none();
+                if ask.read_only && !follows {
+                    let message = "Only a folder that follows the hub, all of it, is made read-only.";
+                    return Err(Refusal::new(Code::InvalidArgument, message));
+                }
                 if ask.node_name.is_empty() || ask.node_name.len() > limits::NAME_BYTES_MAX {
                     let message = "The transfer lacks the node's name, or has one that is too long.";
                     return Err(Refusal::new(Code::InvalidArgument, message));
@@ -116,10 +122,15 @@ pub struct ApplyAsk {
     pub checksum: bool,
     /// Only the plan is told.
     pub dry_run: bool,
+    /// Afterwards nobody has leave to write what is in the folder: modes 0444 and 0555. Only with all of a
+    /// folder, and with a mode in which nothing of the node is ever taken over.
+    pub read_only: bool,
     /// The name of the node, for the names of copies.
     pub node_name: String,
     /// The revision of the target, for the names of copies.
     pub revision: Revision,
+    /// Which folder that is; another one is not touched. `None`: whichever is there, and it is marked.
+    pub identity: Option<RootIdentity>,
 }
 
 /// A folder, or one file, of the node is sent to the hub as a tree.
@@ -136,6 +147,10 @@ pub struct SendAsk {
     pub filters: Filters,
     /// Every file is read anew, whatever its times say.
     pub checksum: bool,
+    /// The folder becomes one that is told from others: it is marked, if that can be and was not done.
+    pub mark: bool,
+    /// Which folder that is; of another one nothing is told. `None`: whichever is there.
+    pub identity: Option<RootIdentity>,
 }
 
 /// What of a folder belongs to a tree.
@@ -200,8 +215,10 @@ mod tests {
             filters,
             checksum: false,
             dry_run: false,
+            read_only: false,
             node_name: "a".to_owned(),
             revision: Revision(1),
+            identity: None,
         }))
     }
 
@@ -211,6 +228,11 @@ mod tests {
         for (mode, passes) in [(push, true), (Mode::FromHub { repair: true }, true), (Mode::FromNode, false)]
         {
             assert_eq!(apply(mode, Filters::default()).check().is_ok(), passes, "{mode:?}");
+        }
+        for (mode, passes) in [(push, false), (Mode::TwoWay, false), (Mode::FromHub { repair: true }, true)] {
+            let TransferWork::Apply(mut ask) = apply(mode, Filters::default()) else { unreachable!() };
+            ask.read_only = true;
+            assert_eq!(TransferWork::Apply(ask).check().is_ok(), passes, "{mode:?}");
         }
         let TransferWork::Apply(mut ask) = apply(push, Filters::default()) else { unreachable!() };
         ask.node_name.clear();

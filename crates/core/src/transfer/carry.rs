@@ -6,6 +6,7 @@ use super::end::{PathNote, TransferEnd};
 use crate::error::Refusal;
 use crate::files::content::{ContentId, TreeId};
 use crate::sync::{RootState, SideCounts};
+use crate::workspace::RootIdentity;
 
 /// One frame of a transfer. Bounded where it is read, by [`crate::limits::CARRY_BYTES_MAX`] as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct TreeTold {
     pub entries: u64,
     /// Bytes of all files.
     pub bytes: u64,
+    /// Which folder it is; `None` when there is none, of one entry of a folder, and from whoever does not say.
+    pub identity: Option<RootIdentity>,
 }
 
 /// How far a transfer has come.

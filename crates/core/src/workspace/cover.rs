@@ -25,6 +25,15 @@ pub struct Folder {
     pub workspace: WorkspaceId,
 }
 
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer<'w> {
+    /// Who, as holders of locks are named.
+    pub actor: &'w str,
+    /// The number of the lock that it says to hold.
+    pub epoch: Option<LockEpoch>,
+}
+
 /// The lock that a writer says to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted {
@@ -66,6 +75,40 @@ impl Cover {
             .map(|(_, folder)| *folder)
     }
 
+    /// Whether one may write all of these paths, and under which lock of those that are concerned. The number
+    /// that the writer says is that of one lock: of the workspace that is locked by this very number, if one
+    /// of them is.
+    ///
+    /// # Errors
+    /// `locked` when another has a lock, or the writer does not say that it has it; `stale_epoch` when the
+    /// one that it says to hold has ended.
+    pub fn check_write<'w>(
+        &self,
+        node: NodeId,
+        paths: &[&FilePath],
+        writer: Writer<'_>,
+        find: impl Fn(WorkspaceId) -> Option<&'w Workspace>,
+    ) -> Result<Option<Quoted>, Refusal> {
+        let touched = || {
+            let folders = paths.iter().flat_map(|path| {
+                let above = self.above(node, path).map(|(folder, _)| folder);
+                above.into_iter().chain(self.within(node, path))
+            });
+            folders.filter_map(|folder| find(folder.workspace))
+        };
+        let quoted = writer.epoch.and_then(|epoch| {
+            let held = touched().find(|ws| ws.lock.is_some() && ws.epoch == epoch);
+            let of = held.or_else(|| touched().find(|ws| ws.lock.is_some())).or_else(|| touched().next())?;
+            Some(Quoted { workspace: of.id, epoch })
+        });
+        for path in paths {
+            self.check_lock(node, path, quoted, &find).map_err(|refusal| own(refusal, writer))?;
+        }
+        let ws = quoted.and_then(|quoted| find(quoted.workspace));
+        ws.map_or(Ok(()), |ws| ws.check_holder(writer.actor))?;
+        Ok(quoted)
+    }
+
     /// Refuses a write to a path that the lock of a workspace forbids: of the one whose folder it lies in,
     /// and of those whose folders lie in it. `find` knows workspaces by their id.
     ///
@@ -86,4 +129,13 @@ impl Cover {
         }
         Ok(())
     }
+}
+
+/// Whoever forgot to say that the lock is its own is told how.
+fn own(refusal: Refusal, writer: Writer<'_>) -> Refusal {
+    let holder = refusal.details.iter().find(|(key, _)| *key == "holder");
+    if writer.epoch.is_none() && holder.is_some_and(|(_, holder)| holder == writer.actor) {
+        return refusal.hint("It is your own: say so with `--lock EPOCH`, or the header `Cortex-Lock`.");
+    }
+    refusal
 }

@@ -105,8 +105,8 @@ pub enum Command {
     Observed {
         /// Of which member.
         member: MemberId,
-        /// Which folder it looked at.
-        root: RootIdentity,
+        /// Which folder it looked at; `None` when there was none yet, or its node does not tell.
+        root: Option<RootIdentity>,
         /// The tree.
         tree: TreeId,
     },

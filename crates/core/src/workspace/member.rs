@@ -66,12 +66,24 @@ impl Role {
 /// Tells a folder from another that has its path (SYNC rule 2): a mount over it, or a copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RootIdentity {
-    /// The random bytes that were put into it when it became a member.
+    /// The random bytes that were put into it when it became a member; [`RootIdentity::UNMARKED`] of one into
+    /// which nothing may be written.
     pub marker: [u8; 32],
     /// The device that it lies on.
     pub dev: u64,
     /// Its number there.
     pub ino: u64,
+}
+
+impl RootIdentity {
+    /// In place of a marker where there is none.
+    pub const UNMARKED: [u8; 32] = [0; 32];
+
+    /// Whether the folder that is found is this one. One that was not marked may have been since.
+    pub fn is(&self, found: &Self) -> bool {
+        let is_marked_so = self.marker == found.marker || self.marker == Self::UNMARKED;
+        is_marked_so && (self.dev, self.ino) == (found.dev, found.ino)
+    }
 }
 
 /// The tree that a node was last seen with: its own word, not checked by the hub.
@@ -218,6 +230,13 @@ impl Member {
             (false, true) => MemberState::Drifted,
             (false, false) => MemberState::Syncing,
         }
+    }
+
+    /// The revisions that its row names.
+    pub fn revisions(&self) -> impl Iterator<Item = Revision> {
+        let begun = self.begun.map(|begun| begun.revision);
+        let settled = self.settled.map(|settled| settled.revision);
+        [Some(self.intent), Some(self.reached), begun, settled].into_iter().flatten()
     }
 
     /// How it is shown.

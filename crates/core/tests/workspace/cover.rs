@@ -3,7 +3,7 @@
 use cortex_core::error::Code;
 use cortex_core::files::path::FilePath;
 use cortex_core::id::{LockEpoch, MemberId, NodeId, WorkspaceId};
-use cortex_core::workspace::{Command, Cover, Member, Mode, Quoted, Role};
+use cortex_core::workspace::{Command, Cover, Member, Mode, Quoted, Role, Writer};
 use proptest::prelude::*;
 
 use super::rows::{ADA, Rows, member, tree};
@@ -99,6 +99,55 @@ fn a_write_below_a_locked_workspace_needs_its_lock_and_not_an_older_one() {
         assert_eq!(ask(&locked, asked, None), None);
         assert_eq!(ask(&locked, asked, quoted(1)), None, "it is none of its workspace's");
     }
+}
+
+#[test]
+fn a_number_of_a_lock_is_that_of_its_holder_and_of_one_of_the_workspaces_that_are_written() {
+    const BOB: &str = "token:bob";
+    let mut one = Rows::new(Mode::HubPrimary, tree(0));
+    one.attach(1, Role::Peer).expect("attached");
+    let first = one.members[0].clone();
+    // Another workspace, beside it on the same node.
+    let mut two = one.clone();
+    two.ws.id = WorkspaceId::mint(9, &[9; 10]);
+    let second = Member { id: member(2), workspace: two.ws.id, path: path("/srv/x"), ..first.clone() };
+    two.members = vec![second.clone()];
+    let mut cover = Cover::default();
+    cover.put(&first);
+    cover.put(&second);
+    let lock = |rows: &mut Rows| {
+        rows.decide(Command::Lock { holder: BOB.to_owned(), ttl_ms: 60_000 }).expect("free");
+    };
+    let ask = |one: &Rows, two: &Rows, asked: &[&str], actor: &str, epoch: Option<u64>| {
+        let find = |id| [&one.ws, &two.ws].into_iter().find(|ws| ws.id == id);
+        let paths: Vec<FilePath> = asked.iter().map(|asked| path(asked)).collect();
+        let paths: Vec<&FilePath> = paths.iter().collect();
+        let writer = Writer { actor, epoch: epoch.map(LockEpoch) };
+        let done = cover.check_write(first.node, &paths, writer, find);
+        done.map(|quoted| quoted.map(|quoted| quoted.workspace))
+            .map_err(|refusal| (refusal.code, refusal.hint))
+    };
+    let code = |done: Result<Option<WorkspaceId>, (Code, String)>| done.map_err(|(code, _)| code);
+    let (inside, other, both) = (["/srv/مستندات/a"], ["/tmp/a"], ["/srv/x/a", "/srv/مستندات/a"]);
+    assert_eq!(code(ask(&one, &two, &inside, ADA, None)), Ok(None), "nobody holds it");
+    lock(&mut one);
+    assert_eq!(code(ask(&one, &two, &inside, BOB, Some(1))), Ok(Some(one.ws.id)));
+    assert_eq!(code(ask(&one, &two, &inside, ADA, Some(1))), Err(Code::Locked), "it is not hers");
+    assert_eq!(code(ask(&one, &two, &inside, BOB, Some(2))), Err(Code::StaleEpoch));
+    let (code_of, hint) = ask(&one, &two, &inside, BOB, None).expect_err("it does not say so");
+    assert_eq!(code_of, Code::Locked);
+    assert!(hint.contains("--lock"), "{hint}");
+    let (_, hint) = ask(&one, &two, &inside, ADA, None).expect_err("it is not hers");
+    assert!(hint.contains("unlock"), "{hint}");
+    assert_eq!(code(ask(&one, &two, &both, BOB, Some(1))), Ok(Some(one.ws.id)), "the other is free");
+    assert_eq!(code(ask(&one, &two, &["/srv"], BOB, Some(1))), Ok(Some(one.ws.id)), "both lie below");
+    assert_eq!(code(ask(&one, &two, &other, ADA, Some(7))), Ok(None), "it is no workspace's");
+    lock(&mut two);
+    two.decide(Command::Unlock { epoch: LockEpoch(1) }).expect("held");
+    lock(&mut two);
+    assert_eq!(code(ask(&one, &two, &both, BOB, Some(2))), Err(Code::Locked), "one number is one lock's");
+    assert_eq!(code(ask(&one, &two, &both[..1], BOB, Some(2))), Ok(Some(two.ws.id)));
+    assert_eq!(code(ask(&one, &two, &[], BOB, Some(2))), Ok(None));
 }
 
 fn any_path() -> impl Strategy<Value = FilePath> {

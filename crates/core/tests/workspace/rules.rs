@@ -17,7 +17,7 @@ fn hub() -> Rows {
 }
 
 fn observed(rows: &mut Rows, number: u8, seen: u8) -> Decided {
-    let news = Command::Observed { member: member(number), root: root(number), tree: tree(seen) };
+    let news = Command::Observed { member: member(number), root: Some(root(number)), tree: tree(seen) };
     rows.decide(news).expect("it is a member")
 }
 
@@ -396,7 +396,7 @@ fn sync_02_another_folder_at_the_path_of_a_member_is_not_its_folder_emptied() {
         cortex_core::workspace::RootIdentity { dev: 9, ..own },
         cortex_core::workspace::RootIdentity { ino: 9, ..own },
     ] {
-        let news = Command::Observed { member: member(1), root: other, tree: tree(5) };
+        let news = Command::Observed { member: member(1), root: Some(other), tree: tree(5) };
         rows.decide(news).expect("told");
         assert_eq!(state(&rows, 1), MemberState::Unavailable);
         let sent = Command::Received { member: member(1), complete: whole(tree(5)) };

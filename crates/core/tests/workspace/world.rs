@@ -154,7 +154,7 @@ impl World {
 
     pub(crate) fn tell(&mut self, number: u8) {
         let tree = id(&self.disk(number));
-        let news = Command::Observed { member: member(number), root: root(number), tree };
+        let news = Command::Observed { member: member(number), root: Some(root(number)), tree };
         // Of one that was detached nothing is known.
         let told = self.rows.decide(news);
         assert_eq!(told.is_ok(), self.rows.member(number).is_some());

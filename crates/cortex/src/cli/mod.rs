@@ -22,6 +22,7 @@ mod policy;
 mod pull;
 mod push;
 mod run;
+mod skill;
 mod status;
 mod task;
 mod token;
@@ -30,6 +31,7 @@ mod up;
 mod user;
 mod version;
 mod watch;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -95,6 +97,8 @@ enum Command {
     Push(Box<push::Push>),
     Pull(Box<pull::Pull>),
     Transfer(transfer::Transfer),
+    Workspace(Box<workspace::Workspace>),
+    Skill(skill::Skill),
     Task(Box<task::Task>),
     Policy(policy::Policy),
     Token(token::Token),
@@ -124,6 +128,8 @@ impl Command {
             | Self::Push(_)
             | Self::Pull(_)
             | Self::Transfer(_)
+            | Self::Workspace(_)
+            | Self::Skill(_)
             | Self::Task(_)
             | Self::Policy(_)
             | Self::Token(_)
@@ -210,6 +216,8 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Push(push) => push.run(context).await,
         Command::Pull(pull) => pull.run(context).await,
         Command::Transfer(transfer) => transfer.run(context).await,
+        Command::Workspace(workspace) => workspace.run(context).await,
+        Command::Skill(skill) => skill.run(context).await,
         Command::Task(task) => task.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::Token(token) => token.run(context).await,

@@ -105,7 +105,7 @@ impl Pull {
             rate_max: self.what.limit,
         });
         let began = Instant::now();
-        let view = follow::begin(&mut client, &order, false, (context.output, &mut interrupt)).await?;
+        let view = follow::begin(&mut client, &order, None, false, (context.output, &mut interrupt)).await?;
         if let Some(problem) = view.nodes.iter().find_map(|node| node.error.clone()) {
             return Err(ask::with_nearest(problem.into(), &client, &place.node).await);
         }

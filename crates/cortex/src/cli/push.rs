@@ -67,6 +67,9 @@ pub(crate) struct Push {
     /// Let this halt pass; the command that a halt shows has its id.
     #[arg(long, value_name = "HALT")]
     accept: Option<String>,
+    /// The lock of the workspace whose folder DEST is or lies in, by its number; it has to be your own.
+    #[arg(long, value_name = "EPOCH")]
+    lock: Option<u64>,
     #[command(flatten)]
     what: What,
     /// Print nothing but what went wrong.
@@ -228,7 +231,8 @@ impl Push {
         let mut is_anew = false;
         let mut patience = Patience::new(client.target().reconnect_max);
         loop {
-            let view = follow::begin(&mut client, order, is_anew, (context.output, interrupt)).await?;
+            let (lock, ears) = (self.lock, (context.output, &mut *interrupt));
+            let view = follow::begin(&mut client, order, lock, is_anew, ears).await?;
             // After a hub that was started anew, the nodes come back one by one.
             if is_anew && view.nodes.iter().any(is_away) && patience.wait(false).await {
                 follow::cancel(&mut client, &view.id).await?;
@@ -282,6 +286,7 @@ impl Push {
         let flags = [("--delete", self.delete), ("--force", self.force)];
         argv.extend(flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag.to_owned()));
         argv.extend(self.what.argv());
+        argv.extend(self.lock.iter().flat_map(|epoch| ["--lock".to_owned(), epoch.to_string()]));
         argv.extend(halt.iter().flat_map(|halt| ["--accept".to_owned(), halt.id.clone()]));
         argv
     }

@@ -15,6 +15,8 @@ pub(crate) struct Content {
     pub(crate) etag: Option<String>,
     /// Which part of the whole it is; `None` for all of it.
     pub(crate) part: Option<Part>,
+    /// Where it comes from, as the header says it.
+    pub(crate) fresh: Option<String>,
     body: Incoming,
     /// Bytes that are still to come, of a part.
     left: Option<u64>,
@@ -52,7 +54,8 @@ impl Content {
             None
         };
         let etag = text(header::ETAG).map(|etag| etag.trim_matches('"').to_owned());
-        Ok(Self { etag, part, body, left: part.map(|part| part.end - part.first) })
+        let fresh = text(header::HeaderName::from_static("cortex-fresh")).map(str::to_owned);
+        Ok(Self { etag, part, fresh, body, left: part.map(|part| part.end - part.first) })
     }
 
     /// The next bytes; `None` after the last. An answer that breaks off is an error, never an end.

@@ -70,6 +70,8 @@ pub(crate) struct Call {
     pub(crate) accept: Option<&'static str>,
     /// Further headers.
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// How long its answer may take; [`ANSWER_MAX`] when missing.
+    pub(crate) patience: Option<Duration>,
 }
 
 impl Call {
@@ -92,6 +94,12 @@ impl Call {
     /// A call that wants this type of answer.
     pub(crate) fn accept(mut self, accept: &'static str) -> Self {
         self.accept = Some(accept);
+        self
+    }
+
+    /// A call whose answer may take so long: it tells what came of long work.
+    pub(crate) fn patient(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -215,8 +223,9 @@ impl Client {
 
     /// Sends, and turns every answer that is no success into its refusal.
     async fn send(&mut self, method: Method, path: &str, call: Call) -> Result<Response<Incoming>> {
+        let patience = call.patience.unwrap_or(ANSWER_MAX);
         let request = self.request(method, path, call)?;
-        let response = self.exchange(request).await?;
+        let response = self.exchange(request, patience).await?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -250,11 +259,11 @@ impl Client {
         })
     }
 
-    async fn exchange(&mut self, request: Request<Body>) -> Result<Response<Incoming>> {
+    async fn exchange(&mut self, request: Request<Body>, patience: Duration) -> Result<Response<Incoming>> {
         let mut sender = self.sender().await?;
         let watch = request.body().watch();
-        let Some(answer) = patiently(sender.send_request(request), watch.as_deref()).await else {
-            return Err(broken("it did not answer within 60 s"));
+        let Some(answer) = patiently(sender.send_request(request), watch.as_deref(), patience).await else {
+            return Err(broken(&format!("it did not answer within {} s", patience.as_secs())));
         };
         // A source that failed broke the connection off on purpose, so that nothing is done by half.
         let why = |error: hyper::Error| {
@@ -298,13 +307,13 @@ impl Client {
     }
 }
 
-/// What comes of a request; `None` when nothing does for [`ANSWER_MAX`]. Time in which its body goes out, or
+/// What comes of a request; `None` when nothing does for so long. Time in which its body goes out, or
 /// waits for whoever makes it, is not the hub's.
-async fn patiently<T>(sent: impl Future<Output = T>, watch: Option<&Watch>) -> Option<T> {
+async fn patiently<T>(sent: impl Future<Output = T>, watch: Option<&Watch>, patience: Duration) -> Option<T> {
     let mut sent = std::pin::pin!(sent);
     loop {
         let before = watch.map(Watch::moved);
-        match timeout(ANSWER_MAX, &mut sent).await {
+        match timeout(patience, &mut sent).await {
             Ok(answer) => return Some(answer),
             Err(_) if watch.is_some_and(|watch| watch.waits() || before != Some(watch.moved())) => {}
             Err(_) => return None,

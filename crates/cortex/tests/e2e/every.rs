@@ -103,6 +103,7 @@ fn changes(every: &mut Every) {
     every.ok("node rm c --yes");
     files(every);
     policies(every);
+    workspaces(every);
     consents(every);
     people(every);
     locks(every);
@@ -163,6 +164,70 @@ fn files(every: &mut Every) {
     let transfer = id(&every.ok("transfer ls")[0]);
     every.ok(&format!("transfer show {transfer}"));
     every.refused("transfer cancel 0198a1c2-0000-7000-8000-000000000000", 3, "not_found");
+    skills(every, &folder);
+}
+
+/// Of a folder on the open node.
+fn skills(every: &mut Every, folder: &str) {
+    assert_eq!(every.ok("skill ls"), serde_json::json!([]));
+    every.refused(&format!("skill promote build --from b:{folder}"), 2, "invalid_argument");
+    std::fs::write(format!("{folder}/SKILL.md"), "# build").expect("a file");
+    let promoted = every.ok(&format!("skill promote build --from b:{folder} --expect 0"));
+    assert_eq!((&promoted["revision"], &promoted["already"]), (&1.into(), &false.into()));
+    every.refused("skill promote build", 2, "invalid_argument");
+    every.refused(&format!("skill promote build --from b:{folder}/none"), 3, "not_found");
+    every.refused("skill promote build --workspace none:skills", 3, "not_found");
+    every.ok("skill show build");
+    every.ok("skill show build --text");
+    every.ok("skill show build --files");
+    every.refused("skill show build --text none", 3, "not_found");
+    every.ok(&format!("skill mount build b:{folder}/mounted"));
+    every.refused(&format!("skill mount build b:{folder}/mounted/in"), 8, "conflict");
+    every.refused("skill rm build --yes", 8, "conflict");
+    every.ok(&format!("skill unmount build b:{folder}/mounted"));
+    every.refused(&format!("skill unmount build b:{folder}/mounted"), 3, "not_found");
+    every.refused("skill rm build", 2, "invalid_argument");
+    every.ok("skill rm build --yes");
+    every.refused("skill rm build --yes", 3, "not_found");
+}
+
+/// Of folders of the open node.
+fn workspaces(every: &mut Every) {
+    let [one, two] = ["ws-one", "ws-two"].map(|name| {
+        let folder = every.world.path(name);
+        std::fs::create_dir(&folder).expect("a folder");
+        folder.display().to_string()
+    });
+    std::fs::write(format!("{one}/ملف"), "text\n").expect("a file");
+    assert_eq!(every.ok("workspace ls"), serde_json::json!([]));
+    every.refused("workspace create notes --lead b:relative", 2, "invalid_argument");
+    every.refused("workspace create notes --lead nobody:/srv/x", 3, "node_not_found");
+    every.ok(&format!("workspace create notes --from b:{one} --exclude *.o --wait --timeout 1m"));
+    every.refused("workspace create notes --hub", 8, "conflict");
+    every.ok(&format!("workspace attach notes b:{two} --role follower"));
+    every.refused(&format!("workspace attach notes b:{two}"), 8, "conflict");
+    every.ok("workspace wait notes --timeout 1m");
+    let status = every.ok("workspace status notes");
+    assert_eq!((&status["name"], &status["members"][1]["state"]), (&"notes".into(), &"in_sync".into()));
+    every.ok("workspace diff notes --stat");
+    every.refused("workspace diff notes nobody", 3, "not_found");
+    every.ok("workspace history notes");
+    every.refused("workspace restore notes 99", 3, "not_found");
+    every.ok("workspace restore notes 1");
+    every.ok("workspace set notes --ignore-files no");
+    every.refused("workspace set notes", 2, "invalid_argument");
+    let lock = every.ok("workspace lock notes --ttl 1m")["lock"]["epoch"].as_u64().expect("a number");
+    every.refused("workspace lock notes", 4, "locked");
+    every.ok(&format!("workspace lock notes --extend {lock}"));
+    every.refused("workspace rm notes --yes", 4, "locked");
+    every.ok(&format!("workspace unlock notes {lock}"));
+    every.refused("workspace unlock notes --break", 8, "conflict");
+    every.ok("workspace resync notes");
+    every.refused("workspace resync notes --accept x", 2, "invalid_argument");
+    every.ok(&format!("workspace detach notes b:{two}"));
+    every.ok("workspace rm notes --yes");
+    every.refused("workspace status notes", 3, "not_found");
+    every.refused("workspace wait notes", 3, "not_found");
 }
 
 /// Asked by another token, since nobody answers its own question.
@@ -298,6 +363,7 @@ fn an_empty_list_is_brackets_for_scripts_and_the_next_command_for_people() {
         (["node", "ls"], "cortex invite"),
         (["run", "ls"], "cortex exec"),
         (["task", "ls"], "cortex task add"),
+        (["workspace", "ls"], "cortex workspace create"),
         (["policy", "ls"], "cortex invite"),
         (["invite", "ls"], "cortex invite"),
     ] {

@@ -48,12 +48,17 @@ pub(crate) fn world() -> (World, std::path::PathBuf) {
 
 impl World {
     pub(crate) fn fs(&self, method: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        self.api(method, &format!("/nodes/{query}"), headers, body)
+    }
+
+    /// Calls the API with the administrator's token.
+    pub(crate) fn api(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let address = self.hub().http.trim_start_matches("http://");
         let token = std::fs::read_to_string(&self.hub().token_file).expect("the token");
         let mut stream = TcpStream::connect(address).expect("the port listens");
         stream.set_read_timeout(Some(Duration::from_secs(40))).expect("a deadline");
         let mut head = format!(
-            "{method} /api/v1/nodes/{query} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\nconnection: close\r\ncontent-length: {}\r\n",
+            "{method} /api/v1{path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\nconnection: close\r\ncontent-length: {}\r\n",
             token.trim(),
             body.len()
         );

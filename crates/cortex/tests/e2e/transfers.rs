@@ -18,7 +18,7 @@ const MIB: usize = 1024 * 1024;
 const FILES: usize = 400;
 
 /// Bytes that are the same nowhere twice.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {
         state ^= state << 13;
@@ -63,7 +63,7 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Entry> {
     found
 }
 
-fn is_same(one: &Path, two: &Path) {
+pub(crate) fn is_same(one: &Path, two: &Path) {
     let (one, two) = (tree(one), tree(two));
     let differ: Vec<&PathBuf> =
         one.keys().chain(two.keys()).filter(|path| one.get(*path) != two.get(*path)).collect();
@@ -98,7 +98,7 @@ fn world(nodes: &[&str]) -> (World, Vec<PathBuf>) {
     (world, works)
 }
 
-fn allow(world: &World, node: &str) -> PathBuf {
+pub(crate) fn allow(world: &World, node: &str) -> PathBuf {
     // All nodes are on this machine, so each gets a folder of its own, and DEST is the same for all only
     // where a test says so.
     let work = world.path(&format!("work-{node}"));
@@ -107,7 +107,7 @@ fn allow(world: &World, node: &str) -> PathBuf {
 }
 
 /// Lets a node's runs write in a folder.
-fn give(world: &World, node: &str, folder: &Path) {
+pub(crate) fn give(world: &World, node: &str, folder: &Path) {
     fs::create_dir_all(folder).expect("its folder");
     // Runs have another user when the node is root.
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("chmod");

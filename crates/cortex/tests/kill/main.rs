@@ -17,6 +17,7 @@ mod join;
 mod pool;
 mod random;
 mod trees;
+mod waves;
 #[expect(dead_code, reason = "shared with the e2e tests, which need more of it")]
 #[path = "../e2e/world.rs"]
 mod world;

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::body::{BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use bytes::BytesMut;
+use cortex_core::files::path::FilePath;
 use cortex_core::id::Revision;
 use cortex_core::limits::{
     BODY_BYTES_MAX, BODY_IDLE_MS_MAX, FILE_BODY_BYTES_MAX, FILE_INLINE_BYTES_MAX, HEAD_MS_MAX,
@@ -219,6 +220,16 @@ pub(crate) fn page_limit(limit: Option<usize>) -> Result<usize, Failure> {
 pub(crate) fn parse<T: std::str::FromStr>(field: &str, text: &str) -> Result<T, Failure> {
     let shown = cortex_core::name::printable(text, 80);
     text.parse().map_err(|_| invalid(format!("`{field}` is `{shown}`, which cannot be read.")))
+}
+
+/// `NODE:PATH`.
+pub(crate) fn place(text: &str) -> Result<(String, FilePath), Refusal> {
+    let (node, path) = text.split_once(':').ok_or_else(|| {
+        let shown = cortex_core::name::printable(text, 200);
+        Refusal::new(Code::InvalidArgument, format!("`{shown}` is no `NODE:PATH`."))
+            .hint("Name the node and an absolute path on it: `build-1:/srv/notes`.")
+    })?;
+    Ok((node.to_owned(), FilePath::parse(path)?))
 }
 
 /// The id in a path. One that cannot be read is not there either.

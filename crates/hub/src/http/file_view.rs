@@ -6,13 +6,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use cortex_core::files::answer::{Encoding, Ending, Entry, FileAnswer, Match, Meta, Note, Skipped};
+use cortex_core::files::op::Kind;
 use cortex_core::limits::FILE_CURSOR_BYTES_MAX;
 use cortex_core::time::WallTime;
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{
-    EntriesView, EntryView, FileContentView, FileDoneView, FileWrittenView, FreshView, MatchView,
-    MatchesView, SkippedView,
+    EntriesView, EntryView, FileContentView, FileDoneView, FileWrittenView, FreshView, ManifestEntryView,
+    MatchView, MatchesView, SkippedView,
 };
+
+use http::HeaderValue;
 
 use crate::http::view::time;
 use crate::service::files::FileReply;
@@ -48,8 +51,28 @@ pub(super) fn entries(reply: FileReply) -> Result<EntriesView, Refusal> {
         next_cursor: next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next)),
         searched: *searched,
         skipped: skipped(*left),
-        fresh: fresh(reply.at),
+        fresh: fresh(&reply),
     })
+}
+
+/// Entries of a tree, and where the next page begins.
+pub(super) fn manifest(answer: &FileAnswer) -> Result<(Vec<ManifestEntryView>, Option<String>), Refusal> {
+    let FileAnswer::Listing { entries, next, .. } = answer else { return Err(another()) };
+    let entry = |Entry { name, meta }: &Entry| {
+        let (path, path_base64) = text_of(name);
+        let is_file = meta.kind == Kind::File;
+        ManifestEntryView {
+            path,
+            path_base64,
+            kind: meta.kind.as_str().to_owned(),
+            size: if is_file { meta.size } else { 0 },
+            exec: is_file && meta.mode & 0o100 != 0,
+            target: meta.target.as_ref().map(|target| String::from_utf8_lossy(target).into_owned()),
+            etag: meta.etag.map(|etag| etag.to_string()),
+        }
+    };
+    let next = next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
+    Ok((entries.iter().map(entry).collect(), next))
 }
 
 /// A page of lines.
@@ -62,12 +85,13 @@ pub(super) fn matches(reply: FileReply) -> Result<MatchesView, Refusal> {
         next_cursor: next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next)),
         searched: *searched,
         skipped: skipped(*left),
-        fresh: fresh(reply.at),
+        fresh: fresh(&reply),
     })
 }
 
 /// A part of a file.
 pub(super) fn content(path: &str, reply: FileReply) -> Result<FileContentView, Refusal> {
+    let fresh = fresh(&reply);
     let FileAnswer::Content { data, from, size, etag, lines, encoding, complete } = reply.answer else {
         return Err(another());
     };
@@ -91,7 +115,7 @@ pub(super) fn content(path: &str, reply: FileReply) -> Result<FileContentView, R
         offset: from,
         size,
         etag: etag.map(|etag| etag.to_string()),
-        fresh: fresh(reply.at),
+        fresh,
     })
 }
 
@@ -144,6 +168,7 @@ pub(super) fn entry_of(name: &[u8], meta: &Meta) -> EntryView {
         links: meta.links,
         target: meta.target.as_ref().map(|target| String::from_utf8_lossy(target).into_owned()),
         etag: meta.etag.map(|etag| etag.to_string()),
+        fresh: None,
     }
 }
 
@@ -212,8 +237,24 @@ const fn skipped(skipped: Skipped) -> SkippedView {
     SkippedView { unreadable, binary, too_large, ignored, unsupported }
 }
 
-fn fresh(at: WallTime) -> FreshView {
-    FreshView { from: "node".to_owned(), verified_at: time(at), revision: None }
+/// Where an answer comes from.
+pub(super) fn fresh(reply: &FileReply) -> FreshView {
+    let copy = reply.mirror.as_ref();
+    FreshView {
+        from: if copy.is_some() { "mirror" } else { "node" }.to_owned(),
+        verified_at: time(reply.at),
+        revision: copy.map(|copy| copy.revision.0),
+        differs: copy.is_some_and(|copy| copy.differs),
+    }
+}
+
+/// The same as a header: `node`, or `mirror; revision=3; verified_at="…"`, with `differs` behind that.
+pub(super) fn fresh_header(reply: &FileReply) -> HeaderValue {
+    let FreshView { from, verified_at, revision, differs } = fresh(reply);
+    let Some(revision) = revision else { return HeaderValue::from_static("node") };
+    let differs = if differs { "; differs" } else { "" };
+    let text = format!("{from}; revision={revision}; verified_at=\"{verified_at}\"{differs}");
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("mirror"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use cortex_core::files::op::{
     Content, Edit, FileOp, FindQuery, Glob, GrepQuery, Kind, Page, ReadAs, ReadRange, WriteHow,
 };
 use cortex_core::files::path::FilePath;
-use cortex_core::id::{Attempt, TaskId};
+use cortex_core::id::{Attempt, LockEpoch, TaskId};
 use cortex_core::limits::{
     FILE_INLINE_BYTES_MAX, FILE_OP_MS, FILE_OP_MS_MAX, LIST_ENTRIES_PAGE_DEFAULT, MATCHES_PAGE_DEFAULT,
 };
@@ -26,8 +26,9 @@ use crate::http::extract::{Args, FileBody, JsonBody, parse};
 use crate::http::problem::{Failure, invalid};
 use crate::http::runs::{idempotency_key, traceparent};
 use crate::http::shut_out::until_shut_out;
+use crate::http::workspaces::quoted;
 use crate::http::{Api, file_view};
-use crate::service::files::{Body, Download, FileCall, FileReply};
+use crate::service::files::{Body, Download, FileCall, FileReply, ReadFrom};
 use crate::service::standing::Place;
 use crate::service::{Caller, targets};
 
@@ -45,6 +46,10 @@ const TEXT_BYTES: u32 = 16 * 1024;
 /// With `Accept: application/octet-stream` a read answers with the bytes, however many; `Range` names a part of
 /// them. A file that changes while it is read breaks the answer off. With `max_bytes`, and of lines, the answer
 /// may be a shorter one, as its `Content-Range` says.
+///
+/// While the node is away, a path in a folder of a workspace is answered from the hub's copy of that, as `fresh`
+/// and the header `Cortex-Fresh` say. Such an answer has no owners, and nothing that the rules of the workspace
+/// leave out.
 #[utoipa::path(get, path = "/api/v1/nodes/{node}/fs", tag = "files", params(("node" = String, Path), LookArgs,
         ("Range" = Option<String>, Header, description = "`bytes=0-1023`, of a read that answers with bytes."),
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 when the file has this etag."),
@@ -59,7 +64,8 @@ pub(super) async fn look(
     headers: HeaderMap,
     Args(args): Args<LookArgs>,
 ) -> Result<Response, Failure> {
-    let order = Order::new(&api, &caller, &node, &headers, args.timeout_ms)?;
+    let from = read_from(args.from.as_deref())?;
+    let order = Order { from, ..Order::new(&api, &caller, &node, &headers, args.timeout_ms)? };
     match args.view.as_deref().unwrap_or("read") {
         "read" => read(&api, &order, &headers, &args).await,
         "list" => {
@@ -75,7 +81,8 @@ pub(super) async fn look(
                 page,
             };
             let reply = order.perform(&api, op).await?;
-            Ok(Json(file_view::entries(reply)?).into_response())
+            let fresh = file_view::fresh_header(&reply);
+            Ok(with_fresh(Json(file_view::entries(reply)?).into_response(), fresh))
         }
         "stat" => {
             let shown = args.path.clone().unwrap_or_default();
@@ -86,7 +93,9 @@ pub(super) async fn look(
                 return Ok(conditions::not_modified(meta.etag));
             }
             let entry = file_view::entry_of(shown.rsplit('/').next().unwrap_or_default().as_bytes(), meta);
-            Ok(with_etag(Json(entry).into_response(), meta.etag))
+            let entry = EntryView { fresh: Some(file_view::fresh(&reply)), ..entry };
+            let response = with_etag(Json(entry).into_response(), meta.etag);
+            Ok(with_fresh(response, file_view::fresh_header(&reply)))
         }
         other => {
             let shown = printable(other, 80);
@@ -148,7 +157,8 @@ pub(super) async fn search(
         ("If-None-Match" = Option<String>, Header, description = "`*`: nothing may be there."),
         ("Cortex-Content-Id" = Option<String>, Header, description = "blake3 of the body, in hex: other bytes change nothing."),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key on the same node is the same operation."),
-        ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over.")),
+        ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over."),
+        ("Cortex-Lock" = Option<u64>, Header, description = "The caller's lock of the workspace that is written.")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = FileWrittenView), (status = 201, body = FileWrittenView, description = "It is new."),
         (status = 200, body = FileDoneView, description = "Of a folder.")))]
@@ -209,7 +219,8 @@ pub(super) async fn write(
 #[utoipa::path(patch, path = "/api/v1/nodes/{node}/fs", tag = "files", params(("node" = String, Path), ChangeArgs,
         ("If-Match" = Option<String>, Header, description = "The etag that the file must have."),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key on the same node is the same operation."),
-        ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over.")),
+        ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over."),
+        ("Cortex-Lock" = Option<u64>, Header, description = "The caller's lock of the workspace that is written.")),
     request_body = FilePatch, responses((status = 200, body = FileWrittenView),
         (status = 201, body = FileWrittenView, description = "Of a copy that is new."),
         (status = 200, body = FileDoneView, description = "Of what is no single file.")))]
@@ -249,7 +260,8 @@ pub(super) async fn change(
 #[utoipa::path(delete, path = "/api/v1/nodes/{node}/fs", tag = "files", params(("node" = String, Path), RemoveArgs,
         ("If-Match" = Option<String>, Header, description = "The etag that the file must have."),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key on the same node is the same operation."),
-        ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over.")),
+        ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over."),
+        ("Cortex-Lock" = Option<u64>, Header, description = "The caller's lock of the workspace that is written.")),
     responses((status = 200, body = FileDoneView)))]
 pub(super) async fn remove(
     State(api): State<Api>,
@@ -287,15 +299,17 @@ async fn read(api: &Api, order: &Order, headers: &HeaderMap, args: &LookArgs) ->
         | FileAnswer::Written { .. }
         | FileAnswer::Done { .. } => return Err(file_view::another().into()),
     };
+    let fresh = file_view::fresh_header(&reply);
     if conditions::is_known(headers, etag) {
-        return Ok(conditions::not_modified(etag));
+        return Ok(with_fresh(conditions::not_modified(etag), fresh));
     }
     if as_bytes {
         let body = || download.map(|download| order.body(api, download));
-        return range::answer(reply, &asked, body).map(|response| with_etag(response, etag));
+        let answered = range::answer(reply, &asked, body)?;
+        return Ok(with_fresh(with_etag(answered, etag), fresh));
     }
     let response = Json(file_view::content(shown.as_str(), reply)?).into_response();
-    Ok(with_etag(response, etag))
+    Ok(with_fresh(with_etag(response, etag), fresh))
 }
 
 /// What a write is about: all of it, or that it comes. With the hash that the caller declares.
@@ -348,6 +362,8 @@ struct Order {
     node: std::sync::Arc<cortex_core::node::Node>,
     key: Option<String>,
     attempt: Option<(TaskId, Attempt)>,
+    lock: Option<LockEpoch>,
+    from: ReadFrom,
     deadline_ms: u64,
     traceparent: Option<String>,
 }
@@ -365,6 +381,8 @@ impl Order {
             caller: caller.clone(),
             key: idempotency_key(headers)?,
             attempt: attempt(headers)?,
+            lock: quoted(headers)?,
+            from: ReadFrom::Any,
             deadline_ms: timeout_ms.unwrap_or(FILE_OP_MS),
             traceparent: traceparent(headers),
         })
@@ -385,6 +403,8 @@ impl Order {
             op,
             key: self.key.clone(),
             attempt: self.attempt,
+            lock: self.lock,
+            from: self.from,
             deadline_ms: self.deadline_ms,
             traceparent: self.traceparent.clone(),
         };
@@ -415,6 +435,19 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<(TaskId, Attempt)>, 
     let task = task.trim().parse().map_err(|_| bad())?;
     let number = number.trim().parse().map_err(|_| bad())?;
     Ok(Some((task, Attempt(number))))
+}
+
+/// Who is to answer.
+fn read_from(text: Option<&str>) -> Result<ReadFrom, Failure> {
+    match text {
+        None => Ok(ReadFrom::Any),
+        Some("node") => Ok(ReadFrom::Node),
+        Some("mirror") => Ok(ReadFrom::Mirror),
+        Some(other) => {
+            let shown = printable(other, 80);
+            Err(invalid(format!("`from` is `{shown}`; it must be node or mirror.")))
+        }
+    }
 }
 
 fn wants_bytes(headers: &HeaderMap) -> bool {
@@ -455,6 +488,11 @@ fn page(limit: Option<u32>, cursor: Option<&str>, default: u32) -> Result<Page, 
 /// Refuses what belongs to something else than what was asked for.
 fn refuse_foreign(is_there: bool, whose: &str) -> Result<(), Failure> {
     if is_there { Err(invalid(format!("The request has a part that is only of {whose}."))) } else { Ok(()) }
+}
+
+fn with_fresh(mut response: Response, fresh: HeaderValue) -> Response {
+    response.headers_mut().insert("cortex-fresh", fresh);
+    response
 }
 
 fn with_etag(mut response: Response, etag: Option<cortex_core::files::content::ContentId>) -> Response {

@@ -11,6 +11,7 @@ use http::header;
 
 use crate::http::Api;
 use crate::http::problem::Failure;
+use crate::metrics::Stored;
 
 /// How long the store has to show that it answers.
 const READY_WITHIN: Duration = Duration::from_secs(1);
@@ -39,7 +40,11 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Failu
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let kept = api.pool.kept().await;
-    let text = api.metrics.render(&api.context, &api.mesh, &api.workers, kept.as_ref());
+    let chunks = api.chunks.clone();
+    // A collection may hold them for a moment.
+    let figures = tokio::task::spawn_blocking(move || chunks.blobs().figures().ok()).await;
+    let stored = Stored { chunks: figures.ok().flatten(), members: api.workspaces.member_counts() };
+    let text = api.metrics.render(&api.context, &api.mesh, &api.workers, kept.as_ref(), &stored);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -35,11 +35,14 @@ use crate::service::policies::Policies;
 use crate::service::pool::Pool;
 use crate::service::runs::Runs;
 use crate::service::sessions::Sessions;
+use crate::service::skills::Skills;
 use crate::service::standing::{Place, Standing};
 use crate::service::tokens::Tokens;
 use crate::service::transfers::Transfers;
 use crate::service::users::Users;
+use crate::service::workspaces::Workspaces;
 use crate::service::{Caller, Context};
+use crate::transfer::chunks::Chunks;
 use crate::workers::supervisor::Supervisor;
 
 mod audit;
@@ -67,6 +70,7 @@ mod runs;
 mod schedules;
 mod server;
 mod shut_out;
+mod skills;
 mod status;
 mod task_view;
 mod tasks;
@@ -76,6 +80,7 @@ mod transfer_view;
 mod transfers;
 mod users;
 mod view;
+mod workspaces;
 
 pub use guard::Door;
 pub use problem::Failure;
@@ -132,6 +137,12 @@ pub struct ApiParts {
     pub files: Files,
     /// Use cases of transfers.
     pub transfers: Transfers,
+    /// The chunk store.
+    pub(crate) chunks: Chunks,
+    /// Use cases of workspaces.
+    pub workspaces: Workspaces,
+    /// Use cases of the library of skills.
+    pub skills: Skills,
     /// Use cases of questions to people.
     pub consents: Consents,
     /// Counters.
@@ -228,6 +239,20 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(transfers::missing))
         .routes(routes!(transfers::content))
         .routes(routes!(transfers::end))
+        .routes(routes!(workspaces::list, workspaces::create))
+        .routes(routes!(workspaces::get, workspaces::change, workspaces::remove))
+        .routes(routes!(workspaces::members, workspaces::attach, workspaces::detach))
+        .routes(routes!(workspaces::drift))
+        .routes(routes!(workspaces::lock, workspaces::unlock))
+        .routes(routes!(workspaces::resync))
+        .routes(routes!(workspaces::history))
+        .routes(routes!(workspaces::manifest))
+        .routes(routes!(workspaces::restore))
+        .routes(routes!(skills::list))
+        .routes(routes!(skills::get, skills::remove))
+        .routes(routes!(skills::files))
+        .routes(routes!(skills::promote))
+        .routes(routes!(skills::mounts, skills::mount, skills::unmount))
         .routes(routes!(invites::list, invites::create))
         .routes(routes!(invites::revoke))
         .routes(routes!(locks::list, locks::create))

@@ -24,6 +24,7 @@ use crate::http::extract::{Args, JsonBody, PackBody, PageArgs, RawBody, parse, p
 use crate::http::files::attempt;
 use crate::http::problem::{Failure, invalid};
 use crate::http::runs::{idempotency_key, traceparent};
+use crate::http::workspaces::quoted;
 use crate::http::{Api, transfer_view};
 use crate::service::Caller;
 use crate::service::transfers::{Asking, Order, PullOrder, PushOrder, Standing, Targets};
@@ -75,7 +76,8 @@ pub(super) async fn list(
 /// Begins a push or a pull. A node that refuses it, or is away, is told as such in the answer.
 #[utoipa::path(post, path = "/api/v1/transfers", tag = "transfers", request_body = TransferOrder, params(
         ("Idempotency-Key" = Option<String>, Header, description = "The same key is the same transfer."),
-        ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over.")),
+        ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over."),
+        ("Cortex-Lock" = Option<u64>, Header, description = "The caller's lock of the workspace that a push writes.")),
     responses((status = 202, body = TransferView)))]
 pub(super) async fn begin(
     State(api): State<Api>,
@@ -86,6 +88,7 @@ pub(super) async fn begin(
     let asking = Asking {
         key: idempotency_key(&headers)?,
         attempt: attempt(&headers)?,
+        lock: quoted(&headers)?,
         traceparent: traceparent(&headers),
     };
     let order = match order {

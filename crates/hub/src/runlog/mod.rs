@@ -10,7 +10,7 @@ mod block;
 mod file;
 mod index;
 mod log;
-mod space;
+pub(crate) mod space;
 
 use std::io;
 use std::path::{Path, PathBuf};

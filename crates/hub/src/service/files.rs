@@ -8,6 +8,7 @@
 
 pub(in crate::service) mod accept;
 mod content;
+mod mirror;
 mod retention;
 mod tally;
 
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::entity::{FileEnd, FileOutcome, FileTask, unknown_outcome};
 use cortex_core::files::op::{Content, FileOp, ReadAs};
-use cortex_core::id::{Attempt, NodeId, OpId, TaskId};
+use cortex_core::id::{Attempt, LockEpoch, NodeId, OpId, TaskId};
 use cortex_core::limits::{FILE_ANSWER_MS, FILE_OP_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use cortex_core::node::Node;
 use cortex_core::rights::Right;
@@ -25,6 +26,7 @@ use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
 use cortex_core::{Code, Refusal};
 
+use super::workspaces::{Mirrored, Workspaces};
 use super::{Caller, Context, targets};
 use crate::mesh::{Mesh, is_denied};
 use crate::metrics::Metrics;
@@ -41,6 +43,8 @@ pub struct Files {
     mesh: Mesh,
     metrics: Metrics,
     tally: Tally,
+    /// Who has copies of folders.
+    workspaces: Option<Workspaces>,
 }
 
 /// One operation that is asked for.
@@ -54,10 +58,26 @@ pub struct FileCall {
     pub key: Option<String>,
     /// The attempt of a task for which it is done.
     pub attempt: Option<(TaskId, Attempt)>,
+    /// The number of the lock of a workspace that the caller says to hold.
+    pub lock: Option<LockEpoch>,
+    /// Who is to answer it.
+    pub from: ReadFrom,
     /// How long it may take, milliseconds; 1 to [`FILE_OP_MS_MAX`].
     pub deadline_ms: u64,
     /// W3C traceparent.
     pub traceparent: Option<String>,
+}
+
+/// Who answers a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The node; while it is away the hub's copy of the folder, if there is one.
+    #[default]
+    Any,
+    /// The node.
+    Node,
+    /// The hub's copy of the folder.
+    Mirror,
 }
 
 /// What came of one.
@@ -67,14 +87,22 @@ pub struct FileReply {
     pub op: Option<OpId>,
     /// The answer.
     pub answer: FileAnswer,
-    /// When it came from the node, on the hub's clock.
+    /// When it came from the node, on the hub's clock; of a copy when that was last compared with the folder.
     pub at: WallTime,
+    /// How old the hub's copy of the folder is, when that answers.
+    pub mirror: Option<Mirrored>,
 }
 
 impl Files {
     /// The use cases over `mesh`, which count in `metrics`.
     pub fn new(context: Context, mesh: Mesh, metrics: Metrics) -> Self {
-        Self { context, mesh, metrics, tally: Tally::default() }
+        Self { context, mesh, metrics, tally: Tally::default(), workspaces: None }
+    }
+
+    /// The same, with copies of folders.
+    #[must_use]
+    pub fn with_copies(self, workspaces: Workspaces) -> Self {
+        Self { workspaces: Some(workspaces), ..self }
     }
 
     /// Does an operation and waits for what comes of it. Needs `files:read` on the node, or `files:write`
@@ -82,7 +110,7 @@ impl Files {
     /// changes files goes on.
     ///
     /// # Errors
-    /// Of the caller's: `forbidden`, `node_not_found`, `locked`, `unauthenticated`, `invalid_argument`,
+    /// Of the caller's: `forbidden`, `node_not_found`, `locked`, `stale_epoch`, `unauthenticated`, `invalid_argument`,
     /// `too_large`, `conflict` for a key of another operation, `stale_attempt`, `not_found` for a task that
     /// the caller does not work on, `rate_limited`, `quota`. Of the policy's: `policy_denied`,
     /// `path_outside_roots`, `sandbox_unavailable`. Of the node's: `node_offline`, `version_unsupported`,
@@ -123,6 +151,9 @@ impl Files {
     ) -> Result<(FileReply, Option<Download>), Refusal> {
         check(&call, body.is_some())?;
         let counted = self.tally.one(caller.token.id)?;
+        if let Some(copied) = self.copied(&call)? {
+            return self.by_copy(caller, call, copied, counted).await;
+        }
         let (node, right, deadline_ms) = (call.node.id, right(&call.op), call.deadline_ms);
         // Content that came with it is not kept.
         let asked = if body.is_some() { Some(call.op.clone()) } else { None };
@@ -162,7 +193,7 @@ impl Files {
                 (Some(op), end.map(FileOutcome::answer))
             }
         };
-        let reply = FileReply { op, answer: answer?, at: self.context.clock.wall() };
+        let reply = FileReply { op, answer: answer?, at: self.context.clock.wall(), mirror: None };
         Ok((reply, content.map(|stream| Download::new(stream, counted))))
     }
 

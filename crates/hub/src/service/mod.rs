@@ -18,6 +18,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::directory::Directory;
 
+mod asking;
 pub mod audit;
 pub mod consents;
 pub mod enrol;
@@ -33,11 +34,13 @@ pub mod pool;
 mod retention;
 pub mod runs;
 pub mod sessions;
+pub mod skills;
 pub mod standing;
 pub mod targets;
 pub mod tokens;
 pub mod transfers;
 pub mod users;
+pub mod workspaces;
 
 /// How long a use case waits for the store.
 pub const STORE_DEADLINE: Duration = Duration::from_millis(STORE_MS_MAX);

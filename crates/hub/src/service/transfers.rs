@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cortex_core::files::content::{ContentId, TreeId};
-use cortex_core::files::path::FilePath;
-use cortex_core::id::{Attempt, NodeId, TaskId, TransferId};
+use cortex_core::files::path::{FilePath, RelPath};
+use cortex_core::id::{Attempt, LockEpoch, NodeId, TaskId, TransferId};
 use cortex_core::limits::{
     IDEMPOTENCY_KEY_BYTES_MAX, TRANSFER_PATIENCE_MS, TRANSFER_RATE_MIN, TRANSFER_READER_MS,
     TRANSFERS_RUNNING_MAX, TRANSFERS_RUNNING_PER_NODE_MAX, TREE_ENTRIES_MAX,
@@ -157,6 +157,8 @@ pub struct Asking {
     pub key: Option<String>,
     /// The attempt of a task for which it is done.
     pub attempt: Option<(TaskId, Attempt)>,
+    /// The number of the lock of a workspace that the caller says to hold.
+    pub lock: Option<LockEpoch>,
     /// W3C traceparent.
     pub traceparent: Option<String>,
 }
@@ -206,6 +208,18 @@ impl Order {
         match self {
             Self::Push(push) => push.rate_max,
             Self::Pull(pull) => pull.rate_max,
+        }
+    }
+
+    /// What of the node it changes; `None` when nothing.
+    fn written(&self) -> Option<FilePath> {
+        match self {
+            Self::Push(push) if !push.dry_run => {
+                let only = push.only.as_deref().and_then(|only| RelPath::parse(only).ok());
+                let entry = only.and_then(|only| push.dest.join(&only).ok());
+                Some(entry.unwrap_or_else(|| push.dest.clone()))
+            }
+            Self::Push(_) | Self::Pull(_) => None,
         }
     }
 
@@ -416,6 +430,16 @@ impl Transfers {
         pull.finish();
         let _late = tokio::time::timeout(Duration::from_secs(5), transfer.over.cancelled()).await;
         Ok(transfer.shown())
+    }
+
+    /// The threads for bulk content.
+    pub(crate) fn io(&self) -> Io {
+        self.0.io.clone()
+    }
+
+    /// A turn to work with a node, in turn with pushes and pulls.
+    pub(crate) async fn turn(&self, node: NodeId) -> impl Send + use<> {
+        self.0.turn(node).await
     }
 
     /// Ends what is open, since the hub stops, and takes nothing more on.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cortex_core::Refusal;
 use cortex_core::retention::Kept;
+use cortex_core::workspace::history;
 
 use crate::http::Api;
 use crate::mesh::Mesh;
@@ -12,6 +13,7 @@ use crate::service::files;
 use crate::service::pool::retention;
 use crate::workers::supervisor::{Fate, OnCancel, OnError, Supervisor};
 
+pub(crate) mod chunks;
 pub mod supervisor;
 
 /// Time between two writings of when nodes were last heard (DESIGN §4).
@@ -76,6 +78,28 @@ pub(crate) fn start(workers: &Supervisor, api: &Api) {
         let ops = ops.clone();
         async move { ops.run_retention(files::KEPT, shutdown).await }
     });
+    let workspaces = api.workspaces.clone();
+    workers.spawn(restart("waves", OnCancel::Wait), move |shutdown| {
+        let workspaces = workspaces.clone();
+        async move { workspaces.run_waves(shutdown).await }
+    });
+    let workspaces = api.workspaces.clone();
+    workers.spawn(restart("workspace-history", OnCancel::Wait), move |shutdown| {
+        let workspaces = workspaces.clone();
+        async move { workspaces.run_history(history::Kept::default(), shutdown).await }
+    });
+    let skills = api.skills.clone();
+    workers.spawn(restart("mounts", OnCancel::Wait), move |shutdown| {
+        let skills = skills.clone();
+        async move { skills.run_mounts(shutdown).await }
+    });
+    let (context, kept) = (api.context.clone(), api.chunks.clone());
+    workers.spawn(restart("chunk-collect", OnCancel::Wait), move |shutdown| {
+        chunks::collect(context.clone(), kept.clone(), shutdown)
+    });
+    let kept = api.chunks.clone();
+    workers
+        .spawn(restart("chunk-scrub", OnCancel::Wait), move |shutdown| chunks::scrub(kept.clone(), shutdown));
     let policies = api.policies.clone();
     workers.spawn(restart("policy-expiry", OnCancel::Wait), move |shutdown| {
         let policies = policies.clone();

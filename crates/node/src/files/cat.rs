@@ -4,19 +4,19 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
+use cortex_content::part::{Picked, Picker, whole_chars};
+use cortex_content::text::{Text, of_part};
 use cortex_core::error::{Code, Refusal};
 use cortex_core::files::answer::{Encoding, FileAnswer, LineFacts, Meta};
 use cortex_core::files::content::ContentId;
 use cortex_core::files::op::{Kind, ReadRange};
 use cortex_core::limits;
 use cortex_core::name::printable;
-use memchr::memchr;
 
 use super::beneath::{Follow, Stat};
 use super::fault::Fault;
 use super::place::Place;
 use super::read;
-use super::text::{Text, of_part};
 
 /// Bytes that are looked through for a line of a file which is not read whole.
 const SOUGHT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -133,22 +133,13 @@ impl Found {
     }
 }
 
-/// Where the last character that is whole ends; the end when there is none, so that a reader gets on.
-fn whole_chars(data: &[u8]) -> usize {
-    match std::str::from_utf8(data) {
-        Ok(_) => data.len(),
-        Err(error) if error.valid_up_to() > 0 && error.error_len().is_none() => error.valid_up_to(),
-        Err(_) => data.len(),
-    }
-}
-
 fn look(file: &File, range: ReadRange, max: usize, is_whole: bool) -> Result<Found, Fault> {
     let mut picker = Picker::new(range, max);
     let mut text = Text::default();
     let mut hasher = blake3::Hasher::new();
     match range {
         ReadRange::Bytes { from, len } if !is_whole => {
-            picker.at = from;
+            picker = picker.from(from);
             read::pieces(file, from, len.min(max as u64 + 1), |piece| {
                 picker.push(piece);
                 Ok(())
@@ -175,105 +166,16 @@ fn look(file: &File, range: ReadRange, max: usize, is_whole: bool) -> Result<Fou
             }
         }
     }
-    let Picker { data, start, at, first, is_cut, .. } = picker;
+    let Picked { data, from, first_line, is_complete } = picker.finish();
     Ok(Found {
         data,
-        from: start.unwrap_or(at),
-        first_line: first,
-        is_complete: !is_cut,
+        from,
+        first_line,
+        is_complete,
         text,
         etag: ContentId::new(hasher.finalize().into()),
         bytes: hasher.count(),
     })
-}
-
-/// Picks a part out of pieces that come one after the other.
-struct Picker {
-    range: ReadRange,
-    max: usize,
-    /// Where the next piece begins.
-    at: u64,
-    /// The line in which it begins.
-    line: u64,
-    data: Vec<u8>,
-    /// Where the part begins.
-    start: Option<u64>,
-    /// In which line.
-    first: u64,
-    /// Whether there was more of it than fits.
-    is_cut: bool,
-    is_over: bool,
-}
-
-impl Picker {
-    fn new(range: ReadRange, max: usize) -> Self {
-        Self {
-            range,
-            max,
-            at: 0,
-            line: 1,
-            data: Vec::new(),
-            start: None,
-            first: 1,
-            is_cut: false,
-            is_over: false,
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.is_over || self.is_cut
-    }
-
-    fn push(&mut self, piece: &[u8]) {
-        match self.range {
-            ReadRange::All => self.bytes(piece, 0, u64::MAX),
-            ReadRange::Bytes { from, len } => self.bytes(piece, from, from.saturating_add(len)),
-            ReadRange::Lines { from, count } => self.lines(piece, from, from.saturating_add(count)),
-        }
-        self.at += piece.len() as u64;
-    }
-
-    fn bytes(&mut self, piece: &[u8], from: u64, end: u64) {
-        let clamp = |offset: u64| {
-            usize::try_from(offset.saturating_sub(self.at)).unwrap_or(usize::MAX).min(piece.len())
-        };
-        let (begin, stop) = (clamp(from), clamp(end));
-        if self.start.is_none() {
-            self.line += memchr::memchr_iter(b'\n', &piece[..begin]).count() as u64;
-            if begin < piece.len() || from <= self.at {
-                self.start = Some(self.at + begin as u64);
-            }
-            self.first = self.line;
-        }
-        self.take(&piece[begin.min(stop)..stop]);
-        self.is_over = stop < piece.len();
-    }
-
-    fn lines(&mut self, piece: &[u8], from: u64, end: u64) {
-        let mut at = 0;
-        while at < piece.len() && self.line < end {
-            let next = memchr(b'\n', &piece[at..]).map(|len| at + len + 1);
-            let stop = next.unwrap_or(piece.len());
-            if self.line >= from {
-                if self.start.is_none() {
-                    (self.start, self.first) = (Some(self.at + at as u64), self.line);
-                }
-                self.take(&piece[at..stop]);
-            }
-            self.line += u64::from(next.is_some());
-            at = stop;
-        }
-        if self.start.is_none() {
-            self.first = self.line;
-        }
-        self.is_over = self.line >= end;
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        let fits = bytes.len().min(self.max - self.data.len());
-        self.data.extend_from_slice(&bytes[..fits]);
-        self.is_cut |= fits < bytes.len();
-    }
 }
 
 /// Content that leaves in pieces.

@@ -1,7 +1,6 @@
 //! Parts of files by bytes and by lines.
 
 use cortex_core::files::answer::Ending;
-use proptest::prelude::*;
 
 use super::*;
 use crate::files::support::Scene;
@@ -204,27 +203,4 @@ fn a_file_that_is_written_all_the_time_is_read_or_refused_but_never_mixed() {
             }
         }
     });
-}
-
-proptest! {
-    #[test]
-    fn lines_are_those_that_a_split_gives(
-        content in "[ab\nأ]{0,60}", from in 1..9_u64, count in 1..9_u64, piece in 1..7_usize, max in 0..70_usize,
-    ) {
-        let content = content.as_bytes();
-        let mut picker = Picker::new(ReadRange::Lines { from, count }, max);
-        content.chunks(piece).for_each(|piece| picker.push(piece));
-        let wanted = content.split_inclusive(|byte| *byte == b'\n').skip(from as usize - 1).take(count as usize);
-        let wanted: Vec<u8> = wanted.flatten().copied().collect();
-        let start = content.split_inclusive(|byte| *byte == b'\n').take(from as usize - 1).map(<[u8]>::len).sum::<usize>();
-        prop_assert_eq!(&picker.data[..], &wanted[..wanted.len().min(max)]);
-        prop_assert_eq!(picker.is_cut, wanted.len() > max);
-        prop_assert_eq!(picker.start.unwrap_or(picker.at), start as u64);
-        let mut bytes = Picker::new(ReadRange::Bytes { from: from * 3, len: count * 3 }, max);
-        content.chunks(piece).for_each(|piece| bytes.push(piece));
-        let (begin, end) = (content.len().min(from as usize * 3), content.len().min((from + count) as usize * 3));
-        prop_assert_eq!(&bytes.data[..], &content[begin..end][..(end - begin).min(max)]);
-        let before = content[..begin].iter().filter(|byte| **byte == b'\n').count();
-        prop_assert_eq!(bytes.first, before as u64 + 1);
-    }
 }

@@ -16,6 +16,7 @@ use cortex_core::limits::{CLERKS_MAX, CLERKS_WAITING_MAX};
 use cortex_core::sandbox::Walls;
 use cortex_core::{Code, Refusal};
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -157,8 +158,12 @@ impl Clerks {
     /// come to their end. When there is none, the longest idle one makes room.
     fn take_idle(&self, walls: Option<&Walls>) -> Option<Clerk> {
         let mut idle = lock(&self.idle);
-        if let Some(at) = idle.iter().rposition(|one| one.clerk.walls.as_ref() == walls) {
-            return idle.remove(at).map(|one| one.clerk);
+        let mut ended = Vec::new();
+        while let Some(at) = idle.iter().rposition(|one| one.clerk.walls.as_ref() == walls) {
+            match idle.remove(at).map(|one| one.clerk) {
+                Some(clerk) if clerk.has_ended() => ended.push(clerk),
+                found => return found,
+            }
         }
         let keeps = CLERKS_MAX.saturating_sub(self.working()).min(idle.len());
         let excess = idle.len() - keeps;
@@ -282,6 +287,17 @@ impl Hired {
     fn desk(&mut self) -> io::Result<&mut Desk> {
         let desk = self.clerk.as_mut().and_then(|clerk| clerk.desk.as_mut());
         desk.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Clerk {
+    /// Whether its process was killed while it had nothing to do: nobody reads its jobs.
+    fn has_ended(&self) -> bool {
+        self.desk.as_ref().is_none_or(|desk| {
+            let mut jobs = [PollFd::new(desk.jobs.as_fd(), PollFlags::POLLOUT)];
+            let polled = poll(&mut jobs, PollTimeout::ZERO);
+            polled.is_ok() && jobs[0].revents().is_some_and(|found| found.contains(PollFlags::POLLERR))
+        })
     }
 }
 

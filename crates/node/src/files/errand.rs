@@ -15,6 +15,7 @@ use cortex_core::{Code, Refusal};
 use cortex_wire::convert::files::pipe;
 use cortex_wire::convert::transfer::carry_to_bytes;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::pipe::Sender;
 use tokio_util::sync::CancellationToken;
 
 use super::clerk::Job;
@@ -157,6 +158,15 @@ fn answer(job: &Job, frame: &Frame) -> io::Result<Result<FileAnswer, Refusal>> {
     pipe::answer_from_bytes(job.id, &frame.body).map_err(|refusal| io::Error::other(refusal.message))
 }
 
+/// Gives the clerk a frame. One that reads no more may have said all that there is to say before that: what it
+/// said is heard first, and that it is gone is heard there as well.
+pub(super) async fn pass(jobs: &mut Sender, frame: &Frame) -> io::Result<()> {
+    match jobs.write_all(&frame.to_bytes()?).await {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::future::pending().await,
+        written => written,
+    }
+}
+
 /// Gives the clerk what comes from the hub, until it says something.
 async fn feed(clerk: &mut Hired, inbound: &mut Inbound, gone: &CancellationToken) -> io::Result<Frame> {
     let is_writing = AtomicBool::new(false);
@@ -167,7 +177,7 @@ async fn feed(clerk: &mut Hired, inbound: &mut Inbound, gone: &CancellationToken
             let is_over = !matches!(next, Ok(Some(_)));
             is_writing.store(true, Ordering::Relaxed);
             for frame in to_clerk(next) {
-                jobs.write_all(&frame.to_bytes()?).await?;
+                pass(jobs, &frame).await?;
             }
             is_writing.store(false, Ordering::Relaxed);
             if is_over {

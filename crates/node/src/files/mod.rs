@@ -35,7 +35,6 @@ pub(crate) mod swap;
 pub(crate) mod sweep;
 mod target;
 pub(crate) mod temp;
-mod text;
 pub(crate) mod transfer;
 mod tree;
 pub(crate) mod walk;

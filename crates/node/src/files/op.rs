@@ -11,7 +11,6 @@ use super::grep;
 use super::list::{self, Shown};
 use super::make;
 use super::moving::{self, Copy, Move};
-use super::page::question;
 use super::place::{Place, Work};
 use super::remove::{self, Removal};
 use super::walk::Budget;
@@ -70,7 +69,7 @@ pub(crate) fn begin<'a>(
     let answer = match op {
         FileOp::List { depth, hidden, glob, hash, page, .. } => {
             let shown = Shown { depth: *depth, hidden: *hidden, glob: glob.as_ref(), hash: *hash };
-            list::list(&at, shown, page, &question(op), Budget::full())?
+            list::list(&at, shown, page, &op.question(), Budget::full())?
         }
         FileOp::Stat { hash, .. } => cat::stat(&at, *hash)?,
         FileOp::Read { range, want: ReadAs::Inline { bytes_max }, hash, .. } => {
@@ -82,8 +81,8 @@ pub(crate) fn begin<'a>(
                 cat::Streamed::Pieces(answer, reading) => Begun::Reading(answer, reading),
             });
         }
-        FileOp::Find { query, page, .. } => list::find(&at, query, page, &question(op), Budget::full())?,
-        FileOp::Grep { query, page, .. } => grep::grep(&at, query, page, &question(op), Budget::full())?,
+        FileOp::Find { query, page, .. } => list::find(&at, query, page, &op.question(), Budget::full())?,
+        FileOp::Grep { query, page, .. } => grep::grep(&at, query, page, &op.question(), Budget::full())?,
         FileOp::Write { content, how, expect, mkdirs, mode, dry_run, .. } => {
             let wanted =
                 Wanted { how: *how, expect: *expect, mkdirs: *mkdirs, mode: *mode, dry_run: *dry_run };

@@ -3,31 +3,12 @@
 use bytes::Bytes;
 use cortex_core::error::{Code, Refusal};
 use cortex_core::files::content::ContentId;
-use cortex_core::files::op::{FileOp, Page};
+use cortex_core::files::op::Page;
 use cortex_core::limits;
 
 /// Bytes of an answer that entries or matches may take.
 pub(super) const ANSWER_BYTES_MAX: usize =
     limits::FILE_ANSWER_BYTES_MAX - limits::FILE_CURSOR_BYTES_MAX - 256;
-
-/// The digest of a question without its page: a cursor belongs to one question.
-pub(super) fn question(op: &FileOp) -> ContentId {
-    let mut op = op.clone();
-    match &mut op {
-        FileOp::List { page, .. } | FileOp::Find { page, .. } | FileOp::Grep { page, .. } => {
-            *page = Page { limit: 1, cursor: None };
-        }
-        FileOp::Stat { .. }
-        | FileOp::Read { .. }
-        | FileOp::Write { .. }
-        | FileOp::Edit { .. }
-        | FileOp::MakeDir { .. }
-        | FileOp::Remove { .. }
-        | FileOp::Move { .. }
-        | FileOp::Copy { .. } => {}
-    }
-    op.digest()
-}
 
 /// How far an answer has come.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,11 +8,10 @@ use cortex_core::transfer::TransferNews;
 use cortex_core::{Code, Refusal};
 use cortex_wire::convert::transfer::news_from_bytes;
 use futures::future::BoxFuture;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
 use super::clerks::Hired;
-use super::errand::{Way, to_clerk, until_end};
+use super::errand::{Way, pass, to_clerk, until_end};
 use super::frame::{Frame, Kind};
 use super::transfer::{TransferJob, no};
 use crate::bulk::Stream;
@@ -102,7 +101,7 @@ async fn relay(
                 }
             };
             for frame in frames {
-                jobs.write_all(&frame.to_bytes()?).await?;
+                pass(jobs, &frame).await?;
             }
         }
     };

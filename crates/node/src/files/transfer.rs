@@ -8,6 +8,7 @@ mod end;
 mod ground;
 mod memory;
 mod receive;
+mod seal;
 mod send;
 mod supply;
 #[cfg(test)]

@@ -58,7 +58,11 @@ fn count(dir: &Dir, depth: usize, path: &[u8], tally: &mut Tally) -> Result<(), 
 }
 
 /// Hands over the names of a folder in byte order.
-fn each(dir: &Dir, depth: usize, mut act: impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
+pub(super) fn each(
+    dir: &Dir,
+    depth: usize,
+    mut act: impl FnMut(&[u8]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     if depth > LEVELS_MAX {
         return Err(Fault::TooMany);
     }

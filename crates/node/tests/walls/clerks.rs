@@ -213,6 +213,22 @@ fn a_clerk_that_is_killed_fails_one_operation_and_the_next_gets_another() {
 }
 
 #[test]
+fn a_clerk_that_is_killed_while_it_waits_is_replaced_and_nobody_hears_of_it() {
+    as_each_user("clerks::a_clerk_that_is_killed_while_it_waits_is_replaced_and_nobody_hears_of_it", async {
+        let world = World::new(Level::Full).await;
+        let work = world.path("work");
+        let target = work.join("a");
+        let given = walls(&[(&work, Access::Write, true)]);
+        world.file(Some(&given), write(&target, "old")).await.expect("written");
+        kill(Pid::from_raw(clerks()[0]), Signal::SIGKILL).expect("it lives");
+        until("it is gone", || clerks().is_empty()).await;
+        world.file(Some(&given), write(&work.join("b"), "new")).await.expect("written");
+        assert_eq!(world.reads(Some(&given), &target).await, Ok(b"old".to_vec()));
+        world.finish().await;
+    });
+}
+
+#[test]
 fn more_operations_than_clerks_wait_their_turn_and_no_more_processes_come() {
     as_each_user("clerks::more_operations_than_clerks_wait_their_turn_and_no_more_processes_come", async {
         let world = World::new(Level::Kernel).await;

@@ -47,8 +47,10 @@ fn apply(dest: &Path, target: TreeId) -> TransferWork {
         filters: filters(),
         checksum: false,
         dry_run: false,
+        read_only: false,
         node_name: "n1".to_owned(),
         revision: Revision(1),
+        identity: None,
     }))
 }
 
@@ -220,6 +222,8 @@ fn a_file_is_sent_from_a_folder_that_may_only_be_read() {
                 base: None,
                 filters: filters(),
                 checksum: false,
+                mark: false,
+                identity: None,
             };
             let mut told: Option<TreeTold> = None;
             let ended = world

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::name::Name;
-use cortex_core::skill::SkillRow;
+use cortex_core::skill::{Mount, SkillRow};
 use cortex_core::workspace::{Member, RevisionRow, Workspace};
 
 use super::state::set;
@@ -29,6 +29,7 @@ pub(super) struct Sync {
     revisions: BTreeMap<(WorkspaceId, Revision), RevisionRow>,
     conflicts: BTreeMap<ConflictKey, StoredConflict>,
     skills: BTreeMap<(Name, Revision), SkillRow>,
+    mounts: BTreeMap<FolderKey, Mount>,
 }
 
 /// What was there before a change.
@@ -38,6 +39,7 @@ pub(super) enum SyncChange {
     Revision((WorkspaceId, Revision), Option<Box<RevisionRow>>),
     Conflict(ConflictKey, Option<Box<StoredConflict>>),
     Skill((Name, Revision), Option<Box<SkillRow>>),
+    Mount(FolderKey, Option<Box<Mount>>),
 }
 
 impl Sync {
@@ -63,6 +65,10 @@ impl Sync {
             SyncChange::Skill(key, row) => {
                 let old = set(&mut self.skills, key.clone(), row.map(|row| *row));
                 SyncChange::Skill(key, old.map(Box::new))
+            }
+            SyncChange::Mount(key, row) => {
+                let old = set(&mut self.mounts, key.clone(), row.map(|row| *row));
+                SyncChange::Mount(key, old.map(Box::new))
             }
         }
     }
@@ -109,9 +115,13 @@ impl Sync {
             roots_of_member(row).try_for_each(&mut *visit)?;
         }
         for row in self.skills.values() {
-            if self.newest_skill(&row.name).is_some_and(|newest| newest.removed_at.is_none()) {
+            let since = (row.name.clone(), row.n)..=(row.name.clone(), Revision(u64::MAX));
+            if self.skills.range(since).all(|(_, later)| later.removed_at.is_none()) {
                 visit(row.tree)?;
             }
+        }
+        for (_, tree) in self.mounts.values().filter_map(|row| row.reached) {
+            visit(tree)?;
         }
         Ok(())
     }

@@ -48,6 +48,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "workspaces",
         sql: include_str!("../../migrations/sqlite/0010_workspaces.sql"),
     },
+    Migration { version: 11, name: "mounts", sql: include_str!("../../migrations/sqlite/0011_mounts.sql") },
 ];
 
 /// Applies what is missing. [`StoreError::Damaged`] when what was applied is not what `migrations`

@@ -8,7 +8,7 @@ use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::limits;
-use cortex_core::skill::{self, SkillRow};
+use cortex_core::skill::{self, Mount, SkillRow};
 use cortex_core::sync::{Cause, End, Entry, Halt, Rule};
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{
@@ -394,6 +394,44 @@ pub(crate) async fn revisions_of_skills_follow_one_another_and_are_bounded(subje
     assert_eq!((kept.len(), kept.last().map(|row| row.n)), (limits::SKILL_REVISIONS_KEPT, Some(Revision(4))));
 }
 
+fn skill_mount(node: u8, path: &str, reached: Option<u64>) -> Mount {
+    Mount {
+        skill: name("build"),
+        node: node_id(node),
+        path: FilePath::parse(path).expect("a path"),
+        pin: reached.map(Revision),
+        reached: reached.map(|n| (Revision(n), tree(n))),
+        by: "token:ada".to_owned(),
+        at: WallTime(-5),
+    }
+}
+
+pub(crate) async fn a_folder_follows_one_skill_until_its_mount_is_removed(subject: Subject) {
+    let (first, other) = (skill_mount(1, "/srv/مهارات", None), skill_mount(2, "/srv/مهارات", Some(3)));
+    let again = Mount { skill: name("other"), ..skill_mount(1, "/srv/مهارات", Some(4)) };
+    let rows = [first, other.clone(), again.clone()];
+    subject.put(move |tx| Ok(rows.iter().try_for_each(|row| tx.put_skill_mount(row))?)).await;
+    let refused = subject
+        .write(|tx| {
+            tx.remove_skill_mount(node_id(2), &FilePath::parse("/srv/مهارات").expect("a path"))?;
+            tx.put_skill_mount(&skill_mount(3, "/x", None))?;
+            no::<()>()
+        })
+        .await;
+    assert!(refused.is_err());
+    let expected = [again.clone(), other];
+    assert_eq!(subject.get(|view| view.skill_mounts()).await, expected);
+    subject
+        .put(|tx| {
+            let path = FilePath::parse("/srv/مهارات").expect("a path");
+            assert!(tx.remove_skill_mount(node_id(2), &path)?);
+            assert!(!tx.remove_skill_mount(node_id(2), &path)?);
+            Ok(())
+        })
+        .await;
+    assert_eq!(subject.get(|view| view.skill_mounts()).await, [again]);
+}
+
 pub(crate) async fn every_tree_that_is_to_stay_is_named_and_no_other(subject: Subject) {
     subject
         .put(|tx| {
@@ -407,7 +445,15 @@ pub(crate) async fn every_tree_that_is_to_stay_is_named_and_no_other(subject: Su
             tx.put_skill(&SkillRow { tree: tree(21), ..skill_row("build", 2) })?;
             tx.put_skill(&SkillRow { tree: tree(22), ..skill_row("old", 1) })?;
             let gone = SkillRow { tree: tree(23), removed_at: Some(NOW), ..skill_row("old", 2) };
-            tx.put_skill(&gone)
+            tx.put_skill(&gone)?;
+            // What was there before a removal may have been collected by the time the name is used again.
+            tx.put_skill(&SkillRow { tree: tree(24), ..skill_row("again", 1) })?;
+            let gone = SkillRow { tree: tree(25), removed_at: Some(NOW), ..skill_row("again", 2) };
+            tx.put_skill(&gone)?;
+            tx.put_skill(&SkillRow { tree: tree(26), ..skill_row("again", 3) })?;
+            tx.put_skill_mount(&skill_mount(1, "/srv/a", Some(27)))?;
+            tx.put_skill_mount(&skill_mount(1, "/srv/b", None))?;
+            Ok(())
         })
         .await;
     let named = subject
@@ -420,8 +466,9 @@ pub(crate) async fn every_tree_that_is_to_stay_is_named_and_no_other(subject: Su
             Ok(named)
         })
         .await;
-    // Two revisions; what a member sent, is agreed on with and is brought to; a skill.
-    let expected: BTreeSet<TreeId> = [0, 11, 2, 4, 5, 20, 21].map(tree).into();
+    // Two revisions; what a member sent, is agreed on with and is brought to; skills, and what a mount was
+    // brought to.
+    let expected: BTreeSet<TreeId> = [0, 11, 2, 4, 5, 20, 21, 26, 27].map(tree).into();
     assert_eq!(named, expected);
     // What the visitor says ends the walk.
     let mut seen = 0;

@@ -13,6 +13,7 @@ use cortex_core::files::path::FilePath;
 use cortex_core::id::{Epoch, LockEpoch, Revision, TransferId, WorkspaceId};
 use cortex_core::sync::{DeleteLimits, HaltId, Mode, Push};
 use cortex_core::transfer::{ApplyAsk, Filters, SendAsk, TransferAsk, TransferNews, TransferWork};
+use cortex_core::workspace::RootIdentity;
 use cortex_core::{Refusal, limits};
 
 pub use carry::{carry_from_bytes, carry_to_bytes};
@@ -229,9 +230,11 @@ fn apply_into(ask: ApplyAsk) -> mesh::ApplyAsk {
         filters: Some(filters_into(ask.filters)),
         checksum: ask.checksum,
         dry_run: ask.dry_run,
+        read_only: ask.read_only,
         node_name: ask.node_name,
         revision: ask.revision.0,
         only: ask.only,
+        identity: ask.identity.map(identity_into),
     }
 }
 
@@ -257,9 +260,11 @@ fn apply_from(ask: mesh::ApplyAsk) -> Result<ApplyAsk, Refusal> {
         filters: filters_from(ask.filters.ok_or_else(|| missing("apply_ask.filters"))?),
         checksum: ask.checksum,
         dry_run: ask.dry_run,
+        read_only: ask.read_only,
         node_name: ask.node_name,
         revision: Revision(ask.revision),
         only: ask.only,
+        identity: ask.identity.map(identity_from).transpose()?,
     })
 }
 
@@ -270,6 +275,8 @@ fn send_into(ask: SendAsk) -> mesh::SendAsk {
         filters: Some(filters_into(ask.filters)),
         checksum: ask.checksum,
         only: ask.only,
+        mark: ask.mark,
+        identity: ask.identity.map(identity_into),
     }
 }
 
@@ -280,7 +287,20 @@ fn send_from(ask: mesh::SendAsk) -> Result<SendAsk, Refusal> {
         filters: filters_from(ask.filters.ok_or_else(|| missing("send_ask.filters"))?),
         checksum: ask.checksum,
         only: ask.only,
+        mark: ask.mark,
+        identity: ask.identity.map(identity_from).transpose()?,
     })
+}
+
+fn identity_into(identity: RootIdentity) -> mesh::RootIdentity {
+    let RootIdentity { marker, dev, ino } = identity;
+    mesh::RootIdentity { marker: Bytes::copy_from_slice(&marker), dev, ino }
+}
+
+fn identity_from(identity: mesh::RootIdentity) -> Result<RootIdentity, Refusal> {
+    let mesh::RootIdentity { marker, dev, ino } = identity;
+    let marker = marker[..].try_into().map_err(|_| missing("identity.marker (32 bytes)"))?;
+    Ok(RootIdentity { marker, dev, ino })
 }
 
 fn filters_into(filters: Filters) -> mesh::Filters {

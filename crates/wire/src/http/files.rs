@@ -33,6 +33,9 @@ pub struct EntryView {
     /// Names the content of a file, when it was hashed: 64 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// Where the answer comes from, of one entry; of several the list says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh: Option<FreshView>,
 }
 
 /// What a list or a search leaves out, by reason.
@@ -60,6 +63,9 @@ pub struct FreshView {
     /// The workspace's revision, of an answer from the mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
+    /// Whether the folder on the node was seen to be another one since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub differs: bool,
 }
 
 /// A page of a list, or of entries that were found.

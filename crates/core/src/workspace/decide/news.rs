@@ -10,9 +10,17 @@ use crate::sync::{self, Cause, Halt, Rule};
 
 impl Draft<'_> {
     /// Another folder at the path of a member is not its folder emptied: nothing of it counts.
-    pub(super) fn observed(&mut self, id: MemberId, root: RootIdentity, tree: TreeId) -> Result<(), Refusal> {
+    pub(super) fn observed(
+        &mut self,
+        id: MemberId,
+        root: Option<RootIdentity>,
+        tree: TreeId,
+    ) -> Result<(), Refusal> {
         let mut member = self.member(id)?;
-        if *member.root.get_or_insert(root) != root {
+        member.root = member.root.or(root);
+        if let (Some(known), Some(found)) = (member.root, root)
+            && !known.is(&found)
+        {
             member.unavailable = Some(Rule::RootUnavailable);
         } else {
             member.unavailable = None;

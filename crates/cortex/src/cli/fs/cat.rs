@@ -5,7 +5,7 @@ use cortex_core::{Code, Refusal};
 use cortex_wire::http::FileContentView;
 use http::Method;
 
-use super::{Files, Query};
+use super::{Files, Query, fresh};
 use crate::cli::Context;
 use crate::client::{Call, Content, Part};
 use crate::error::{Failure, Result};
@@ -26,6 +26,8 @@ pub(super) struct Cat {
     /// Only these bytes, the first is 0: `0-511`, or `512-` up to the end.
     #[arg(long, value_name = "A-B", value_parser = bytes)]
     bytes: Option<Range>,
+    #[command(flatten)]
+    from: fresh::From,
 }
 
 /// Where to begin, and how many; all when missing.
@@ -71,7 +73,7 @@ impl Cat {
         match self.follow(context.output, files, self.asked(files.url())).await {
             // A hub that sends no long content whole sends its parts.
             Err(failure) if whole && failure.code() == Some(Code::TooLarge) => {
-                self.follow(context.output, files, files.url().with("offset", 0)).await
+                self.follow(context.output, files, self.from.on(files.url().with("offset", 0))).await
             }
             ended => ended,
         }
@@ -82,6 +84,7 @@ impl Cat {
         let url = self.asked(files.url()).with("max_bytes", FILE_INLINE_BYTES_MAX);
         let content: FileContentView = files.call(Method::GET, url, Call::default()).await?;
         context.output.json(&content)?;
+        fresh::say(context.output, &content.fresh);
         if content.truncated {
             let (bytes, next) = (content.bytes, content.offset.saturating_add(content.bytes));
             context.output.say(&format!("The answer holds {bytes} bytes; go on with `--bytes {next}-`."));
@@ -90,6 +93,7 @@ impl Cat {
     }
 
     fn asked(&self, url: Query) -> Query {
+        let url = self.from.on(url);
         match (self.lines, self.bytes) {
             (Some(Range { from, count }), _) => url.with("start_line", from).maybe("lines", count),
             (None, Some(Range { from, count })) => url.with("offset", from).maybe("bytes", count),
@@ -115,6 +119,11 @@ impl Cat {
                 }
                 Err(failure) => return Err(failure),
             };
+            if before.is_none()
+                && let Some(fresh) = content.fresh.as_deref().and_then(fresh::of_header)
+            {
+                fresh::say(output, &fresh);
+            }
             let Some(Part { end, size, .. }) = content.part else {
                 return wanted.write(output, &mut content).await;
             };
@@ -127,7 +136,7 @@ impl Cat {
             if wanted.is_nothing() || end >= size {
                 return Ok(());
             }
-            url = files.url().with("offset", end).maybe("bytes", wanted.bytes);
+            url = self.from.on(files.url().with("offset", end).maybe("bytes", wanted.bytes));
         }
     }
 }

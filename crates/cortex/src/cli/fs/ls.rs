@@ -3,9 +3,9 @@
 use cortex_core::limits::LIST_ENTRIES_PAGE_MAX;
 use cortex_wire::http::EntryView;
 
-use super::Files;
 use super::pages::Pages;
 use super::show::{self, Columns};
+use super::{Files, fresh};
 use crate::cli::Context;
 use crate::error::Result;
 
@@ -34,6 +34,8 @@ pub(super) struct Ls {
     #[arg(long)]
     hash: bool,
     #[command(flatten)]
+    from: fresh::From,
+    #[command(flatten)]
     how: Listed,
 }
 
@@ -51,7 +53,7 @@ pub(super) struct Listed {
 impl Ls {
     pub(super) async fn run(self, context: &Context, files: &mut Files) -> Result {
         let url = files.url().with("view", "list").with("depth", self.depth).flag("hidden", self.all);
-        let url = url.maybe("glob", self.glob).flag("hash", self.hash);
+        let url = self.from.on(url.maybe("glob", self.glob).flag("hash", self.hash));
         let columns = Columns { long: self.long, hash: self.hash };
         let pages = Pages::new(files, url, LIST_ENTRIES_PAGE_MAX, self.how.limit);
         let found = self.how.show(context, pages, columns, "").await?;

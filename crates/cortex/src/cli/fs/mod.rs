@@ -5,13 +5,14 @@ mod cat;
 mod cp;
 mod edit;
 mod find;
+mod fresh;
 mod grep;
 mod ls;
 mod mkdir;
 mod mv;
 mod pages;
 mod rm;
-mod show;
+pub(super) mod show;
 mod stat;
 mod write;
 
@@ -228,9 +229,12 @@ impl Terms {
     }
 }
 
-/// A key for what must not happen twice.
+/// How a change happens once, and under which lock.
 #[derive(clap::Args, Debug)]
 struct Key {
+    /// The lock of the workspace whose folder is changed, by its number; it has to be your own.
+    #[arg(long, value_name = "EPOCH")]
+    lock: Option<u64>,
     /// Idempotency key: the same key again on this node does not do it again.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -238,6 +242,10 @@ struct Key {
 
 impl Key {
     fn on(self, call: Call) -> Call {
+        let call = match self.lock {
+            Some(epoch) => call.header("cortex-lock", epoch.to_string()),
+            None => call,
+        };
         match self.key {
             Some(key) => call.header("idempotency-key", key),
             None => call,

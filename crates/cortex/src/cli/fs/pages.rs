@@ -1,12 +1,12 @@
 //! The pages of a list or a search, one after the other, up to a limit.
 
 use cortex_core::{Code, Refusal};
-use cortex_wire::http::SkippedView;
+use cortex_wire::http::{FreshView, SkippedView};
 use http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Files, Query};
+use super::{Files, Query, fresh};
 use crate::client::Call;
 use crate::error::{Failure, Result};
 use crate::output::Output;
@@ -22,6 +22,8 @@ struct PageOf<T> {
     next_cursor: Option<String>,
     #[serde(default)]
     skipped: SkippedView,
+    #[serde(default)]
+    fresh: Option<FreshView>,
 }
 
 /// The pages of one list.
@@ -33,6 +35,8 @@ pub(super) struct Pages<'a> {
     left: usize,
     next: Next,
     skipped: SkippedView,
+    /// Whose answer the last page is.
+    fresh: Option<FreshView>,
 }
 
 enum Next {
@@ -45,7 +49,15 @@ impl<'a> Pages<'a> {
     /// At most `limit` items of this address, at most `page_max` in one answer.
     pub(super) fn new(files: &'a mut Files, base: Query, page_max: u32, limit: Option<usize>) -> Self {
         let left = limit.unwrap_or(usize::MAX);
-        Self { files, base: base.0, page_max, left, next: Next::First, skipped: SkippedView::default() }
+        Self {
+            files,
+            base: base.0,
+            page_max,
+            left,
+            next: Next::First,
+            skipped: SkippedView::default(),
+            fresh: None,
+        }
     }
 
     /// The next page, which may be empty; `None` after the last.
@@ -64,6 +76,7 @@ impl<'a> Pages<'a> {
         self.left -= page.items.len();
         self.next = page.next_cursor.map_or(Next::End, Next::After);
         self.skipped = sum(self.skipped, page.skipped);
+        self.fresh = page.fresh;
         Ok(Some(page.items))
     }
 
@@ -85,6 +98,9 @@ impl<'a> Pages<'a> {
 
     /// Tells what is not in the result, when there is something to tell.
     pub(super) fn tell_rest(&self, output: Output) {
+        if let Some(fresh) = &self.fresh {
+            fresh::say(output, fresh);
+        }
         let left_out = left_out(self.skipped);
         if !left_out.is_empty() {
             output.say(&format!("Left out: {left_out}."));

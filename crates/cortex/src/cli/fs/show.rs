@@ -26,7 +26,7 @@ pub(super) fn line(text: &str, is_terminal: bool) -> Cow<'_, str> {
 }
 
 /// A name: one line whatever it holds, and on a terminal with nothing that hides or turns a part of it.
-pub(super) fn name(text: &str, is_terminal: bool) -> Cow<'_, str> {
+pub(in crate::cli) fn name(text: &str, is_terminal: bool) -> Cow<'_, str> {
     escaped(text, |c| c.is_control() || (is_terminal && turns(c)))
 }
 
@@ -192,7 +192,7 @@ fn sentence(place: &str, written: &FileWrittenView, how: How) -> String {
 }
 
 /// A unified difference, in colour on a terminal.
-fn difference(diff: &str, output: Output) -> String {
+pub(in crate::cli) fn difference(diff: &str, output: Output) -> String {
     let terminal = output.is_terminal();
     let mut text = String::with_capacity(diff.len() + 64);
     for (at, row) in diff.split_inclusive('\n').enumerate() {
@@ -286,6 +286,7 @@ mod tests {
             links: 1,
             target: (kind == "link").then(|| "../x".to_owned()),
             etag,
+            fresh: None,
         };
         let items = [entry("ملف.txt", "file", 7, Some("e".repeat(64))), entry("to", "link", 1000, None)];
         let shown = |long, hash, prefix| entries(&items, Columns { long, hash }, prefix, plain());

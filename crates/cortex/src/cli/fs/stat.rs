@@ -3,7 +3,7 @@
 use cortex_wire::http::EntryView;
 use http::Method;
 
-use super::{Files, show};
+use super::{Files, fresh, show};
 use crate::cli::Context;
 use crate::client::Call;
 use crate::error::Result;
@@ -18,12 +18,18 @@ pub(super) struct Stat {
     /// The etag of the file, however large it is: what `--if-match` takes.
     #[arg(long)]
     hash: bool,
+    #[command(flatten)]
+    from: fresh::From,
 }
 
 impl Stat {
     pub(super) async fn run(self, context: &Context, files: &mut Files) -> Result {
         let url = files.url().with("view", "stat").flag("hash", self.hash);
+        let url = self.from.on(url);
         let entry: EntryView = files.call(Method::GET, url, Call::default()).await?;
+        if let Some(fresh) = &entry.fresh {
+            fresh::say(context.output, fresh);
+        }
         let terminal = context.output.is_terminal();
         let mut facts = vec![
             ("path", show::name(&files.place.path, terminal).into_owned()),

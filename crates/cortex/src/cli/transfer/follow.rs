@@ -34,16 +34,18 @@ pub(in crate::cli) async fn again<T>(
     }
 }
 
-/// Begins a transfer. A hub that cannot be reached at all is told at once, unless it was there before:
-/// `is_anew`. One that was begun and interrupted at the same moment is cancelled.
+/// Begins a transfer; a push may be under the `lock` of a workspace. A hub that cannot be reached at all is told
+/// at once, unless it was there before: `is_anew`. What was begun and interrupted at the same moment is
+/// cancelled.
 pub(in crate::cli) async fn begin(
     client: &mut Client,
     order: &TransferOrder,
+    lock: Option<u64>,
     is_anew: bool,
     (output, interrupt): (Output, &mut Interrupt),
 ) -> Result<TransferView> {
     let (status, begun) = {
-        let mut sending = std::pin::pin!(send(client, order, is_anew));
+        let mut sending = std::pin::pin!(send(client, order, lock, is_anew));
         tokio::select! {
             begun = &mut sending => return begun,
             status = interrupt.wait() => {
@@ -85,7 +87,12 @@ pub(in crate::cli) async fn give_up(
     Failure::Exit(status)
 }
 
-async fn send(client: &mut Client, order: &TransferOrder, is_anew: bool) -> Result<TransferView> {
+async fn send(
+    client: &mut Client,
+    order: &TransferOrder,
+    lock: Option<u64>,
+    is_anew: bool,
+) -> Result<TransferView> {
     let (key, attempt) = (idempotency_key()?, own_attempt()?);
     let mut patience = Patience::new(client.target().reconnect_max);
     let mut was_there = is_anew;
@@ -93,6 +100,9 @@ async fn send(client: &mut Client, order: &TransferOrder, is_anew: bool) -> Resu
         let mut call = Call::json(order)?.header("idempotency-key", &key);
         if let Some(attempt) = &attempt {
             call = call.header("cortex-attempt", attempt);
+        }
+        if let Some(epoch) = lock {
+            call = call.header("cortex-lock", epoch.to_string());
         }
         let failure = match client.call(Method::POST, "/transfers", call).await {
             Ok(view) => return Ok(view),

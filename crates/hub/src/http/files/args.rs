@@ -11,6 +11,9 @@ pub(in crate::http) struct LookArgs {
     pub(in crate::http) path: Option<String>,
     /// `read` (when missing), `list` or `stat`.
     pub(in crate::http) view: Option<String>,
+    /// Who answers: `node`, or `mirror`, the hub's copy of a folder of a workspace. When missing the node, and
+    /// the copy while the node is away.
+    pub(in crate::http) from: Option<String>,
     /// Of `read`: the first line, from 1.
     pub(in crate::http) start_line: Option<u64>,
     /// Of `read`: how many lines.

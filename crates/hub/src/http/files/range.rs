@@ -106,7 +106,6 @@ pub(super) fn answer(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert("cortex-fresh", HeaderValue::from_static("node"));
     if asked.is_part {
         let last = from.saturating_add(len).saturating_sub(1);
         if let Ok(value) = HeaderValue::from_str(&format!("bytes {from}-{last}/{size}")) {

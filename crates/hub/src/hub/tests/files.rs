@@ -16,6 +16,7 @@ use super::*;
 
 mod answered;
 mod broken;
+mod held;
 mod refused;
 mod repeated;
 mod worked;

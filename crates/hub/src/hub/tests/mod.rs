@@ -32,6 +32,7 @@ mod door;
 mod events;
 mod files;
 mod followers;
+mod held;
 mod life;
 mod locks;
 mod matrix;
@@ -42,11 +43,13 @@ mod resources;
 mod retention;
 mod rights;
 mod runs;
+mod skills;
 mod stale;
 mod tasks;
 mod through;
 mod tokens;
 mod transfers;
+mod workspaces;
 
 /// Nothing in these tests takes that long unless it hangs.
 pub(super) const SOON: Duration = Duration::from_secs(10);

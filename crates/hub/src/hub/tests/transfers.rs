@@ -24,6 +24,7 @@ use crate::service::transfers::Patience;
 use crate::transfer::TransferStream;
 
 mod ended;
+mod held;
 mod pulled;
 mod pushed;
 mod refused;
@@ -97,6 +98,22 @@ impl World {
     }
 
     /// Nothing is left of any transfer but its view.
+    /// Events about a transfer, when the end at each node that began has been told. That is written behind the
+    /// end itself.
+    async fn told_to_its_end(&self, transfer: &str) -> Vec<(String, String)> {
+        let told = async {
+            loop {
+                let told = self.told_of(transfer).await;
+                let count = |kind: &str| told.iter().filter(|(of, _)| of == kind).count();
+                if count("transfer.started") == count("transfer.ended") {
+                    return told;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, told).await.expect("the end is told")
+    }
+
     async fn is_idle(&self) {
         let (mesh, transfers) = (&self.hub.mesh, &self.hub.transfers);
         let left = || {

@@ -8,6 +8,7 @@ use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::ask::{FileAsk, Ticket};
 use cortex_core::files::entity::{FileEnd, FileState, FileTask, decide};
 use cortex_core::files::op::{Content, FileOp};
+use cortex_core::files::path::FilePath;
 use cortex_core::id::{Attempt, NodeId, OpId, Revision, TaskId};
 use cortex_core::limits::PROTOCOL_FILES;
 use cortex_core::lock::{Lock, Locks};
@@ -15,8 +16,10 @@ use cortex_core::node::Node;
 use cortex_core::policy::{Answer, FileQuestion, Rule, judge_files};
 use cortex_core::pool::TaskState;
 use cortex_core::pool::desk::not_found;
+use cortex_core::sandbox::Access;
 use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
+use cortex_core::workspace::{Quoted, Writer};
 use cortex_core::{Code, Refusal};
 use cortex_store::{StoreError, StoreExt as _, Tx, WriteError};
 use tokio::sync::oneshot;
@@ -26,6 +29,8 @@ use crate::clock::new_op_id;
 use crate::mesh::{Asker, FilePlace, Waiting, refuse_quarantined};
 use crate::service::outcome::{Stored, write_once, write_surely};
 use crate::service::pool::{had, is_own};
+use crate::service::workspaces::Mirrored;
+use crate::service::workspaces::locks::check_write;
 use crate::service::{Caller, Context, STORE_DEADLINE, store_refusal};
 use crate::transfer::Opening;
 
@@ -54,12 +59,14 @@ pub(super) struct Judged {
     policy_hash: Option<[u8; 32]>,
     /// The rule that allows it, or why it is refused.
     verdict: Result<String, Refusal>,
+    /// The hub's copy of the folder that answers it.
+    copy: Option<Mirrored>,
 }
 
 /// What the transaction made of it.
-enum Written {
-    /// It may be sent.
-    Accepted,
+pub(super) enum Written {
+    /// It may be sent, under this lock.
+    Accepted(Option<Quoted>),
     /// An earlier call with this key is that operation.
     Known(OpId, FileState),
     /// Refused; the audit row is written.
@@ -87,11 +94,15 @@ impl Files {
             ticket: opening.as_ref().map(Opening::ticket),
             call,
             verdict,
+            copy: None,
         });
         let written = self.write(&one).await?;
         match (written, place) {
-            (Written::Accepted, Some(place)) => {
-                let waiting = self.mesh.file(one.ask(), &place);
+            (Written::Accepted(lock), Some(place)) => {
+                if let Some(lock) = lock {
+                    context.directory.folders().used(lock, context.clock.now());
+                }
+                let waiting = self.mesh.file(one.ask(lock), &place);
                 let reads = one.call.op.is_read();
                 Ok(if reads {
                     Accepted::Read(waiting, one, opening)
@@ -99,7 +110,7 @@ impl Files {
                     Accepted::Change(id, waiting, opening)
                 })
             }
-            (Written::Accepted, None) => {
+            (Written::Accepted(_), None) => {
                 Err(Refusal::new(Code::Internal, "The operation was accepted without a place for it."))
             }
             (Written::Known(id, FileState::Accepted), _) => Ok(Accepted::Open(id)),
@@ -108,8 +119,8 @@ impl Files {
         }
     }
 
-    /// The rule that allows it, as things are at this moment.
-    fn judge(&self, caller: &Caller, call: &FileCall) -> Result<String, Refusal> {
+    /// The rule that allows it, as things are at this moment, whoever answers it.
+    fn allowed(&self, caller: &Caller, call: &FileCall) -> Result<(String, Arc<Node>), Refusal> {
         let directory = &self.context.directory;
         let node = directory.node(call.node.id).ok_or_else(|| removed(&call.node))?;
         self.context.still(caller)?.on(right(&call.op), &node)?;
@@ -117,10 +128,16 @@ impl Files {
         let (policy, site) = (directory.policy(node.id, node.joined_at), directory.site(node.id));
         let name = node.name.as_str();
         let question = FileQuestion { op: &call.op, node: name, site: &site, reserved: &[], consent: false };
-        let rule = match judge_files(&policy.document, &question)? {
-            Answer::Allowed { rule } => rule.to_string(),
-            Answer::Ask { rule } => return Err(asks(&rule, name)),
-        };
+        match judge_files(&policy.document, &question)? {
+            Answer::Allowed { rule } => Ok((rule.to_string(), Arc::clone(&node))),
+            Answer::Ask { rule } => Err(asks(&rule, name)),
+        }
+    }
+
+    /// The rule that allows it at the node.
+    fn judge(&self, caller: &Caller, call: &FileCall) -> Result<String, Refusal> {
+        let (rule, node) = self.allowed(caller, call)?;
+        let name = node.name.as_str();
         match self.mesh.protocol(node.id) {
             None => Err(offline(&node)),
             Some(protocol) if protocol < PROTOCOL_FILES => {
@@ -139,7 +156,7 @@ impl Files {
         self.mesh.file_place(op, Asker { token, user, node: call.node.id, attempt: call.attempt })
     }
 
-    async fn write(&self, one: &Arc<Judged>) -> Result<Written, Refusal> {
+    pub(super) async fn write(&self, one: &Arc<Judged>) -> Result<Written, Refusal> {
         let (context, judged) = (self.context.clone(), Arc::clone(one));
         let work = move |tx: &mut dyn Tx| put(tx, &judged, &context);
         match write_once(&self.context.store, STORE_DEADLINE, work).await {
@@ -184,7 +201,7 @@ impl Files {
             (Arc::clone(&self.context.store), self.context.clock, self.mesh.stopping());
         let task = async move {
             let stored = tokio::select! {
-                stored = outcome => matches!(stored, Ok(Written::Accepted)),
+                stored = outcome => matches!(stored, Ok(Written::Accepted(_))),
                 () = stop.cancelled() => false,
             };
             if !stored {
@@ -202,7 +219,24 @@ impl Files {
 }
 
 impl Judged {
-    fn ask(&self) -> FileAsk {
+    /// A read that a copy answers.
+    pub(super) fn of_copy(files: &Files, caller: &Caller, call: FileCall, copy: Mirrored) -> Self {
+        let context = &files.context;
+        let verdict = files.allowed(caller, &call).map(|(rule, _)| rule);
+        Self {
+            id: new_op_id(&context.clock),
+            caller: caller.clone(),
+            now: context.clock.wall(),
+            policy_revision: context.directory.policy(call.node.id, call.node.joined_at).revision,
+            policy_hash: context.directory.policy_hash(call.node.id),
+            ticket: None,
+            call,
+            verdict,
+            copy: Some(copy),
+        }
+    }
+
+    fn ask(&self, lock: Option<Quoted>) -> FileAsk {
         FileAsk {
             id: self.id,
             op: self.call.op.clone(),
@@ -212,7 +246,7 @@ impl Judged {
             consent: None,
             attempt: self.call.attempt,
             deadline_ms: self.call.deadline_ms,
-            lock: None,
+            lock: lock.map(|lock| (lock.workspace, lock.epoch)),
             ticket: self.ticket,
         }
     }
@@ -248,7 +282,9 @@ impl Judged {
         let of = call.attempt.map(|(task, attempt)| format!("task {task}, attempt {attempt}"));
         let dry = (call.op.is_read() && right(&call.op) == cortex_core::rights::Right::FilesWrite)
             .then(|| "dry run".to_owned());
-        let detail: Vec<String> = kept.into_iter().chain(of).chain(dry).collect();
+        let lock = call.lock.map(|epoch| format!("lock {epoch}"));
+        let copy = self.copy.map(|copy| format!("the hub's copy at revision {}", copy.revision));
+        let detail: Vec<String> = kept.into_iter().chain(of).chain(dry).chain(lock).chain(copy).collect();
         AuditRow {
             reason: Some(reason.to_owned()),
             node: Some(self.node()),
@@ -319,11 +355,28 @@ fn put(tx: &mut dyn Tx, one: &Judged, context: &Context) -> Result<Written, Writ
     {
         return refuse(tx, one, refusal);
     }
+    let lock = match under_lock(tx, one)? {
+        Ok(lock) => lock,
+        Err(refusal) => return refuse(tx, one, refusal),
+    };
     tx.append_audit(&one.audit(Outcome::Allowed, &rule))?;
     if !one.call.op.is_read() {
         tx.put_file_op(&one.task())?;
     }
-    Ok(Written::Accepted)
+    Ok(Written::Accepted(lock))
+}
+
+/// The lock of a workspace under which it changes what it changes. What is only read, nobody's lock stops.
+fn under_lock(tx: &dyn Tx, one: &Judged) -> Result<Result<Option<Quoted>, Refusal>, WriteError> {
+    let op = &one.call.op;
+    if op.is_read() {
+        return Ok(Ok(None));
+    }
+    let written = op.paths().filter(|(_, access)| *access == Access::Write);
+    let paths: Vec<&FilePath> = written.map(|(path, _)| path).collect();
+    let actor = one.caller.actor();
+    let writer = Writer { actor: &actor, epoch: one.call.lock };
+    Ok(check_write(tx, one.node(), &paths, writer)?)
 }
 
 /// The lock that stops the caller, or else the node.

@@ -13,6 +13,7 @@ use cortex_core::transfer::{Carry, DataEnd};
 use cortex_core::{Code, Refusal};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use tokio::sync::mpsc;
 
 use super::tally::Counted;
 use crate::mesh::Waiting;
@@ -24,15 +25,26 @@ pub type Body = BoxStream<'static, Result<Bytes, Refusal>>;
 /// Content of a read. Dropped, the read is over.
 #[derive(Debug)]
 pub struct Download {
-    stream: TransferStream,
-    /// Bytes so far.
-    len: u64,
+    source: Source,
     _counted: Counted,
+}
+
+/// Whose it is.
+#[derive(Debug)]
+enum Source {
+    /// The node's, with the bytes so far.
+    Node(TransferStream, u64),
+    /// The hub's own copy.
+    Copy(mpsc::Receiver<Result<Bytes, Refusal>>),
 }
 
 impl Download {
     pub(super) const fn new(stream: TransferStream, counted: Counted) -> Self {
-        Self { stream, len: 0, _counted: counted }
+        Self { source: Source::Node(stream, 0), _counted: counted }
+    }
+
+    pub(super) const fn copied(pieces: mpsc::Receiver<Result<Bytes, Refusal>>, counted: Counted) -> Self {
+        Self { source: Source::Copy(pieces), _counted: counted }
     }
 
     /// The next piece; `None` when all has come.
@@ -40,13 +52,17 @@ impl Download {
     /// # Errors
     /// `conflict` when the file changed while it was read; `node_offline`, `timeout`.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let (stream, len) = match &mut self.source {
+            Source::Node(stream, len) => (stream, len),
+            Source::Copy(pieces) => return pieces.recv().await.transpose(),
+        };
         loop {
-            match self.stream.receiving.recv().await? {
+            match stream.receiving.recv().await? {
                 Some(Carry::Data(bytes)) => {
-                    self.len += bytes.len() as u64;
+                    *len += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
-                Some(Carry::DataEnd(end)) if end.len == self.len => return Ok(None),
+                Some(Carry::DataEnd(end)) if end.len == *len => return Ok(None),
                 Some(Carry::Refused(refusal)) => return Err(refusal),
                 Some(Carry::Progress(_)) => {}
                 Some(

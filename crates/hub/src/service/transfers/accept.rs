@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::event::{Event, EventKind};
-use cortex_core::id::{Attempt, Revision, TaskId, TransferId};
+use cortex_core::id::{Attempt, LockEpoch, Revision, TaskId, TransferId};
 use cortex_core::limits::PROTOCOL_FILES;
 use cortex_core::lock::{Lock, Locks};
 use cortex_core::node::Node;
 use cortex_core::policy::{Answer, Rule, TransferQuestion, judge_transfer, spoken_transfer};
 use cortex_core::time::WallTime;
+use cortex_core::workspace::{Quoted, Writer};
 use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
@@ -18,6 +19,7 @@ use super::open::{Stage, Transfer};
 use super::{Asking, Inner, Kind, Order};
 use crate::mesh::{Asker, MovingPlace, Wishing, refuse_quarantined};
 use crate::service::files::accept::{asks, fence, offline, removed};
+use crate::service::workspaces::locks::check_write;
 use crate::service::{Caller, Context};
 
 /// A transfer at one node, judged.
@@ -36,6 +38,7 @@ struct Batch {
     order: Order,
     caller: Caller,
     attempt: Option<(TaskId, Attempt)>,
+    lock: Option<LockEpoch>,
     now: WallTime,
 }
 
@@ -63,6 +66,7 @@ impl Inner {
             order: transfer.order.clone(),
             caller: caller.clone(),
             attempt: asking.attempt,
+            lock: asking.lock,
             now: transfer.at,
         };
         let context = self.context.clone();
@@ -133,6 +137,19 @@ impl Inner {
             Some(_) => Ok(rule),
         }
     }
+
+    /// The lock of a workspace under which it changes what it changes at this node, at this moment.
+    pub(super) fn under_lock(
+        &self,
+        caller: &Caller,
+        node: &Node,
+        order: &Order,
+        epoch: Option<LockEpoch>,
+    ) -> Result<Option<Quoted>, Refusal> {
+        let Some(path) = order.written() else { return Ok(None) };
+        let actor = caller.actor();
+        self.context.directory.folders().check(node.id, &[&path], Writer { actor: &actor, epoch })
+    }
 }
 
 /// Writes a row of the audit log for each node, and what is told of it.
@@ -150,6 +167,7 @@ fn put(
         Some((task, attempt)) => fence(tx, &batch.caller, task, attempt)?,
         None => Ok(()),
     };
+    let (written_path, actor) = (batch.order.written(), batch.caller.actor());
     let mut written = Vec::new();
     for one in judged {
         let node = tx.node(one.node.id)?.filter(|node| node.removed_at.is_none());
@@ -163,6 +181,13 @@ fn put(
                 context.still(&batch.caller)?.on(batch.order.right(), node)?;
                 fenced.clone().map(|()| rule)
             }),
+        };
+        let standing = match (standing, &written_path) {
+            (Ok(rule), Some(path)) => {
+                let writer = Writer { actor: &actor, epoch: batch.lock };
+                check_write(tx, one.node.id, &[path], writer)?.map(|_lock| rule)
+            }
+            (standing, _) => standing,
         };
         match standing {
             Ok(rule) => {
@@ -204,6 +229,7 @@ impl Batch {
             detail.extend(said.into_iter().filter(|(said, _)| *said).map(|(_, word)| word.to_owned()));
         }
         detail.extend(self.attempt.map(|(task, attempt)| format!("task {task}, attempt {attempt}")));
+        detail.extend(self.lock.map(|epoch| format!("lock {epoch}")));
         let action = format!("{}.start", kind.as_str());
         AuditRow {
             reason: Some(reason.to_owned()),

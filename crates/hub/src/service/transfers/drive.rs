@@ -11,6 +11,7 @@ use cortex_core::limits::TRANSFER_MS_MAX;
 use cortex_core::node::Node;
 use cortex_core::sync::{DeleteLimits, Mode, Push as PushMode};
 use cortex_core::transfer::{ApplyAsk, Carry, Noted, SendAsk, TransferAsk, TransferEnd, TransferWork};
+use cortex_core::workspace::Quoted;
 use cortex_core::{Code, Refusal};
 use cortex_store::Tx;
 use futures::FutureExt as _;
@@ -99,7 +100,7 @@ impl Drive {
                 match wishing.wish().await {
                     Wish::End(refusal) => return refusal,
                     Wish::Look => {
-                        let judged = self.inner.judge(&self.caller, &self.node, &self.transfer.order);
+                        let judged = self.judged();
                         if let Err(refusal) = judged.map_err(Tried::from)
                             && let Tried::Ended(Ended::Refused(refusal)) = refusal
                         {
@@ -186,8 +187,10 @@ impl Drive {
             filters: order.filters.clone(),
             checksum: order.checksum,
             dry_run: order.dry_run,
+            read_only: false,
             node_name: self.node.name.to_string(),
             revision: Revision(0),
+            identity: None,
         }));
         let stream = match self.ask(work).await {
             Ok(Asked::Stream(stream)) => stream,
@@ -208,7 +211,10 @@ impl Drive {
     /// Asks the node, as the policy allows it at this moment.
     pub(super) async fn ask(&self, work: TransferWork) -> Result<Asked, Refusal> {
         let (inner, id) = (&self.inner, self.node.id);
-        inner.judge(&self.caller, &self.node, &self.transfer.order)?;
+        let lock = self.judged()?;
+        if let Some(lock) = lock {
+            inner.context.directory.folders().used(lock, inner.context.clock.now());
+        }
         let opening = inner.mesh.ticket(id)?;
         self.transfer.stage(self.seat, Stage::Scanning);
         let ask = TransferAsk {
@@ -218,11 +224,18 @@ impl Drive {
             caller: self.caller.actor(),
             policy_revision: inner.context.directory.policy(id, self.node.joined_at).revision,
             attempt: self.asking.attempt,
-            lock: None,
+            lock: lock.map(|lock| (lock.workspace, lock.epoch)),
             deadline_ms: TRANSFER_MS_MAX,
             traceparent: self.asking.traceparent.clone(),
         };
         self.place.ask(ask, opening).await
+    }
+
+    /// Whether it may be done at this moment, and under which lock of a workspace.
+    fn judged(&self) -> Result<Option<Quoted>, Refusal> {
+        let (caller, order) = (&self.caller, &self.transfer.order);
+        self.inner.judge(caller, &self.node, order)?;
+        self.inner.under_lock(caller, &self.node, order, self.asking.lock)
     }
 
     async fn take_wants(&self, push: &Push, mut receiving: Receiving) -> Tried {
@@ -371,5 +384,7 @@ pub(super) fn send_ask(order: &super::PullOrder) -> TransferWork {
         base: None,
         filters: order.filters.clone(),
         checksum: false,
+        mark: false,
+        identity: None,
     }))
 }

@@ -43,6 +43,7 @@ use staging::Staging;
 
 pub(crate) use commit::Known;
 pub(crate) use inputs::Excluded;
+pub(crate) use modes::set as set_mode;
 pub(crate) use outcome::{Applied, End, Listed};
 pub(crate) use outcome::{Deed, Trouble, Undone};
 pub(crate) use peer::Event;

@@ -34,7 +34,7 @@ pub(super) fn is_hook(path: &RelPath) -> bool {
 }
 
 /// Sets the permissions of a file.
-pub(super) fn set(file: &File, mode: u16) -> Result<(), Fault> {
+pub(crate) fn set(file: &File, mode: u16) -> Result<(), Fault> {
     Ok(fchmod(file, Mode::from_bits_truncate(mode.into()))?)
 }
 

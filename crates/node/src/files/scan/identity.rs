@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 
 use cortex_core::files::content::ContentId;
 use cortex_core::sync::RootState;
+use cortex_core::workspace::RootIdentity;
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fchmod};
 
@@ -73,13 +74,26 @@ impl Identity {
         Ok(Some(Self { marker: *marker.as_bytes(), file: dir.stat_self()?.id }))
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody remembers a folder by it yet"))]
     /// [`RootState::Dir`] when the folder is this one, [`RootState::Unavailable`] else: nothing is known
     /// then of what was in it.
-    pub(crate) fn check(&self, dir: &Dir) -> RootState {
-        match Self::read(dir) {
-            Ok(Some(found)) if found == *self => RootState::Dir,
+    pub(crate) fn check(expected: &RootIdentity, dir: &Dir) -> RootState {
+        match Self::told(dir) {
+            Ok(found) if expected.is(&found) => RootState::Dir,
             Ok(_) | Err(_) => RootState::Unavailable,
         }
+    }
+
+    /// The folder as the hub is told of it, marked or not.
+    pub(crate) fn told(dir: &Dir) -> Result<RootIdentity, Fault> {
+        if let Some(found) = Self::read(dir)? {
+            return Ok(found.root());
+        }
+        let FileId { dev, ino } = dir.stat_self()?.id;
+        Ok(RootIdentity { marker: RootIdentity::UNMARKED, dev, ino })
+    }
+
+    /// For the hub.
+    pub(crate) const fn root(&self) -> RootIdentity {
+        RootIdentity { marker: self.marker, dev: self.file.dev, ino: self.file.ino }
     }
 }

@@ -23,6 +23,7 @@ use super::super::write::denied;
 use super::end;
 use super::ground::{self, Dest};
 use super::memory::{Memory, QUOTA};
+use super::seal;
 use super::supply::{Receiver, Supply, Told};
 
 /// What a cut transfer had staged waits so long for the next try.
@@ -98,9 +99,15 @@ struct Receiving<'a> {
 impl Receiving<'_> {
     fn run(&self, told: &mut Told<'_>) -> Result<Applied, Refusal> {
         let Self { ask, dir, .. } = *self;
+        let is_closed = ask.read_only && !ask.dry_run;
+        if is_closed && !dir.find(OURS).is_ok_and(|found| found.is_some()) {
+            // Our own folder is made in it.
+            seal::open(dir);
+        }
         let leaves_traces = ask.only.is_none() && !ask.dry_run;
         let state = if leaves_traces { self.mark()? } else { RootState::Dir };
-        if !ask.dry_run {
+        let leaves_traces = leaves_traces && state == RootState::Dir;
+        if !ask.dry_run && state == RootState::Dir {
             // What cannot be looked at stays, and is in nobody's way.
             let _swept = apply::sweep_staging(dir, STAGED_MAX, self.seam);
         }
@@ -117,6 +124,9 @@ impl Receiving<'_> {
         let is_same = scanned.root == ask.target && state == RootState::Dir;
         if !is_same {
             told.open()?;
+            if is_closed {
+                seal::open(dir);
+            }
         }
         let excluded = scan::excluded(&self.spec)?;
         let ground = Ground {
@@ -150,11 +160,17 @@ impl Receiving<'_> {
             let objects = if applied.end == End::InSync { &scanned.objects } else { &objects };
             self.remember(&applied, memory.as_ref(), objects);
         }
+        if is_closed {
+            seal::close(dir);
+        }
         Ok(applied)
     }
 
-    /// Which folder it is. One whose marker was spoilt is not known.
+    /// Which folder it is. One whose marker was spoilt is not known, nor is one in the place of another.
     fn mark(&self) -> Result<RootState, Refusal> {
+        if let Some(expected) = &self.ask.identity {
+            return Ok(Identity::check(expected, self.dir));
+        }
         match Identity::make(self.dir) {
             Ok(_) => Ok(RootState::Dir),
             Err(Fault::Sys(Errno::EINVAL)) => Ok(RootState::Unavailable),

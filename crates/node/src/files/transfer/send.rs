@@ -11,11 +11,14 @@ use cortex_core::files::path::RelPath;
 use cortex_core::limits::{CARRY_DATA_BYTES_MAX, TRANSFER_NOTE_BYTES_MAX, TRANSFER_NOTES_MAX, WANTS_MAX};
 use cortex_core::sync::{RootState, Seen, Why};
 use cortex_core::transfer::{Carry, Noted, PathNote, Phase, Progress, SendAsk, TreeTold};
+use cortex_core::workspace::RootIdentity;
 use cortex_core::{Code, Refusal};
+use nix::errno::Errno;
 
 use super::super::beneath::Dir;
+use super::super::fault::Fault;
 use super::super::place::Place;
-use super::super::scan::{self, Base, Cache, OURS, Scanned, Source};
+use super::super::scan::{self, Base, Cache, Identity, OURS, Scanned, Source};
 use super::ground::{self, Found};
 use super::memory::Memory;
 use super::supply::{Meter, OnLine, Told, senseless};
@@ -32,12 +35,21 @@ pub(super) fn send(hub: &mut OnLine<'_>, place: &Place<'_>, ask: &SendAsk) -> Re
         Found::Folder(dir, only) => (dir, only),
         Found::None(state) => {
             Told::new(hub).open()?;
-            hub.send(Carry::Tree(tree(&Scanned::empty(), state)))?;
+            hub.send(Carry::Tree(tree(&Scanned::empty(), state, None)))?;
             return until_over(hub);
         }
     };
+    let (state, identity) = match only {
+        None => identity(&dir, ask),
+        Some(_) => (RootState::Dir, None),
+    };
+    if state != RootState::Dir {
+        Told::new(hub).open()?;
+        hub.send(Carry::Tree(tree(&Scanned::empty(), state, None)))?;
+        return until_over(hub);
+    }
     let spec = ground::spec(&ask.filters, ask.checksum, only.as_deref())?;
-    let failed = |fault: super::super::fault::Fault| place.refusal(fault);
+    let failed = |fault: Fault| place.refusal(fault);
     let (mut cache, memory) = match only {
         None => (Cache::load(&dir), Memory::load(&dir).filter(|memory| Some(memory.root) == ask.base)),
         Some(_) => (Cache::default(), None),
@@ -60,20 +72,34 @@ pub(super) fn send(hub: &mut OnLine<'_>, place: &Place<'_>, ask: &SendAsk) -> Re
     }
     drop((cache, memory));
     told.open()?;
-    hub.send(Carry::Tree(tree(&scanned, RootState::Dir)))?;
+    hub.send(Carry::Tree(tree(&scanned, RootState::Dir, identity)))?;
     for notes in held(&scanned) {
         hub.send(Carry::Held(notes))?;
     }
     answer(hub, place, &dir, &scanned)
 }
 
-fn tree(scanned: &Scanned, state: RootState) -> TreeTold {
+/// Which folder it is. One whose marker was spoilt is not known, nor is one in the place of another; one into
+/// which nothing can be written goes without.
+fn identity(dir: &Dir, ask: &SendAsk) -> (RootState, Option<RootIdentity>) {
+    let marked = ask.mark.then(|| Identity::make(dir));
+    if matches!(marked, Some(Err(Fault::Sys(Errno::EINVAL)))) {
+        return (RootState::Unavailable, None);
+    }
+    match Identity::told(dir) {
+        Ok(found) if ask.identity.is_none_or(|expected| expected.is(&found)) => (RootState::Dir, Some(found)),
+        Ok(_) | Err(_) => (RootState::Unavailable, None),
+    }
+}
+
+fn tree(scanned: &Scanned, state: RootState, identity: Option<RootIdentity>) -> TreeTold {
     TreeTold {
         root: scanned.root,
         state,
         counts: scanned.counts,
         entries: scanned.totals.entries.into(),
         bytes: scanned.totals.bytes,
+        identity,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::ops::Deref;
 
+use cortex_core::files::path::FilePath;
 use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::limits::{SKILL_REVISIONS_KEPT, WORKSPACE_CONFLICTS_MAX};
 use cortex_core::name::Name;
-use cortex_core::skill::SkillRow;
+use cortex_core::skill::{Mount, SkillRow};
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{Decided, Member, RevisionRow, Workspace};
 
@@ -102,6 +103,10 @@ impl<S: Deref<Target = State>, U> SyncRead for Held<S, U> {
         let is_newest = |row: &&SkillRow| sync.newest_skill(&row.name).is_some_and(|head| head.n == row.n);
         let live = sync.skills.values().filter(|row| row.removed_at.is_none()).filter(is_newest);
         Ok(live.cloned().collect())
+    }
+
+    fn skill_mounts(&self) -> Result<Vec<Mount>, StoreError> {
+        Ok(self.state.sync.mounts.values().cloned().collect())
     }
 
     fn skill_revisions(
@@ -216,5 +221,18 @@ impl SyncTx for Writing<'_> {
         let gone: Vec<(Name, Revision)> = all.take(beyond).cloned().collect();
         gone.into_iter().for_each(|key| self.set_sync(SyncChange::Skill(key, None)));
         Ok(())
+    }
+
+    fn put_skill_mount(&mut self, mount: &Mount) -> Result<(), StoreError> {
+        let key = (mount.node, mount.path.to_string());
+        self.set_sync(SyncChange::Mount(key, Some(Box::new(mount.clone()))));
+        Ok(())
+    }
+
+    fn remove_skill_mount(&mut self, node: NodeId, path: &FilePath) -> Result<bool, StoreError> {
+        let key = (node, path.to_string());
+        let was = self.state.sync.mounts.contains_key(&key);
+        self.set_sync(SyncChange::Mount(key, None));
+        Ok(was)
     }
 }

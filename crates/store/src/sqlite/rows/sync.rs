@@ -2,6 +2,7 @@
 
 pub(in super::super) mod conflicts;
 pub(in super::super) mod members;
+pub(in super::super) mod mounts;
 pub(in super::super) mod revisions;
 pub(in super::super) mod roots;
 pub(in super::super) mod skills;

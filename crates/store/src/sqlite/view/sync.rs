@@ -1,12 +1,13 @@
 //! The port's part on workspaces and skills over a connection.
 
+use cortex_core::files::path::FilePath;
 use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::name::Name;
-use cortex_core::skill::SkillRow;
+use cortex_core::skill::{Mount, SkillRow};
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{Decided, Member, RevisionRow, Workspace};
 
-use super::super::rows::sync::{conflicts, members, revisions, roots, skills, workspaces};
+use super::super::rows::sync::{conflicts, members, mounts, revisions, roots, skills, workspaces};
 use super::{Logs, View};
 use crate::{StoreError, StoredConflict, SyncRead, SyncTx, VisitRoot, WriteError, conflict};
 
@@ -75,6 +76,10 @@ impl<L> SyncRead for View<'_, L> {
 
     fn skills(&self) -> Result<Vec<SkillRow>, StoreError> {
         skills::live(self.conn)
+    }
+
+    fn skill_mounts(&self) -> Result<Vec<Mount>, StoreError> {
+        mounts::all(self.conn)
     }
 
     fn skill_revisions(
@@ -151,5 +156,13 @@ impl SyncTx for View<'_, Logs<'_>> {
 
     fn put_skill(&mut self, row: &SkillRow) -> Result<(), WriteError> {
         skills::put(self.conn, row)
+    }
+
+    fn put_skill_mount(&mut self, mount: &Mount) -> Result<(), StoreError> {
+        mounts::put(self.conn, mount)
+    }
+
+    fn remove_skill_mount(&mut self, node: NodeId, path: &FilePath) -> Result<bool, StoreError> {
+        mounts::remove(self.conn, node, path)
     }
 }

@@ -9,7 +9,7 @@ use cortex_core::{Refusal, limits};
 use prost::Message as _;
 
 use super::end::{end_from, end_into, note_into, notes_from};
-use super::{hash_from, hash_into, tree_from, tree_into};
+use super::{hash_from, hash_into, identity_from, identity_into, tree_from, tree_into};
 use crate::convert::files::refused_from;
 use crate::convert::{missing, refusal_into};
 use crate::mesh;
@@ -28,6 +28,7 @@ pub fn carry_to_bytes(carry: Carry) -> Bytes {
             root_entries: tree.counts.root_entries,
             entries: tree.entries,
             bytes: tree.bytes,
+            identity: tree.identity.map(identity_into),
         }),
         Carry::Held(notes) => Is::Held(mesh::PathNotes { notes: notes.into_iter().map(note_into).collect() }),
         Carry::Wants(ids) => Is::Wants(ids_into(&ids)),
@@ -61,6 +62,7 @@ pub fn carry_from_bytes(bytes: Bytes) -> Result<Option<Carry>, Refusal> {
             counts: SideCounts { files: tree.files, root_entries: tree.root_entries },
             entries: tree.entries,
             bytes: tree.bytes,
+            identity: tree.identity.map(identity_from).transpose()?,
         }),
         Is::Held(mesh::PathNotes { notes }) if notes.is_empty() => return Err(missing("held.notes")),
         Is::Held(mesh::PathNotes { notes }) => Carry::Held(notes_from(notes)?),

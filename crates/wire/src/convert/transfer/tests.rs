@@ -10,6 +10,7 @@ use cortex_core::sync::{Cause, End, Halt, PlanCounts, RootState, Rule, SideCount
 use cortex_core::transfer::{
     Carry, DataEnd, Noted, PathNote, Phase, Progress, TransferEnd, TransferNews, TreeTold,
 };
+use cortex_core::workspace::RootIdentity;
 use cortex_core::{Code, limits};
 use proptest::option;
 use proptest::prelude::*;
@@ -78,25 +79,41 @@ fn any_only() -> impl Strategy<Value = Option<String>> {
     option::of("[a-zب-ي ./]{0,9}")
 }
 
+fn any_identity() -> impl Strategy<Value = Option<RootIdentity>> {
+    let identity = (any::<[u8; 32]>(), any::<u64>(), any::<u64>());
+    option::of(identity.prop_map(|(marker, dev, ino)| RootIdentity { marker, dev, ino }))
+}
+
 fn any_work() -> impl Strategy<Value = TransferWork> {
-    let flags = any::<[bool; 2]>();
+    let flags = any::<[bool; 3]>();
     let ids = (any_tree(), option::of(any_tree()), option::of(any_hash()));
     let limits = any::<[u64; 3]>().prop_map(|[files, percent, percent_from]| DeleteLimits {
         files,
         percent,
         percent_from,
     });
-    let apply = (ids, any_mode(), limits, any_filters(), flags, "[a-z]{0,70}", any::<u64>(), any_only())
+    let apply = (
+        ids,
+        any_mode(),
+        limits,
+        any_filters(),
+        flags,
+        "[a-z]{0,70}",
+        any::<u64>(),
+        any_only(),
+        any_identity(),
+    )
         .prop_map(
             |(
                 (target, base, accepted),
                 mode,
                 limits,
                 filters,
-                [checksum, dry_run],
+                [checksum, dry_run, read_only],
                 node_name,
                 revision,
                 only,
+                identity,
             )| {
                 TransferWork::Apply(Box::new(ApplyAsk {
                     dest: path("/srv/مشروع"),
@@ -109,14 +126,18 @@ fn any_work() -> impl Strategy<Value = TransferWork> {
                     filters,
                     checksum,
                     dry_run,
+                    read_only,
                     node_name,
                     revision: Revision(revision),
+                    identity,
                 }))
             },
         );
-    let send = (option::of(any_tree()), any_filters(), any::<bool>(), any_only()).prop_map(
-        |(base, filters, checksum, only)| {
-            TransferWork::Send(Box::new(SendAsk { source: path("/srv/a"), only, base, filters, checksum }))
+    let flags = any::<[bool; 2]>();
+    let send = (option::of(any_tree()), any_filters(), flags, any_only(), any_identity()).prop_map(
+        |(base, filters, [checksum, mark], only, identity)| {
+            let source = path("/srv/a");
+            TransferWork::Send(Box::new(SendAsk { source, only, base, filters, checksum, mark, identity }))
         },
     );
     prop_oneof![apply, send]
@@ -210,9 +231,10 @@ fn any_progress() -> impl Strategy<Value = Progress> {
 
 fn any_carry() -> impl Strategy<Value = Carry> {
     let states = vec![RootState::Dir, RootState::Missing, RootState::OtherKind, RootState::Unavailable];
-    let tree = (any_tree(), prop::sample::select(states), any::<[u64; 4]>()).prop_map(
-        |(root, state, [files, root_entries, entries, bytes])| {
-            Carry::Tree(TreeTold { root, state, counts: SideCounts { files, root_entries }, entries, bytes })
+    let tree = (any_tree(), prop::sample::select(states), any::<[u64; 4]>(), any_identity()).prop_map(
+        |(root, state, [files, root_entries, entries, bytes], identity)| {
+            let counts = SideCounts { files, root_entries };
+            Carry::Tree(TreeTold { root, state, counts, entries, bytes, identity })
         },
     );
     let ids = || prop::collection::vec(any_hash(), 1..20);

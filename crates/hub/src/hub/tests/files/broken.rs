@@ -1,7 +1,7 @@
 //! Links that break in each phase, callers that go away, a hub that starts again.
 
 use super::*;
-use crate::service::files::{FileCall, FileReply};
+use crate::service::files::{FileCall, FileReply, ReadFrom};
 use cortex_core::files::op::{Content, Expect, WriteHow};
 use cortex_core::files::path::FilePath;
 
@@ -17,7 +17,7 @@ fn call(world: &World, node: &Played, deadline_ms: u64, key: Option<&str>) -> Fi
     };
     let node = world.hub.context.directory.node(node.id).expect("it is there");
     let key = key.map(str::to_owned);
-    FileCall { node, op, key, attempt: None, deadline_ms, traceparent: None }
+    FileCall { node, op, key, attempt: None, lock: None, from: ReadFrom::Any, deadline_ms, traceparent: None }
 }
 
 impl World {

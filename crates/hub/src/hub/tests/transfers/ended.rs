@@ -23,7 +23,7 @@ async fn a_cancelled_push_leaves_nothing_and_its_node_is_told() {
     let late = world.send(&transfer, pack([2])).await;
     assert_eq!((late.status.as_u16(), late.headers["cortex-transfer"].as_bytes()), (204, &b"cancelled"[..]));
     world.is_idle().await;
-    let told = world.told_of(&transfer).await;
+    let told = world.told_to_its_end(&transfer).await;
     assert_eq!(told.last().expect("it is told").1, "push cancelled");
     let again = world.admin(Method::DELETE, &format!("{API}/{transfer}"), json!({})).await.ok(200);
     assert_eq!(again["seq"], view["seq"], "an end is told once");

@@ -64,6 +64,7 @@ fn tree() -> TreeTold {
         counts: SideCounts { files: 3, root_entries: 2 },
         entries: 4,
         bytes: 999,
+        identity: None,
     }
 }
 

@@ -81,7 +81,7 @@ async fn a_push_goes_to_the_nodes_that_take_it_and_the_others_are_told_as_such()
     let count = |outcome: &str| rows.iter().filter(|row| row.0 == outcome).count();
     assert_eq!((count("allowed"), count("denied")), (2, 2));
     world.is_idle().await;
-    let mut told = world.told_of(&transfer).await;
+    let mut told = world.told_to_its_end(&transfer).await;
     told.sort();
     let started = ("transfer.started".to_owned(), "push /srv/مشروع".to_owned());
     let ended = ("transfer.ended".to_owned(), "push done".to_owned());

@@ -14,14 +14,15 @@ fn sync_02_a_root_whose_marker_or_inode_changed_is_unavailable_and_deletes_nothi
     assert_eq!(Identity::read(&dir), Ok(None));
     let made = Identity::make(&dir).expect("made");
     assert_eq!(Identity::make(&dir), Ok(made), "a marker is never made anew");
-    assert_eq!((Identity::read(&dir), made.check(&dir)), (Ok(Some(made)), RootState::Dir));
+    assert_eq!((Identity::read(&dir), Identity::check(&made.root(), &dir)), (Ok(Some(made)), RootState::Dir));
     assert_eq!(scene.names(".cortex"), ["root"]);
-    let unavailable = |why: &str| assert_eq!(made.check(&open(&scene)), RootState::Unavailable, "{why}");
+    let unavailable =
+        |why: &str| assert_eq!(Identity::check(&made.root(), &open(&scene)), RootState::Unavailable, "{why}");
     // The marker in another folder.
     fs::create_dir_all(scene.outside("other/.cortex")).expect("made");
     fs::copy(scene.disk(".cortex/root"), scene.outside("other/.cortex/root")).expect("copied");
     let other = root_at(&scene.outside("other")).dir(&RelPath::root(), Follow::Never).expect("a folder");
-    assert_eq!(made.check(&other), RootState::Unavailable, "another inode");
+    assert_eq!(Identity::check(&made.root(), &other), RootState::Unavailable, "another inode");
     // Another marker, half of one, none, and none to be read.
     let marker = fs::read(scene.disk(".cortex/root")).expect("read");
     let write = |content: &[u8]| {
@@ -36,7 +37,7 @@ fn sync_02_a_root_whose_marker_or_inode_changed_is_unavailable_and_deletes_nothi
     write(&[b'a'; 4096]);
     unavailable("too long");
     write(&marker);
-    assert_eq!(made.check(&dir), RootState::Dir, "the old one back");
+    assert_eq!(Identity::check(&made.root(), &dir), RootState::Dir, "the old one back");
     fs::rename(scene.disk(".cortex"), scene.outside("elsewhere")).expect("moved");
     unavailable("no marker");
     std::os::unix::fs::symlink(scene.outside("elsewhere"), scene.disk(".cortex")).expect("made");
@@ -51,9 +52,9 @@ fn sync_02_another_disk_over_the_folder_is_another_folder() {
         nix::mount::mount(Some("tmpfs"), &scene.disk(""), Some("tmpfs"), flags, Some("size=1m"))
             .expect("mounted");
         let above = root_at(&scene.disk("")).dir(&RelPath::root(), Follow::Never).expect("a folder");
-        assert_eq!(made.check(&above), RootState::Unavailable);
+        assert_eq!(Identity::check(&made.root(), &above), RootState::Unavailable);
         nix::mount::umount2(&scene.disk(""), nix::mount::MntFlags::MNT_DETACH).expect("unmounted");
-        assert_eq!(made.check(&open(scene)), RootState::Dir);
+        assert_eq!(Identity::check(&made.root(), &open(scene)), RootState::Dir);
     });
 }
 

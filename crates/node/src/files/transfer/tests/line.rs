@@ -10,7 +10,15 @@ use super::super::*;
 
 fn job() -> TransferJob {
     let source = FilePath::parse("/w/مجلد").expect("a path");
-    let ask = SendAsk { source, only: None, base: None, filters: Filters::default(), checksum: true };
+    let ask = SendAsk {
+        source,
+        only: None,
+        base: None,
+        filters: Filters::default(),
+        checksum: true,
+        mark: false,
+        identity: None,
+    };
     TransferJob {
         id: TransferId::mint(1, &[7; 10]),
         work: TransferWork::Send(Box::new(ask)),

@@ -2,5 +2,6 @@
 
 mod line;
 mod pushes;
+mod seals;
 mod sends;
 mod support;

@@ -3,11 +3,12 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use cortex_core::Code;
-use cortex_core::sync::{Problem, RootState, Why};
-use cortex_core::transfer::Noted;
+use cortex_core::sync::{Problem, RootState, Rule, Why};
+use cortex_core::transfer::{ApplyAsk, Noted, SendAsk};
+use cortex_core::workspace::RootIdentity;
 
 use super::super::super::support::Scene;
-use super::support::{noise, root, send, send_ask};
+use super::support::{FIRST, Hub, apply, ask, noise, root, send, send_ask, tree};
 
 #[test]
 fn a_folder_is_sent_and_comes_out_the_same_elsewhere() {
@@ -100,4 +101,29 @@ fn what_is_no_folder_and_no_file_is_told_as_what_it_is() {
         assert_eq!(taken.refused.expect("refused").code, code);
         assert_eq!(taken.tree, None);
     }
+}
+
+#[test]
+fn sync_02_of_a_folder_in_the_place_of_another_nothing_is_told_and_nothing_is_left_in_it() {
+    let scene = Scene::new();
+    scene.write("s/a", "text");
+    let (into, base) = (scene.outside("into"), root(&scene.disk("s")));
+    let first = send(&scene, SendAsk { mark: true, ..send_ask("s") }, &into, || {}).tree.expect("told");
+    let identity = first.identity.expect("it is marked");
+    assert!(identity.marker != RootIdentity::UNMARKED && scene.disk("s/.cortex/root").exists());
+    let again = || SendAsk { identity: Some(identity), base: Some(base), ..send_ask("s") };
+    let same = send(&scene, again(), &into, || {}).tree.expect("told");
+    assert_eq!((same.state, same.root, same.identity), (RootState::Dir, base, Some(identity)));
+    std::fs::rename(scene.disk("s"), scene.disk("aside")).expect("moved");
+    std::fs::create_dir(scene.disk("s")).expect("made");
+    let other = send(&scene, again(), &scene.outside("nothing"), || {}).tree.expect("told");
+    assert_eq!((other.state, other.counts.files), (RootState::Unavailable, 0));
+    assert!(scene.names("s").is_empty(), "{:?}", scene.names("s"));
+    // Nor is it written.
+    let target = root(&scene.disk("aside"));
+    let asked = ApplyAsk { identity: Some(identity), base: Some(base), ..ask("s", target, FIRST) };
+    let done = apply(&scene, asked, &mut Hub::of(vec![tree(&scene.disk("aside"))]));
+    let halt = done.end().halt.as_ref().expect("halted");
+    assert_eq!(halt.causes[0].rule, Rule::RootUnavailable);
+    assert!(scene.names("s").is_empty(), "{:?}", scene.names("s"));
 }

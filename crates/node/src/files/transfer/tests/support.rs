@@ -50,8 +50,10 @@ pub(super) fn ask(dest: &str, target: TreeId, push: Push) -> ApplyAsk {
         filters: Filters { vcs: true, ignore_files: false, ..Filters::default() },
         checksum: false,
         dry_run: false,
+        read_only: false,
         node_name: "n1".to_owned(),
         revision: Revision(1),
+        identity: None,
     }
 }
 
@@ -62,6 +64,8 @@ pub(super) fn send_ask(source: &str) -> SendAsk {
         base: None,
         filters: Filters { vcs: true, ignore_files: false, ..Filters::default() },
         checksum: false,
+        mark: false,
+        identity: None,
     }
 }
 

@@ -14,8 +14,9 @@ pub(in super::super) const QUERIES: &[&str] = &[
     "SELECT received FROM members",
     "SELECT agreed FROM members",
     "SELECT begun_tree FROM members",
-    "SELECT tree FROM skills AS skill WHERE \
-     (SELECT removed_at FROM skills WHERE name = skill.name ORDER BY n DESC LIMIT 1) IS NULL",
+    "SELECT tree FROM skills AS skill WHERE n > (SELECT coalesce(max(n), 0) FROM skills \
+     WHERE name = skill.name AND removed_at IS NOT NULL)",
+    "SELECT tree FROM skill_mounts",
 ];
 
 pub(in super::super::super) fn visit(conn: &Connection, visit: VisitRoot<'_>) -> Result<(), StoreError> {

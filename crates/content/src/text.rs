@@ -8,7 +8,7 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What is known so far.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Text {
+pub struct Text {
     bytes: u64,
     /// The first three bytes.
     head: Vec<u8>,
@@ -22,7 +22,7 @@ pub(super) struct Text {
 
 impl Text {
     /// Takes in the next bytes.
-    pub(super) fn push(&mut self, piece: &[u8]) {
+    pub fn push(&mut self, piece: &[u8]) {
         if piece.is_empty() {
             return;
         }
@@ -62,7 +62,7 @@ impl Text {
     }
 
     /// What the bytes are, how lines end, how many there are, and whether the last one has an end.
-    pub(super) fn summary(&self) -> (Encoding, Ending, u64, bool) {
+    pub fn summary(&self) -> (Encoding, Ending, u64, bool) {
         let encoding = match (self.is_binary || !self.begun.is_empty(), self.head == MARK) {
             (true, _) => Encoding::Binary,
             (false, true) => Encoding::Utf8Bom,
@@ -81,7 +81,7 @@ impl Text {
 }
 
 /// What a part of a file is, that begins at `from` and may be cut anywhere.
-pub(super) fn of_part(part: &[u8], from: u64) -> Encoding {
+pub fn of_part(part: &[u8], from: u64) -> Encoding {
     // At most three bytes of a character that began before.
     let continues = part.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
     let skip = if from == 0 { 0 } else { continues };

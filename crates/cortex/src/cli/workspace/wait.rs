@@ -1,0 +1,161 @@
+//! `cortex workspace wait`, and how other verbs wait.
+
+use std::time::Duration;
+
+use cortex_core::name::printable;
+use cortex_core::{Code, Refusal};
+use cortex_wire::http::{MemberView, WorkspaceView};
+use tokio::time::{Instant, sleep};
+
+use super::{changed, path, show};
+use crate::cli::transfer::follow::again;
+use crate::cli::{Context, args};
+use crate::client::Client;
+use crate::error::{Failure, Result};
+
+/// How long is waited when nobody says otherwise.
+const TIMEOUT_MS: u64 = 5 * 60 * 1000;
+/// No wait is longer.
+const WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The first and the longest pause between two looks.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Wait until all members have the newest revision.
+///
+/// A halt, drift and conflicts end it at once with status 8: no waiting helps there. What was changed in a
+/// folder a moment ago may not have been looked at: `cortex workspace resync NAME --wait` looks first.
+#[derive(clap::Args, Debug)]
+#[command(before_help = "Example:\n  cortex workspace wait notes --timeout 2m")]
+pub(super) struct Wait {
+    /// The workspace.
+    name: String,
+    /// How long at most, such as 30s; five minutes when missing.
+    #[arg(long, value_name = "SPAN", value_parser = args::span_ms, default_value = "5m")]
+    timeout: u64,
+}
+
+impl Wait {
+    pub(super) async fn run(self, context: &Context, client: &mut Client) -> Result {
+        let view = wait(client, &self.name, self.timeout).await?;
+        let sentence =
+            format!("Workspace {} is in sync at revision {}.", printable(&view.name, 80), view.revision);
+        changed(context, &view, &sentence, None)
+    }
+}
+
+/// Whether a verb waits for what it began.
+#[derive(clap::Args, Debug)]
+pub(super) struct Patient {
+    /// Wait until all members have the newest revision.
+    #[arg(long)]
+    wait: bool,
+    /// How long at most, such as 30s; five minutes when missing.
+    #[arg(long, value_name = "SPAN", value_parser = args::span_ms, requires = "wait")]
+    timeout: Option<u64>,
+}
+
+impl Patient {
+    /// The view after the wait; the same when nobody waits.
+    pub(super) async fn wait(&self, client: &mut Client, view: WorkspaceView) -> Result<WorkspaceView> {
+        if !self.wait {
+            return Ok(view);
+        }
+        wait(client, &view.name, self.timeout.unwrap_or(TIMEOUT_MS)).await
+    }
+}
+
+async fn wait(client: &mut Client, name: &str, timeout_ms: u64) -> Result<WorkspaceView> {
+    let (until, url) = (Instant::now() + Duration::from_millis(timeout_ms).min(WAIT_MAX), path(name, ""));
+    let mut pause = PAUSE.0;
+    loop {
+        let look = async |client: &mut Client| client.get::<WorkspaceView>(&url).await;
+        let view = again(client, look).await?;
+        match stands(&view) {
+            Stands::InSync => return Ok(view),
+            Stands::Stuck(member) => return Err(stuck(&view, member)),
+            Stands::Moving(_) if Instant::now() < until => {}
+            Stands::Moving(members) => return Err(late(&view, &members, timeout_ms)),
+        }
+        sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
+        pause = (pause * 3 / 2).min(PAUSE.1);
+    }
+}
+
+/// How a workspace stands for somebody who waits.
+#[derive(Debug)]
+enum Stands<'v> {
+    InSync,
+    /// A person has to do something.
+    Stuck(&'v MemberView),
+    /// It may come by itself.
+    Moving(Vec<&'v MemberView>),
+}
+
+fn stands(view: &WorkspaceView) -> Stands<'_> {
+    let is_stuck = |member: &&MemberView| matches!(member.state.as_str(), "halted" | "drifted" | "conflict");
+    if let Some(member) = view.members.iter().find(is_stuck) {
+        return Stands::Stuck(member);
+    }
+    let moving: Vec<&MemberView> = view.members.iter().filter(|member| member.state != "in_sync").collect();
+    if moving.is_empty() { Stands::InSync } else { Stands::Moving(moving) }
+}
+
+fn stuck(view: &WorkspaceView, member: &MemberView) -> Failure {
+    let (who, name) = (show::member_name(member), &view.name);
+    let command = |rest: &[&str]| {
+        let words: Vec<String> =
+            ["cortex", "workspace"].iter().chain(rest).map(|word| (*word).to_owned()).collect();
+        args::whole_argv(&words)
+    };
+    let whole = format!("{}:{}", member.node, member.path);
+    match &member.halt {
+        Some(halt) => Failure::new(
+            Code::SyncHalted,
+            format!("{who} is halted by rule {}: {}", halt.rule, halt.message),
+            format!(
+                "Look at the folder; if it is as it should be: `{}`.",
+                command(&["resync", name, "--accept", &halt.id])
+            ),
+        )
+        .way("let it pass", command(&["resync", name, "--accept", &halt.id])),
+        None if member.state == "drifted" => Failure::new(
+            Code::Conflict,
+            format!("{who} has changes of its own."),
+            format!("Look with `{}`, and end it with --repair.", command(&["diff", name, &whole])),
+        )
+        .way("end it", command(&["resync", name, &whole, "--repair"])),
+        None => Failure::new(
+            Code::Conflict,
+            format!("Both sides changed {} paths of {who}; both versions are kept.", member.conflicts),
+            format!("Look for names with `.conflict-`; then `{}`.", command(&["resync", name, &whole])),
+        ),
+    }
+}
+
+fn late(view: &WorkspaceView, members: &[&MemberView], timeout_ms: u64) -> Failure {
+    let shown: Vec<String> = members
+        .iter()
+        .take(5)
+        .map(|member| format!("{} is {}", show::member_name(member), member.state))
+        .collect();
+    let more = if members.len() > shown.len() {
+        format!(" and {} more", members.len() - shown.len())
+    } else {
+        String::new()
+    };
+    let problem = members.iter().find_map(|member| member.problem.as_ref());
+    let hint = match problem {
+        Some(problem) => format!("{} {}", problem.message, problem.hint),
+        None => format!(
+            "Look with `cortex workspace status {}`, or wait longer with --timeout.",
+            printable(&view.name, 80)
+        ),
+    };
+    let message = format!(
+        "Workspace {} did not come in sync within {}: {}{more}.",
+        printable(&view.name, 80),
+        crate::duration::show(timeout_ms),
+        shown.join(", ")
+    );
+    Refusal::new(Code::Timeout, message).hint(hint.trim()).into()
+}

@@ -1,0 +1,140 @@
+//! Trees that come whole, in parts, spoilt, or with what was never asked for.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::super::played::{Folder, QUOTA, files, pair, store};
+use super::*;
+
+async fn received(hub: &Chunks, folder: &Arc<Folder>, scope: Vec<TreeId>, hold: Hold) -> Kept {
+    let (stream, clerk) = pair();
+    let sender = Arc::clone(folder);
+    let node = tokio::spawn(async move { sender.send(clerk).await });
+    let super::super::TransferStream { sending, mut receiving } = stream;
+    let told = receiving.recv().await.expect("it goes on").expect("a frame");
+    let Carry::Tree(told) = told else { panic!("{told:?}") };
+    let order = Order { root: told.root, quota: QUOTA, content: Content::All, scope };
+    let kept = receive(hub, order, hold, &sending, &mut receiving).await.expect("no panic");
+    drop((sending, receiving));
+    node.await.expect("no panic");
+    kept
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[tokio::test]
+async fn a_tree_is_taken_in_whole_and_the_next_one_brings_only_what_changed() {
+    let (hub, folder) = (store(), Folder::new());
+    let long = noise(1, 6 << 20);
+    folder.write("مشروع/طويل", Some(&long));
+    for number in 0..300_u64 {
+        folder.write(&format!("src/{}/f{number}", number % 7), Some(&noise(number, 40)));
+    }
+    folder.write("empty", Some(b""));
+    let hold = Hold::new(&hub).expect("a pin");
+    let kept = received(&hub, &folder, Vec::new(), hold).await;
+    kept.result.expect("whole");
+    let first = folder.tree();
+    let complete = hub.complete(first, kept.came.pin()).expect("walked").expect("whole");
+    assert_eq!((complete.files(), complete.bytes()), (302, (6 << 20) + 300 * 40));
+    assert_eq!(files(&hub, first), folder.files());
+
+    folder.sent.lock().expect("no panic").clear();
+    let mut changed = long;
+    changed.splice(3 << 20..3 << 20, noise(7, 1_000));
+    folder.write("مشروع/طويل", Some(&changed));
+    folder.write("src/3/f3", Some(b"new"));
+    let kept = received(&hub, &folder, vec![first], Hold::new(&hub).expect("a pin")).await;
+    kept.result.expect("whole");
+    let sent = folder.sent.lock().expect("no panic").len();
+    assert!(sent < 30, "{sent} of more than 400 were sent");
+    assert!(hub.complete(folder.tree(), kept.came.pin()).expect("walked").is_some());
+    assert_eq!(files(&hub, folder.tree()), folder.files());
+}
+
+#[tokio::test]
+async fn what_the_hub_has_of_others_is_asked_for_all_the_same() {
+    let (hub, one, other) = (store(), Folder::new(), Folder::new());
+    one.write("secret", Some(b"known by its hash to others"));
+    other.write("stolen", Some(b"known by its hash to others"));
+    let first = received(&hub, &one, Vec::new(), Hold::new(&hub).expect("a pin")).await;
+    first.result.expect("whole");
+    let second = received(&hub, &other, Vec::new(), Hold::new(&hub).expect("a pin")).await;
+    second.result.expect("whole");
+    let id = ContentId::of(b"known by its hash to others");
+    assert!(other.sent.lock().expect("no panic").contains(&id));
+}
+
+#[tokio::test]
+async fn a_transfer_that_was_cut_off_goes_on_with_what_came() {
+    let (hub, folder) = (store(), Folder::new());
+    for number in 0..40_u64 {
+        folder.write(&format!("f{number}"), Some(&noise(number, 500_000)));
+    }
+    *folder.breaks.lock().expect("no panic") = Some(3);
+    let cut = received(&hub, &folder, Vec::new(), Hold::new(&hub).expect("a pin")).await;
+    assert_eq!(cut.result.expect_err("it broke").code, Code::NodeOffline);
+    let before = cut.came.ids.len();
+    assert!(before > 8, "{before}");
+    *folder.breaks.lock().expect("no panic") = None;
+    folder.sent.lock().expect("no panic").clear();
+    let kept = received(&hub, &folder, Vec::new(), cut.came).await;
+    kept.result.expect("whole");
+    let sent = folder.sent.lock().expect("no panic").len();
+    assert!(sent <= 41 - before, "{sent} more after {before}");
+    assert_eq!(files(&hub, folder.tree()), folder.files());
+}
+
+#[tokio::test]
+async fn a_tree_above_its_quota_is_refused_by_its_first_object() {
+    let (hub, folder) = (store(), Folder::new());
+    folder.write("f", Some(&noise(1, 1_000)));
+    let (stream, clerk) = pair();
+    let sender = Arc::clone(&folder);
+    let node = tokio::spawn(async move { sender.send(clerk).await });
+    let super::super::TransferStream { sending, mut receiving } = stream;
+    let _told = receiving.recv().await.expect("it goes on");
+    let quota = TreeQuota { bytes: 999, ..QUOTA };
+    let order = Order { root: folder.tree(), quota, content: Content::All, scope: Vec::new() };
+    let hold = Hold::new(&hub).expect("a pin");
+    let kept = receive(&hub, order, hold, &sending, &mut receiving).await.expect("no panic");
+    assert_eq!(kept.result.expect_err("too much").code, Code::Quota);
+    drop((sending, receiving));
+    node.await.expect("no panic");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever one tree is made of the other, with one as the scope of the next.
+    #[test]
+    fn any_tree_comes_whole_whatever_came_before(
+        steps in prop::collection::vec((0_usize..12, 0_u8..6, any::<bool>()), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let (hub, folder) = (store(), Folder::new());
+            let mut scope = Vec::new();
+            let mut holds = Vec::new();
+            for (round, part) in steps.chunks(5).enumerate() {
+                for (name, content, is_there) in part {
+                    let path = ["a", "b/c", "b/d", "b/e/f", "ملف", "b/e/g"][name % 6];
+                    let content = noise(u64::from(*content), 30 * usize::from(*content));
+                    folder.write(path, is_there.then_some(&content[..]));
+                }
+                let known = if round % 2 == 0 { scope.clone() } else { Vec::new() };
+                let kept = received(&hub, &folder, known, Hold::new(&hub).expect("a pin")).await;
+                kept.result.expect("whole");
+                assert!(hub.complete(folder.tree(), kept.came.pin()).expect("walked").is_some());
+                assert_eq!(files(&hub, folder.tree()), folder.files());
+                scope = vec![folder.tree()];
+                holds.push(kept.came);
+            }
+        });
+    }
+}
