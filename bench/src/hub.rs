@@ -172,6 +172,8 @@ impl Hub {
 
     fn client(&self, mut command: Command, args: &[&str]) -> Command {
         command.args(args).env("CORTEX_HUB", &self.http).env("CORTEX_TOKEN_FILE", self.token_file());
+        // What a push knows of a folder belongs to this hub's measurement.
+        command.env("XDG_CACHE_HOME", self.dir.path().join("cache"));
         command.stdin(Stdio::null());
         command
     }

@@ -165,8 +165,9 @@ impl Workspace {
     fn locked(&self, holding: &Holding) -> Refusal {
         let holder = printable(&holding.holder, 120);
         let message = format!(
-            "Workspace {} is locked by {holder}, until {} ms after 1970 if it is not extended.",
-            self.name, holding.until.0
+            "Workspace {} is locked by {holder}, for {} s at most unless it is extended.",
+            self.name,
+            holding.ttl_ms.div_ceil(1000)
         );
         Refusal::new(Code::Locked, message)
             .hint("Wait for the lock to end, or ask its holder; `cortex workspace unlock NAME --break` ends it.")

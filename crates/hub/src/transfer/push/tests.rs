@@ -160,7 +160,7 @@ async fn a_node_has_no_more_open_than_a_receiver_may() {
 }
 
 #[tokio::test]
-async fn a_slow_node_reads_from_the_disk_what_the_others_have_long_had() {
+async fn sync_15_a_slow_node_reads_from_the_disk_what_the_others_have_long_had() {
     let Bench { push, .. } = &bench(2);
     let big = |number: u32| {
         let mut bytes = vec![0; 1024 * 1024];

@@ -48,7 +48,7 @@ async fn a_caller_that_is_silent_while_it_owes_something_ends_the_push() {
 }
 
 #[tokio::test]
-async fn a_node_that_stays_away_is_waited_for_only_so_long() {
+async fn sync_15_a_node_that_stays_away_is_waited_for_only_so_long_and_leaves_nothing() {
     let world = World::new(StoreKind::Memory).await;
     let (gone, stays) = (world.mover("n1").await, world.mover("n2").await);
     world.set_patience(|patience| patience.node = Duration::from_millis(500));
