@@ -172,6 +172,22 @@ fn shown_argv(argv: &[String], chars_max: usize) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
+/// A number of bytes as people write it: `1024`, `500k`, `5M`, `1G`; units are powers of 1,024. `None` for what is
+/// none, or beyond 64 bits.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1_u64),
+    };
+    // A sign is no digit.
+    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -279,7 +279,8 @@ impl Pull {
             error: None,
             end: Some(end),
         };
-        let told = Told { done: "pulled", command: &|_, halt| self.argv(halt), ways: &|_, _| Vec::new() };
+        let told =
+            Told { done: "pulled from", command: &|_, halt| self.argv(halt), ways: &|_, _| Vec::new() };
         let view = TransferView { nodes: vec![node], ..view };
         ended::end(ended::tell(output, &view, self.quiet, &told)?)
     }

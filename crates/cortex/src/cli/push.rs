@@ -101,17 +101,7 @@ pub(super) struct What {
 fn rate(text: &str) -> std::result::Result<u64, String> {
     const RATE_MIN: u64 = 1024;
     let bad = || format!("`{}` is no rate; write 500k, 5M or 1G, at least 1k", printable(text, 40));
-    let (digits, unit) = match text.bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
-        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1_u64),
-    };
-    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(bad());
-    }
-    let rate = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    rate.filter(|rate| *rate >= RATE_MIN).ok_or_else(bad)
+    args::bytes(text).filter(|rate| *rate >= RATE_MIN).ok_or_else(bad)
 }
 
 impl What {
@@ -271,7 +261,7 @@ impl Push {
 
     fn tell(&self, output: Output, target: &Target, view: &TransferView) -> Result<u8> {
         let told = Told {
-            done: "pushed",
+            done: "pushed to",
             command: &|node, halt| self.argv(target, node, halt),
             ways: &|node, problem| ways(node, problem),
         };

@@ -127,7 +127,7 @@ fn shown(context: &Context, view: &TransferView) -> Result {
         let place = printable(&format!("{}:{}", node.node, node.path), 300);
         context.output.line(&format!("{place}: {}, {moved} of {total}", node.state))?;
     }
-    let done = if view.kind == "pull" { "pulled" } else { "pushed" };
+    let done = if view.kind == "pull" { "pulled from" } else { "pushed to" };
     let told = Told { done, command: &|node, _| look(view, node), ways: &|_, _| Vec::new() };
     ended::tell(context.output, &TransferView { nodes: over, ..view.clone() }, false, &told).map(drop)
 }

@@ -15,7 +15,7 @@ use cortex_core::name::printable;
 use cortex_wire::http::WorkspaceView;
 use http::Method;
 
-use super::args::{Place, whole_argv};
+use super::args::{self, Place, whole_argv};
 use super::{Context, ask};
 use crate::client::{Call, Client, encode};
 use crate::error::{Failure, Result};
@@ -154,7 +154,7 @@ fn path(name: &str, rest: &str) -> String {
 
 /// A place, as clap wants its errors.
 fn place(text: &str) -> std::result::Result<Place, String> {
-    super::args::place(text).map_err(|failure| match failure {
+    args::place(text).map_err(|failure| match failure {
         Failure::Refused(refused) => format!("{} {}", refused.problem.message, refused.problem.hint),
         Failure::Exit(_) => "write it as NODE:PATH".to_owned(),
     })
@@ -163,16 +163,7 @@ fn place(text: &str) -> std::result::Result<Place, String> {
 /// Bytes, with a unit or without one.
 fn bytes(text: &str) -> std::result::Result<u64, String> {
     let bad = || format!("`{}` is no number of bytes; write 500M, 2G or 1073741824", printable(text, 40));
-    let (digits, unit) = match text.bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
-        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1_u64),
-    };
-    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(bad());
-    }
-    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(bad)
+    args::bytes(text).ok_or_else(bad)
 }
 
 /// What came of a change: the workspace with `--json`, else a sentence, and what is to be typed next.

@@ -74,6 +74,7 @@ fn a_stream_that_breaks_is_read_anew_and_what_came_is_not_asked_for_twice() {
     let dest = dest(&program);
     let ended = pull(&program, &dest, &[]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("pulled from a:"), "{}", ended.stderr);
     assert!(tree(&dest) == on_disk(&source), "the tree is another one");
     let (_, reads, bytes) = giver.figures();
     assert!(reads == 3 && bytes < 40 << 20, "{reads} reads, {bytes} bytes");

@@ -71,7 +71,7 @@ pub(in crate::cli) type Ways = Vec<(&'static str, String)>;
 
 /// What a transfer does, for sentences, and the command that does it at one node.
 pub(in crate::cli) struct Told<'a> {
-    /// `pushed`, `pulled`.
+    /// `pushed to`, `pulled from`.
     pub(in crate::cli) done: &'static str,
     /// The command for that node alone; with a halt that it lets pass.
     pub(in crate::cli) command: &'a dyn Fn(&TransferNodeView, Option<&HaltView>) -> Vec<String>,
@@ -205,7 +205,7 @@ fn sentence(place: &str, node: &TransferNodeView, end: &TransferEndView, done: &
                 end.held.iter().filter(|(why, _)| *why != "ignored").map(|(_, count)| count).sum();
             let kept = counted(kept, "left as they are");
             format!(
-                "{done} to {place}: {} files, {}{removed}{kept} ({sent} sent, {took})",
+                "{done} {place}: {} files, {}{removed}{kept} ({sent} sent, {took})",
                 end.written,
                 HumanBytes(end.bytes)
             )
@@ -374,11 +374,11 @@ mod tests {
         });
         let end = left.end.as_ref().expect("its end");
         assert_eq!(
-            sentence(&place(&left), &left, end, "pushed"),
+            sentence(&place(&left), &left, end, "pushed to"),
             "pushed to a:/srv/تطبيق: 2 files, 10 B, 3 removed, 2 left as they are (7 B sent, 1.5 s)"
         );
         let same = node("a", "in_sync");
-        assert!(sentence("a:/x", &same, end, "pushed").starts_with("a:/x is as it should be"));
+        assert!(sentence("a:/x", &same, end, "pushed to").starts_with("a:/x is as it should be"));
         assert_eq!(
             would("a:/x", end),
             "a:/x: 2 files, 10 B, would be written, 3 would be removed, 9 ignored, 2 kept"
