@@ -2,6 +2,7 @@
 //! receiver never has more open than a window, so that a slow one holds only its own memory (SYNC, safety
 //! rules 13 and 15). No clock, no I/O.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use cortex_core::files::content::ContentId;
@@ -17,9 +18,9 @@ use super::too_large;
 /// What an id that came was to the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Came {
-    /// It was asked for, and has come with that.
+    /// It was asked for, or waits to be: it has come with that, and is not asked for any more.
     Wanted,
-    /// It was not, or came before: to be passed over. Packs may hold more than was asked for.
+    /// Nobody needs it, or it came before: to be passed over. Packs may hold more than was asked for.
     Extra,
 }
 
@@ -27,11 +28,25 @@ pub enum Came {
 /// id that was ever pushed.
 #[derive(Debug, Default)]
 pub struct Asking {
-    waiting: VecDeque<(ContentId, u32)>,
-    open: HashMap<ContentId, u32>,
+    /// Those that came before they were asked for stand in it still, and are passed over.
+    queue: VecDeque<(ContentId, u32)>,
+    /// Ids of the queue that did not come.
+    waiting: usize,
+    open: usize,
     open_bytes: u64,
     /// All that were pushed.
-    known: HashSet<ContentId>,
+    known: HashMap<ContentId, Standing>,
+}
+
+/// How an id stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is to be asked for.
+    Waiting,
+    /// It was asked for; so long it is taken to be.
+    Open(u32),
+    /// It came, or is missing.
+    Closed,
 }
 
 impl Asking {
@@ -44,41 +59,58 @@ impl Asking {
     /// plain bytes it has; of an object whose length nobody knows, how many it may have. More than a chunk
     /// may have counts as that, since no pack carries it.
     pub fn push(&mut self, id: ContentId, len: u32) -> bool {
-        let is_new = self.known.insert(id);
-        if is_new {
-            self.waiting.push_back((id, len.clamp(1, CHUNK_LEN_MAX)));
-        }
-        is_new
+        let Entry::Vacant(new) = self.known.entry(id) else { return false };
+        new.insert(Standing::Waiting);
+        self.queue.push_back((id, len.clamp(1, CHUNK_LEN_MAX)));
+        self.waiting += 1;
+        true
     }
 
     /// The ids to ask for next, at most `max`: as many as the window takes. None while it is full.
     pub fn next(&mut self, max: usize) -> Vec<ContentId> {
         let mut ids = Vec::new();
-        while ids.len() < max && self.open.len() < WANTS_OPEN_MAX {
-            let fits =
-                |front: &&(ContentId, u32)| self.open_bytes + u64::from(front.1) <= WANTS_OPEN_BYTES_MAX;
-            let Some(&(id, len)) = self.waiting.front().filter(fits) else { break };
-            self.waiting.pop_front();
-            self.open.insert(id, len);
-            self.open_bytes += u64::from(len);
-            ids.push(id);
+        while let Some(&(id, len)) = self.queue.front() {
+            let standing = self.known.entry(id).or_insert(Standing::Closed);
+            if *standing == Standing::Waiting {
+                let is_room =
+                    self.open < WANTS_OPEN_MAX && self.open_bytes + u64::from(len) <= WANTS_OPEN_BYTES_MAX;
+                if ids.len() == max || !is_room {
+                    break;
+                }
+                *standing = Standing::Open(len);
+                self.waiting -= 1;
+                self.open += 1;
+                self.open_bytes += u64::from(len);
+                ids.push(id);
+            }
+            self.queue.pop_front();
         }
         ids
     }
 
     /// An id came, verified.
     pub fn came(&mut self, id: ContentId) -> Came {
-        if self.close(id) { Came::Wanted } else { Came::Extra }
+        if self.close(&id) {
+            return Came::Wanted;
+        }
+        match self.known.get_mut(&id) {
+            Some(standing @ Standing::Waiting) => {
+                *standing = Standing::Closed;
+                self.waiting -= 1;
+                Came::Wanted
+            }
+            Some(Standing::Open(_) | Standing::Closed) | None => Came::Extra,
+        }
     }
 
     /// The sender does not have an id; whether it was asked for. It is not asked for again.
     pub fn missing(&mut self, id: ContentId) -> bool {
-        self.close(id)
+        self.close(&id)
     }
 
     /// Whether all that was pushed has come, or is missing.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.open.is_empty()
+        self.waiting == 0 && self.open == 0
     }
 
     /// Plain bytes that were asked for and did not come; at most [`WANTS_OPEN_BYTES_MAX`].
@@ -87,12 +119,14 @@ impl Asking {
     }
 
     /// Ids that were asked for and did not come; at most [`WANTS_OPEN_MAX`].
-    pub fn open_ids(&self) -> usize {
-        self.open.len()
+    pub const fn open_ids(&self) -> usize {
+        self.open
     }
 
-    fn close(&mut self, id: ContentId) -> bool {
-        let Some(len) = self.open.remove(&id) else { return false };
+    fn close(&mut self, id: &ContentId) -> bool {
+        let Some(standing @ &mut Standing::Open(len)) = self.known.get_mut(id) else { return false };
+        *standing = Standing::Closed;
+        self.open -= 1;
         self.open_bytes -= u64::from(len);
         true
     }
@@ -177,6 +211,11 @@ impl Answering {
     /// Whether nothing waits.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// How many ids wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
     }
 }
 

@@ -63,12 +63,20 @@ pub struct LocalTree {
 impl LocalTree {
     /// Reads a folder, or a file: that is a tree of one entry. A link at the end of `path` is followed.
     /// What is known from the time before is kept in the file `cache`, in a folder that is there; without
-    /// it all is read. It blocks, for as long as the disk takes.
+    /// it all is read. `take` is given each chunk that is read, with its hash: what is new is what others most
+    /// likely ask for. Not with [`LocalSpec::full`], by which all is read. It blocks, for as long as the disk
+    /// takes.
     ///
     /// # Errors
     /// `invalid_argument` for a pattern that is none, `unsupported_entry` for what is neither file nor
     /// folder, `too_large` beyond 5 million entries, else what the system says.
-    pub fn open(path: &Path, spec: &LocalSpec, cache: Option<&Path>) -> Result<Self, Refusal> {
+    pub fn open(
+        path: &Path,
+        spec: &LocalSpec,
+        cache: Option<&Path>,
+        take: Option<&dyn Fn(ContentId, &[u8])>,
+    ) -> Result<Self, Refusal> {
+        let take = take.filter(|_| !spec.full);
         let shown = path.to_string_lossy();
         let failed = |fault: Fault| fault.refusal(&shown);
         let spec = ScanSpec {
@@ -84,14 +92,14 @@ impl LocalTree {
         let root = Root::open(&path).map_err(failed)?;
         let (dir, scanned) = if root.is_dir() {
             let dir = root.dir(&RelPath::root(), Follow::Never).map_err(failed)?;
-            let scanned = scan_with(&dir, &spec, cache).map_err(failed)?;
+            let scanned = scan_with(&dir, &spec, cache, take).map_err(failed)?;
             (dir, scanned)
         } else {
             let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Refusal::new(Code::UnsupportedEntry, format!("`{shown}` is no file.")));
             };
             let dir = folder(above).map_err(failed)?;
-            let scanned = scan::single(&dir, name.as_bytes()).map_err(failed)?;
+            let scanned = scan::single(&dir, name.as_bytes(), take).map_err(failed)?;
             (dir, scanned)
         };
         let places = Places::of(scanned.root, &scanned.objects).map_err(failed)?;
@@ -308,14 +316,19 @@ fn folder(path: &Path) -> Result<Dir, Fault> {
     Root::open(path)?.dir(&RelPath::root(), Follow::Never)
 }
 
-fn scan_with(dir: &Dir, spec: &ScanSpec, cache: Option<&Path>) -> Result<Scanned, Fault> {
+fn scan_with(
+    dir: &Dir,
+    spec: &ScanSpec,
+    cache: Option<&Path>,
+    take: Option<&scan::Take<'_>>,
+) -> Result<Scanned, Fault> {
     let place = cache.and_then(|cache| {
         let above = cache.parent().and_then(|above| above.canonicalize().ok())?;
         Some((folder(&above).ok()?, cache.file_name()?.as_bytes()))
     });
     let loaded = place.as_ref().map(|(above, name)| Cache::load_from(above, name));
     let mut cache = loaded.unwrap_or_default();
-    let scanned = scan::scan(dir, spec, &mut cache, None)?;
+    let scanned = scan::scan(dir, spec, &mut cache, take)?;
     if let Some((above, name)) = place {
         // Without it the next time all is read, and that is all.
         let _saved = cache.save_to(&above, name);

@@ -2,6 +2,7 @@
 
 mod known;
 mod packer;
+mod ready;
 mod target;
 mod tree;
 mod upload;
@@ -9,13 +10,14 @@ mod upload;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use cortex_core::Code;
 use cortex_core::name::printable;
+use cortex_core::{Code, Refusal};
 use cortex_node::local::LocalSpec;
 use cortex_wire::error::Problem;
 use cortex_wire::http::{HaltView, PushOrder, TransferNodeView, TransferOrder, TransferView};
 
 use self::packer::Packer;
+use self::ready::{Making, Ready};
 use self::target::{FileTarget, Target};
 use self::tree::{PATHS_MAX, Paths, Tree};
 use self::upload::upload;
@@ -140,8 +142,8 @@ impl Push {
         let mut interrupt = Interrupt::new()?;
         let mut bars = Bars::new(self.quiet);
         let name = file.as_ref().map(|file| file.name.clone());
-        let tree = tokio::select! {
-            tree = read(&self.source, self.what.spec(), name, &bars) => tree?,
+        let (tree, ready) = tokio::select! {
+            tree = read(&self.source, self.what.spec(), name, self.dry_run, &bars) => tree?,
             status = interrupt.wait() => {
                 bars.end();
                 context.output.say("Nothing was sent.");
@@ -150,7 +152,7 @@ impl Push {
         };
         let unread = self.left_out(context.output, &tree)?;
         let order = TransferOrder::Push(self.order(&target, file, &tree));
-        let packer = Packer::start(tree);
+        let packer = Packer::new(tree, ready);
         let view = self.send(context, client, &order, &packer, &mut bars, &mut interrupt).await?;
         let status = self.tell(context.output, &target, &view)?;
         let changed = changed(context.output, &packer.changed().await?);
@@ -245,7 +247,7 @@ impl Push {
                     context
                         .output
                         .say("The hub knows this push no more, as after a restart: it is begun anew.");
-                    packer.reset().await?;
+                    packer.reset().await;
                     is_anew = true;
                 }
                 Err(failure) => {
@@ -312,13 +314,24 @@ fn file_target(source: &Path, target: &Target) -> Result<Option<FileTarget>> {
     target.of_file(name).map(Some)
 }
 
-async fn read(source: &Path, spec: LocalSpec, name: Option<String>, bars: &Bars) -> Result<Tree> {
+/// The tree, and packs of what had to be read for it; none for a dry run, which sends nothing.
+async fn read(
+    source: &Path,
+    spec: LocalSpec,
+    name: Option<String>,
+    is_dry: bool,
+    bars: &Bars,
+) -> Result<(Tree, Ready)> {
     let spinner = bars.spinner(&format!("reading {}", printable(&source.to_string_lossy(), 60)));
     let source = source.to_owned();
     let open = move || {
         let home = cache_home().filter(|_| name.is_none());
         let known = home.and_then(|home| known::file_of(&home.join("scans"), &source));
-        Tree::open(&source, &spec, name.as_deref(), known.as_deref())
+        let making = Making::new();
+        let take = |id, bytes: &[u8]| making.take(id, bytes);
+        let take: Option<&dyn Fn(_, &[u8])> = if is_dry { None } else { Some(&take) };
+        let tree = Tree::open(&source, &spec, name.as_deref(), known.as_deref(), take)?;
+        Ok::<_, Refusal>((tree, making.end()))
     };
     let read = tokio::task::spawn_blocking(open).await;
     spinner.finish_and_clear();

@@ -39,7 +39,7 @@ struct State {
 impl Giver {
     pub(crate) fn start(source: &Path, torn: usize) -> (Fake, Arc<Self>) {
         let spec = LocalSpec { vcs: true, ..LocalSpec::default() };
-        let tree = LocalTree::open(source, &spec, None).expect("a tree");
+        let tree = LocalTree::open(source, &spec, None, None).expect("a tree");
         let state =
             State { tree, stream: None, order: Value::Null, packs: 0, reads: 0, bytes: 0, standing: "open" };
         let giver = Arc::new(Self { state: Mutex::new(state), torn, is_file: source.is_file() });

@@ -3,8 +3,8 @@
 //! mounts, Landlock (without any right to execute) and filter. What it is asked was judged by the node;
 //! what it can do is bounded by its walls all the same.
 //!
-//! It does one operation after the other and ends when its pipe does. Never here: policies, the hub, a
-//! thread, anything that lives longer than one operation.
+//! It does one operation after the other and ends when its pipe does. Never here: policies, the hub,
+//! anything that lives longer than one operation.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};

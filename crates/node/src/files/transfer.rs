@@ -1,7 +1,7 @@
 //! A transfer from the clerk's side: it works on one folder, and speaks with the hub over a stream that its
 //! node holds for it. The node looks into nothing of that; it says whether the next changes may be seen.
 //!
-//! The clerk is one thread. It may write as long as the hub reads, and the hub reads always: what a
+//! One thread speaks with the hub. It may write as long as the hub reads, and the hub reads always: what a
 //! receiver asks for is bounded ([`limits::WANTS_OPEN_MAX`]), so no answer to it waits for another.
 
 mod end;

@@ -24,7 +24,7 @@ use super::clerks::clerks;
 use super::support::{LEVELS, World, as_each_user, is_root, walls};
 
 fn tree(path: &Path) -> LocalTree {
-    LocalTree::open(path, &LocalSpec { vcs: true, ..LocalSpec::default() }, None).expect("a tree")
+    LocalTree::open(path, &LocalSpec { vcs: true, ..LocalSpec::default() }, None, None).expect("a tree")
 }
 
 fn path(path: &Path) -> FilePath {

@@ -1,37 +1,30 @@
-//! Makes packs of what is asked for, in a thread of its own, since it reads the disk. A pack is made when
-//! somebody is ready to send it, so there are never more packs than senders, however long the tree is.
+//! Makes packs of what is asked for. A pack is made when somebody is ready to send it, so there are never more
+//! packs than senders, however long the tree is, beside those that were made while the source was read.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cortex_content::asking::Answering;
 use cortex_content::pack::{Added, PackWriter};
 use cortex_core::files::content::ContentId;
-use cortex_core::limits::{WANTS_MAX, WANTS_OPEN_MAX};
+use cortex_core::limits::WANTS_OPEN_MAX;
 use cortex_core::{Code, Refusal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
 
+use super::ready::{Ready, whole};
 use super::tree::{Paths, Tree};
 use crate::error::Failure;
 
 /// Level of compression: what is sent is read once, and this is as fast as most disks.
-const LEVEL: i32 = 1;
-/// Words that wait for the thread.
-const WORDS_WAITING: usize = 4;
+pub(super) const LEVEL: i32 = 1;
+/// So long a pack of which a part is asked for waits for the rest to be asked for.
+const REST_AWAITED: Duration = Duration::from_millis(100);
 /// Ids that cannot be given which are remembered, so that their files can be named in the end.
 const MISSING_KEPT_MAX: usize = 100_000;
-
-/// What the thread is told.
-enum Word {
-    /// These are asked for. Answered when there is room for as many again.
-    Want(Vec<ContentId>, oneshot::Sender<Result<(), Refusal>>),
-    /// Somebody is ready to send.
-    Next(oneshot::Sender<Result<Parcel, Refusal>>),
-    /// The push begins anew: nothing is asked for.
-    Reset,
-    /// Which files could not be given?
-    Changed(oneshot::Sender<Result<Paths, Refusal>>),
-}
 
 /// What is to be sent next.
 #[derive(Debug, Default)]
@@ -42,138 +35,181 @@ pub(super) struct Parcel {
     pub(super) missing: Vec<ContentId>,
 }
 
-/// The way to the thread. The thread ends with the last of them.
+/// Answers what is asked for, out of a tree. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Packer(mpsc::Sender<Word>);
+pub(super) struct Packer(Arc<Shared>);
+
+struct Shared {
+    state: Arc<Mutex<State>>,
+    /// Something was asked for, or given.
+    news: Notify,
+}
+
+struct State {
+    tree: Tree,
+    /// What is asked for and in no pack that is ready.
+    asked: Answering,
+    ready: Ready,
+    /// When something was asked for, or given.
+    moved: Instant,
+    writers: Vec<PackWriter>,
+    missing: HashSet<ContentId>,
+}
+
+/// What can be done for a sender.
+enum Turn {
+    /// This is ready.
+    Give(Bytes),
+    /// A pack is to be made.
+    Make,
+    /// Nothing, until there is news, or until then.
+    Wait(Option<Instant>),
+}
 
 impl Packer {
-    /// Starts the thread over a tree.
-    pub(super) fn start(tree: Tree) -> Self {
-        let (sender, words) = mpsc::channel(WORDS_WAITING);
-        std::thread::spawn(move || Work::new(tree).serve(words));
-        Self(sender)
+    /// Over a tree, of which these packs are made already.
+    pub(super) fn new(tree: Tree, ready: Ready) -> Self {
+        let (asked, missing) = (Answering::new(), HashSet::new());
+        let state = State { tree, asked, ready, moved: Instant::now(), writers: Vec::new(), missing };
+        Self(Arc::new(Shared { state: Arc::new(Mutex::new(state)), news: Notify::new() }))
     }
 
-    /// Asks for these, behind what was asked for before. Waits until more may be asked for.
+    /// Asks for these, behind what was asked for before. Waits until there is room for them.
     pub(super) async fn want(&self, ids: Vec<ContentId>) -> Result<(), Failure> {
-        let (answer, answered) = oneshot::channel();
-        self.tell(Word::Want(ids, answer)).await?;
-        Ok(answered.await.map_err(|_| ended())??)
+        loop {
+            let news = self.0.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            let mut state = self.lock().await;
+            if state.waiting() + ids.len() <= WANTS_OPEN_MAX {
+                state.want(&ids)?;
+                self.0.news.notify_waiters();
+                return Ok(());
+            }
+            drop(state);
+            news.await;
+        }
     }
 
-    /// What is to be sent next; waits until something is asked for.
+    /// What is to be sent next; waits until something is asked for. Whoever leaves before there is something takes
+    /// nothing with it.
     pub(super) async fn next(&self) -> Result<Parcel, Failure> {
-        let (answer, answered) = oneshot::channel();
-        self.tell(Word::Next(answer)).await?;
-        Ok(answered.await.map_err(|_| ended())??)
+        loop {
+            let news = self.0.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            let mut state = self.lock().await;
+            match state.turn()? {
+                Turn::Give(pack) => {
+                    self.0.news.notify_waiters();
+                    return Ok(Parcel { pack: Some(pack), missing: Vec::new() });
+                }
+                Turn::Make => {
+                    let shared = Arc::clone(&self.0);
+                    let made = spawn_blocking(move || shared.make(state)).await;
+                    return Ok(made.map_err(|_panic| ended())??);
+                }
+                Turn::Wait(until) => {
+                    drop(state);
+                    match until {
+                        None => news.await,
+                        Some(until) => tokio::select! {
+                            () = news => {}
+                            () = sleep_until(until) => {}
+                        },
+                    }
+                }
+            }
+        }
     }
 
     /// Forgets what was asked for.
-    pub(super) async fn reset(&self) -> Result<(), Failure> {
-        self.tell(Word::Reset).await
+    pub(super) async fn reset(&self) {
+        let mut state = self.lock().await;
+        state.asked = Answering::new();
+        state.ready.reset();
+        self.0.news.notify_waiters();
     }
 
     /// The files that could not be given.
     pub(super) async fn changed(&self) -> Result<Paths, Failure> {
-        let (answer, answered) = oneshot::channel();
-        self.tell(Word::Changed(answer)).await?;
-        Ok(answered.await.map_err(|_| ended())??)
+        let mut state = self.lock().await;
+        let found = spawn_blocking(move || {
+            let State { tree, missing, .. } = &mut *state;
+            tree.files_of(missing)
+        });
+        Ok(found.await.map_err(|_panic| ended())??)
     }
 
-    async fn tell(&self, word: Word) -> Result<(), Failure> {
-        self.0.send(word).await.map_err(|_| ended())
+    async fn lock(&self) -> OwnedMutexGuard<State> {
+        Arc::clone(&self.0.state).lock_owned().await
     }
 }
 
-/// Only a fault of this program ends the thread early.
+/// Only a fault of this program does that.
 fn ended() -> Failure {
-    Failure::new(Code::Internal, "The thread that reads the source ended.", "Push again, and report it.")
+    Failure::new(Code::Internal, "Reading the source failed.", "Push again, and report it.")
 }
 
-/// The thread.
-struct Work {
-    tree: Tree,
-    asked: Answering,
-    /// At most so many ids wait.
-    waiting: usize,
-    writer: PackWriter,
-    senders: VecDeque<oneshot::Sender<Result<Parcel, Refusal>>>,
-    asker: Option<oneshot::Sender<Result<(), Refusal>>>,
-    missing: HashSet<ContentId>,
+impl Shared {
+    /// Reads and packs what was asked for first. Others go on meanwhile as soon as it is read.
+    fn make(&self, mut state: OwnedMutexGuard<State>) -> Result<Parcel, Refusal> {
+        let mut writer = state.writers.pop().unwrap_or_else(|| PackWriter::new(LEVEL));
+        let missing = state.fill(&mut writer);
+        drop(state);
+        self.news.notify_waiters();
+        let missing = missing?;
+        let pack = writer.finish().map(|pack| whole(&pack));
+        self.state.blocking_lock().writers.push(writer);
+        Ok(Parcel { pack, missing })
+    }
 }
 
-impl Work {
-    fn new(tree: Tree) -> Self {
-        Self {
-            tree,
-            asked: Answering::new(),
-            waiting: 0,
-            writer: PackWriter::new(LEVEL),
-            senders: VecDeque::new(),
-            asker: None,
-            missing: HashSet::new(),
-        }
+impl State {
+    fn waiting(&self) -> usize {
+        self.asked.len() + self.ready.waiting()
     }
 
-    fn serve(mut self, mut words: mpsc::Receiver<Word>) {
-        while let Some(word) = words.blocking_recv() {
-            match word {
-                Word::Want(ids, answer) => self.want(&ids, answer),
-                Word::Next(answer) => self.senders.push_back(answer),
-                Word::Reset => {
-                    (self.asked, self.waiting, self.asker) = (Answering::new(), 0, None);
-                    self.senders.clear();
-                }
-                Word::Changed(answer) => {
-                    // Whoever asked and left does not mind.
-                    drop(answer.send(self.tree.files_of(&self.missing)));
-                }
-            }
-            self.give();
-        }
+    fn want(&mut self, ids: &[ContentId]) -> Result<(), Refusal> {
+        let Self { tree, ready, .. } = self;
+        let is_loose = |id: &&ContentId| tree.len_of(id).is_none_or(|len| !ready.want(**id, len));
+        let loose: Vec<ContentId> = ids.iter().filter(is_loose).copied().collect();
+        self.moved = Instant::now();
+        self.asked.want(&loose)
     }
 
-    fn want(&mut self, ids: &[ContentId], answer: oneshot::Sender<Result<(), Refusal>>) {
-        match self.asked.want(ids) {
-            Ok(()) => {
-                self.waiting += ids.len();
-                self.asker = Some(answer);
-            }
-            Err(refusal) => drop(answer.send(Err(refusal))),
+    fn turn(&mut self) -> Result<Turn, Refusal> {
+        if let Some(pack) = self.ready.next() {
+            self.moved = Instant::now();
+            return Ok(Turn::Give(pack));
         }
+        if !self.asked.is_idle() {
+            return Ok(Turn::Make);
+        }
+        if self.ready.waiting() == 0 {
+            return Ok(Turn::Wait(None));
+        }
+        // What is asked for next may be the rest of it.
+        let until = self.moved + REST_AWAITED;
+        if Instant::now() < until {
+            return Ok(Turn::Wait(Some(until)));
+        }
+        let parts = self.ready.give_up();
+        self.asked.want(&parts)?;
+        Ok(Turn::Make)
     }
 
-    /// Serves whoever waits, as far as that goes.
-    fn give(&mut self) {
-        while !self.asked.is_idle() {
-            // One that left is not to take a pack with it.
-            let Some(sender) = self.senders.pop_front() else { break };
-            if sender.is_closed() {
-                continue;
-            }
-            let parcel = self.parcel();
-            drop(sender.send(parcel));
-        }
-        if self.asked.is_idle() {
-            self.waiting = 0;
-        }
-        if self.waiting + WANTS_MAX <= WANTS_OPEN_MAX
-            && let Some(asker) = self.asker.take()
-        {
-            drop(asker.send(Ok(())));
-        }
-    }
-
-    fn parcel(&mut self) -> Result<Parcel, Refusal> {
-        let batch = self.asked.next(|id| self.tree.len_of(id))?;
-        self.waiting = self.waiting.saturating_sub(batch.give.len() + batch.missing.len());
+    /// Fills a pack with what was asked for first, and says what cannot be given.
+    fn fill(&mut self, writer: &mut PackWriter) -> Result<Vec<ContentId>, Refusal> {
+        let Self { tree, asked, .. } = self;
+        let batch = asked.next(|id| tree.len_of(id))?;
         let mut missing = batch.missing;
         for id in batch.give {
-            let Some(bytes) = self.tree.read(&id)? else {
+            let Some(bytes) = tree.read(&id)? else {
                 missing.push(id);
                 continue;
             };
-            match self.writer.add(id, &bytes) {
+            match writer.add(id, &bytes) {
                 Added::Yes | Added::Already => {}
                 Added::Full | Added::Never => {
                     return Err(Refusal::new(Code::Internal, format!("The chunk {id} fits in no pack.")));
@@ -182,17 +218,18 @@ impl Work {
         }
         let room = MISSING_KEPT_MAX.saturating_sub(self.missing.len());
         self.missing.extend(missing.iter().take(room));
-        let pack =
-            self.writer.finish().map(|pack| [&pack.head.to_bytes()[..], &pack.tail[..]].concat().into());
-        Ok(Parcel { pack, missing })
+        self.moved = Instant::now();
+        Ok(missing)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use cortex_content::packs::Stream;
+    use cortex_core::limits::WANTS_MAX;
     use cortex_node::local::LocalSpec;
 
+    use super::super::ready::Making;
+    use super::super::ready::tests::{chunk, ids_in};
     use super::*;
 
     fn started(files: u32) -> (tempfile::TempDir, Packer, ContentId) {
@@ -200,19 +237,9 @@ mod tests {
         for n in 0..files {
             std::fs::write(here.path().join(format!("ملف-{n}")), format!("content {n}")).expect("write");
         }
-        let tree = Tree::open(here.path(), &LocalSpec::default(), None, None).expect("a tree");
+        let tree = Tree::open(here.path(), &LocalSpec::default(), None, None, None).expect("a tree");
         let root = tree.root().into();
-        (here, Packer::start(tree), root)
-    }
-
-    fn ids_in(pack: Bytes) -> Vec<ContentId> {
-        let mut stream = Stream::new();
-        stream.push(pack).expect("a short pack");
-        let mut ids = Vec::new();
-        while let Some((id, _)) = stream.next_chunk().expect("verified") {
-            ids.push(id);
-        }
-        ids
+        (here, Packer::new(tree, Ready::default()), root)
     }
 
     #[tokio::test]
@@ -243,8 +270,7 @@ mod tests {
         let (_here, packer, root) = started(1);
         let many =
             |from: u32| (0..WANTS_MAX as u32).map(|n| ContentId::of(&(from + n).to_le_bytes())).collect();
-        let full = WANTS_OPEN_MAX / WANTS_MAX;
-        for n in 0..full - 1 {
+        for n in 0..WANTS_OPEN_MAX / WANTS_MAX {
             packer.want(many((n * WANTS_MAX) as u32)).await.expect("room");
         }
         let last = packer.want(many(1 << 30));
@@ -254,10 +280,66 @@ mod tests {
         assert_eq!(packer.next().await.expect("they are missing").missing.len(), WANTS_OPEN_MAX);
         last.await.expect("there is room");
         packer.want(many(0)).await.expect("room");
-        packer.reset().await.expect("it lives");
+        packer.reset().await;
         packer.want(vec![root]).await.expect("room");
         let parcel = packer.next().await.expect("something");
         assert_eq!((ids_in(parcel.pack.expect("a pack")), parcel.missing.len()), (vec![root], 0));
+    }
+
+    /// Three files of a mebibyte, of which a pack is made while they are read, and a fourth that came later.
+    #[tokio::test]
+    async fn what_was_packed_while_it_was_read_is_given_as_it_is_or_in_part_when_no_more_is_asked_for() {
+        let here = tempfile::tempdir().expect("a folder");
+        let file = |n: u64| {
+            let (id, bytes) = chunk(n);
+            std::fs::write(here.path().join(n.to_string()), &bytes).expect("write");
+            id
+        };
+        let ids: Vec<ContentId> = (0..7).map(file).collect();
+        let making = Making::new();
+        let take = |id, bytes: &[u8]| making.take(id, bytes);
+        let tree = Tree::open(here.path(), &LocalSpec::default(), None, None, Some(&take)).expect("a tree");
+        let packer = Packer::new(tree, making.end());
+        // What is ready is not read again.
+        (0..6).for_each(|n| std::fs::remove_file(here.path().join(n.to_string())).expect("removed"));
+        packer.want(ids[..2].to_vec()).await.expect("room");
+        {
+            let early = packer.next();
+            tokio::pin!(early);
+            let soon = REST_AWAITED / 4;
+            assert!(tokio::time::timeout(soon, &mut early).await.is_err(), "the rest may be asked for");
+            packer.want(vec![ids[2], ids[6]]).await.expect("room");
+            assert_eq!(ids_in(early.await.expect("most").pack.expect("a pack")), ids[..3]);
+        }
+        let rest = packer.next().await.expect("a part of the last pack");
+        assert_eq!((ids_in(rest.pack.expect("read again")), rest.missing.len()), (vec![ids[6]], 0));
+        packer.want(ids[3..6].to_vec()).await.expect("room");
+        packer.reset().await;
+        packer.want(vec![ids[3]]).await.expect("room");
+        let lost = packer.next().await.expect("given up after a while");
+        assert_eq!((lost.pack, lost.missing), (None, vec![ids[3]]));
+        assert_eq!(packer.changed().await.expect("known").first, ["3"]);
+    }
+
+    #[tokio::test]
+    async fn two_senders_are_served_at_once_and_each_chunk_goes_once() {
+        let (_here, packer, root) = started(2_000);
+        let all: Vec<ContentId> =
+            (0..2_000).map(|n| ContentId::of(format!("content {n}").as_bytes())).collect();
+        packer.want([&[root], &all[..1_000]].concat()).await.expect("room");
+        let other = packer.clone();
+        let (one, two) = tokio::join!(packer.next(), async {
+            packer.want(all[1_000..].to_vec()).await.expect("room");
+            other.next().await
+        });
+        let mut ids = Vec::new();
+        for parcel in [one, two] {
+            ids.extend(ids_in(parcel.expect("something").pack.expect("a pack")));
+        }
+        ids.sort_unstable();
+        let mut expected = [&[root], &all[..]].concat();
+        expected.sort_unstable();
+        assert_eq!(ids, expected);
     }
 
     #[tokio::test]

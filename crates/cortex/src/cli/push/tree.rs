@@ -43,7 +43,8 @@ impl Paths {
 }
 
 impl Tree {
-    /// Reads it; blocks as long as the disk takes. With `name` it is a file that is called so there.
+    /// Reads it; blocks as long as the disk takes. With `name` it is a file that is called so there. `cache` and
+    /// `take` as of [`LocalTree::open`].
     ///
     /// # Errors
     /// Those of [`LocalTree::open`].
@@ -52,8 +53,9 @@ impl Tree {
         spec: &LocalSpec,
         name: Option<&str>,
         cache: Option<&Path>,
+        take: Option<&dyn Fn(ContentId, &[u8])>,
     ) -> Result<Self, Refusal> {
-        let mut local = LocalTree::open(source, spec, cache)?;
+        let mut local = LocalTree::open(source, spec, cache, take)?;
         let top = match name {
             None => None,
             Some(name) => Some(renamed(&mut local, name)?),
@@ -189,7 +191,7 @@ mod tests {
 
     fn open(source: &Path, name: Option<&str>) -> Tree {
         let spec = LocalSpec { vcs: true, ..LocalSpec::default() };
-        Tree::open(source, &spec, name, None).expect("a tree")
+        Tree::open(source, &spec, name, None, None).expect("a tree")
     }
 
     #[test]

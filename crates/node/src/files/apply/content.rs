@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use cortex_content::asking::{Asking, Came};
 use cortex_core::error::{Code, Refusal};
 use cortex_core::files::content::ContentId;
@@ -20,6 +20,7 @@ use super::super::beneath::{Dir, Stat};
 use super::super::fault::Fault;
 use super::super::scan::Written;
 use super::super::seam::{Moment, Seam, Synced};
+use super::beside::{Beside, Done, Job, Wrote};
 use super::fetch::Store;
 use super::modes;
 use super::peer::{Event, Peer};
@@ -86,9 +87,10 @@ pub(super) struct Content<'a> {
     order: Vec<(ContentId, u32)>,
     log: TakenLog,
     /// The folder that was used last.
-    at: Option<(u32, Dir)>,
+    at: Option<(u32, Arc<Dir>)>,
     /// The long file that was used last.
-    open: Option<(u32, File)>,
+    open: Option<(u32, Arc<File>)>,
+    beside: Beside,
     unnoted: u64,
     unsynced: u64,
     is_dirty: bool,
@@ -132,6 +134,7 @@ impl<'a> Content<'a> {
             log,
             at: None,
             open: None,
+            beside: Beside::default(),
             unnoted: 0,
             unsynced: 0,
             is_dirty: false,
@@ -216,7 +219,7 @@ impl<'a> Content<'a> {
         self.items.push(item);
         let Some(map) = map else {
             if size == 0 {
-                return self.whole(number, &[]);
+                return self.whole(number, Bytes::new());
             }
             // The check of a tree has it that a file without a map is one chunk.
             let len = u32::try_from(size).unwrap_or(u32::MAX);
@@ -235,7 +238,11 @@ impl<'a> Content<'a> {
         })?;
         self.resumed += resumed;
         self.done += resumed;
-        if self.items[number as usize].state == State::Open(0) { self.finish(number) } else { Ok(()) }
+        if self.items[number as usize].state != State::Open(0) {
+            return Ok(());
+        }
+        let file = self.long(number).map_err(|fault| self.refusal(number, fault))?;
+        self.finish(number, &file)
     }
 
     fn need(&mut self, id: ContentId, mut place: Place) -> Result<(), Refusal> {
@@ -290,10 +297,10 @@ impl<'a> Content<'a> {
         Ok(())
     }
 
-    fn folder(&mut self, number: u32) -> Result<&Dir, Fault> {
+    fn folder(&mut self, number: u32) -> Result<&Arc<Dir>, Fault> {
         let at = match self.at.take() {
             Some((at, dir)) if at == number => (at, dir),
-            _ => (number, self.staging.tree.below(&self.folders[number as usize])?),
+            _ => (number, Arc::new(self.staging.tree.below(&self.folders[number as usize])?)),
         };
         Ok(&self.at.insert(at).1)
     }
@@ -343,8 +350,18 @@ impl<'a> Content<'a> {
     pub(super) fn fetch(&mut self, peer: &mut dyn Peer) -> Result<(), Refusal> {
         let fetched = self.fetched_all(peer);
         // What came before something failed is of use for the next try.
+        let written = self.finish_all();
         let noted = if self.is_broken { Ok(()) } else { self.flush() };
-        fetched.and(noted)
+        fetched.and(written).and(noted)
+    }
+
+    /// Waits until all that came is written.
+    fn finish_all(&mut self) -> Result<(), Refusal> {
+        let mut all = Ok(());
+        while let Some(done) = self.beside.finish()? {
+            all = all.and(self.written(done));
+        }
+        all
     }
 
     fn fetched_all(&mut self, peer: &mut dyn Peer) -> Result<(), Refusal> {
@@ -406,8 +423,9 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Puts a chunk wherever it belongs.
+    /// Has a chunk put wherever it belongs.
     fn put(&mut self, id: &ContentId, bytes: &[u8]) -> Result<(), Refusal> {
+        let bytes = Bytes::copy_from_slice(bytes);
         let mut at = self.needs.remove(id).unwrap_or(NONE);
         while let Some(place) = self.places.get(at as usize).copied() {
             if bytes.len() != place.len as usize {
@@ -419,46 +437,67 @@ impl<'a> Content<'a> {
                 .hint("Scan the source again: its tree does not fit its content."));
             }
             if self.items[place.item as usize].map.is_none() {
-                self.whole(place.item, bytes)?;
+                self.whole(place.item, bytes.clone())?;
             } else {
-                self.chunk(&place, bytes)?;
+                self.chunk(&place, bytes.clone())?;
             }
-            self.done += u64::from(place.len);
             at = place.next;
+        }
+        while let Some(done) = self.beside.done()? {
+            self.written(done)?;
         }
         Ok(())
     }
 
     /// A file of one chunk.
-    fn whole(&mut self, number: u32, bytes: &[u8]) -> Result<(), Refusal> {
-        let item = &self.items[number as usize];
-        let (exec, mtime_ns, folder) = (item.exec, item.mtime_ns, item.folder);
-        let path = item.path.clone();
-        let written = self.folder(folder).and_then(|folder| {
-            let mut file = folder.create(path.name().as_bytes())?;
-            file.write_all(bytes)?;
-            dress(&file, exec, mtime_ns)
-        });
-        let stat = written.map_err(|fault| fault.refusal(path.as_str()))?;
-        self.ready(number, stat);
-        Ok(())
+    fn whole(&mut self, number: u32, bytes: Bytes) -> Result<(), Refusal> {
+        let Item { exec, mtime_ns, folder, path, .. } = &self.items[number as usize];
+        let (exec, mtime_ns, folder, name) = (*exec, *mtime_ns, *folder, path.name().as_bytes().into());
+        let dir = self.folder(folder).map(Arc::clone).map_err(|fault| self.refusal(number, fault))?;
+        self.beside.put(Job::Whole { item: number, dir, name, bytes, exec, mtime_ns })
     }
 
-    fn chunk(&mut self, place: &Place, bytes: &[u8]) -> Result<(), Refusal> {
-        let written = self.long(place.item).and_then(|file| Ok(file.write_all_at(bytes, place.offset)?));
-        written.map_err(|fault| fault.refusal(self.items[place.item as usize].path.as_str()))?;
-        let item = &mut self.items[place.item as usize];
-        match item.fresh.last_mut() {
-            Some((_, until)) if *until == place.number => *until += 1,
-            Some(_) | None => item.fresh.push((place.number, place.number + 1)),
+    fn chunk(&mut self, place: &Place, bytes: Bytes) -> Result<(), Refusal> {
+        let Place { item, number, offset, .. } = *place;
+        let file = self.long(item).map_err(|fault| self.refusal(item, fault))?;
+        self.beside.put(Job::Chunk { item, number, file, offset, bytes })
+    }
+
+    /// Something was written, or not.
+    fn written(&mut self, (number, done): Done) -> Result<(), Refusal> {
+        match done.map_err(|fault| self.refusal(number, fault))? {
+            Wrote::Whole(stat) => {
+                self.done += self.items[number as usize].size;
+                self.ready(number, stat);
+                Ok(())
+            }
+            Wrote::Chunk { number: chunk, file, len } => {
+                self.done += len as u64;
+                let item = &mut self.items[number as usize];
+                match item.fresh.last_mut() {
+                    Some((_, until)) if *until == chunk => *until += 1,
+                    Some(_) | None => item.fresh.push((chunk, chunk + 1)),
+                }
+                if let State::Open(missing) = &mut item.state {
+                    *missing -= 1;
+                    if *missing == 0 {
+                        return self.finish(number, &file);
+                    }
+                }
+                if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
+                    self.note_chunks(number);
+                }
+                Ok(())
+            }
         }
-        let State::Open(missing) = &mut item.state else { return Ok(()) };
-        *missing -= 1;
-        if *missing == 0 { self.finish(place.item) } else { Ok(()) }
+    }
+
+    fn refusal(&self, number: u32, fault: Fault) -> Refusal {
+        fault.refusal(self.items[number as usize].path.as_str())
     }
 
     /// The long file, as far as it is there.
-    fn long(&mut self, number: u32) -> Result<&File, Fault> {
+    fn long(&mut self, number: u32) -> Result<Arc<File>, Fault> {
         let open = match self.open.take() {
             Some((at, file)) if at == number => (at, file),
             other => {
@@ -476,19 +515,17 @@ impl<'a> Content<'a> {
                     Err(fault) if fault.is_taken() => folder.writable(path.name().as_bytes())?,
                     Err(fault) => return Err(fault),
                 };
-                (number, file)
+                (number, Arc::new(file))
             }
         };
-        Ok(&self.open.insert(open).1)
+        Ok(Arc::clone(&self.open.insert(open).1))
     }
 
     /// All chunks of a long file are there.
-    fn finish(&mut self, number: u32) -> Result<(), Refusal> {
-        let item = &self.items[number as usize];
-        let (exec, mtime_ns) = (item.exec, item.mtime_ns);
-        let dressed = self.long(number).and_then(|file| dress(file, exec, mtime_ns));
-        let stat = dressed.map_err(|fault| fault.refusal(self.items[number as usize].path.as_str()))?;
-        self.open = None;
+    fn finish(&mut self, number: u32, file: &File) -> Result<(), Refusal> {
+        let Item { exec, mtime_ns, .. } = self.items[number as usize];
+        let stat = modes::dress(file, exec, mtime_ns).map_err(|fault| self.refusal(number, fault))?;
+        self.open.take_if(|(open, _)| *open == number);
         self.ready(number, stat);
         Ok(())
     }
@@ -537,6 +574,7 @@ impl<'a> Content<'a> {
     /// Makes all durable that lies in staging, and removes what is not whole. What comes of it is asked by
     /// path.
     pub(super) fn settle(mut self) -> Result<Vec<Item>, Refusal> {
+        self.finish_all()?;
         self.open = None;
         for number in 0..self.items.len() {
             let item = &self.items[number];
@@ -586,12 +624,6 @@ impl Item {
         }
         Ok(Some(Written { stat, id: self.id, chunks }))
     }
-}
-
-fn dress(file: &File, exec: bool, mtime_ns: Option<i64>) -> Result<Stat, Fault> {
-    modes::set(file, modes::of(exec))?;
-    mtime_ns.map_or(Ok(()), |ns| modes::set_time(file, ns))?;
-    Stat::of_open(file)
 }
 
 /// Files and chunks are counted in 32 bits; a tree has at most five million entries.

@@ -8,6 +8,7 @@
 //! Never here: the network ([`Peer`] is whoever has it), and whether the folder is the one that is meant
 //! ([`Ask::state`] says so).
 
+mod beside;
 mod commit;
 mod content;
 mod fetch;

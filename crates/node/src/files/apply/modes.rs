@@ -38,6 +38,17 @@ pub(crate) fn set(file: &File, mode: u16) -> Result<(), Fault> {
     Ok(fchmod(file, Mode::from_bits_truncate(mode.into()))?)
 }
 
+/// Gives a new file what it is to have beside content, if it has not; what is known of it then.
+pub(super) fn dress(file: &File, exec: bool, mtime_ns: Option<i64>) -> Result<Stat, Fault> {
+    mtime_ns.map_or(Ok(()), |ns| set_time(file, ns))?;
+    let stat = Stat::of_open(file)?;
+    if stat.mode == of(exec) {
+        return Ok(stat);
+    }
+    set(file, of(exec))?;
+    Stat::of_open(file)
+}
+
 /// Sets when a file was written.
 pub(super) fn set_time(file: &File, mtime_ns: i64) -> Result<(), Fault> {
     let time = time(mtime_ns);

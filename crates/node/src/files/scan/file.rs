@@ -11,6 +11,7 @@ use cortex_core::limits::{CHUNK_WHOLE_BYTES_MAX, FILE_BYTES_MAX};
 
 use super::super::beneath::Stat;
 use super::super::fault::Fault;
+use super::Take;
 
 /// A shorter file is read whatever of it is a hole.
 const HOLLOW_BYTES_MIN: u64 = 16 * 1024 * 1024 * 1024;
@@ -45,14 +46,15 @@ pub(super) fn is_too_large(file: &File, seen: &Stat) -> Result<bool, Fault> {
 
 impl Reader {
     /// Reads a file from where it stands. `None` when it is longer or shorter than it was seen to be, or
-    /// was touched meanwhile. `tell` hears what was read so far, again and again.
+    /// was touched meanwhile. `tell` hears what was read so far, again and again; `take` is given the chunks.
     pub(super) fn read(
         &mut self,
         file: &File,
         seen: &Stat,
         tell: &dyn Fn(u64),
+        take: Option<&Take<'_>>,
     ) -> Result<Option<Content>, Fault> {
-        let read = self.cut(file, seen.size, tell);
+        let read = self.cut(file, seen.size, tell, take);
         if !matches!(read, Ok(Some(_))) {
             // It holds the beginning of this file.
             self.cutter = Cutter::new();
@@ -61,7 +63,13 @@ impl Reader {
         Ok(Stat::of_open(file)?.is_untouched_since(seen).then_some(content))
     }
 
-    fn cut(&mut self, mut file: &File, size: u64, tell: &dyn Fn(u64)) -> Result<Option<Content>, Fault> {
+    fn cut(
+        &mut self,
+        mut file: &File,
+        size: u64,
+        tell: &dyn Fn(u64),
+        take: Option<&Take<'_>>,
+    ) -> Result<Option<Content>, Fault> {
         let is_long = size > CHUNK_WHOLE_BYTES_MAX as u64;
         let (mut whole, mut chunks, mut only) = (blake3::Hasher::new(), Vec::new(), None);
         let mut left = size;
@@ -88,6 +96,9 @@ impl Reader {
             }
             while let Some(chunk) = self.cutter.next_chunk() {
                 let id = ContentId::of(chunk);
+                if let Some(take) = take {
+                    take(id, chunk);
+                }
                 if is_long {
                     whole.update(chunk);
                     chunks.push(ChunkRef { id, len: chunk.len() as u32 });

@@ -77,6 +77,10 @@ pub(crate) struct ScanSpec {
 /// Told again and again while a scan goes on: how many files were looked at, and how many bytes were read.
 pub(crate) type Tell<'a> = dyn Fn(u64, u64) + 'a;
 
+/// Given each chunk of a file that is read, as it comes by, with its hash. Whether the file holds still until
+/// its end is not known then.
+pub(crate) type Take<'a> = dyn Fn(ContentId, &[u8]) + 'a;
+
 impl ScanSpec {
     /// Whether its patterns are such.
     ///
@@ -129,7 +133,8 @@ pub(crate) struct Base<'a> {
     pub(crate) objects: &'a Objects,
 }
 
-/// Reads a folder that was opened beneath its root. Files that `cache` knows are not read again.
+/// Reads a folder that was opened beneath its root. Files that `cache` knows are not read again; `take` is given
+/// the content of those that are.
 ///
 /// # Errors
 /// [`Fault::TooMany`] above the bounds of a tree; what the system says when the folder itself, or its
@@ -138,9 +143,9 @@ pub(crate) fn scan(
     dir: &Dir,
     spec: &ScanSpec,
     cache: &mut Cache,
-    sticky: Option<&Base<'_>>,
+    take: Option<&Take<'_>>,
 ) -> Result<Scanned, Fault> {
-    whole(dir, &Guide { spec, base: sticky, dirty: None, inside: None, wrote: None, tell: None }, cache, None)
+    whole(dir, &Guide { take, ..Guide::of(spec) }, cache, None)
 }
 
 /// A file that was written since the last scan, by whoever knows what is in it.
@@ -154,7 +159,8 @@ pub(crate) struct Written {
     pub(crate) chunks: Vec<ChunkRef>,
 }
 
-/// As [`scan`], and tells how far it is. Files of `wrote` that nobody touched since are not read either.
+/// As [`scan`], keeps the times of `sticky`, and tells how far it is. Files of `wrote` that nobody touched since
+/// are not read either.
 ///
 /// # Errors
 /// Those of [`scan`].
@@ -166,7 +172,7 @@ pub(crate) fn scan_telling(
     wrote: &HashMap<RelPath, Written>,
     tell: &Tell<'_>,
 ) -> Result<Scanned, Fault> {
-    let guide = Guide { spec, base: sticky, dirty: None, inside: None, wrote: Some(wrote), tell: Some(tell) };
+    let guide = Guide { base: sticky, wrote: Some(wrote), tell: Some(tell), ..Guide::of(spec) };
     whole(dir, &guide, cache, None)
 }
 
@@ -206,10 +212,10 @@ impl Scanned {
 /// # Errors
 /// [`Fault::Unfit`] when it is no file, [`Fault::Restless`] when it changes each time that it is read,
 /// [`Fault::TooMany`] when it is longer than a tree takes; else what the system says.
-pub(crate) fn single(dir: &Dir, name: &[u8]) -> Result<Scanned, Fault> {
+pub(crate) fn single(dir: &Dir, name: &[u8], take: Option<&Take<'_>>) -> Result<Scanned, Fault> {
     let spec = ScanSpec { vcs: true, full: true, ..ScanSpec::default() };
     let mut cache = Cache::default();
-    let guide = Guide { spec: &spec, base: None, dirty: None, inside: None, wrote: None, tell: None };
+    let guide = Guide { take, ..Guide::of(&spec) };
     let mut pass = Pass::new(dir, guide, &mut cache, None)?;
     let told = pass.run_single(dir, name)?;
     Ok(scanned(pass, &told, 0))
@@ -223,12 +229,7 @@ pub(crate) fn scan_watched(
     cache: &mut Cache,
     watch: &mut Watch,
 ) -> Result<Scanned, Fault> {
-    whole(
-        dir,
-        &Guide { spec, base: None, dirty: None, inside: None, wrote: None, tell: None },
-        cache,
-        Some(watch),
-    )
+    whole(dir, &Guide::of(spec), cache, Some(watch))
 }
 
 #[cfg_attr(not(test), expect(dead_code, reason = "folders that are watched are not there yet"))]
@@ -250,15 +251,10 @@ pub(crate) fn rescan(
     cache.is_of(dir.stat_self()?.id);
     let is_linked = cache.folder(b"").is_none_or(|record| record.told.sums.linked > 0);
     if is_linked {
-        return whole(
-            dir,
-            &Guide { spec, base: None, dirty: None, inside: None, wrote: None, tell: None },
-            cache,
-            watch,
-        );
+        return whole(dir, &Guide::of(spec), cache, watch);
     }
     let dirty = with_those_above(dirty);
-    let guide = Guide { spec, base: None, dirty: Some(&dirty), inside: None, wrote: None, tell: None };
+    let guide = Guide { dirty: Some(&dirty), ..Guide::of(spec) };
     let mut pass = Pass::new(dir, guide, cache, watch.as_deref_mut())?;
     (pass.objects, pass.was_left_out) = (last.objects, last.left_out);
     let told = pass.run(dir)?;
@@ -266,7 +262,7 @@ pub(crate) fn rescan(
         return Ok(scanned(pass, &told, 0));
     }
     drop(pass);
-    whole(dir, &Guide { spec, base: None, dirty: None, inside: None, wrote: None, tell: None }, cache, watch)
+    whole(dir, &Guide::of(spec), cache, watch)
 }
 
 fn whole(

@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::file::{self, Content, Reader};
 use super::rules::{self, Digest, Rules};
 use super::watch::Watch;
-use super::{Base, Links, OURS, Objects, ScanSpec, Tell, Written};
+use super::{Base, Links, OURS, Objects, ScanSpec, Take, Tell, Written};
 use crate::sandbox::walls::FileId;
 
 /// How often an entry that changes is looked at.
@@ -45,6 +45,15 @@ pub(super) struct Guide<'a> {
     pub(super) wrote: Option<&'a HashMap<RelPath, Written>>,
     /// Who is told how far it is.
     pub(super) tell: Option<&'a Tell<'a>>,
+    /// Who is given what is read.
+    pub(super) take: Option<&'a Take<'a>>,
+}
+
+impl<'a> Guide<'a> {
+    /// All of a folder, by nothing but this.
+    pub(super) const fn of(spec: &'a ScanSpec) -> Self {
+        Self { spec, base: None, dirty: None, inside: None, wrote: None, tell: None, take: None }
+    }
 }
 
 /// A pass under way, and what it found.
@@ -417,7 +426,9 @@ impl<'a, 'w> Pass<'a, 'w> {
                         tell(files, bytes);
                     }
                 };
-                let Some(read) = self.reader.read(&file, stat, &tell)? else { return Ok(Look::Again) };
+                let Some(read) = self.reader.read(&file, stat, &tell, self.guide.take)? else {
+                    return Ok(Look::Again);
+                };
                 Some(read)
             }
         };

@@ -327,14 +327,44 @@ fn times_stay_where_content_does_and_come_from_the_base_where_it_is_the_same() {
     assert_eq!(file(&fresh, "d/a").mtime_ns, 1_000_000_000_000);
     assert_ne!(fresh.root, second.root);
     let base = Base { root: second.root, objects: &second.objects };
+    let sticky = |cache: &mut Cache, base: &Base<'_>| {
+        let wrote = HashMap::new();
+        scan_telling(&open(&scene), &PLAIN(), cache, Some(base), &wrote, &|_, _| {}).expect("scanned")
+    };
     let mut new = Cache::default();
-    let based = scan(&open(&scene), &PLAIN(), &mut new, Some(&base)).expect("scanned");
+    let based = sticky(&mut new, &base);
     assert_eq!(based.root, second.root);
     assert_eq!(again(&scene, &PLAIN(), &mut new).root, second.root, "and they are kept");
     // A base of which nothing is here gives nothing.
     let nothing = Base { root: second.root, objects: &Objects::default() };
-    let found = scan(&open(&scene), &PLAIN(), &mut Cache::default(), Some(&nothing)).expect("scanned");
+    let found = sticky(&mut Cache::default(), &nothing);
     assert_eq!(found.root, fresh.root);
+}
+
+#[test]
+fn what_is_read_is_given_with_its_hash_and_what_is_known_is_not() {
+    let scene = Scene::new();
+    let long: Vec<u8> =
+        (0..1_200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    scene.write("d/a", "a");
+    scene.write("empty", "");
+    fs::write(scene.disk("طويل"), &long).expect("written");
+    settle();
+    let mut cache = Cache::default();
+    let given = |cache: &mut Cache| {
+        let given = std::cell::RefCell::new(Vec::new());
+        let take = |id, bytes: &[u8]| {
+            assert_eq!(id, ContentId::of(bytes));
+            given.borrow_mut().push(bytes.to_vec());
+        };
+        scan(&open(&scene), &PLAIN(), cache, Some(&take)).expect("scanned");
+        given.into_inner()
+    };
+    let all = given(&mut cache);
+    assert_eq!(all[0], b"a");
+    assert!(all.len() > 3 && all[1..].concat() == long, "{}", all.len());
+    scene.write("d/a", "other");
+    assert!(given(&mut cache) == [b"other"]);
 }
 
 #[test]
@@ -343,12 +373,15 @@ fn one_file_is_a_tree_of_one_entry() {
     scene.write("a", "a");
     scene.write("b", "b");
     fs::hard_link(scene.disk("a"), scene.outside("a")).expect("linked");
-    let found = single(&open(&scene), b"a").expect("read");
+    let found = single(&open(&scene), b"a", None).expect("read");
     assert_eq!(
         (names(&found), found.counts),
         (vec!["a".to_owned()], SideCounts { files: 1, root_entries: 1 })
     );
     fs::create_dir(scene.disk("d")).expect("made");
-    assert_eq!(single(&open(&scene), b"d").map(drop), Err(Fault::Unfit(cortex_core::files::op::Kind::Dir)));
+    assert_eq!(
+        single(&open(&scene), b"d", None).map(drop),
+        Err(Fault::Unfit(cortex_core::files::op::Kind::Dir))
+    );
     assert_eq!(fs::metadata(scene.disk("a")).expect("there").nlink(), 2);
 }

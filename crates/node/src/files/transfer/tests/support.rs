@@ -30,7 +30,7 @@ const FRAMES: usize = 4_096;
 pub(super) const FIRST: Push = Push { first: true, force: false, delete: false };
 
 pub(super) fn tree(path: &Path) -> LocalTree {
-    LocalTree::open(path, &LocalSpec { vcs: true, ..LocalSpec::default() }, None).expect("a tree")
+    LocalTree::open(path, &LocalSpec { vcs: true, ..LocalSpec::default() }, None, None).expect("a tree")
 }
 
 pub(super) fn root(path: &Path) -> TreeId {
