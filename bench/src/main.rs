@@ -140,6 +140,12 @@ enum Case {
         #[arg(long)]
         alone: bool,
     },
+    /// The sources of a large crate on three nodes: mirrored, refactored under a lock, built, put right.
+    Real {
+        /// A folder with these sources; they are fetched when it is missing.
+        #[arg(long)]
+        sources: Option<PathBuf>,
+    },
     /// All nodes come back at once after the hub was killed.
     Reconnect {
         /// How many nodes.
@@ -260,6 +266,8 @@ fn main() -> Result<ExitCode> {
             Case::PoolNodes { passes, seconds, shape, alone } => {
                 cases::pool_nodes::run(&cortex, passes, seconds, shape.as_deref(), alone).await
             }
+            // Nothing else runs on this runtime.
+            Case::Real { sources } => cases::real::run(&cortex, sources.as_deref()),
             Case::Reconnect { nodes } => cases::reconnect::run(&cortex, nodes).await,
             // Nothing else runs on this runtime.
             Case::Sync { cases, peers, passes, mib, files, on } => {

@@ -216,7 +216,9 @@ impl Member {
                         | ToNode::FileSettled { .. }
                         | ToNode::AttemptFence { .. }
                         | ToNode::TransferAsk(_)
-                        | ToNode::TransferCancel { .. } => {}
+                        | ToNode::TransferCancel { .. }
+                        | ToNode::Watch(_)
+                        | ToNode::Unwatch { .. } => {}
                     }
                 }
                 _ = due.tick(), if welcomed.load(Ordering::Relaxed) && matches!(self.beat, Beat::Normal) => {

@@ -9,6 +9,7 @@ pub(crate) mod idle;
 pub(crate) mod pool;
 pub(crate) mod pool_nodes;
 pub(crate) mod push_load;
+pub(crate) mod real;
 pub(crate) mod reconnect;
 pub(crate) mod resume;
 pub(crate) mod stall;

@@ -214,7 +214,7 @@ impl Answering {
     }
 
     /// How many ids wait.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.queue.len()
     }
 }

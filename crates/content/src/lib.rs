@@ -15,6 +15,7 @@ pub mod part;
 mod read;
 #[cfg(test)]
 mod samples;
+pub mod search;
 pub mod text;
 pub mod tree;
 pub mod unpack;

@@ -111,6 +111,10 @@ uuid_id!(
     /// One folder of one node that belongs to a workspace.
     MemberId
 );
+uuid_id!(
+    /// One watch on a folder of a node, for as long as a link.
+    WatchId
+);
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {

@@ -45,6 +45,7 @@ pub mod time;
 pub mod token;
 pub mod transfer;
 pub mod user;
+pub mod watch;
 pub mod workspace;
 
 pub use error::{Code, Refusal};

@@ -4,12 +4,14 @@
 // --- link -----------------------------------------------------------------------------------
 
 /// Version of `cortex.mesh.v1` that this build speaks.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// Oldest version that this build accepts. A node of version 1 checks no signature under its policy; one
 /// of version 2 ignores operations on files, so it is asked for none ([`PROTOCOL_FILES`]).
 pub const PROTOCOL_MIN: u32 = 2;
 /// First version whose nodes do operations on files.
 pub const PROTOCOL_FILES: u32 = 3;
+/// First version whose nodes watch folders; those of others are looked at from time to time.
+pub const PROTOCOL_WATCH: u32 = 4;
 /// A connection that has not said Hello by then is closed (ABUSE 16).
 pub const HELLO_MS_MAX: u64 = 10_000;
 /// A TLS handshake that has not ended by then is dropped.
@@ -218,6 +220,8 @@ pub const DIR_ENTRIES_READ_MAX: usize = 200_000;
 pub const WALK_ENTRIES_MAX: u64 = 200_000;
 /// Time that one search takes before it answers with a cursor.
 pub const WALK_MS_MAX: u64 = 5_000;
+/// The same of a page that the hub's copy of a folder answers, by a thread that waves and transfers need too.
+pub const MIRROR_WALK_MS_MAX: u64 = 1_000;
 /// Largest file whose lines are searched.
 pub const GREP_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes of one line that an answer shows.
@@ -417,6 +421,24 @@ pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
 pub const CLERKS_MAX: usize = 8;
 /// Operations on files that wait on a node for such a process; one more is refused `quota`.
 pub const CLERKS_WAITING_MAX: usize = 256;
+/// Folders that one node watches, by one process; the others are looked at from time to time.
+pub const WATCHES_MAX: usize = 64;
+/// Folders of them and below them that it watches, each of which is a watch of the system.
+pub const WATCH_DIRS_MAX: usize = 100_000;
+/// A folder that changed is looked at when so long no further change was told, so that what somebody does in one
+/// go, such as removing a tree, is seen as a whole; or after [`LOOK_PAUSE_MS_MAX`].
+pub const LOOK_SETTLE_MS: u64 = 300;
+/// Shortest time between the end of a look at a folder that changes and the next one.
+pub const LOOK_PAUSE_MS_MIN: u64 = 300;
+/// The same while it changes all the time.
+pub const LOOK_PAUSE_MS_MAX: u64 = 5_000;
+/// Time between two looks at a folder whose node tells of changes: some changes are told by no system, as those
+/// through a mapping into memory or through another name of a file.
+pub const LOOK_WATCHED_MS: u64 = 10 * 60 * 1_000;
+/// The first and the longest time after which a node is asked again for a watch that ended.
+pub const WATCH_AGAIN_MS: (u64, u64) = (1_000, 60_000);
+/// The same when nothing but somebody's change to the machine helps.
+pub const WATCH_HOPELESS_MS: u64 = 5 * 60 * 1_000;
 
 const _: () = {
     assert!(HEARTBEAT_MS * 3 <= SILENCE_MS_MAX, "one lost heartbeat must not end a link");
@@ -460,6 +482,10 @@ const _: () = {
         "a match with its lines fits in an answer"
     );
     assert!(PROTOCOL_MIN <= PROTOCOL_FILES && PROTOCOL_FILES <= PROTOCOL, "this build does them");
+    assert!(PROTOCOL_WATCH <= PROTOCOL, "this build does them");
+    assert!(3 * WATCHES_MAX < OUTBOX_CONTROL_MAX, "asking for all watches anew never fills a link");
+    assert!(LOOK_SETTLE_MS < LOOK_PAUSE_MS_MAX && LOOK_PAUSE_MS_MIN <= LOOK_PAUSE_MS_MAX, "both are reached");
+    assert!(LOOK_PAUSE_MS_MAX < LOOK_WATCHED_MS, "told means sooner");
     assert!(FILE_OP_MS <= FILE_OP_MS_MAX, "the usual time is one that may be asked for");
     assert!(SLOTS_MAX as usize <= RUNS_OPEN_PER_NODE_MAX, "each slot may have a run");
 };
@@ -579,7 +605,9 @@ pub const TRANSFERS_RUNNING_PER_NODE_MAX: usize = 3;
 pub const TRANSFERS_KEPT_MS: u64 = 3_600 * 1_000;
 /// Ended transfers of which that is told.
 pub const TRANSFERS_KEPT_MAX: usize = 1_000;
-/// How long a transfer waits for a caller that owes it something, or for a node that went away.
+/// How long a push waits for a caller that owes it something and is not heard: nodes work with few at once.
+pub const TRANSFER_CALLER_MS: u64 = 60_000;
+/// How long a transfer waits for a node that went away.
 pub const TRANSFER_PATIENCE_MS: u64 = 10 * 60 * 1_000;
 /// How long a pull waits for somebody to read it.
 pub const TRANSFER_READER_MS: u64 = 60_000;
@@ -594,6 +622,7 @@ pub const PACK_MS_MAX: u64 = 120_000;
 pub const TRANSFER_WAIT_MS_MAX: u64 = 25_000;
 
 const _: () = {
+    assert!(2 * TRANSFER_WAIT_MS_MAX < TRANSFER_CALLER_MS, "a caller that waits for news is heard");
     assert!(STREAMS_PER_NODE_MAX < CLERKS_MAX, "operations without a stream find a clerk");
     assert!(CARRY_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "a frame of a transfer fits in a message");
     assert!(WANTS_MAX * 34 < CARRY_BYTES_MAX, "a frame of wants fits");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::error::Refusal;
 use crate::files::answer::FileAnswer;
 use crate::files::ask::{FileAsk, FileReport};
-use crate::id::{Attempt, ConsentId, Epoch, Generation, OpId, Revision, RunId, TaskId, TransferId};
+use crate::id::{Attempt, ConsentId, Epoch, Generation, OpId, Revision, RunId, TaskId, TransferId, WatchId};
 use crate::node::{AuditHead, Facts};
 use crate::outbox::Lane;
 use crate::policy::Policy;
@@ -14,6 +14,7 @@ use crate::run::{Ended, Run, RunSpec};
 use crate::sandbox::Level;
 use crate::stream::{Positions, Stream};
 use crate::transfer::{TransferAsk, TransferNews};
+use crate::watch::{WatchAsk, WatchNews};
 
 /// From node to hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub enum ToHub {
     },
     /// Says of a transfer that there is no stream for it.
     TransferNews(TransferNews),
+    /// Tells of a folder that is watched.
+    WatchNews(WatchNews),
 }
 
 /// Introduces a node on a new link.
@@ -235,6 +238,13 @@ pub enum ToNode {
         /// Which transfer.
         id: TransferId,
     },
+    /// Tell when something in this folder changes, until the link ends.
+    Watch(Box<WatchAsk>),
+    /// It is to be told no more. One that is not watched stays so.
+    Unwatch {
+        /// Which watch.
+        id: WatchId,
+    },
     /// The hub ends this link.
     Goodbye {
         /// Why.
@@ -268,6 +278,8 @@ impl ToNode {
             | Self::Certificate { .. }
             | Self::FileSettled { .. }
             | Self::AttemptFence { .. }
+            | Self::Watch(_)
+            | Self::Unwatch { .. }
             | Self::Goodbye { .. } => Lane::Control,
         }
     }
@@ -293,6 +305,8 @@ impl ToNode {
             | Self::AttemptFence { .. }
             | Self::TransferAsk(_)
             | Self::TransferCancel { .. }
+            | Self::Watch(_)
+            | Self::Unwatch { .. }
             | Self::Goodbye { .. } => None,
         }
     }

@@ -16,6 +16,7 @@ mod memory;
 mod orders;
 mod transfers;
 mod turns;
+mod watches;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,14 +26,16 @@ use crate::files::answer::FileAnswer;
 use crate::files::ask::{FileAsk, FileReport};
 use crate::files::content::ContentId;
 use crate::files::fence::{Attempts, LockEpochs};
-use crate::id::{OpId, TransferId};
+use crate::id::{OpId, TransferId, WatchId};
 use crate::journal::{FileAccepted, Record};
 use crate::message::{ToHub, ToNode};
 use crate::node_runs::{Gate, Leave};
 use crate::time::Timestamp;
 use crate::transfer::TransferAsk;
+use crate::watch::WatchAsk;
 use local::{Local, Phase};
 use transfers::Moving;
+use watches::Watches;
 
 /// What the driver must do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +77,16 @@ pub enum Action {
     },
     /// Kill the clerk of this transfer.
     EndTransfer(TransferId),
+    /// Watch this folder, in place of what was watched under its id, and say with [`NodeFiles::watched`] what is
+    /// seen.
+    Watch {
+        /// Which.
+        ask: Box<WatchAsk>,
+        /// What the watch may use.
+        leave: Box<Leave>,
+    },
+    /// Watch this one no more.
+    Unwatch(WatchId),
 }
 
 /// A file that was found at a path.
@@ -103,6 +116,7 @@ pub struct NodeFiles {
     reserved: Vec<String>,
     /// Transfers under way.
     moving: BTreeMap<TransferId, Moving>,
+    watches: Watches,
     actions: VecDeque<Action>,
 }
 
@@ -146,6 +160,7 @@ impl NodeFiles {
             self.forget(op);
         }
         self.end_all_transfers();
+        self.drop_watches();
     }
 
     /// A frame from the hub about files, or about an attempt, that came through this gate. Others are not
@@ -160,6 +175,8 @@ impl NodeFiles {
             ToNode::TransferCancel { id } => {
                 self.end_transfer(id, Refusal::new(Code::Timeout, "The hub ended the transfer."));
             }
+            ToNode::Watch(ask) => self.handle_watch(*ask, gate),
+            ToNode::Unwatch { id } => self.handle_unwatch(id),
             // What the task's earlier attempts asked for is over with it.
             ToNode::Start(start) => {
                 let attempt = start.task.into_iter();

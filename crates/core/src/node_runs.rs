@@ -235,7 +235,9 @@ impl NodeRuns {
             | ToNode::FileSettled { .. }
             | ToNode::AttemptFence { .. }
             | ToNode::TransferAsk(_)
-            | ToNode::TransferCancel { .. } => {}
+            | ToNode::TransferCancel { .. }
+            | ToNode::Watch(_)
+            | ToNode::Unwatch { .. } => {}
         }
     }
 

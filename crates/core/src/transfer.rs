@@ -9,5 +9,5 @@ pub mod carry;
 pub mod end;
 
 pub use self::ask::{ApplyAsk, Filters, SendAsk, TransferAsk, TransferWork};
-pub use self::carry::{Carry, DataEnd, Phase, Progress, TreeTold};
+pub use self::carry::{Carry, DataEnd, LeftOut, Phase, Progress, TreeTold};
 pub use self::end::{Noted, PathNote, TransferEnd, TransferNews};

@@ -170,7 +170,10 @@ impl Workspace {
             holding.ttl_ms.div_ceil(1000)
         );
         Refusal::new(Code::Locked, message)
-            .hint("Wait for the lock to end, or ask its holder; `cortex workspace unlock NAME --break` ends it.")
+            .hint(format!(
+                "Wait for the lock to end, or ask its holder; `cortex workspace unlock {} --break` ends it.",
+                self.name
+            ))
             .detail("epoch", self.epoch.to_string())
             .detail("holder", holder)
             .detail("until_ms", holding.until.0.to_string())

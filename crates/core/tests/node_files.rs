@@ -125,6 +125,8 @@ fn said(action: &Action) -> String {
         Action::Abort(op) => format!("abort {op}"),
         Action::Transfer { ask, leave } => format!("transfer {} at {}", ask.id, leave.reach[0].root),
         Action::EndTransfer(id) => format!("end {id}"),
+        Action::Watch { ask, leave } => format!("watch {} at {}", ask.id, leave.reach[0].root),
+        Action::Unwatch(id) => format!("unwatch {id}"),
         Action::Recover { accepted, intended } => {
             format!("recover {} {}", accepted.op, intended.map_or("nothing", |_| "content"))
         }

@@ -3,11 +3,13 @@
 //!
 //! A point is armed by a file `kill-<point>` in the folder that `FAILPOINT_KILLS` names. The
 //! process that comes to the point removes the file and ends by SIGKILL, as in a power cut; a
-//! file that is gone is the proof that the point was reached.
+//! file that is gone is the proof that the point was reached. `PASSES PID` in the file lets so many
+//! pass before, and ends that process first: a clerk takes its node along. A file `hold-<point>` stops
+//! whoever comes first: it becomes `held-<point>`, and the process goes on when that is removed.
 
 use std::path::Path;
 
-/// All points, in hub, store and node.
+/// All points, in hub, store, node and clerk.
 const POINTS: &[&str] = &[
     "hub::after_accept",
     "hub::enrol_before_commit",
@@ -39,6 +41,18 @@ const POINTS: &[&str] = &[
     "node::before_end",
     "node::files_prepared",
     "node::files_done",
+    "apply::piece",
+    "apply::pack_synced",
+    "apply::staged",
+    "apply::logged",
+    "apply::created",
+    "files::looked",
+    "apply::exchanged",
+    "apply::trashed",
+    "apply::batch_synced",
+    "apply::before_end",
+    "apply::base_written",
+    "apply::base_named",
     "waves::planned",
     "waves::sent",
     "waves::ended",
@@ -49,16 +63,41 @@ const POINTS: &[&str] = &[
 pub(crate) fn prepare() {
     let Some(folder) = std::env::var_os("FAILPOINT_KILLS") else { return };
     for point in POINTS {
-        let armed = Path::new(&folder).join(format!("kill-{}", point.replace("::", "-")));
-        if let Err(error) = fail::cfg_callback(*point, move || end_if(&armed)) {
+        let file = |what: &str| Path::new(&folder).join(format!("{what}-{}", point.replace("::", "-")));
+        let (armed, hold, held) = (file("kill"), file("hold"), file("held"));
+        let come = move || {
+            wait_if(&hold, &held);
+            end_if(&armed);
+        };
+        if let Err(error) = fail::cfg_callback(*point, come) {
             tracing::error!(point, %error, "a failpoint cannot be set up");
+        }
+    }
+}
+
+/// A test does something at this moment.
+fn wait_if(hold: &Path, held: &Path) {
+    if std::fs::rename(hold, held).is_ok() {
+        while held.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 }
 
 /// Of several threads that come here at once, the one that removes the file ends the process.
 fn end_if(armed: &Path) {
+    let Ok(order) = std::fs::read_to_string(armed) else { return };
+    let mut numbers = order.split_whitespace().map_while(|word| word.parse::<i32>().ok());
+    let (passes, other) = (numbers.next().unwrap_or(0), numbers.next());
+    if passes > 0 {
+        let left = format!("{} {}", passes - 1, other.map(|pid| pid.to_string()).unwrap_or_default());
+        // Whoever armed it waits in vain when this cannot be said.
+        let _told = std::fs::write(armed, left);
+        return;
+    }
     if std::fs::remove_file(armed).is_ok() {
+        let kill = |pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        let _gone = other.map(|pid| kill(nix::unistd::Pid::from_raw(pid)));
         // It does not come back from this; should it, the abort ends the process as well.
         let _never = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
         std::process::abort();

@@ -17,9 +17,10 @@ mod remembered;
 mod serve;
 
 fn main() -> std::process::ExitCode {
-    serve::node::run_if_guard();
+    // A nursery hands them down to its clerks.
     #[cfg(feature = "failpoints")]
     kills::prepare();
+    serve::node::run_if_guard();
     let (output, parsed) = cli::parse(std::env::args_os());
     std::process::ExitCode::from(output.end(parsed.and_then(|command| cli::run(command, output))))
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cortex_core::id::{
     ConsentId, GrantId, InviteId, LockId, MemberId, NodeId, OpId, RunId, ScheduleId, TaskId, TokenId,
-    TransferId, UserId, WorkspaceId,
+    TransferId, UserId, WatchId, WorkspaceId,
 };
 use cortex_core::retention::Clocks;
 use cortex_core::time::{Timestamp, WallTime};
@@ -98,4 +98,5 @@ mint! {
     new_transfer_id -> TransferId;
     new_workspace_id -> WorkspaceId;
     new_member_id -> MemberId;
+    new_watch_id -> WatchId;
 }

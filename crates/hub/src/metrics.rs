@@ -218,6 +218,16 @@ fn register_mesh(registry: &mut Registry, context: &Context, mesh: &Mesh) {
     gauge(registry, "streams", "Streams of content.", mesh.streams() as u64);
     gauge(registry, "run_followers", "Those who follow the output of a run.", mesh.followers() as u64);
     gauge(registry, "mesh_entries", "Entries of all maps of links and runs.", mesh.entries() as u64);
+    let (watched, news) = mesh.watches();
+    gauge(registry, "folders_watched", "Folders whose nodes tell of changes.", watched as u64);
+    counter(
+        registry,
+        "watch_news",
+        "Changes of folders that nodes told of, and how their watches stand.",
+        news,
+    );
+    let asks = mesh.folder_asks();
+    counter(registry, "folder_asks", "Looks at folders of nodes, and folders brought to a revision.", asks);
     counter(registry, "heartbeats", "Heartbeats of all nodes.", mesh.heartbeats());
 }
 

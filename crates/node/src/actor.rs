@@ -260,6 +260,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
             | ToNode::AttemptFence { .. }
             | ToNode::TransferAsk(_)
             | ToNode::TransferCancel { .. }
+            | ToNode::Watch(_)
+            | ToNode::Unwatch { .. }
             | ToNode::Goodbye { .. } => return envelope,
         };
         match policy::verify(&self.authority, self.identity.node, generation, signed) {

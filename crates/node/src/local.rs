@@ -21,6 +21,9 @@ use crate::files::scan::{self, Cache, Links, Places, ScanSpec, Scanned};
 use crate::files::seam::Plain;
 use crate::files::transfer::{self, Heard, Supply};
 
+/// Given chunks with their hashes.
+pub type Take<'a> = dyn Fn(ContentId, &[u8]) + 'a;
+
 /// What of a folder is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalSpec {
@@ -74,7 +77,7 @@ impl LocalTree {
         path: &Path,
         spec: &LocalSpec,
         cache: Option<&Path>,
-        take: Option<&dyn Fn(ContentId, &[u8])>,
+        take: Option<&Take<'_>>,
     ) -> Result<Self, Refusal> {
         let take = take.filter(|_| !spec.full);
         let shown = path.to_string_lossy();
@@ -320,7 +323,7 @@ fn scan_with(
     dir: &Dir,
     spec: &ScanSpec,
     cache: Option<&Path>,
-    take: Option<&scan::Take<'_>>,
+    take: Option<&Take<'_>>,
 ) -> Result<Scanned, Fault> {
     let place = cache.and_then(|cache| {
         let above = cache.parent().and_then(|above| above.canonicalize().ok())?;

@@ -17,6 +17,7 @@ use cortex_core::run::{Ended, RunSpec};
 use cortex_core::sandbox::{Access, Layer, Level, Walls};
 use cortex_core::stream::Stream;
 use cortex_core::transfer::{Carry, TransferNews, TransferWork};
+use cortex_core::watch::{Sight, WatchAsk};
 use cortex_wire::convert::transfer::{carry_from_bytes, carry_to_bytes, news_from_bytes};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, watch};
@@ -27,8 +28,10 @@ use crate::files::clerk::Job;
 use crate::files::clerks::{Clerks, Hired};
 use crate::files::errand::{self, Done};
 use crate::files::frame::{Frame, Kind};
+use crate::files::lookout::{Lookout, Told};
 use crate::files::relay;
 use crate::files::transfer::TransferJob;
+use crate::files::watching::WatchJob;
 use crate::run::guards::Guards;
 use crate::run::input::Input;
 use crate::run::program::Surroundings;
@@ -62,6 +65,20 @@ pub struct Outcome {
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: Vec<u8>,
+}
+
+/// What is seen of a folder that is watched.
+#[derive(Debug)]
+pub struct Sights {
+    news: mpsc::Receiver<Sight>,
+    _lookout: Lookout,
+}
+
+impl Sights {
+    /// The next one; `None` when nobody watches any more.
+    pub async fn next(&mut self) -> Option<Sight> {
+        self.news.recv().await
+    }
 }
 
 /// A command under way. It is ended when this is dropped.
@@ -161,6 +178,33 @@ impl Trial {
         let moved = move_over(&mut clerk, &TransferJob { id, work, reach }, hub).await;
         clerk.end().await;
         moved.map_err(|error| relay::lost(&error))
+    }
+
+    /// Watches a folder, as a node does it that allows whatever the walls do. What is seen; it ends when the process
+    /// that watches does, and is ended by letting it go.
+    ///
+    /// # Errors
+    /// `path_outside_roots` for a path that the walls do not give.
+    pub fn watch(&self, walls: Option<&Walls>, ask: WatchAsk) -> Result<Sights, Refusal> {
+        let reach = reach(walls, &ask.path, Access::Read)?;
+        let (told, news) = mpsc::channel(EVENTS_MAX);
+        let told = std::sync::Mutex::new(Some(told));
+        let tell = move |seen| -> futures::future::BoxFuture<'static, ()> {
+            let mut open = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let sender = match seen {
+                Told::Seen(_) => open.clone(),
+                Told::Lost => open.take(),
+            };
+            Box::pin(async move {
+                if let (Told::Seen(news), Some(sender)) = (seen, sender) {
+                    // Whoever hears no more has heard enough.
+                    let _heard = sender.send(news.sight).await;
+                }
+            })
+        };
+        let lookout = Lookout::begin(Arc::clone(&self.clerks), walls.cloned(), Box::new(tell));
+        lookout.watch(WatchJob { ask, reach });
+        Ok(Sights { news, _lookout: lookout })
     }
 
     /// Processes that work on files, idle ones among them.
@@ -273,7 +317,9 @@ async fn move_over(
                             | Kind::Abort
                             | Kind::Open
                             | Kind::StreamEnd
-                            | Kind::Go => return Err(senseless()),
+                            | Kind::Go
+                            | Kind::Watch
+                            | Kind::Unwatch => return Err(senseless()),
                         }
                     }
                 };

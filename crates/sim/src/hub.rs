@@ -281,6 +281,7 @@ impl Hub {
             | ToHub::InputTaken { .. }
             | ToHub::Refused { .. }
             | ToHub::TransferNews(_)
+            | ToHub::WatchNews(_)
             | ToHub::Renew { .. } => self.runs[node].handle(link, message),
             ToHub::FileAnswered { op, answer } => self.file_answered(node, link, op, answer),
         }

@@ -300,6 +300,7 @@ const fn repeats_make_sense(message: &ToHub) -> bool {
         | ToHub::OutputLost { .. }
         | ToHub::Refused { .. }
         | ToHub::TransferNews(_)
+        | ToHub::WatchNews(_)
         | ToHub::Renew { .. } => false,
     }
 }

@@ -17,6 +17,7 @@ use cortex_core::{Code, Refusal};
 
 pub mod files;
 pub mod transfer;
+pub mod watch;
 
 use crate::mesh;
 use crate::mesh::attach_request::Message as Up;
@@ -52,6 +53,7 @@ pub fn to_hub_into_proto(envelope: Envelope<ToHub>) -> mesh::AttachRequest {
         ToHub::Renew { csr } => Up::Renew(mesh::Renew { csr_der: csr }),
         ToHub::FileAnswered { op, answer } => Up::FileAnswer(files::answer_into(op, answer)),
         ToHub::TransferNews(news) => Up::TransferNews(transfer::news_into(news)),
+        ToHub::WatchNews(news) => Up::WatchNews(watch::news_into(news)),
     };
     mesh::AttachRequest { epoch: envelope.epoch.0, message: Some(message) }
 }
@@ -86,6 +88,7 @@ pub fn to_hub_from_proto(request: mesh::AttachRequest) -> Result<Option<Envelope
             ToHub::FileAnswered { op, answer }
         }
         Up::TransferNews(news) => ToHub::TransferNews(transfer::news_from(news)?),
+        Up::WatchNews(news) => ToHub::WatchNews(watch::news_from(&news)?),
     };
     Ok(Some(Envelope { epoch, message }))
 }
@@ -131,6 +134,8 @@ pub fn to_node_into_proto(envelope: Envelope<ToNode>) -> mesh::AttachResponse {
         ToNode::TransferCancel { id } => {
             Down::TransferCancel(mesh::TransferCancel { transfer_id: transfer::id_into(id) })
         }
+        ToNode::Watch(ask) => Down::Watch(watch::ask_into(*ask)),
+        ToNode::Unwatch { id } => Down::Unwatch(mesh::Unwatch { watch_id: watch::id_into(id) }),
         ToNode::Goodbye { refusal, retry_after_ms } => {
             Down::Goodbye(mesh::Goodbye { refusal: Some(refusal_into(&refusal)), retry_after_ms })
         }
@@ -184,6 +189,8 @@ pub fn to_node_from_proto(response: mesh::AttachResponse) -> Result<Option<Envel
         Down::TransferCancel(cancel) => {
             ToNode::TransferCancel { id: transfer::id_from(&cancel.transfer_id)? }
         }
+        Down::Watch(ask) => ToNode::Watch(Box::new(watch::ask_from(ask)?)),
+        Down::Unwatch(unwatch) => ToNode::Unwatch { id: watch::id_from(&unwatch.watch_id)? },
         Down::Goodbye(goodbye) => ToNode::Goodbye {
             refusal: refusal_from(goodbye.refusal.unwrap_or_default()),
             retry_after_ms: goodbye.retry_after_ms,

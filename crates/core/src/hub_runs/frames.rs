@@ -26,7 +26,8 @@ impl HubRuns {
             | ToHub::Heartbeat { .. }
             | ToHub::Renew { .. }
             | ToHub::FileAnswered { .. }
-            | ToHub::TransferNews(_) => {}
+            | ToHub::TransferNews(_)
+            | ToHub::WatchNews(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@
 use super::NodeRuns;
 use crate::error::{Code, Refusal};
 use crate::files::ask::FileAsk;
+use crate::files::path::FilePath;
 use crate::id::Epoch;
 use crate::message::Start;
 use crate::policy::{self, Document, FileQuestion, Policy, Question, Reach, Site, TransferQuestion};
@@ -80,9 +81,20 @@ impl Gate<'_> {
     /// # Errors
     /// As [`Self::judge_files`].
     pub fn judge_transfer(&self, work: &TransferWork, reserved: &[String]) -> Result<Leave, Refusal> {
+        self.judge_folder(work.path(), matches!(work, TransferWork::Apply(_)), reserved)
+    }
+
+    /// Judges a watch, which sees of a folder what a transfer from it does.
+    ///
+    /// # Errors
+    /// As [`Self::judge_files`].
+    pub fn judge_watch(&self, path: &FilePath, reserved: &[String]) -> Result<Leave, Refusal> {
+        self.judge_folder(path, false, reserved)
+    }
+
+    fn judge_folder(&self, path: &FilePath, writes: bool, reserved: &[String]) -> Result<Leave, Refusal> {
         let document = self.document()?;
-        let (site, path) = (self.site(), work.path());
-        let writes = matches!(work, TransferWork::Apply(_));
+        let site = self.site();
         let question =
             TransferQuestion { path, writes, node: self.name, site: &site, reserved, consent: false };
         policy::judge_transfer(document, &question)?.allowed(self.name)?;

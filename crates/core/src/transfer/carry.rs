@@ -56,6 +56,32 @@ pub struct TreeTold {
     pub bytes: u64,
     /// Which folder it is; `None` when there is none, of one entry of a folder, and from whoever does not say.
     pub identity: Option<RootIdentity>,
+    /// What is there and not in it.
+    pub left_out: LeftOut,
+}
+
+/// What a folder has and its tree has not, although no rule leaves it out, as counts (SYNC rule 19). Nothing
+/// is counted twice. [`Carry::Held`] names what is counted here by its path, but for what has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Entries whose names are no part of a path.
+    pub unnamed: u64,
+    /// Files that are longer than a tree takes, or hardly anything but a hole.
+    pub too_large: u64,
+    /// Folders whose ignore files cannot be read, so that nobody knows what of them may be sent.
+    pub rules_unread: u64,
+    /// Entries that could not be read, or changed while they were.
+    pub unreadable: u64,
+    /// Entries that are no file, folder or link of this folder.
+    pub unfit: u64,
+}
+
+impl LeftOut {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        let Self { unnamed, too_large, rules_unread, unreadable, unfit } = *self;
+        [unnamed, too_large, rules_unread, unreadable, unfit].into_iter().fold(0, u64::saturating_add)
+    }
 }
 
 /// How far a transfer has come.

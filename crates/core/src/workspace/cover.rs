@@ -135,7 +135,11 @@ impl Cover {
 fn own(refusal: Refusal, writer: Writer<'_>) -> Refusal {
     let holder = refusal.details.iter().find(|(key, _)| *key == "holder");
     if writer.epoch.is_none() && holder.is_some_and(|(_, holder)| holder == writer.actor) {
-        return refusal.hint("It is your own: say so with `--lock EPOCH`, or the header `Cortex-Lock`.");
+        let epoch = refusal.details.iter().find(|(key, _)| *key == "epoch").map(|(_, epoch)| epoch.clone());
+        let epoch = epoch.unwrap_or_default();
+        return refusal.hint(format!(
+            "It is your own: say so with `--lock {epoch}`, or the header `Cortex-Lock: {epoch}`."
+        ));
     }
     refusal
 }

@@ -109,6 +109,8 @@ pub enum Command {
         root: Option<RootIdentity>,
         /// The tree.
         tree: TreeId,
+        /// [`Member::news`](super::Member::news) when the look began.
+        news: u64,
     },
     /// Its node, or a plan, found that the folder is gone, is none, or cannot be looked at.
     Unavailable {

@@ -204,7 +204,7 @@ impl MemberState {
 impl Member {
     /// It is seen with this tree, or has to be looked at.
     pub(super) fn see(&mut self, tree: Option<TreeId>, now: WallTime) {
-        if self.observed.map(|observed| observed.tree) != tree {
+        if tree.is_none() || self.observed.map(|observed| observed.tree) != tree {
             self.news += 1;
         }
         self.observed = tree.map(|tree| Observed { tree, at: now });
@@ -222,7 +222,8 @@ impl Member {
             return if self.agreed.is_none() { MemberState::Joining } else { MemberState::Syncing };
         };
         let has_revision = self.has_its_revision(ws);
-        let is_settled = self.is_settled(ws, observed.tree);
+        // A repair that is asked for is under way.
+        let is_settled = self.is_settled(ws, observed.tree) && !self.repair;
         let is_held = self.role == Role::Lead && ws.lock.is_some();
         match (has_revision, is_settled || is_held) {
             (true, _) | (false, true) if self.conflicts > 0 => MemberState::Conflict,

@@ -280,7 +280,8 @@ fn command(rows: &mut Rows, act: &Act) -> Option<Command> {
         Act::Detach(number) => Command::Detach { member: member(number), by },
         Act::Observed { member: number, tree: seen, other_root } => {
             let root = root(if other_root { 99 } else { number });
-            Command::Observed { member: member(number), root: Some(root), tree: tree(seen) }
+            let news = rows.member(number).map_or(0, |member| member.news);
+            Command::Observed { member: member(number), root: Some(root), tree: tree(seen), news }
         }
         Act::Gone(number) => Command::Unavailable { member: member(number), rule: Rule::RootGone },
         Act::Received(number, sent) => {

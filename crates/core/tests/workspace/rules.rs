@@ -17,8 +17,9 @@ fn hub() -> Rows {
 }
 
 fn observed(rows: &mut Rows, number: u8, seen: u8) -> Decided {
-    let news = Command::Observed { member: member(number), root: Some(root(number)), tree: tree(seen) };
-    rows.decide(news).expect("it is a member")
+    let news = rows.member(number).expect("a member").news;
+    let told = Command::Observed { member: member(number), root: Some(root(number)), tree: tree(seen), news };
+    rows.decide(told).expect("it is a member")
 }
 
 fn planning(rows: &Rows, number: u8) -> Planning {
@@ -343,6 +344,26 @@ fn repair_is_asked_of_the_next_plan_of_a_follower_and_of_no_other() {
 }
 
 #[test]
+fn a_repair_that_is_asked_for_while_another_plan_ends_is_seen_to_go_on() {
+    let mut rows = hub();
+    rows.attach(1, Role::Follower).expect("attached");
+    observed(&mut rows, 1, 1);
+    let settled =
+        Command::Settled { member: member(1), planning: planning(&rows, 1), agreed: whole(tree(0)) };
+    rows.decide(settled).expect("settled");
+    rows.edit(tree(2)).expect("edited");
+    let plan = planning(&rows, 1);
+    rows.decide(Command::Begin { member: member(1), planning: plan }).expect("planned");
+    rows.decide(Command::Resync { member: member(1), repair: true, by: ADA.to_owned() }).expect("asked");
+    let agreed = whole(tree(0));
+    let applied = Command::Applied { member: member(1), planning: plan, tree: tree(1), agreed, conflicts: 0 };
+    rows.decide(applied).expect("no step of it could be done");
+    observed(&mut rows, 1, 1);
+    assert_eq!(state(&rows, 1), MemberState::Syncing, "whoever waits for the repair is not told of drift");
+    assert_eq!(planning(&rows, 1).mode, sync::Mode::FromHub { repair: true });
+}
+
+#[test]
 fn only_a_person_with_its_own_id_ends_a_halt() {
     let mut rows = hub();
     rows.attach(1, Role::Follower).expect("attached");
@@ -396,14 +417,40 @@ fn sync_02_another_folder_at_the_path_of_a_member_is_not_its_folder_emptied() {
         cortex_core::workspace::RootIdentity { dev: 9, ..own },
         cortex_core::workspace::RootIdentity { ino: 9, ..own },
     ] {
-        let news = Command::Observed { member: member(1), root: Some(other), tree: tree(5) };
-        rows.decide(news).expect("told");
+        let told = Command::Observed { member: member(1), root: Some(other), tree: tree(5), news: 0 };
+        rows.decide(told).expect("told");
         assert_eq!(state(&rows, 1), MemberState::Unavailable);
         let sent = Command::Received { member: member(1), complete: whole(tree(5)) };
         assert_eq!(rows.decide(sent).expect_err("not of the member").code, Code::Conflict);
         observed(&mut rows, 1, 0);
         assert_eq!(state(&rows, 1), MemberState::InSync);
     }
+}
+
+#[test]
+fn a_look_that_began_before_somebody_asked_for_one_is_followed_by_another() {
+    let mut rows = hub();
+    rows.attach(1, Role::Peer).expect("attached");
+    observed(&mut rows, 1, 0);
+    let asks = |rows: &mut Rows| {
+        let resync = Command::Resync { member: member(1), repair: false, by: ADA.to_owned() };
+        rows.decide(resync).expect("asked");
+        rows.member(1).expect("a member").news
+    };
+    let tells = |rows: &mut Rows, seen: u8, news: u64| {
+        let root = Some(root(1));
+        let told = Command::Observed { member: member(1), root, tree: tree(seen), news };
+        rows.decide(told).expect("told");
+    };
+    let first = asks(&mut rows);
+    // Nothing was seen in between, and it is another question all the same.
+    let second = asks(&mut rows);
+    assert_ne!(first, second);
+    tells(&mut rows, 1, first);
+    assert_eq!(step(&rows, 1), Step::Scan, "what was changed before the second may not be in it");
+    let third = rows.member(1).expect("a member").news;
+    tells(&mut rows, 2, third);
+    assert_ne!(step(&rows, 1), Step::Scan);
 }
 
 #[test]

@@ -154,9 +154,10 @@ impl World {
 
     pub(crate) fn tell(&mut self, number: u8) {
         let tree = id(&self.disk(number));
-        let news = Command::Observed { member: member(number), root: Some(root(number)), tree };
+        let news = self.rows.member(number).map_or(0, |member| member.news);
+        let told = Command::Observed { member: member(number), root: Some(root(number)), tree, news };
         // Of one that was detached nothing is known.
-        let told = self.rows.decide(news);
+        let told = self.rows.decide(told);
         assert_eq!(told.is_ok(), self.rows.member(number).is_some());
     }
 

@@ -16,8 +16,8 @@ use cortex_core::transfer::{Progress, TransferEnd};
 use cortex_core::{Code, Refusal};
 use cortex_node::local::{LocalAsk, LocalFolder, LocalHeard};
 use cortex_wire::http::{
-    EntryView, HaltView, PullOrder, PullTreeView, TransferEndView, TransferNodeView, TransferNoteView,
-    TransferOrder, TransferView,
+    EntryView, HaltView, LeftOutView, PullOrder, PullTreeView, TransferEndView, TransferNodeView,
+    TransferNoteView, TransferOrder, TransferView,
 };
 use http::Method;
 use tokio::sync::mpsc;
@@ -146,7 +146,7 @@ impl Pull {
         loop {
             let before = wire;
             let failure = match self.once(output, client, view, goal, bars, &mut wire).await {
-                Ok(end) => return Ok(Received { end, wire }),
+                Ok((end, left_out)) => return Ok(Received { end, wire, left_out }),
                 Err(failure) => failure,
             };
             if !is_worth_another(&failure) || !patience.wait(wire > before).await {
@@ -163,7 +163,7 @@ impl Pull {
         goal: &Goal,
         bars: &mut Bars,
         wire: &mut u64,
-    ) -> Result<TransferEnd> {
+    ) -> Result<(TransferEnd, Option<LeftOutView>)> {
         let (mut reading, mut asking) = (client.another(), client.another());
         let path = follow::path(&view.id);
         let mut frames = Frames::new(reading.body(&format!("{path}/content")).await?);
@@ -218,7 +218,7 @@ impl Pull {
             }
         };
         let failure = tokio::select! {
-            taken = &mut taking => return done(client, &path, taken).await,
+            taken = &mut taking => return Ok((done(client, &path, taken).await?, tree.left_out)),
             Err(failure) = asking => failure,
             Err(failure) = hearing => failure,
             () = showing => Failure::Exit(1),
@@ -227,7 +227,7 @@ impl Pull {
         drop((hear, wanted));
         match taking.await {
             // All was there by then.
-            Ok(Ok(end)) => done(client, &path, Ok(Ok(end))).await,
+            Ok(Ok(end)) => Ok((done(client, &path, Ok(Ok(end))).await?, tree.left_out)),
             Ok(Err(refusal)) if refusal.code != Code::HubUnreachable => Err(refusal.into()),
             Ok(Err(_)) | Err(_) => Err(failure),
         }
@@ -278,6 +278,7 @@ impl Pull {
             duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             error: None,
             end: Some(end),
+            left_out: received.left_out,
         };
         let told =
             Told { done: "pulled from", command: &|_, halt| self.argv(halt), ways: &|_, _| Vec::new() };
@@ -301,6 +302,8 @@ struct Received {
     end: TransferEnd,
     /// Bytes of packs.
     wire: u64,
+    /// What the folder there has and its tree has not.
+    left_out: Option<LeftOutView>,
 }
 
 /// Where it goes: the node says whether it is a file.

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use cortex_core::name::printable;
 use cortex_core::{Code, Refusal};
-use cortex_node::local::LocalSpec;
+use cortex_node::local::{LocalSpec, Take};
 use cortex_wire::error::Problem;
-use cortex_wire::http::{HaltView, PushOrder, TransferNodeView, TransferOrder, TransferView};
+use cortex_wire::http::{HaltView, LeftOutView, PushOrder, TransferNodeView, TransferOrder, TransferView};
 
 use self::packer::Packer;
 use self::ready::{Making, Ready};
@@ -194,19 +194,17 @@ impl Push {
             return Err(ended::unknown_is_not_gone(unread.len() + unfit.len(), "push").into());
         }
         list(output, "cannot be read", &unread);
+        let counts = LeftOutView {
+            unnamed: notes.unnamed,
+            too_large: notes.too_large,
+            rules_unread: notes.rules_unread,
+            ..LeftOutView::default()
+        };
         if !self.quiet {
             list(output, "no file, folder or link", &unfit);
-            for (count, what) in [
-                (notes.unnamed, "entries have names that no tree takes"),
-                (notes.too_large, "files are too large, or hardly anything but a hole"),
-                (notes.rules_unread, "folders have ignore files that cannot be read"),
-            ] {
-                if count > 0 {
-                    output.say(&format!("left out: {count} {what}"));
-                }
-            }
+            ended::left_out(&counts).for_each(|what| output.say(&format!("left out: {what}")));
         }
-        Ok(!unread.is_empty() || notes.unnamed + notes.too_large + notes.rules_unread > 0)
+        Ok(!unread.is_empty() || ended::is_partial(&counts))
     }
 
     /// Begins the push, serves it, and follows it to its end. A hub that was started anew has forgotten it:
@@ -329,7 +327,7 @@ async fn read(
         let known = home.and_then(|home| known::file_of(&home.join("scans"), &source));
         let making = Making::new();
         let take = |id, bytes: &[u8]| making.take(id, bytes);
-        let take: Option<&dyn Fn(_, &[u8])> = if is_dry { None } else { Some(&take) };
+        let take: Option<&Take<'_>> = if is_dry { None } else { Some(&take) };
         let tree = Tree::open(&source, &spec, name.as_deref(), known.as_deref(), take)?;
         Ok::<_, Refusal>((tree, making.end()))
     };

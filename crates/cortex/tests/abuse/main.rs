@@ -6,6 +6,7 @@ mod changes;
 mod disk;
 mod doors;
 mod enrolment;
+mod files;
 mod policy;
 mod pool;
 mod proxy;

@@ -94,6 +94,46 @@ const HELD: &[(u8, &str, &str)] = &[
         "a43_keys_processes_sockets_and_the_clouds_credentials_are_out_of_reach",
     ),
     (44, "crates/cortex/tests/abuse/walls.rs", "a44_a_command_that_reaches_the_hubs_ports_has_no_token"),
+    // Of tens of thousands of random ones: `fuzz/targets/file_path.rs`.
+    (45, "crates/cortex/tests/abuse/files.rs", "a45_a_path_that_leads_elsewhere_is_bad_path_at_every_door"),
+    (47, "crates/node/src/files/beneath_tests.rs", "a47_a_link_swapped_1e5_times_is_never_followed_out"),
+    // Of a tree: `crates/node/src/files/scan/tests.rs`.
+    (
+        48,
+        "crates/node/src/files/beneath_tests.rs",
+        "a48_hard_links_to_outside_fifos_devices_sockets_and_magic_links_are_unsupported_entry",
+    ),
+    (51, "crates/core/src/files/names.rs", "a51_windows_names_are_refused_where_a_windows_node_is_a_member"),
+    // In a pack: `crates/content/src/unpack/tests.rs`; in the store: `crates/store/tests/blobs.rs`.
+    (
+        53,
+        "crates/node/src/files/apply/tests/rules.rs",
+        "a53_a_chunk_with_the_wrong_hash_index_or_a_second_content_touches_no_file",
+    ),
+    // Deep ones and those that name each other, beside it.
+    (54, "crates/content/src/graph/tests.rs", "a54_a_manifest_of_1e8_entries_is_refused_while_it_streams"),
+    (
+        56,
+        "crates/cortex/tests/e2e/aborted.rs",
+        "a56_transfers_that_end_at_any_moment_leave_no_lock_file_entry_or_descriptor",
+    ),
+    // What the others' time is then is a figure of `bench/sync`.
+    (
+        57,
+        "crates/hub/src/hub/tests/transfers/pushed.rs",
+        "a57_one_of_twenty_nodes_that_takes_nothing_holds_up_none_of_the_others",
+    ),
+    // At every byte of a pack: `crates/store/tests/blobs.rs`; at a node: `crates/node/src/files/apply/tests/flips.rs`.
+    (
+        59,
+        "crates/cortex/tests/kill/full.rs",
+        "a59_bits_that_flip_on_the_hubs_disk_reach_no_folder_and_the_copy_is_made_whole_from_its_source",
+    ),
+    (
+        60,
+        "crates/node/src/files/apply/tests/rules.rs",
+        "a60_hooks_lose_their_exec_bit_and_nothing_lands_in_what_is_ours",
+    ),
     (
         61,
         "crates/hub/src/hub/tests/tasks/worked.rs",
@@ -101,6 +141,12 @@ const HELD: &[(u8, &str, &str)] = &[
     ),
     // By a node: `crates/hub/src/hub/tests/tasks/given.rs`.
     (62, "crates/hub/src/hub/tests/tasks/worked.rs", "a62_a_late_report_is_refused_and_kept_as_evidence"),
+    // What is under way is fenced: beside it.
+    (
+        63,
+        "crates/hub/src/hub/tests/files/worked.rs",
+        "a63_an_attempt_that_is_over_does_nothing_and_to_strangers_the_task_is_not_there",
+    ),
     (
         64,
         "crates/hub/src/hub/tests/tasks/worked.rs",
@@ -123,6 +169,11 @@ const HELD: &[(u8, &str, &str)] = &[
     (71, "crates/cortex/tests/kill/exec.rs", "a_power_cut_at_any_point_of_an_exec_loses_and_doubles_nothing"),
     (72, "crates/store/tests/sqlite/faults.rs", "a_full_disk_loses_nothing_acknowledged"),
     (73, "crates/cortex/tests/abuse/disk.rs", "a73_a_full_disk_stops_writes_and_neither_reads_nor_kills"),
+    (
+        74,
+        "crates/cortex/tests/kill/full.rs",
+        "a74_a_followers_disk_that_fills_in_the_middle_of_a_wave_keeps_what_it_has_and_goes_on_when_there_is_room",
+    ),
     (75, "crates/node/src/journal/file.rs", "a_torn_tail_is_dropped_at_every_byte_and_the_rest_is_read"),
     (
         79,
@@ -151,8 +202,6 @@ const HELD: &[(u8, &str, &str)] = &[
 
 /// Rows that wait, and what for.
 const PENDING: &[(&[u8], &str)] = &[
-    (&[45, 47, 48, 51, 53, 54, 56, 57, 59, 60, 74], "files and workspaces"),
-    (&[63], "files: their operations will carry the attempt, and there are none yet"),
     (&[76], "restore of a backup; nodes refuse a lower generation already (core/tests/node_runs.rs)"),
     (&[77, 78, 80], "clusters"),
     (&[89], "web page"),

@@ -34,17 +34,24 @@ struct State {
     reads: usize,
     bytes: usize,
     standing: &'static str,
+    left_out: Value,
 }
 
 impl Giver {
     pub(crate) fn start(source: &Path, torn: usize) -> (Fake, Arc<Self>) {
         let spec = LocalSpec { vcs: true, ..LocalSpec::default() };
         let tree = LocalTree::open(source, &spec, None, None).expect("a tree");
-        let state =
-            State { tree, stream: None, order: Value::Null, packs: 0, reads: 0, bytes: 0, standing: "open" };
+        let (order, left_out) = (Value::Null, Value::Null);
+        let (stream, standing) = (None, "open");
+        let state = State { tree, stream, order, packs: 0, reads: 0, bytes: 0, standing, left_out };
         let giver = Arc::new(Self { state: Mutex::new(state), torn, is_file: source.is_file() });
         let answering = Arc::clone(&giver);
         (Fake::start(move |asked, _| answering.answer(asked)), giver)
+    }
+
+    /// From here on the node says that its folder has these beside its tree.
+    pub(crate) fn leaves_out(&self, counts: Value) {
+        self.state.lock().expect("no panic").left_out = counts;
     }
 
     /// The order, how often the content was read, and bytes of packs that were given.
@@ -106,7 +113,8 @@ impl State {
         let (sender, pieces) = sync_channel(PIECES_WAITING);
         let (totals, counts) = (self.tree.totals(), self.tree.counts());
         let told = json!({"root": self.tree.root().to_string(), "state": "dir", "files": counts.files,
-            "root_entries": counts.root_entries, "entries": totals.entries, "bytes": totals.bytes});
+            "root_entries": counts.root_entries, "entries": totals.entries, "bytes": totals.bytes,
+            "left_out": self.left_out});
         sender.send(frame(b'T', told.to_string().as_bytes())).expect("it is read");
         let notes = json!([{"path": "سري", "what": "unreadable"}]);
         sender.send(frame(b'N', notes.to_string().as_bytes())).expect("it is read");

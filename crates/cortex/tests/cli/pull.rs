@@ -66,6 +66,28 @@ fn a_folder_is_here_as_it_is_there_and_is_not_sent_again() {
 }
 
 #[test]
+fn what_the_folder_there_has_and_its_tree_has_not_is_told_and_no_copy_is_whole_without_it() {
+    let program = Program::new();
+    let source = folder(&program, 1 << 10);
+    let (hub, giver) = Giver::start(&source, 0);
+    let program = program.with("CORTEX_HUB", hub.url());
+    let dest = dest(&program);
+    let counts = |unnamed: u64, unfit: u64| json!({"unnamed": unnamed, "too_large": 0, "rules_unread": 0, "unreadable": 0, "unfit": unfit});
+    giver.leaves_out(counts(2, 3));
+    let ended = pull(&program, &dest, &[]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("left out: 2 entries have names that no tree takes"), "{}", ended.stderr);
+    assert!(tree(&dest) == on_disk(&source), "all else is here");
+    let ended = pull(&program, &dest, &["--json"]);
+    assert_eq!((ended.code, &ended.lines()[0]["left_out"]), (Some(1), &counts(2, 3)), "{}", ended.stderr);
+    // A device is no part of a copy.
+    giver.leaves_out(counts(0, 3));
+    assert_eq!(pull(&program, &dest, &[]).code, Some(0));
+    let refused = pull(&program, &dest, &["--delete"]);
+    assert!(refused.stderr.contains("1 entries of the source cannot be read or sent"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_stream_that_breaks_is_read_anew_and_what_came_is_not_asked_for_twice() {
     let program = Program::new();
     let source = folder(&program, 24 << 20);

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured or left out belongs to a test's output")]
 
+mod aborted;
 mod cable;
 mod consents;
 mod content;
@@ -26,6 +27,7 @@ mod tasks;
 mod transfers;
 mod up;
 mod users;
+mod watches;
 mod work;
 mod workspaces;
 mod world;

@@ -72,9 +72,12 @@ fn a_folder_of_a_node_that_was_killed_is_read_from_the_copy_which_says_how_old_i
     let place = |name: &str| format!("a:{}", folder.join(name).display());
     world.cortex_with_input(&["fs", "write", &place("ملف.txt")], b"one\ntwo\n".to_vec()).expect(0);
     world.cortex_with_input(&["fs", "write", &place("d/long"), "--mkdirs"], long.clone()).expect(0);
+    for (name, content) in [("d/.gitignore", "*.log\n"), ("d/x.log", "two\n"), ("e.txt", "TWO\nthree\n")] {
+        world.cortex_with_input(&["fs", "write", &place(name)], content.as_bytes().to_vec()).expect(0);
+    }
     let files = |world: &World| {
         let history = world.api("GET", "/workspaces/notes/history", &[], b"").ok();
-        (history["items"][0]["files"] == 2).then_some(())
+        (history["items"][0]["files"] == 4).then_some(())
     };
     world.eventually("the copy of both files", DEADLINE, files);
     let asked = world.cortex(&["fs", "cat", &place("ملف.txt"), "--mirror"]).expect(0);
@@ -83,15 +86,35 @@ fn a_folder_of_a_node_that_was_killed_is_read_from_the_copy_which_says_how_old_i
     let asked = world.cortex(&["fs", "cat", &place("ملف.txt")]).expect(0);
     assert!(!asked.stderr.contains("copy"), "the node itself: {}", asked.stderr);
 
+    // Searches find the same in both.
+    let root = format!("a:{}", folder.display());
+    let searches: &[&[&str]] = &[
+        &["fs", "find", &root],
+        &["fs", "find", &root, "--name", "*.txt", "--type", "f"],
+        &["fs", "find", &root, "--size", "+1M"],
+        &["fs", "find", &place("d")],
+        &["fs", "grep", "-i", "two", &root],
+        &["fs", "grep", "t", &root, "-C", "1", "--glob", "*.txt"],
+        &["fs", "grep", "-F", "nothing.", &root],
+        &["fs", "grep", "two", &place("ملف.txt")],
+    ];
+    for search in searches {
+        let (there, copy) = (world.cortex(search), world.cortex(&[search, &["--mirror"][..]].concat()));
+        assert_eq!((there.code, there.text()), (copy.code, copy.text()), "{search:?}: {}", copy.stderr);
+        assert!(copy.stderr.contains("This is the hub's copy"), "{}", copy.stderr);
+    }
+
     world.kill_node("a");
     world.node_reaches("a", "offline", DEADLINE);
+    let found = world.cortex(&["fs", "grep", "three", &root]).expect(0);
+    assert_eq!(found.text(), format!("{}/e.txt:2:three\n", folder.display()));
     let read = world.cortex(&["fs", "cat", &place("d/long")]).expect(0);
     assert!(read.stdout == long, "byte for byte");
     assert!(read.stderr.contains("compared with the node's folder"), "{}", read.stderr);
     let lines = world.cortex(&["fs", "cat", &place("ملف.txt"), "--lines", "2-2"]).expect(0);
     assert_eq!(lines.text(), "two\n");
     let listed = world.cortex(&["fs", "ls", &format!("a:{}", folder.display()), "--depth", "2"]).expect(0);
-    assert_eq!(listed.text(), "d\nd/long\nملف.txt\n");
+    assert_eq!(listed.text(), "d\nd/long\ne.txt\nملف.txt\n");
     assert!(listed.stderr.contains("This is the hub's copy"), "{}", listed.stderr);
     let entry = world.cortex(&["fs", "stat", &place("d/long"), "--json"]).expect(0).value();
     assert_eq!((&entry["size"], &entry["fresh"]["from"]), (&json!(long.len()), &json!("mirror")));

@@ -266,6 +266,10 @@ fn a_name_that_no_tree_takes_is_told_on_either_side_and_all_else_arrives() {
     }
     world.push(&source, &at("a", &dest), &["--delete", "--force"]).expect(0);
     assert!(dest.join(odd).exists() && dest.join("two\nlines").exists());
+    let back = world.path("back");
+    let pulled = world.cortex(&["pull", &at("a", &dest), back.to_str().expect("text")]).expect(1);
+    assert!(pulled.stderr.contains("left out: 2 entries have names that no tree takes"), "{}", pulled.stderr);
+    assert_eq!(fs::read(back.join("new")).expect("read"), b"new");
 }
 
 #[test]

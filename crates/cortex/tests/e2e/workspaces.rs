@@ -12,70 +12,70 @@ use serde_json::Value;
 use crate::transfers::{allow, is_same, noise};
 use crate::world::{Ended, World, hub};
 
-const WS: &str = "notes";
+pub(crate) const WS: &str = "notes";
 const SOON: Duration = Duration::from_secs(60);
 
 /// Nodes with a folder each, which the runs of the node and this test may write.
-struct Scene {
-    world: World,
+pub(crate) struct Scene {
+    pub(crate) world: World,
     folders: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Scene {
-    fn new(nodes: &[&'static str]) -> Self {
+    pub(crate) fn new(nodes: &[&'static str]) -> Self {
         let world = nodes.iter().fold(hub(), |plan, name| plan.node(name)).start();
         let folders = nodes.iter().map(|name| (*name, folder(&allow(&world, name).join("folder")))).collect();
         Self { world, folders }
     }
 
-    fn folder(&self, node: &str) -> &Path {
+    pub(crate) fn folder(&self, node: &str) -> &Path {
         &self.folders[node]
     }
 
-    fn place(&self, node: &str) -> String {
+    pub(crate) fn place(&self, node: &str) -> String {
         format!("{node}:{}", self.folder(node).display())
     }
 
-    fn ws(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn ws(&self, arguments: &[&str]) -> Ended {
         self.world.cortex(&[&["workspace"], arguments].concat())
     }
 
-    fn lead(&self, node: &str, more: &[&str]) {
+    pub(crate) fn lead(&self, node: &str, more: &[&str]) {
         self.ws(&[&["create", WS, "--lead", &self.place(node)], more].concat()).expect(0);
     }
 
-    fn attach(&self, node: &str, more: &[&str]) {
+    pub(crate) fn attach(&self, node: &str, more: &[&str]) {
         self.ws(&[&["attach", WS, &self.place(node)], more].concat()).expect(0);
     }
 
     /// All folders are looked at, and what is to follow has followed.
-    fn settle(&self) -> Value {
+    pub(crate) fn settle(&self) -> Value {
         self.ws(&["resync", WS, "--wait", "--timeout", "50s", "--json"]).expect(0).value()
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.ws(&["status", WS, "--json"]).expect(0).value()
     }
 
-    fn member(&self, node: &str) -> Value {
+    pub(crate) fn member(&self, node: &str) -> Value {
         let status = self.status();
         let members = status["members"].as_array().expect("members");
         members.iter().find(|member| member["node"] == node).expect("a member").clone()
     }
 
     /// Waits until a member is in that state.
-    fn reaches(&self, node: &str, state: &str) -> Value {
+    pub(crate) fn reaches(&self, node: &str, state: &str) -> Value {
         self.world.eventually(&format!("state {state} of {node}"), SOON, |_| {
             let member = self.member(node);
             (member["state"] == state).then_some(member)
         })
     }
 
-    fn write(&self, node: &str, path: &str, content: &str) {
+    pub(crate) fn write(&self, node: &str, path: &str, content: &str) {
         write(self.folder(node), path, content);
     }
 
-    fn read(&self, node: &str, path: &str) -> String {
+    pub(crate) fn read(&self, node: &str, path: &str) -> String {
         let path = self.folder(node).join(path);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
@@ -97,7 +97,7 @@ fn folder(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-fn write(root: &Path, path: &str, content: &str) {
+pub(crate) fn write(root: &Path, path: &str, content: &str) {
     let path = root.join(path);
     let above = path.parent().expect("a folder");
     if !above.exists() {
@@ -210,10 +210,12 @@ fn drift_is_shown_stays_where_it_is_and_a_repair_keeps_it_beside() {
         ("one\nmine\n".into(), "one\ntwo\n".into())
     );
     scene.reaches("b", "drifted");
-    scene.ws(&["resync", WS, "b", "--repair"]).expect(0);
-    scene
-        .world
-        .eventually("the repair", SOON, |_| (scene.read("b", "notes.txt") == "one\ntwo\n").then_some(()));
+    let repaired = scene.ws(&["resync", WS, "b", "--repair", "--wait"]).expect(0);
+    assert!(repaired.stderr.contains("2 entries that only its members have stay"), "{}", repaired.stderr);
+    assert_eq!(
+        (scene.read("b", "notes.txt"), scene.read("b", "extra")),
+        ("one\ntwo\n".into(), "only here\n".into())
+    );
     let beside = scene.names("b", "notes.conflict-");
     assert_eq!(beside.len(), 1, "{beside:?}");
     assert_eq!(scene.read("b", &beside[0]), "one\nmine\n");
@@ -422,6 +424,19 @@ fn r16_1_a_hub_and_nodes_that_are_killed_in_the_middle_go_on_and_lose_nothing() 
 }
 
 #[test]
+fn a_folder_that_is_not_there_is_made_also_when_it_was_attached_before_there_was_any_content() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    fill(scene.folder("a"));
+    ["b", "c"].iter().for_each(|node| fs::remove_dir(scene.folder(node)).expect("remove"));
+    scene.ws(&["create", WS, "--hub"]).expect(0);
+    scene.attach("b", &["--role", "peer", "--wait", "--timeout", "20s"]);
+    scene.attach("c", &["--role", "follower", "--wait", "--timeout", "20s"]);
+    scene.attach("a", &["--wait", "--timeout", "20s"]);
+    scene.settle();
+    ["b", "c"].iter().for_each(|node| is_same(scene.folder("a"), scene.folder(node)));
+}
+
+#[test]
 fn a_node_that_was_away_while_revisions_came_catches_up() {
     let mut scene = Scene::new(&["a", "b", "c"]);
     fill(scene.folder("a"));
@@ -472,4 +487,22 @@ fn sync_02_a_folder_that_is_gone_or_another_one_is_unavailable_and_nothing_is_re
     fs::rename(&aside, &folder_of_b).expect("move");
     scene.settle();
     is_same(scene.folder("a"), scene.folder("b"));
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_made_also_when_it_was_agreed_to_be_empty_before_anything_came() {
+    let scene = Scene::new(&["a", "b"]);
+    fs::remove_dir(scene.folder("b")).expect("remove");
+    scene.ws(&["create", WS]).expect(0);
+    scene.attach("b", &["--wait"]);
+    assert!(!scene.folder("b").exists(), "there is nothing to be made");
+    scene.write("a", "x", "of a\n");
+    scene.attach("a", &["--wait"]);
+    scene.settle();
+    assert_eq!(scene.read("b", "x"), "of a\n");
+    // From here on it was there.
+    fs::rename(scene.folder("b"), scene.folder("b").with_extension("aside")).expect("move");
+    scene.ws(&["resync", WS]).expect(0);
+    scene.reaches("b", "unavailable");
+    assert_eq!(scene.read("a", "x"), "of a\n");
 }

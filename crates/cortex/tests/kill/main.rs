@@ -8,10 +8,12 @@
 #![expect(clippy::print_stdout, reason = "what was counted belongs to a test's output")]
 
 mod api;
+mod applies;
 mod cancel;
 mod consents;
 mod exec;
 mod files;
+mod full;
 mod history;
 mod join;
 mod pool;

@@ -240,6 +240,7 @@ impl Reader {
             | ToHub::InputTaken { .. }
             | ToHub::Refused { .. } => self.mesh.handle(&link, message),
             ToHub::TransferNews(news) => self.mesh.transfer_news(&link, news),
+            ToHub::WatchNews(news) => self.mesh.watch_news(&link, news),
         }
         Ok(())
     }

@@ -104,7 +104,7 @@ pub(super) async fn look(
     }
 }
 
-/// Finds lines in files, or entries.
+/// Finds lines in files, or entries. While the node is away, in the hub's copy of a folder of a workspace.
 #[utoipa::path(get, path = "/api/v1/nodes/{node}/fs/search", tag = "files", params(("node" = String, Path), SearchArgs,
         ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over.")),
     responses((status = 200, body = MatchesView), (status = 200, body = EntriesView, description = "Without `pattern`.")))]
@@ -115,7 +115,8 @@ pub(super) async fn search(
     headers: HeaderMap,
     Args(args): Args<SearchArgs>,
 ) -> Result<Response, Failure> {
-    let order = Order::new(&api, &caller, &node, &headers, args.timeout_ms)?;
+    let from = read_from(args.from.as_deref())?;
+    let order = Order { from, ..Order::new(&api, &caller, &node, &headers, args.timeout_ms)? };
     let at = path(args.path.as_deref())?;
     let (hidden, ignored) = (args.hidden, args.ignored);
     let sizes = args.size_min.is_some() || args.size_max.is_some() || args.changed_within_ms.is_some();
@@ -133,7 +134,8 @@ pub(super) async fn search(
         };
         let page = page(args.limit, args.cursor.as_deref(), LIST_ENTRIES_PAGE_DEFAULT)?;
         let reply = order.perform(&api, FileOp::Find { path: at, query, page }).await?;
-        return Ok(Json(file_view::entries(reply)?).into_response());
+        let fresh = file_view::fresh_header(&reply);
+        return Ok(with_fresh(Json(file_view::entries(reply)?).into_response(), fresh));
     };
     refuse_foreign(sizes || args.name.is_some() || args.r#type.is_some(), "a search without `pattern`")?;
     let query = GrepQuery {
@@ -147,7 +149,8 @@ pub(super) async fn search(
     };
     let page = page(args.limit, args.cursor.as_deref(), MATCHES_PAGE_DEFAULT)?;
     let reply = order.perform(&api, FileOp::Grep { path: at, query, page }).await?;
-    Ok(Json(file_view::matches(reply)?).into_response())
+    let fresh = file_view::fresh_header(&reply);
+    Ok(with_fresh(Json(file_view::matches(reply)?).into_response(), fresh))
 }
 
 /// Writes a file, whose content is the body, or makes a folder. Nobody sees half of a file, and a body that

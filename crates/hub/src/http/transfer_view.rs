@@ -4,7 +4,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use cortex_core::Refusal;
 use cortex_core::sync::RootState;
 use cortex_wire::error::Problem;
-use cortex_wire::http::{PullTreeView, TransferEndView, TransferNodeView, TransferNoteView, TransferView};
+use cortex_wire::http::{
+    LeftOutView, PullTreeView, TransferEndView, TransferNodeView, TransferNoteView, TransferView,
+};
 use serde::Serialize;
 
 use crate::http::view::time;
@@ -42,6 +44,7 @@ fn node(row: &Row, dry_run: bool) -> TransferNodeView {
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         error: row.error.as_ref().map(|refusal| Problem::new(refusal, "")),
         end: row.end.as_ref().map(|end| TransferEndView::of(end, dry_run)),
+        left_out: LeftOutView::of(row.left_out),
     }
 }
 
@@ -62,6 +65,7 @@ pub(super) fn frame(frame: Frame) -> Bytes {
                 root_entries: told.counts.root_entries,
                 entries: told.entries,
                 bytes: told.bytes,
+                left_out: LeftOutView::of(told.left_out),
             };
             (b'T', json(&view))
         }

@@ -12,7 +12,7 @@ use cortex_core::name::{Name, printable};
 use cortex_core::workspace::{Mode, RevisionRow, Role, Rules};
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{
-    DriftPathView, DriftView, HaltView, ManifestView, MemberRequest, MemberView, Page, Problem,
+    DriftPathView, DriftView, HaltView, LeftOutView, ManifestView, MemberRequest, MemberView, Page, Problem,
     RestoreRequest, ResyncRequest, RevisionView, WorkspaceLockRequest, WorkspaceLockView, WorkspacePatch,
     WorkspaceRequest, WorkspaceRules, WorkspaceView,
 };
@@ -387,12 +387,14 @@ fn member(shown: &ShownMember) -> MemberView {
         state: shown.state.as_str().to_owned(),
         revision: row.reached.0,
         intent: row.intent.0,
-        watch: "scan".to_owned(),
+        watch: if shown.is_watched { "events" } else { "scan" }.to_owned(),
+        unwatched: shown.unwatched.map(|why| why.as_str().to_owned()),
         seen_at: shown.seen_at.map(time),
         drift_since: row.drift_since.map(time),
         conflicts: row.conflicts,
         halt: row.halt.as_ref().map(HaltView::of),
         problem: shown.trouble.as_ref().map(|refusal| Problem::new(refusal, "")),
+        left_out: LeftOutView::of(shown.left_out),
     }
 }
 

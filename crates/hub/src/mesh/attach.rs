@@ -81,6 +81,7 @@ impl Mesh {
             };
             if gone {
                 state.link = None;
+                inner.came_or_went.send_replace(());
                 let now = inner.context.clock.now();
                 state.runs.detached(link.id(), now);
                 state.files.machine.detached(link.id(), now);
@@ -182,6 +183,7 @@ impl Inner {
         };
         drop(present);
         self.timers_changed.notify_one();
+        self.came_or_went.send_replace(());
         (attached, displaced)
     }
 

@@ -13,6 +13,7 @@ mod refused;
 mod requests;
 mod slot;
 mod timers;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use cortex_core::files::ask::Ticket;
 use cortex_core::hub_runs::{Action, Decision, HubRuns};
-use cortex_core::id::{Epoch, LinkId, NodeId, RunId, TransferId};
+use cortex_core::id::{Epoch, LinkId, NodeId, RunId, TransferId, WatchId};
 use cortex_core::limits::{ATTACHES_AT_ONCE_MAX, BACKOFF_MS_MAX, RESTART_GRACE_MS};
 use cortex_core::message::{SignedPolicy, Start, ToHub, ToNode};
 use cortex_core::pool::attempt::{self, Owed};
@@ -40,6 +41,8 @@ pub use link::{Link, Outgoing};
 pub(crate) use moving::{Asked, MovingPlace, Wish, Wishing};
 pub(crate) use requests::Reserved;
 pub(crate) use slot::{Live, Progress};
+pub use watches::Unwatched;
+pub(crate) use watches::Watch;
 
 use crate::clock;
 use crate::runlog::{RunLog, RunLogs, Sink};
@@ -84,6 +87,13 @@ struct Inner {
     tickets: Tickets,
     /// Transfers of trees, by the node that they are with.
     moving: Mutex<BTreeMap<(TransferId, NodeId), moving::Moving>>,
+    /// Folders that nodes were asked to watch.
+    watches: Mutex<BTreeMap<(NodeId, WatchId), Arc<watches::Seen>>>,
+    watch_news: AtomicU64,
+    /// How often the hub asked for a folder by itself.
+    folder_asks: AtomicU64,
+    /// Sent to whenever a node comes or goes.
+    came_or_went: watch::Sender<()>,
     timers: Mutex<BTreeSet<(Timestamp, NodeId)>>,
     timers_changed: Notify,
     /// Nodes that left, and when they were last heard, until that is written.
@@ -130,6 +140,10 @@ impl Mesh {
             files_open: Counted::default(),
             tickets: Tickets::default(),
             moving: Mutex::default(),
+            watches: Mutex::default(),
+            watch_news: AtomicU64::new(0),
+            folder_asks: AtomicU64::new(0),
+            came_or_went: watch::Sender::new(()),
             timers: Mutex::default(),
             timers_changed: Notify::new(),
             left: Mutex::default(),
@@ -214,7 +228,8 @@ impl Mesh {
         let maps =
             lock(&self.inner.slots).len() + lock(&self.inner.runs).len() + lock(&self.inner.timers).len();
         let files = lock(&self.inner.touched).len() + self.file_ops_open();
-        let streams = self.tickets() + self.streams() + self.transfers_moving();
+        let streams =
+            self.tickets() + self.streams() + self.transfers_moving() + lock(&self.inner.watches).len();
         present + maps + files + streams + self.inner.logs.writing()
     }
 
@@ -447,6 +462,7 @@ impl Inner {
                 present.links.remove(&node)
             };
             state.link = None;
+            self.came_or_went.send_replace(());
             state.runs.abandon(&format!("The node was shut out: {}", refusal.message));
             state.files.machine.abandon("its node was shut out");
             self.act(slot, state);

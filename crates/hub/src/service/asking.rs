@@ -35,6 +35,7 @@ pub(super) struct Ask<'a> {
 impl Asking {
     /// The place of a transfer of the hub's own.
     pub(super) fn new(context: &Context, mesh: &Mesh, node: NodeId) -> (TransferId, Self) {
+        mesh.count_folder_ask();
         Self::of(context, mesh, Asker { token: None, user: None, node, attempt: None })
     }
 

@@ -40,6 +40,7 @@ pub mod targets;
 pub mod tokens;
 pub mod transfers;
 pub mod users;
+mod watching;
 pub mod workspaces;
 
 /// How long a use case waits for the store.

@@ -45,7 +45,8 @@ struct Inner {
     chunks: Chunks,
     workspaces: Workspaces,
     mounts: Mutex<Mounts>,
-    wake: Notify,
+    /// What is due may have changed.
+    wake: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -118,7 +119,7 @@ impl Skills {
         workspaces: Workspaces,
     ) -> Result<Self, Refusal> {
         let mounts = Mutex::new(Mounts::of(context.view(|view| view.skill_mounts()).await?));
-        let (wake, stop) = (Notify::new(), CancellationToken::new());
+        let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         Ok(Self(Arc::new(Inner { context, mesh, transfers, chunks, workspaces, mounts, wake, stop })))
     }
 

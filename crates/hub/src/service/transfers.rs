@@ -23,13 +23,13 @@ use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::{Attempt, LockEpoch, NodeId, TaskId, TransferId};
 use cortex_core::limits::{
-    IDEMPOTENCY_KEY_BYTES_MAX, TRANSFER_PATIENCE_MS, TRANSFER_RATE_MIN, TRANSFER_READER_MS,
-    TRANSFERS_RUNNING_MAX, TRANSFERS_RUNNING_PER_NODE_MAX, TREE_ENTRIES_MAX,
+    IDEMPOTENCY_KEY_BYTES_MAX, TRANSFER_CALLER_MS, TRANSFER_PATIENCE_MS, TRANSFER_RATE_MIN,
+    TRANSFER_READER_MS, TRANSFERS_RUNNING_MAX, TRANSFERS_RUNNING_PER_NODE_MAX, TREE_ENTRIES_MAX,
 };
 use cortex_core::node::Node;
 use cortex_core::rights::Right;
 use cortex_core::sync::HaltId;
-use cortex_core::transfer::Filters;
+use cortex_core::transfer::{Filters, LeftOut};
 use cortex_core::{Code, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -83,8 +83,11 @@ pub(crate) struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        let long = Duration::from_millis(TRANSFER_PATIENCE_MS);
-        Self { caller: long, node: long, reader: Duration::from_millis(TRANSFER_READER_MS) }
+        Self {
+            caller: Duration::from_millis(TRANSFER_CALLER_MS),
+            node: Duration::from_millis(TRANSFER_PATIENCE_MS),
+            reader: Duration::from_millis(TRANSFER_READER_MS),
+        }
     }
 }
 
@@ -695,6 +698,7 @@ fn row((text, found): &Target, order: &Order) -> Row {
         took: None,
         error: found.as_ref().err().cloned(),
         end: None,
+        left_out: LeftOut::default(),
     }
 }
 

@@ -27,6 +27,7 @@ use cortex_core::node::Node;
 use cortex_core::rights::Right;
 use cortex_core::skill;
 use cortex_core::time::WallTime;
+use cortex_core::transfer::LeftOut;
 use cortex_core::workspace::{
     Command, Decided, Member, MemberState, Mode, NewWorkspace, RevisionRow, Role, Rules, Workspace, table,
 };
@@ -38,9 +39,10 @@ use tokio_util::sync::CancellationToken;
 use self::roster::Roster;
 use self::waves::Waves;
 use super::transfers::Transfers;
+use super::watching::Watching;
 use super::{Caller, Context, anew};
 use crate::clock::{new_member_id, new_workspace_id};
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, Unwatched};
 use crate::transfer::chunks::Chunks;
 use crate::transfer::merge;
 
@@ -61,7 +63,8 @@ struct Inner {
     /// What the rows say, without the store.
     roster: Mutex<Roster>,
     waves: Mutex<Waves>,
-    wake: Notify,
+    /// What is due may have changed.
+    wake: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -102,6 +105,12 @@ pub struct ShownMember {
     pub seen_at: Option<WallTime>,
     /// Why the last step for it was not done; it is tried again.
     pub trouble: Option<Refusal>,
+    /// Whether its node tells of changes.
+    pub is_watched: bool,
+    /// Why it does not, when it was asked to.
+    pub unwatched: Option<Unwatched>,
+    /// What the folder had, when its node was asked last, and no tree has.
+    pub left_out: LeftOut,
 }
 
 /// What is written beside a decision of the hub itself.
@@ -149,7 +158,7 @@ impl Workspaces {
             chunks,
             roster: Mutex::new(roster),
             waves: Mutex::default(),
-            wake: Notify::new(),
+            wake: Arc::default(),
             stop: CancellationToken::new(),
         })))
     }
@@ -398,6 +407,9 @@ impl Inner {
                 node: node.name.to_string(),
                 seen_at: waves.seen_at(member.id).or(member.observed.map(|observed| observed.at)),
                 trouble: waves.trouble(member.id),
+                is_watched: waves.folder(member.id).is_some_and(Watching::is_watched),
+                unwatched: waves.folder(member.id).and_then(Watching::unwatched),
+                left_out: waves.left_out(member.id),
                 member,
             })
         });

@@ -337,11 +337,19 @@ pub(crate) fn refusal(error: BlobError) -> Refusal {
         return refusal;
     }
     tracing::error!(%error, "the chunk store failed");
+    if matches!(error, BlobError::Damaged { .. }) {
+        return spoilt("The hub's disk has changed something of a tree that the hub keeps.");
+    }
     Refusal::new(Code::Internal, "The hub's chunk store failed.")
+        .hint("Look at the hub's disk and at its log; it is tried again.")
+}
+
+fn spoilt(message: &str) -> Refusal {
+    Refusal::new(Code::Internal, message)
+        .hint("It is asked of a source that has it still. When it stays, look at the hub's disk.")
 }
 
 fn lost(id: &ContentId) -> Refusal {
     tracing::error!(%id, "a tree that is kept is not whole");
-    Refusal::new(Code::Internal, "Something of a tree that the hub keeps is not there.")
-        .detail("object", id.to_string())
+    spoilt("Something of a tree that the hub keeps is not there.").detail("object", id.to_string())
 }

@@ -19,7 +19,7 @@ use cortex_core::{Code, Refusal};
 use cortex_store::blobs::Pin;
 
 use super::asked::Asked;
-use super::chunks::{Chunks, Putting};
+use super::chunks::{Chunks, Putting, refusal};
 use super::io::Lane;
 use super::{Receiving, Sending};
 
@@ -90,6 +90,8 @@ struct Keeping {
     /// Asked for as objects.
     objects: HashSet<ContentId>,
     missing: HashSet<ContentId>,
+    /// Something that came could not be kept.
+    is_lost: bool,
     /// What the workspace had, of what was looked at.
     scope: HashSet<ContentId>,
     places: HashMap<ContentId, Places>,
@@ -257,6 +259,7 @@ impl Keeping {
             putting: Putting::new(chunks),
             objects: HashSet::new(),
             missing: HashSet::new(),
+            is_lost: false,
             scope: HashSet::new(),
             places: HashMap::new(),
         }
@@ -282,7 +285,7 @@ impl Keeping {
                     let bytes = self.chunks.chunk(&id)?;
                     self.check.feed_known(id, &bytes)?;
                 } else if self.came.ids.contains(&id) {
-                    self.putting.flush(&self.came.pin)?;
+                    self.flush()?;
                     let bytes = self.chunks.chunk(&id)?;
                     self.feed(id, &bytes)?;
                 } else {
@@ -309,7 +312,9 @@ impl Keeping {
             if self.asking.came(id) == Came::Extra {
                 continue;
             }
-            self.putting.put(id, chunk, &self.came.pin)?;
+            let put = self.putting.put(id, chunk, &self.came.pin);
+            self.is_lost |= put.is_err();
+            put?;
             self.came.ids.insert(id);
             if self.objects.remove(&id) {
                 fed.push((id, Bytes::copy_from_slice(chunk)));
@@ -329,9 +334,23 @@ impl Keeping {
         Ok(())
     }
 
+    fn flush(&mut self) -> Result<(), Refusal> {
+        let flushed = self.putting.flush(&self.came.pin);
+        self.is_lost |= flushed.is_err();
+        flushed
+    }
+
     fn settle(&mut self) -> Result<(), Refusal> {
-        self.putting.flush(&self.came.pin)?;
-        self.chunks.sync(&self.came.pin)
+        let settled = self.flush().and_then(|()| self.chunks.sync(&self.came.pin));
+        if self.is_lost || settled.is_err() {
+            // What was not kept is asked for by the next try.
+            let ids: Vec<ContentId> = self.came.ids.drain().collect();
+            for part in ids.chunks(WANTS_MAX) {
+                let here = self.chunks.blobs().have(part, &self.came.pin).map_err(refusal)?;
+                self.came.ids.extend(part.iter().zip(here).filter(|(_, here)| *here).map(|(id, _)| *id));
+            }
+        }
+        settled
     }
 
     fn feed(&mut self, id: ContentId, bytes: &Bytes) -> Result<(), Refusal> {

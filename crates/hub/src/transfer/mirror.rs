@@ -3,18 +3,19 @@
 //!
 //! All of it blocks.
 
+mod search;
+
 use bytes::Bytes;
 use cortex_content::object::{DirEntry, FileNode, Node};
 use cortex_content::pack::ChunkRef;
 use cortex_content::part::{Picker, whole_chars};
+use cortex_content::search::{ANSWER_BYTES_MAX, Cursor, Pattern};
 use cortex_content::text::{Text, of_part};
 use cortex_core::files::answer::{Encoding, Entry, FileAnswer, LineFacts, Meta, Skipped};
 use cortex_core::files::content::{ContentId, TreeId};
-use cortex_core::files::op::{Kind, Page, ReadRange};
+use cortex_core::files::op::{Glob, Kind, Page, ReadRange};
 use cortex_core::files::path::{FilePath, RelPath};
-use cortex_core::limits::{
-    ETAG_AUTO_BYTES_MAX, FILE_ANSWER_BYTES_MAX, FILE_CURSOR_BYTES_MAX, FILE_INLINE_BYTES_MAX,
-};
+use cortex_core::limits::{ETAG_AUTO_BYTES_MAX, FILE_INLINE_BYTES_MAX};
 use cortex_core::name::printable;
 use cortex_core::{Code, Refusal};
 
@@ -24,8 +25,6 @@ use super::chunks::Chunks;
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 /// Bytes that are looked through for lines of a file.
 const SOUGHT_BYTES_MAX: u64 = ETAG_AUTO_BYTES_MAX;
-/// Bytes of one answer that entries may take.
-const ENTRIES_BYTES_MAX: usize = FILE_ANSWER_BYTES_MAX - FILE_CURSOR_BYTES_MAX - 256;
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -72,7 +71,7 @@ impl Spot {
     pub(crate) fn list(
         &self,
         chunks: &Chunks,
-        (depth, hidden): (usize, bool),
+        (depth, hidden, glob): (usize, bool, Option<&Glob>),
         page: &Page,
         question: &ContentId,
     ) -> Result<FileAnswer, Refusal> {
@@ -82,10 +81,11 @@ impl Spot {
             Found::Node(Node::Link { .. }) => return Err(self.is_link()),
             Found::Node(Node::File(_)) => return Err(self.unsupported("is a file", "fs cat")),
         };
-        let after = after(page, question)?;
+        let after = Cursor::decode(page, question)?.map(|cursor| cursor.path);
         let mut listing = Listing {
             chunks,
             hidden,
+            glob: glob.map(Pattern::new).transpose()?,
             limit: page.limit as usize,
             entries: Vec::new(),
             bytes: 0,
@@ -97,7 +97,7 @@ impl Spot {
         listing.walk(dir, &[], depth, after.as_deref())?;
         let Listing { entries, searched, is_more, .. } = listing;
         let last = entries.last().filter(|_| is_more);
-        let next = last.map(|last| [question.as_bytes(), &[0; 8][..], &last.name].concat().into());
+        let next = last.map(|last| Cursor { path: last.name.to_vec(), line: None }.encode(question));
         Ok(FileAnswer::Listing { entries, next, searched, skipped: Skipped::default() })
     }
 
@@ -146,6 +146,7 @@ impl Spot {
 struct Listing<'c> {
     chunks: &'c Chunks,
     hidden: bool,
+    glob: Option<Pattern>,
     limit: usize,
     entries: Vec<Entry>,
     bytes: usize,
@@ -176,7 +177,9 @@ impl Listing<'_> {
             }
             let path = if above.is_empty() { name.to_vec() } else { [above, b"/", &name[..]].concat() };
             self.searched += 1;
-            if !is_told && !self.take(&path, &node) {
+            let is_dir = matches!(node, Node::Dir { .. });
+            let is_shown = self.glob.as_ref().is_none_or(|glob| glob.is_about(&path, is_dir));
+            if !is_told && is_shown && !self.take(&path, &node) {
                 return Ok(false);
             }
             if let Node::Dir { id, .. } = node
@@ -192,27 +195,13 @@ impl Listing<'_> {
     fn take(&mut self, path: &[u8], node: &Node) -> bool {
         let entry = Entry { name: Bytes::copy_from_slice(path), meta: meta(node) };
         self.bytes += entry.weight();
-        if self.entries.len() >= self.limit || (self.bytes > ENTRIES_BYTES_MAX && !self.entries.is_empty()) {
+        if self.entries.len() >= self.limit || (self.bytes > ANSWER_BYTES_MAX && !self.entries.is_empty()) {
             self.is_more = true;
             return false;
         }
         self.entries.push(entry);
         true
     }
-}
-
-/// The path behind which the page begins.
-fn after(page: &Page, question: &ContentId) -> Result<Option<Vec<u8>>, Refusal> {
-    let Some(cursor) = &page.cursor else { return Ok(None) };
-    let read = || {
-        let (of, rest) = cursor.split_at_checked(32)?;
-        let (_line, path) = rest.split_at_checked(8)?;
-        (of == question.as_bytes() && !path.is_empty()).then(|| path.to_vec())
-    };
-    read().map(Some).ok_or_else(|| {
-        Refusal::new(Code::InvalidArgument, "The cursor belongs to another question.")
-            .hint("Ask the same question as for the page before, or leave the cursor out.")
-    })
 }
 
 /// What a tree keeps of an entry. It has no owner.

@@ -19,7 +19,7 @@ use cortex_core::id::{Epoch, LinkId, NodeId};
 use cortex_core::limits::{CARRY_DATA_BYTES_MAX, TREE_DEPTH_MAX, WANTS_MAX};
 use cortex_core::sync::RootState;
 use cortex_core::time::Timestamp;
-use cortex_core::transfer::{ApplyAsk, Carry, PathNote, TransferEnd, TreeTold};
+use cortex_core::transfer::{ApplyAsk, Carry, LeftOut, PathNote, TransferEnd, TreeTold};
 use cortex_store::blobs::Pin;
 use cortex_wire::convert::transfer::{Given, Sent, carry_from_bytes, carry_to_bytes, given_from, sent_into};
 use cortex_wire::mesh::{TransferRequest, TransferResponse};
@@ -41,6 +41,8 @@ pub(crate) struct Folder {
     pub(crate) tree: Mutex<TreeId>,
     /// Paths that the node cannot read.
     pub(crate) held: Mutex<Vec<PathNote>>,
+    /// What it says that its trees have not.
+    pub(crate) left_out: Mutex<LeftOut>,
     pub(crate) state: Mutex<RootState>,
     /// Chunks and objects that were sent, in order.
     pub(crate) sent: Mutex<Vec<ContentId>>,
@@ -110,8 +112,10 @@ impl Folder {
         let chunks = store();
         let pin = chunks.pin().expect("a pin");
         let tree = Mutex::new(merge::empty(&chunks, &pin).expect("written"));
-        let (held, state) = (Mutex::default(), Mutex::new(RootState::Dir));
-        Arc::new(Self { chunks, pin, tree, held, state, sent: Mutex::default(), breaks: Mutex::default() })
+        let state = Mutex::new(RootState::Dir);
+        let (held, left_out, sent, breaks) =
+            (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { chunks, pin, tree, held, left_out, state, sent, breaks })
     }
 
     pub(crate) fn tree(&self) -> TreeId {
@@ -154,7 +158,9 @@ impl Folder {
     pub(crate) async fn send(&self, mut clerk: Clerk) {
         let (root, state) = (self.tree(), *self.state.lock().expect("no panic"));
         let counts = self.chunks.counts(root).expect("whole");
-        let told = TreeTold { root, state, counts, entries: counts.files, bytes: 0, identity: None };
+        let left_out = *self.left_out.lock().expect("no panic");
+        let told =
+            TreeTold { root, state, counts, entries: counts.files, bytes: 0, identity: None, left_out };
         let held = self.held.lock().expect("no panic").clone();
         if !clerk.say(Carry::Tree(told)).await || (!held.is_empty() && !clerk.say(Carry::Held(held)).await) {
             return;

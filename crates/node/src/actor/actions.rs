@@ -67,6 +67,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 wires.write(FileWork::policy(&self.dir, signed));
                 let walls = self.runs.walls();
                 self.files.clerks.end_idle(Some(walls.as_ref()));
+                // Whether they may go on is judged when the hub asks for them anew.
+                self.files.machine.end_watches();
                 self.prepare_rooms(walls);
             }
             Action::Certificate(chain) => wires.write(FileWork::certificate(&self.dir, chain)),

@@ -9,7 +9,7 @@ use cortex_core::files::ask::{FileAsk, Ticket};
 use cortex_core::files::content::ContentId;
 use cortex_core::files::op::{FileOp, Verb};
 use cortex_core::files::path::FilePath;
-use cortex_core::id::{Epoch, OpId, TransferId};
+use cortex_core::id::{Epoch, OpId, TransferId, WatchId};
 use cortex_core::journal::FileAccepted;
 use cortex_core::limits::STREAMS_PER_NODE_MAX;
 use cortex_core::message::{Envelope, ToHub, ToNode};
@@ -19,6 +19,7 @@ use cortex_core::policy::reach;
 use cortex_core::sandbox::{Access, Walls};
 use cortex_core::time::Timestamp;
 use cortex_core::transfer::{TransferAsk, TransferNews};
+use cortex_core::watch::{Blind, Sight, WatchAsk, WatchNews};
 use cortex_core::{Code, Refusal};
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -29,8 +30,10 @@ use crate::bulk::{Bulk, Stream};
 use crate::files::clerk::{Job, Recovery};
 use crate::files::clerks::{Clerks, Hired};
 use crate::files::errand::{self, Done, Way};
+use crate::files::lookout::{Lookout, Told};
 use crate::files::relay;
 use crate::files::transfer::TransferJob;
+use crate::files::watching::WatchJob;
 use crate::node::Attached;
 
 /// News of all operations that wait for the actor. Full: the operations wait.
@@ -50,6 +53,10 @@ pub(super) struct Files {
     /// The link that is here; cancelled when it goes.
     link: CancellationToken,
     epoch: Epoch,
+    /// Who watches folders, while there are any.
+    lookout: Option<Lookout>,
+    /// How many there were before.
+    lookouts: u64,
 }
 
 /// An operation that a task has.
@@ -74,6 +81,10 @@ pub(super) enum News {
     Gate { id: TransferId, may: oneshot::Sender<Result<(), Refusal>> },
     /// A transfer is over, and its clerk with it.
     Transferred { id: TransferId, news: Option<TransferNews> },
+    /// What is seen of a folder that is watched.
+    Watched(WatchNews),
+    /// The clerk that watched is gone; it was the one with this number.
+    LookoutLost(u64),
 }
 
 impl Files {
@@ -93,6 +104,8 @@ impl Files {
             streams: Arc::new(Semaphore::new(STREAMS_PER_NODE_MAX)),
             link: CancellationToken::new(),
             epoch: Epoch(0),
+            lookout: None,
+            lookouts: 0,
         }
     }
 
@@ -113,6 +126,7 @@ impl Files {
     pub(super) fn stop(&mut self) {
         self.in_hand.values().for_each(|one| one.abort.cancel());
         self.link.cancel();
+        self.lookout = None;
         self.clerks.finish();
     }
 
@@ -146,6 +160,50 @@ impl Files {
                 self.moving.remove(&id);
                 self.machine.transferred(id, news);
             }
+            News::Watched(WatchNews { id, sight }) => {
+                // One that ended by itself is not wanted any more, or it would be asked for twice.
+                if matches!(sight, Sight::Blind(_)) {
+                    self.unwatch(id);
+                }
+                self.machine.watched(id, sight);
+            }
+            News::LookoutLost(number) if number == self.lookouts && self.lookout.is_some() => {
+                self.lookout = None;
+                self.machine.end_watches();
+            }
+            News::LookoutLost(_) => {}
+        }
+    }
+
+    fn watch(&mut self, ask: WatchAsk, Leave { reach, walls }: Leave) {
+        let Some(reach) = reach.into_iter().next() else {
+            return self.machine.watched(ask.id, Sight::Blind(Blind::Failed));
+        };
+        let walls = walls.map(|walls| *walls);
+        if self.lookout.as_ref().is_none_or(|lookout| !lookout.is_behind(walls.as_ref())) {
+            self.lookouts += 1;
+            let (news, number) = (self.news.clone(), self.lookouts);
+            let tell = move |told| -> BoxFuture<'static, ()> {
+                let (news, told) = (
+                    news.clone(),
+                    match told {
+                        Told::Seen(seen) => News::Watched(seen),
+                        Told::Lost => News::LookoutLost(number),
+                    },
+                );
+                // The receiver is gone only when the node process ends.
+                Box::pin(async move { drop(news.send(told).await) })
+            };
+            self.lookout = Some(Lookout::begin(Arc::clone(&self.clerks), walls, Box::new(tell)));
+        }
+        if let Some(lookout) = &self.lookout {
+            lookout.watch(WatchJob { ask, reach });
+        }
+    }
+
+    fn unwatch(&mut self, id: WatchId) {
+        if self.lookout.as_ref().is_some_and(|lookout| !lookout.unwatch(id)) {
+            self.lookout = None;
         }
     }
 
@@ -417,6 +475,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 | ToNode::AttemptFence { .. }
                 | ToNode::TransferAsk(_)
                 | ToNode::TransferCancel { .. }
+                | ToNode::Watch(_)
+                | ToNode::Unwatch { .. }
         );
         if !is_ours && !matches!(message, ToNode::Start(_)) {
             return false;
@@ -444,6 +504,8 @@ impl<F: Fn(Attached) + Send> Actor<F> {
                 Action::Abort(op) => self.files.abort(op),
                 Action::Transfer { ask, leave } => self.files.transfer(*ask, *leave),
                 Action::EndTransfer(id) => self.files.end_transfer(id),
+                Action::Watch { ask, leave } => self.files.watch(*ask, *leave),
+                Action::Unwatch(id) => self.files.unwatch(id),
                 Action::Recover { accepted, intended } => {
                     let walls = self.runs.walls();
                     self.files.recover(accepted, intended, walls);

@@ -23,7 +23,13 @@ impl<F: Fn(Attached) + Send> Actor<F> {
         if self.staged.is_some() || !self.runs.is_linked() || wires.is_remembering() {
             return;
         }
-        let message = self.outbox.pop().or_else(|| self.next_output()).or_else(|| self.runs.poll_end());
+        let news = |files: &mut super::files::Files| files.machine.poll_watch_news();
+        let message = self
+            .outbox
+            .pop()
+            .or_else(|| news(&mut self.files))
+            .or_else(|| self.next_output())
+            .or_else(|| self.runs.poll_end());
         if let Some(message) = message {
             let epoch = self.runs.numbers().1;
             self.staged = Some(convert::to_hub_into_proto(Envelope { epoch, message }));

@@ -390,6 +390,30 @@ impl Dir {
         Ok(names)
     }
 
+    /// Names of the folders in it. [`Fault::TooMany`] above `max`.
+    pub(crate) fn folders(&self, max: usize) -> Result<Vec<Box<[u8]>>, Fault> {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        for entry in self.listing()? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let is_dir = match entry.file_type() {
+                Some(kind) => kind == nix::dir::Type::Directory,
+                // Not every file system says it here.
+                None => self.find(name)?.is_some_and(|found| found.kind == Kind::Dir),
+            };
+            if is_dir && names.len() >= max {
+                return Err(Fault::TooMany);
+            }
+            if is_dir {
+                names.push(name.into());
+            }
+        }
+        Ok(names)
+    }
+
     /// A descriptor of its own: whoever reads the folder at the same time has his own place in it.
     fn listing(&self) -> Result<nix::dir::Dir, Fault> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

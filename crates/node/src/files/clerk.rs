@@ -3,8 +3,8 @@
 //! mounts, Landlock (without any right to execute) and filter. What it is asked was judged by the node;
 //! what it can do is bounded by its walls all the same.
 //!
-//! It does one operation after the other and ends when its pipe does. Never here: policies, the hub,
-//! anything that lives longer than one operation.
+//! It does one operation after the other, or watches folders, and ends when its pipe does. Never here: policies,
+//! the hub, anything that lives longer than one operation.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -33,6 +33,7 @@ use super::place::{Place, Work};
 use super::seam::Plain;
 use super::sweep::{Known, sweep};
 use super::transfer::{self, TransferJob};
+use super::watching;
 use crate::run::bytes::{Reader, Writer};
 use crate::sandbox::walls::{FileId, Room};
 
@@ -62,7 +63,7 @@ impl Desk {
     ///
     /// # Errors
     /// `sandbox_unavailable` for what is no root of this room, or was exchanged for another folder.
-    fn open(&self, reach: &Reach) -> Result<Root, Refusal> {
+    pub(super) fn open(&self, reach: &Reach) -> Result<Root, Refusal> {
         let gone = |what: &str| {
             let root = printable(&reach.root, 300);
             Refusal::new(Code::SandboxUnavailable, format!("The folder `{root}` of the policy {what}."))
@@ -92,6 +93,16 @@ impl<R: Read, W: Write> Talk<R, W> {
     /// What the node says next; `None` when it is gone.
     pub(crate) fn hear(&mut self) -> io::Result<Option<Frame>> {
         Frame::read_from(&mut self.jobs)
+    }
+
+    /// Whether something that the node said was read and not heard.
+    pub(super) fn has_more(&self) -> bool {
+        !self.jobs.buffer().is_empty()
+    }
+
+    /// What the node says comes on it.
+    pub(super) fn jobs(&self) -> &R {
+        self.jobs.get_ref()
     }
 
     pub(crate) fn tell(&mut self, kind: Kind, body: impl Into<bytes::Bytes>) -> io::Result<()> {
@@ -151,7 +162,9 @@ impl Job {
             | Kind::Stream
             | Kind::StreamEnd
             | Kind::Gate
-            | Kind::Go => return None,
+            | Kind::Go
+            | Kind::Watch
+            | Kind::Unwatch => return None,
         };
         Reader::whole(body, |rest| {
             let (id, op) = pipe::op_from_bytes(rest.text()?.as_bytes()).ok()?;
@@ -200,6 +213,9 @@ pub(crate) fn live(desk: &Desk) -> i32 {
             Ok(None) => return 0,
             Err(_) => return LOST,
         };
+        if job.kind == Kind::Watch {
+            return if watching::live(&mut talk, desk, &job).is_ok() { 0 } else { LOST };
+        }
         let worked = if let Some(job) = Job::from_frame(&job) {
             perform(&mut talk, desk, &job)
         } else if let Some(job) = TransferJob::from_frame(&job) {
@@ -276,7 +292,9 @@ fn commit<R: Read, W: Write>(
                 | Kind::Open
                 | Kind::Stream
                 | Kind::Gate
-                | Kind::Go,
+                | Kind::Go
+                | Kind::Watch
+                | Kind::Unwatch,
             )
             | None => return Err(io::ErrorKind::InvalidData.into()),
         }
@@ -327,7 +345,9 @@ fn take<'a, R: Read, W: Write>(
             | Kind::Commit
             | Kind::Transfer
             | Kind::Gate
-            | Kind::Go => return Err(io::ErrorKind::InvalidData.into()),
+            | Kind::Go
+            | Kind::Watch
+            | Kind::Unwatch => return Err(io::ErrorKind::InvalidData.into()),
         };
         match carry {
             Ok(Some(Carry::Data(bytes))) => {

@@ -109,13 +109,25 @@ impl Clerks {
         let work = self.work().await?;
         let clerk = match self.take_idle(walls) {
             Some(clerk) => clerk,
-            None => {
-                let begun = tokio::time::timeout(START_MAX, self.begin(walls.cloned())).await;
-                let late = |_late| internal(format!("it did not come within {} s", START_MAX.as_secs()));
-                Clerk { walls: walls.cloned(), desk: Some(begun.map_err(late)??) }
-            }
+            None => self.new_clerk(walls).await?,
         };
         Ok(Hired { is_spoiled: false, clerks: Arc::clone(self), clerk: Some(clerk), work: Some(work) })
+    }
+
+    /// A clerk that watches folders. It is not counted among the others, whose work it is not to hold up, and
+    /// gets no other work: there is one at a time.
+    ///
+    /// # Errors
+    /// As [`Self::hire`].
+    pub(crate) async fn hire_lookout(self: &Arc<Self>, walls: Option<&Walls>) -> Result<Hired, Refusal> {
+        let clerk = self.new_clerk(walls).await?;
+        Ok(Hired { is_spoiled: true, clerks: Arc::clone(self), clerk: Some(clerk), work: None })
+    }
+
+    async fn new_clerk(&self, walls: Option<&Walls>) -> Result<Clerk, Refusal> {
+        let begun = tokio::time::timeout(START_MAX, self.begin(walls.cloned())).await;
+        let late = |_late| internal(format!("it did not come within {} s", START_MAX.as_secs()));
+        Ok(Clerk { walls: walls.cloned(), desk: Some(begun.map_err(late)??) })
     }
 
     /// Ends those that are idle: for too long, or behind other walls than these, which is what a new

@@ -49,10 +49,15 @@ pub(crate) enum Kind {
     Gate,
     /// To the clerk: they may.
     Go,
+    /// To the clerk: a folder to watch, and nothing but folders to watch from here on. To the node: what is
+    /// seen of one.
+    Watch,
+    /// To the clerk: watch this one no more.
+    Unwatch,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Operation,
         Self::Recovery,
         Self::Prepared,
@@ -64,6 +69,8 @@ impl Kind {
         Self::StreamEnd,
         Self::Gate,
         Self::Go,
+        Self::Watch,
+        Self::Unwatch,
     ];
 
     const fn to_byte(self) -> u8 {
@@ -79,6 +86,8 @@ impl Kind {
             Self::StreamEnd => b'E',
             Self::Gate => b'G',
             Self::Go => b'g',
+            Self::Watch => b'V',
+            Self::Unwatch => b'v',
         }
     }
 

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use cortex_core::error::Code;
+use cortex_core::files::answer::Match;
 use cortex_core::files::op::Glob;
 
 use super::*;
 use crate::files::support::Scene;
+
+/// Bytes in which a NUL makes a file binary.
+const HEAD_BYTES: usize = 8 * 1024;
 
 fn question() -> ContentId {
     ContentId::of(b"question")

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use cortex_content::search::{ANSWER_BYTES_MAX, Cursor, Pattern};
 use cortex_core::error::Refusal;
 use cortex_core::files::answer::{Entry, FileAnswer, Meta};
 use cortex_core::files::content::ContentId;
@@ -10,8 +11,6 @@ use cortex_core::files::op::{FindQuery, Glob, Kind, Page};
 use cortex_core::files::path::RelPath;
 
 use super::cat::meta;
-use super::ignore::Pattern;
-use super::page::{ANSWER_BYTES_MAX, Cursor};
 use super::place::Place;
 use super::read;
 use super::walk::{Budget, Item, Scope, Start, Step, Walk};

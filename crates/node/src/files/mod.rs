@@ -4,7 +4,8 @@
 //! A change has two steps. [`begin`](op::begin) prepares it, after which nothing is visible yet and its
 //! outcome is known; then whoever asked decides once more, and commits or drops it. All of that blocks, and
 //! is done by a [`clerk`], a process in the room of a policy; [`clerks`] has the node's end of these
-//! processes, and [`errand`] what is said to one of them.
+//! processes, and [`errand`] what is said to one of them. One more clerk watches folders ([`watching`],
+//! [`lookout`]).
 //!
 //! Never here: the network, and who may do what (`cortex_core::policy`).
 
@@ -21,10 +22,10 @@ pub(crate) mod frame;
 pub(crate) mod grep;
 mod ignore;
 pub(crate) mod list;
+pub(crate) mod lookout;
 pub(crate) mod make;
 pub(crate) mod moving;
 pub(crate) mod op;
-mod page;
 pub(crate) mod place;
 pub(crate) mod read;
 pub(crate) mod relay;
@@ -38,6 +39,7 @@ pub(crate) mod temp;
 pub(crate) mod transfer;
 mod tree;
 pub(crate) mod walk;
+pub(crate) mod watching;
 pub(crate) mod write;
 
 #[cfg(test)]

@@ -51,7 +51,9 @@ pub(crate) async fn transfer(
             | Kind::Abort
             | Kind::Stream
             | Kind::StreamEnd
-            | Kind::Go => return Err(senseless()),
+            | Kind::Go
+            | Kind::Watch
+            | Kind::Unwatch => return Err(senseless()),
         }
     }
 }
@@ -85,7 +87,9 @@ async fn relay(
                 | Kind::Abort
                 | Kind::Open
                 | Kind::StreamEnd
-                | Kind::Go => return Err(senseless()),
+                | Kind::Go
+                | Kind::Watch
+                | Kind::Unwatch => return Err(senseless()),
             }
         }
     };

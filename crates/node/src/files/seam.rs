@@ -33,6 +33,10 @@ pub(crate) enum Moment {
     Piece,
     /// It is noted what of a transfer is staged.
     PackSynced,
+    /// All of a transfer lies in staging, verified and durable.
+    Staged,
+    /// What a batch of a transfer takes out of sight is noted durably.
+    Logged,
     /// Something that was not there got its name in a transfer.
     Created,
     /// Old and new content of a transfer have changed places, and the old one was not looked at yet.
@@ -43,6 +47,10 @@ pub(crate) enum Moment {
     BatchSynced,
     /// All of a transfer is done, and what it kept for itself is still there.
     BeforeEnd,
+    /// What a folder remembers of its last transfer is written and durable, under a name of its own.
+    BaseWritten,
+    /// It has its name.
+    BaseNamed,
 }
 
 /// Where tests come in.
@@ -60,6 +68,12 @@ pub(crate) trait Seam {
     /// A change has come so far.
     fn pass(&self, _moment: Moment) {}
 
+    /// Which start of the machine it is; `None` when the system does not say.
+    fn boot(&self) -> Option<[u8; 16]> {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(uuid::Uuid::parse_str(text.trim()).ok()?.into_bytes())
+    }
+
     /// Whether the file system is asked to exchange two names.
     fn may_exchange(&self) -> bool {
         true
@@ -75,16 +89,20 @@ impl Seam for Plain {
         match moment {
             Moment::TempSynced => fail::fail_point!("files::temp_synced"),
             Moment::Prepared => fail::fail_point!("files::prepared"),
-            Moment::Looked => {}
+            Moment::Looked => fail::fail_point!("files::looked"),
             Moment::Renamed => fail::fail_point!("files::renamed"),
             Moment::DirSynced => fail::fail_point!("files::dir_synced"),
             Moment::Piece => fail::fail_point!("apply::piece"),
             Moment::PackSynced => fail::fail_point!("apply::pack_synced"),
-            Moment::Created => {}
+            Moment::Staged => fail::fail_point!("apply::staged"),
+            Moment::Logged => fail::fail_point!("apply::logged"),
+            Moment::Created => fail::fail_point!("apply::created"),
             Moment::Exchanged => fail::fail_point!("apply::exchanged"),
             Moment::Trashed => fail::fail_point!("apply::trashed"),
             Moment::BatchSynced => fail::fail_point!("apply::batch_synced"),
             Moment::BeforeEnd => fail::fail_point!("apply::before_end"),
+            Moment::BaseWritten => fail::fail_point!("apply::base_written"),
+            Moment::BaseNamed => fail::fail_point!("apply::base_named"),
         }
     }
 }

@@ -33,6 +33,7 @@ use super::place::Place;
 use super::seam::Plain;
 use crate::run::bytes::{Reader, Writer};
 
+pub(in crate::files) use ground::spec;
 pub(crate) use receive::receive;
 use supply::OnLine;
 pub(crate) use supply::{Heard, Supply};
@@ -134,7 +135,9 @@ impl<R: Read, W: Write> Piped<'_, R, W> {
                 | Kind::Transfer
                 | Kind::Open
                 | Kind::Gate
-                | Kind::Go => return Err(io::ErrorKind::InvalidData.into()),
+                | Kind::Go
+                | Kind::Watch
+                | Kind::Unwatch => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
     }
@@ -176,7 +179,9 @@ impl<R: Read, W: Write> Line for Piped<'_, R, W> {
                         | Kind::Transfer
                         | Kind::Open
                         | Kind::Gate
-                        | Kind::Go => return Err(io::ErrorKind::InvalidData.into()),
+                        | Kind::Go
+                        | Kind::Watch
+                        | Kind::Unwatch => return Err(io::ErrorKind::InvalidData.into()),
                     }
                 }
             };

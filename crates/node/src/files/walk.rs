@@ -5,6 +5,7 @@
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
+use cortex_content::search::Ignored;
 use cortex_core::error::Refusal;
 use cortex_core::files::answer::Skipped;
 use cortex_core::files::op::Kind;
@@ -13,7 +14,7 @@ use cortex_core::limits;
 
 use super::beneath::{Dir, Follow, Stat};
 use super::fault::Fault;
-use super::ignore::Ignored;
+use super::ignore;
 use super::place::Place;
 
 /// Names of one folder that are in memory; a larger one is read again for the next ones.
@@ -175,7 +176,7 @@ impl Walk {
         for part in place.rel.parts() {
             let prefix = if at.is_root() { 0 } else { at.as_str().len() + 1 };
             if let Ok(folder) = place.root.dir(&at, Follow::Within)
-                && !self.ignored.enter(&folder, prefix)
+                && !ignore::enter(&mut self.ignored, &folder, prefix)
             {
                 self.skipped.too_large += 1;
             }
@@ -221,7 +222,7 @@ impl Walk {
     }
 
     fn push(&mut self, dir: Dir, prefix: Vec<u8>, from: Bound<&[u8]>) -> Result<(), Fault> {
-        if !self.scope.ignored && !self.ignored.enter(&dir, self.base.len() + prefix.len()) {
+        if !self.scope.ignored && !ignore::enter(&mut self.ignored, &dir, self.base.len() + prefix.len()) {
             self.skipped.too_large += 1;
         }
         let mut found = dir.names(from, NAMES_MAX)?;

@@ -187,6 +187,8 @@ impl Nursery {
         let mut command = Command::new(exe);
         command.arg(GUARD_ARG).args(room.map(|_| ROOM_ARG)).env_clear().current_dir("/").kill_on_drop(true);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+        #[cfg(feature = "failpoints")]
+        command.envs(std::env::var_os("FAILPOINT_KILLS").map(|folder| ("FAILPOINT_KILLS", folder)));
         let process = command.spawn()?;
         // It holds the other end of the socket alone.
         drop(command);

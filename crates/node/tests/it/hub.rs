@@ -258,6 +258,7 @@ impl Link {
                 | ToHub::Refused { .. }
                 | ToHub::Renew { .. }
                 | ToHub::TransferNews(_)
+                | ToHub::WatchNews(_)
                 | ToHub::FileAnswered { .. }) => panic!("unexpected: {other:?}"),
             }
         }

@@ -10,3 +10,4 @@ mod processes;
 mod spool;
 mod trees;
 mod walls;
+mod watches;

@@ -107,6 +107,7 @@ async fn take_all(link: &mut Link, mut next: Positions, lines: &mut Lines) -> Po
             | ToHub::Refused { .. }
             | ToHub::Renew { .. }
             | ToHub::TransferNews(_)
+            | ToHub::WatchNews(_)
             | ToHub::FileAnswered { .. }) => panic!("unexpected: {other:?}"),
         }
     }

@@ -12,3 +12,4 @@ mod rooms;
 mod support;
 mod temporary;
 mod transfers;
+mod watches;

@@ -147,7 +147,7 @@ impl Node {
                 }
             }
             // The simulated hub asks for none.
-            Action::Transfer { .. } | Action::EndTransfer(_) => {}
+            Action::Transfer { .. } | Action::EndTransfer(_) | Action::Watch { .. } | Action::Unwatch(_) => {}
             Action::Recover { accepted, .. } => {
                 let wait = io_ms(100, cx);
                 self.looks.insert(accepted.op, accepted.path.as_str().to_owned());

@@ -303,12 +303,12 @@ fn identity_from(identity: mesh::RootIdentity) -> Result<RootIdentity, Refusal> 
     Ok(RootIdentity { marker, dev, ino })
 }
 
-fn filters_into(filters: Filters) -> mesh::Filters {
+pub(super) fn filters_into(filters: Filters) -> mesh::Filters {
     let Filters { exclude, ignore_files, vcs, links_outside } = filters;
     mesh::Filters { exclude, ignore_files, vcs, links_outside }
 }
 
-fn filters_from(filters: mesh::Filters) -> Filters {
+pub(super) fn filters_from(filters: mesh::Filters) -> Filters {
     let mesh::Filters { exclude, ignore_files, vcs, links_outside } = filters;
     Filters { exclude, ignore_files, vcs, links_outside }
 }

@@ -4,7 +4,7 @@
 //! as `application/octet-stream`.
 
 use cortex_core::sync::{Cause, End, Halt, Rule};
-use cortex_core::transfer::{Noted, PathNote, TransferEnd};
+use cortex_core::transfer::{LeftOut, Noted, PathNote, TransferEnd};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -150,6 +150,24 @@ pub struct TransferNodeView {
     /// What came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<TransferEndView>,
+    /// Of a pull: what the folder of the node has and its tree has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOutView>,
+}
+
+/// What a folder has and its tree has not, although no rule leaves it out, as counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeftOutView {
+    /// Entries with names that no tree takes.
+    pub unnamed: u64,
+    /// Files that are too large, or hardly anything but a hole.
+    pub too_large: u64,
+    /// Folders whose ignore files cannot be read.
+    pub rules_unread: u64,
+    /// Entries that could not be read, or changed while they were.
+    pub unreadable: u64,
+    /// Entries that are no file, folder or link of the folder.
+    pub unfit: u64,
 }
 
 /// What came of a transfer at one node.
@@ -197,6 +215,9 @@ pub struct PullTreeView {
     pub entries: u64,
     /// Bytes of all files.
     pub bytes: u64,
+    /// What the folder has and the tree has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOutView>,
 }
 
 /// One path.
@@ -241,6 +262,15 @@ impl TransferEndView {
             halt: end.halt.as_ref().map(HaltView::of),
             dry_run,
         }
+    }
+}
+
+impl LeftOutView {
+    /// How it is shown; `None` when there is nothing.
+    pub fn of(left_out: LeftOut) -> Option<Self> {
+        let LeftOut { unnamed, too_large, rules_unread, unreadable, unfit } = left_out;
+        let view = Self { unnamed, too_large, rules_unread, unreadable, unfit };
+        (view != Self::default()).then_some(view)
     }
 }
 

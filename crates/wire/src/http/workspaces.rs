@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{HaltView, Problem};
+use super::{HaltView, LeftOutView, Problem};
 
 /// `POST /workspaces`. Without `lead` the hub's copy is the source; `from` is its first peer then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -102,8 +102,13 @@ pub struct MemberView {
     pub revision: u64,
     /// The revision at which it is to be.
     pub intent: u64,
-    /// How changes of the folder are found: `scan`.
+    /// How changes of the folder are found: `events`, its node tells of them; or `scan`, it is looked at from
+    /// time to time.
     pub watch: String,
+    /// Why its node does not tell of them: `limit`, `overflow`, `failed`, `denied`, `many`, `moved`, `remote`,
+    /// `ended` or `version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwatched: Option<String>,
     /// When its node last said what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_at: Option<String>,
@@ -118,6 +123,9 @@ pub struct MemberView {
     /// Why its last step was not done; it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// What the folder had, when its node was asked last, and no tree has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOutView>,
 }
 
 /// The lock of a workspace.

@@ -48,7 +48,7 @@ impl<'a> Draft<'a> {
             Command::Change { rules, bytes_max, by, lock } => self.change(rules, bytes_max, &by, lock),
             Command::Attach { id, node, path, role, by } => self.attach(id, node, path, role, &by),
             Command::Detach { member, by } => self.detach(member, &by),
-            Command::Observed { member, root, tree } => self.observed(member, root, tree),
+            Command::Observed { member, root, tree, news } => self.observed(member, root, (tree, news)),
             Command::Unavailable { member, rule } => self.unavailable(member, rule),
             Command::Received { member, complete } => self.received(member, &complete),
             Command::Halt { member, planning, halt } => self.halt(member, &planning, halt),

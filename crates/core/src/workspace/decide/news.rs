@@ -9,12 +9,13 @@ use crate::id::MemberId;
 use crate::sync::{self, Cause, Halt, Rule};
 
 impl Draft<'_> {
-    /// Another folder at the path of a member is not its folder emptied: nothing of it counts.
+    /// Another folder at the path of a member is not its folder emptied: nothing of it counts. A look that began
+    /// before somebody asked for one may not have seen what he did first.
     pub(super) fn observed(
         &mut self,
         id: MemberId,
         root: Option<RootIdentity>,
-        tree: TreeId,
+        (tree, news): (TreeId, u64),
     ) -> Result<(), Refusal> {
         let mut member = self.member(id)?;
         member.root = member.root.or(root);
@@ -24,7 +25,9 @@ impl Draft<'_> {
             member.unavailable = Some(Rule::RootUnavailable);
         } else {
             member.unavailable = None;
-            member.see(Some(tree), self.now);
+            let is_newest = member.news == news;
+            let is_seen = member.observed.is_some_and(|observed| observed.tree == tree);
+            member.see((is_newest || is_seen).then_some(tree), self.now);
         }
         self.put(member);
         Ok(())

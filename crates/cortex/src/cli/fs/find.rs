@@ -5,10 +5,10 @@ use std::result::Result as Either;
 use clap::ValueEnum;
 use cortex_core::limits::LIST_ENTRIES_PAGE_MAX;
 
-use super::Files;
 use super::ls::Listed;
 use super::pages::Pages;
 use super::show::Columns;
+use super::{Files, fresh};
 use crate::cli::{Context, args};
 use crate::error::Result;
 
@@ -35,6 +35,8 @@ pub(super) struct Find {
     newer: Option<u64>,
     #[command(flatten)]
     beyond: Beyond,
+    #[command(flatten)]
+    from: fresh::From,
     #[command(flatten)]
     how: Listed,
 }
@@ -113,7 +115,8 @@ impl Find {
         let url = files.search_url().maybe("name", self.name).maybe("type", self.r#type.map(Type::as_str));
         let url = url.maybe("size_min", min).maybe("size_max", max).maybe("changed_within_ms", self.newer);
         let prefix = format!("{}/", files.place.path.trim_end_matches('/'));
-        let pages = Pages::new(files, self.beyond.on(url), LIST_ENTRIES_PAGE_MAX, self.how.limit());
+        let pages =
+            Pages::new(files, self.from.on(self.beyond.on(url)), LIST_ENTRIES_PAGE_MAX, self.how.limit());
         let found = self.how.show(context, pages, Columns { long: false, hash: false }, &prefix).await?;
         if found == 0 && !context.output.json {
             context.output.say("Nothing was found.");

@@ -3,10 +3,10 @@
 use cortex_core::limits::MATCHES_PAGE_MAX;
 use cortex_wire::http::MatchView;
 
-use super::Files;
 use super::find::Beyond;
 use super::pages::Pages;
 use super::show::{self, MAGENTA};
+use super::{Files, fresh};
 use crate::cli::Context;
 use crate::error::{Failure, Result};
 use crate::output::Output;
@@ -36,6 +36,8 @@ pub(super) struct Grep {
     glob: Option<String>,
     #[command(flatten)]
     beyond: Beyond,
+    #[command(flatten)]
+    from: fresh::From,
     /// At most so many lines; all when missing.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -48,7 +50,7 @@ impl Grep {
         let url = url.maybe("context", (self.context > 0).then_some(self.context));
         let output = context.output;
         let mut printer = Printer::new(&files.place.path, self.context > 0, output);
-        let mut pages = Pages::new(files, self.beyond.on(url), MATCHES_PAGE_MAX, self.limit);
+        let mut pages = Pages::new(files, self.from.on(self.beyond.on(url)), MATCHES_PAGE_MAX, self.limit);
         let mut found = false;
         while let Some(items) = pages.next::<MatchView>().await? {
             found |= !items.is_empty();

@@ -167,7 +167,7 @@ impl Shared {
 
 impl State {
     fn waiting(&self) -> usize {
-        self.asked.len() + self.ready.waiting()
+        self.asked.waiting() + self.ready.waiting()
     }
 
     fn want(&mut self, ids: &[ContentId]) -> Result<(), Refusal> {

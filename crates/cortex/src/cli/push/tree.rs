@@ -8,7 +8,7 @@ use cortex_content::object::{Node, Object, read_object, write_object};
 use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::sync::{Problem, Seen};
 use cortex_core::{Code, Refusal};
-use cortex_node::local::{LocalNotes, LocalSpec, LocalTree};
+use cortex_node::local::{LocalNotes, LocalSpec, LocalTree, Take};
 
 /// Paths that are shown of what changed or was left out; the rest is counted.
 pub(super) const PATHS_MAX: usize = 200;
@@ -53,7 +53,7 @@ impl Tree {
         spec: &LocalSpec,
         name: Option<&str>,
         cache: Option<&Path>,
-        take: Option<&dyn Fn(ContentId, &[u8])>,
+        take: Option<&Take<'_>>,
     ) -> Result<Self, Refusal> {
         let mut local = LocalTree::open(source, spec, cache, take)?;
         let top = match name {

@@ -97,6 +97,7 @@ mod tests {
             duration_ms: 0,
             error: None,
             end: None,
+            left_out: None,
         };
         assert_eq!(stage(&node), "in sync");
         assert_eq!(stage(&TransferNodeView { state: "applying".into(), ..node }), "applying 4/9");

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use cortex_core::name::printable;
 use cortex_core::{Code, Refusal};
 use cortex_wire::error::{Problem, surface};
-use cortex_wire::http::{HaltView, TransferEndView, TransferNodeView, TransferNoteView, TransferView};
+use cortex_wire::http::{
+    HaltView, LeftOutView, TransferEndView, TransferNodeView, TransferNoteView, TransferView,
+};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -45,6 +47,8 @@ struct Done<'a> {
     halt: Option<&'a HaltView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a Problem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOutView>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -95,12 +99,29 @@ fn status_at(node: &TransferNodeView) -> u8 {
         "done" | "in_sync" => match &node.end {
             Some(end) if notes(end, "failed").next().is_some() => 1,
             Some(end) if is_in_conflict(end) => CONFLICT,
+            Some(_) | None if node.left_out.is_some_and(|left_out| is_partial(&left_out)) => 1,
             Some(_) | None => 0,
         },
         "halted" => CONFLICT,
         "cancelled" => 1,
         _ => node.error.as_ref().map_or(1, |problem| surface(problem.code()).exit.max(1)),
     }
+}
+
+/// Whether something did not come that belongs to a copy. Devices and their like do not.
+pub(in crate::cli) const fn is_partial(left_out: &LeftOutView) -> bool {
+    let LeftOutView { unnamed, too_large, rules_unread, unreadable, unfit: _ } = *left_out;
+    unnamed > 0 || too_large > 0 || rules_unread > 0 || unreadable > 0
+}
+
+/// What of a folder is in no tree, and is not told by its path or not why, in words.
+pub(in crate::cli) fn left_out(left_out: &LeftOutView) -> impl Iterator<Item = String> {
+    let words = [
+        (left_out.unnamed, "entries have names that no tree takes"),
+        (left_out.too_large, "files are too large, or hardly anything but a hole"),
+        (left_out.rules_unread, "folders have ignore files that cannot be read"),
+    ];
+    words.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
 }
 
 fn is_in_conflict(end: &TransferEndView) -> bool {
@@ -150,6 +171,7 @@ fn line(node: &TransferNodeView) -> Done<'_> {
         notes_more,
         halt: end.and_then(|end| end.halt.as_ref()),
         error: node.error.as_ref(),
+        left_out: node.left_out,
     }
 }
 
@@ -174,6 +196,9 @@ fn at_node(output: Output, node: &TransferNodeView, is_quiet: bool, told: &Told<
         output.refused(&Refused { problem, ways, exit });
     } else if !is_quiet {
         output.say(&sentence(&place, node, end, told.done));
+    }
+    if let Some(node) = node.left_out.filter(|_| !is_quiet) {
+        left_out(&node).for_each(|what| output.say(&format!("left out: {what}")));
     }
     // What was not done is told to the quiet as well.
     let shown = |note: &&TransferNoteView| !is_quiet || matches!(note.what.as_str(), "failed" | IN_CONFLICT);
@@ -290,6 +315,7 @@ mod tests {
             duration_ms: 1_500,
             error: None,
             end: Some(TransferEndView { written: 2, bytes: 10, ..TransferEndView::default() }),
+            left_out: None,
         }
     }
 

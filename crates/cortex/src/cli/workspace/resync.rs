@@ -39,12 +39,20 @@ impl Resync {
         if !context.output.json {
             show::troubles(context, &view);
         }
-        let view = self.patient.wait(client, view).await?;
+        let (view, kept) = if request.repair {
+            self.patient.wait_repaired(client, view).await?
+        } else {
+            (self.patient.wait(client, view).await?, None)
+        };
         let shown = printable(&view.name, 80);
         let sentence = if request.accept.is_some() {
             format!("The halt is let pass; workspace {shown} goes on.")
-        } else if request.repair {
+        } else if let Some(kept) = kept {
+            format!("What workspace {shown} has is in its place again. {kept}")
+        } else if request.repair && self.patient.is_set() {
             format!("The drift in workspace {shown} is ended.")
+        } else if request.repair {
+            format!("The drift in workspace {shown} is being ended.")
         } else {
             format!("The folders of workspace {shown} are looked at.")
         };

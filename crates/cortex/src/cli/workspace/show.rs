@@ -1,12 +1,13 @@
 //! `cortex workspace ls|status`, and how a workspace looks to people.
 
 use cortex_core::name::printable;
-use cortex_wire::http::{MemberView, WorkspaceView};
+use cortex_wire::http::{LeftOutView, MemberView, WorkspaceView};
 use indicatif::HumanBytes;
 
 use super::path;
 use crate::cli::Context;
 use crate::cli::args::{age, short, whole_argv};
+use crate::cli::transfer::ended;
 use crate::client::Client;
 use crate::error::Result;
 
@@ -121,11 +122,15 @@ fn member(member: &MemberView) -> Vec<String> {
         notes.push(format!("{} conflicts", member.conflicts));
     }
     if member.state == "drifted" {
-        notes.push(format!("drifts since {}", age(member.drift_since.as_deref())));
+        notes.push(format!("drift found {}", age(member.drift_since.as_deref())));
     }
     if let Some(problem) = &member.problem {
         notes.push(problem.code.clone());
     }
+    if let Some(left_out) = &member.left_out {
+        notes.push(format!("{} left out", total(left_out)));
+    }
+    notes.extend(unwatched(member));
     vec![
         member_name(member),
         member.role.clone(),
@@ -134,6 +139,24 @@ fn member(member: &MemberView) -> Vec<String> {
         age(member.seen_at.as_deref()),
         notes.join(", "),
     ]
+}
+
+/// Why changes of the folder are found later than where its node tells of them.
+fn unwatched(member: &MemberView) -> Option<String> {
+    let why = match member.unwatched.as_deref()? {
+        "limit" => "the machine watches no more folders (fs.inotify.max_user_watches)",
+        "overflow" => "more changed at once than the machine tells",
+        "failed" => "the machine could not watch it",
+        "denied" => "the node's policy does not give it",
+        "many" => "it is among more folders than a node watches",
+        "moved" => "it was not there, or was moved",
+        "remote" => "its disk does not tell of all changes",
+        "ended" => "what watched it on the node ended; it begins anew",
+        "version" => "the node's version of cortex watches no folders",
+        other => return Some(format!("not watched: {}", printable(other, 40))),
+    };
+    let every = if member.role == "follower" { 60 } else { 10 };
+    Some(format!("looked at every {every} s: {why}"))
 }
 
 /// What stands in the way of members, with the ways on.
@@ -170,16 +193,23 @@ fn trouble(name: &str, member: &MemberView) -> Vec<String> {
             lines.push(format!("  look:        {}", command(&["diff", name, &whole])));
             if member.role == "follower" {
                 lines.push(format!("  end it:      {}", command(&["resync", name, &whole, "--repair"])));
+                lines.push(
+                    "  only there:  what the workspace has not stays even then; remove it on the node"
+                        .to_owned(),
+                );
             }
         }
         "conflict" => {
             lines.push(format!(
-                "{who}: both sides changed {} paths; the other version is beside each, as `….conflict-NODE-REVISION`.",
+                "{who}: it and the workspace both changed {} paths; the other version is beside each, as `….conflict-NODE-REVISION`.",
                 member.conflicts
             ));
             lines.push(format!("  seen them:   {}", command(&["resync", name, &whole])));
         }
         _ => {}
+    }
+    if let Some(view) = &member.left_out {
+        lines.push(format!("{who}: not in the workspace: {}.", left_out(view)));
     }
     if let Some(problem) = &member.problem {
         lines.push(format!("{who}: {} ({}; it is tried again)", problem.message, problem.code));
@@ -188,6 +218,22 @@ fn trouble(name: &str, member: &MemberView) -> Vec<String> {
         }
     }
     lines
+}
+
+fn total(left_out: &LeftOutView) -> u64 {
+    let LeftOutView { unnamed, too_large, rules_unread, unreadable, unfit } = *left_out;
+    [unnamed, too_large, rules_unread, unreadable, unfit].into_iter().fold(0, u64::saturating_add)
+}
+
+/// What a folder has and no tree has, by reason.
+fn left_out(left_out: &LeftOutView) -> String {
+    let further = [
+        (left_out.unreadable, "entries cannot be read"),
+        (left_out.unfit, "entries are no file, folder or link of the folder"),
+    ];
+    let further = further.into_iter().filter(|(count, _)| *count > 0);
+    let further = further.map(|(count, what)| format!("{count} {what}"));
+    ended::left_out(left_out).chain(further).collect::<Vec<_>>().join("; ")
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -210,11 +256,13 @@ mod tests {
             revision: 2,
             intent: 3,
             watch: "scan".to_owned(),
+            unwatched: None,
             seen_at: None,
             drift_since: None,
             conflicts: 0,
             halt: None,
             problem: None,
+            left_out: None,
         }
     }
 
@@ -238,5 +286,28 @@ mod tests {
             assert!(lines.iter().any(|line| line.contains("cortex workspace ")), "{lines:?}");
         }
         assert_eq!(member(&of("syncing"))[3], "2 of 3");
+        let left_out = LeftOutView { unnamed: 2, unfit: 1, ..LeftOutView::default() };
+        let view = MemberView { left_out: Some(left_out), ..of("in_sync") };
+        assert_eq!(member(&view)[5], "3 left out");
+        assert_eq!(
+            trouble("notes", &view),
+            ["a:/srv/مشروع x: not in the workspace: 2 entries have names that no tree takes; \
+             1 entries are no file, folder or link of the folder."]
+        );
+    }
+
+    #[test]
+    fn a_member_that_is_not_watched_says_how_often_it_is_looked_at_and_why() {
+        let note = |why: &str, role: &str| {
+            let (unwatched, role) = (Some(why.to_owned()), role.to_owned());
+            member(&MemberView { unwatched, role, ..of("in_sync") }).pop().unwrap_or_default()
+        };
+        assert_eq!(
+            note("limit", "lead"),
+            "looked at every 10 s: the machine watches no more folders (fs.inotify.max_user_watches)"
+        );
+        assert!(note("version", "follower").starts_with("looked at every 60 s: the node's version"));
+        assert_eq!(note("of a later hub", "peer"), "not watched: of a later hub");
+        assert_eq!(member(&of("in_sync")).pop(), Some(String::new()));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cortex_core::name::printable;
 use cortex_core::{Code, Refusal};
-use cortex_wire::http::{MemberView, WorkspaceView};
+use cortex_wire::http::{DriftView, MemberView, WorkspaceView};
 use tokio::time::{Instant, sleep};
 
 use super::{changed, path, show};
@@ -55,6 +55,11 @@ pub(super) struct Patient {
 }
 
 impl Patient {
+    /// Whether it waits.
+    pub(super) const fn is_set(&self) -> bool {
+        self.wait
+    }
+
     /// The view after the wait; the same when nobody waits.
     pub(super) async fn wait(&self, client: &mut Client, view: WorkspaceView) -> Result<WorkspaceView> {
         if !self.wait {
@@ -62,6 +67,43 @@ impl Patient {
         }
         wait(client, &view.name, self.timeout.unwrap_or(TIMEOUT_MS)).await
     }
+
+    /// As [`wait`](Self::wait), after a repair. What only a member has stays there and is no failure: with the
+    /// sentence that says so.
+    pub(super) async fn wait_repaired(
+        &self,
+        client: &mut Client,
+        view: WorkspaceView,
+    ) -> Result<(WorkspaceView, Option<String>)> {
+        let name = view.name.clone();
+        let failure = match self.wait(client, view).await {
+            Ok(view) => return Ok((view, None)),
+            Err(failure) if failure.code() == Some(Code::Conflict) => failure,
+            Err(failure) => return Err(failure),
+        };
+        let drifts: Vec<DriftView> = client.get(&path(&name, "/drift?diff=false")).await?;
+        let Some(kept) = only_there(&drifts) else { return Err(failure) };
+        let diff = command(&["diff", &name, "--stat"]);
+        let sentence = format!(
+            "{kept} entries that only its members have stay, and are drift until somebody removes them. Look: {diff}"
+        );
+        Ok((client.get(&path(&name, "")).await?, Some(sentence)))
+    }
+}
+
+/// How many paths only members have; `None` when they differ in others as well, or nobody knows.
+fn only_there(drifts: &[DriftView]) -> Option<usize> {
+    let is_known = |drift: &DriftView| drift.error.is_none() && !drift.cut;
+    let mut paths = drifts.iter().flat_map(|drift| &drift.paths);
+    (drifts.iter().all(is_known) && paths.all(|path| path.hub.is_none()))
+        .then(|| drifts.iter().map(|drift| drift.paths.len()).sum())
+}
+
+/// A command of this group, as a shell takes it.
+fn command(rest: &[&str]) -> String {
+    let words: Vec<String> =
+        ["cortex", "workspace"].iter().chain(rest).map(|word| (*word).to_owned()).collect();
+    args::whole_argv(&words)
 }
 
 async fn wait(client: &mut Client, name: &str, timeout_ms: u64) -> Result<WorkspaceView> {
@@ -102,11 +144,6 @@ fn stands(view: &WorkspaceView) -> Stands<'_> {
 
 fn stuck(view: &WorkspaceView, member: &MemberView) -> Failure {
     let (who, name) = (show::member_name(member), &view.name);
-    let command = |rest: &[&str]| {
-        let words: Vec<String> =
-            ["cortex", "workspace"].iter().chain(rest).map(|word| (*word).to_owned()).collect();
-        args::whole_argv(&words)
-    };
     let whole = format!("{}:{}", member.node, member.path);
     match &member.halt {
         Some(halt) => Failure::new(
@@ -121,12 +158,18 @@ fn stuck(view: &WorkspaceView, member: &MemberView) -> Failure {
         None if member.state == "drifted" => Failure::new(
             Code::Conflict,
             format!("{who} has changes of its own."),
-            format!("Look with `{}`, and end it with --repair.", command(&["diff", name, &whole])),
+            format!(
+                "Look with `{}`, and end it with --repair; what only the member has stays even then.",
+                command(&["diff", name, &whole])
+            ),
         )
         .way("end it", command(&["resync", name, &whole, "--repair"])),
         None => Failure::new(
             Code::Conflict,
-            format!("Both sides changed {} paths of {who}; both versions are kept.", member.conflicts),
+            format!(
+                "{who} and the workspace both changed {} paths; both versions are kept.",
+                member.conflicts
+            ),
             format!("Look for names with `.conflict-`; then `{}`.", command(&["resync", name, &whole])),
         ),
     }

@@ -47,6 +47,9 @@ pub(in crate::http) struct LookArgs {
 pub(in crate::http) struct SearchArgs {
     /// The folder, or for lines one file.
     pub(in crate::http) path: Option<String>,
+    /// Who answers: `node`, or `mirror`, the hub's copy of a folder of a workspace. When missing the node, and
+    /// the copy while the node is away.
+    pub(in crate::http) from: Option<String>,
     /// Finds lines with this regular expression. Without it entries are found.
     pub(in crate::http) pattern: Option<String>,
     /// Of lines: the pattern is plain text.

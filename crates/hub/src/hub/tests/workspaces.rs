@@ -14,6 +14,7 @@ use crate::transfer::played::{Folder, open};
 
 mod mirror;
 mod told;
+pub(super) mod watches;
 
 /// Nothing here takes that long unless it hangs.
 const LONG: Duration = Duration::from_secs(60);

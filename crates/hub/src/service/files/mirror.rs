@@ -33,23 +33,24 @@ impl Files {
             ReadFrom::Any if self.mesh.protocol(call.node.id).is_some() => return Ok(None),
             ReadFrom::Any => false,
         };
-        let (is_answered, is_filtered) = match &call.op {
-            FileOp::Read { .. } | FileOp::Stat { .. } => (true, false),
-            FileOp::List { glob, .. } => (true, glob.is_some()),
-            FileOp::Find { .. }
-            | FileOp::Grep { .. }
-            | FileOp::Write { .. }
+        let is_answered = match &call.op {
+            FileOp::Read { .. }
+            | FileOp::Stat { .. }
+            | FileOp::List { .. }
+            | FileOp::Find { .. }
+            | FileOp::Grep { .. } => true,
+            FileOp::Write { .. }
             | FileOp::Edit { .. }
             | FileOp::MakeDir { .. }
             | FileOp::Remove { .. }
             | FileOp::Move { .. }
-            | FileOp::Copy { .. } => (false, false),
+            | FileOp::Copy { .. } => false,
         };
-        if forced && (!is_answered || is_filtered) {
-            let message = "The hub's copy of a folder is read, listed without `glob`, and told of.";
+        if forced && !is_answered {
+            let message = "The hub's copy of a folder is read and searched, and never changed.";
             return Err(Refusal::new(Code::InvalidArgument, message).hint("Ask the node itself."));
         }
-        let copies = self.workspaces.as_ref().filter(|_| is_answered && !is_filtered);
+        let copies = self.workspaces.as_ref().filter(|_| is_answered);
         let copied = copies.and_then(|copies| copies.copied(call.node.id, call.op.path()));
         if forced && copied.is_none() {
             let message = format!("The hub has no copy of `{}` on {}.", call.op.path(), call.node.name);
@@ -77,16 +78,22 @@ impl Files {
                 return Err(Refusal::new(Code::Internal, "A read was taken for a change."));
             }
         }
+        let now = self.context.clock.wall();
         let answered = chunks
             .run(move |chunks| match op {
                 FileOp::Stat { .. } => Ok((spot.stat(chunks)?, None)),
-                FileOp::List { depth, hidden, ref page, .. } => {
-                    Ok((spot.list(chunks, (depth.into(), hidden), page, &op.question())?, None))
+                FileOp::List { depth, hidden, ref glob, ref page, .. } => {
+                    let shown = (depth.into(), hidden, glob.as_ref());
+                    Ok((spot.list(chunks, shown, page, &op.question())?, None))
+                }
+                FileOp::Find { ref query, ref page, .. } => {
+                    Ok((spot.find(chunks, query, page, &op.question(), now)?, None))
+                }
+                FileOp::Grep { ref query, ref page, .. } => {
+                    Ok((spot.grep(chunks, query, page, &op.question())?, None))
                 }
                 FileOp::Read { range, want, .. } => read(chunks, spot.file(chunks)?, range, want),
-                FileOp::Find { .. }
-                | FileOp::Grep { .. }
-                | FileOp::Write { .. }
+                FileOp::Write { .. }
                 | FileOp::Edit { .. }
                 | FileOp::MakeDir { .. }
                 | FileOp::Remove { .. }

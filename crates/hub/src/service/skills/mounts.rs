@@ -19,26 +19,26 @@ use cortex_core::node::Node;
 use cortex_core::rights::Right;
 use cortex_core::skill::{self, Mount, SkillRow};
 use cortex_core::sync::{DeleteLimits, Mode, Rule};
-use cortex_core::time::WallTime;
+use cortex_core::time::{Timestamp, WallTime};
 use cortex_core::transfer::{ApplyAsk, Filters, TransferEnd, TransferWork};
 use cortex_core::{Code, Refusal};
 use cortex_store::Tx;
 use futures::FutureExt as _;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, Skills, audit, lock, none};
-use crate::mesh::Asked;
+use crate::mesh::{Asked, Unwatched, Watch};
 use crate::service::asking::{self, Ask, Asking};
+use crate::service::watching::{Watching, sleep_until};
 use crate::service::{Caller, anew, targets};
 use crate::transfer::give;
 
-/// Between two looks at a folder.
-pub const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Between two looks at what there is to do, when nobody says that there is something.
-const TICK: Duration = Duration::from_secs(1);
-/// The first and the longest pause after a step that failed.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// Between two looks at a folder whose node does not tell of changes, milliseconds.
+pub const LOOK_EVERY_MS: u64 = 60_000;
+/// What happens within this time is taken in together.
+const MOMENT: Duration = Duration::from_millis(10);
+/// The first and the longest pause after a step that failed, milliseconds.
+const RETRY_MS: (u64, u64) = (500, 60_000);
 /// Removals that never halt: what is removed was put there by the step before, and not changed since.
 const NO_LIMITS: DeleteLimits = DeleteLimits { files: u64::MAX, percent: 100, percent_from: u64::MAX };
 
@@ -90,15 +90,21 @@ pub struct ShownMount {
 pub(super) struct Mounts {
     rows: BTreeMap<Key, Mount>,
     running: BTreeSet<Key>,
-    /// When a folder is to be looked at again.
-    due: BTreeMap<Key, Instant>,
-    trouble: BTreeMap<Key, (Refusal, Duration)>,
+    /// When folders are looked at, and who tells of changes.
+    folders: BTreeMap<Key, Watching>,
+    trouble: BTreeMap<Key, Trouble>,
     /// The link by which a node was last seen.
     links: BTreeMap<NodeId, Epoch>,
     /// What the node last said, and when.
     said: BTreeMap<Key, (Standing, WallTime)>,
     /// Who had a turn last.
     last: Option<Key>,
+}
+
+struct Trouble {
+    refusal: Refusal,
+    pause_ms: u64,
+    until: Timestamp,
 }
 
 fn key(mount: &Mount) -> Key {
@@ -116,7 +122,7 @@ impl Mounts {
 
     fn forget(&mut self, key: &Key) {
         self.rows.remove(key);
-        self.due.remove(key);
+        self.folders.remove(key);
         self.trouble.remove(key);
         self.said.remove(key);
     }
@@ -126,58 +132,83 @@ impl Mounts {
         let of: Vec<Key> =
             self.rows.iter().filter(|(_, row)| row.skill == *skill).map(|(key, _)| key.clone()).collect();
         for key in of {
-            self.due.remove(&key);
+            if let Some(folder) = self.folders.get_mut(&key) {
+                folder.looks.want();
+            }
             self.trouble.remove(&key);
         }
     }
 
-    /// Those that have a turn, marked as running.
-    fn begin(&mut self, links: &BTreeMap<NodeId, Epoch>, now: Instant) -> Vec<Key> {
+    /// Those that have a turn, marked as running; and when there may be more, unless something happens. `watch`
+    /// asks the node of a mount to tell of changes.
+    fn begin(
+        &mut self,
+        links: &BTreeMap<NodeId, Epoch>,
+        now: Timestamp,
+        watch: impl Fn(&Mount, Filters) -> Result<Watch, Unwatched>,
+    ) -> (Vec<Key>, Option<Timestamp>) {
         let before = std::mem::replace(&mut self.links, links.clone());
         let keys: Vec<Key> = self.rows.keys().cloned().collect();
         // Nobody is passed over for good because others come first.
         let turn = self.last.as_ref().map_or(0, |last| keys.partition_point(|key| key <= last));
-        let mut begun = Vec::new();
+        let (mut begun, mut next) = (Vec::new(), Vec::new());
         for key in keys[turn..].iter().chain(&keys[..turn]) {
-            let Some(link) = links.get(&key.0) else { continue };
-            if before.get(&key.0) != Some(link) {
+            let folder = self.folders.entry(key.clone()).or_default();
+            let link = links.get(&key.0);
+            if before.get(&key.0) != link {
                 // What was done there while it was away, nobody saw.
-                self.due.remove(key);
+                folder.link_changed();
                 self.trouble.remove(key);
             }
-            let is_due = self.due.get(key).is_none_or(|due| *due <= now);
-            if !is_due || self.running.contains(key) || self.running.len() >= TRANSFERS_RUNNING_MAX {
+            folder.hear(now);
+            let Some(mount) = self.rows.get(key).filter(|_| link.is_some()) else { continue };
+            if mount.reached.is_some() {
+                folder.ask(&filters(), now, |filters| watch(mount, filters));
+                next.extend(folder.again());
+            }
+            if self.running.contains(key) || self.running.len() >= TRANSFERS_RUNNING_MAX {
+                // Whoever ends wakes the worker.
                 continue;
             }
+            let retry = self.trouble.get(key).map(|trouble| trouble.until);
+            let due = folder.due(LOOK_EVERY_MS).max(retry.unwrap_or_default());
+            if due > now {
+                next.push(due);
+                continue;
+            }
+            folder.looks.begun();
             self.running.insert(key.clone());
-            // Whoever wants it looked at meanwhile takes this away.
-            self.due.insert(key.clone(), now + LOOK_EVERY);
             self.last = Some(key.clone());
             begun.push(key.clone());
         }
-        begun
+        (begun, next.into_iter().min())
     }
 
-    fn ended(&mut self, key: &Key, ended: Result<(), Refusal>, now: Instant) {
+    fn ended(&mut self, key: &Key, ended: Result<(), Refusal>, now: Timestamp) {
         self.running.remove(key);
         if !self.rows.contains_key(key) {
             return;
         }
-        let pause = match ended {
+        let folder = self.folders.entry(key.clone()).or_default();
+        folder.looks.ended(now);
+        match ended {
             Ok(()) => {
                 self.trouble.remove(key);
-                LOOK_EVERY
             }
             Err(refusal) => {
-                let pause = self.trouble.get(key).map_or(RETRY.0, |(_, pause)| (*pause * 2).min(RETRY.1));
-                self.trouble.insert(key.clone(), (refusal, pause));
-                pause
+                folder.looks.want();
+                let before = self.trouble.get(key).map(|trouble| trouble.pause_ms);
+                let pause_ms = before.map_or(RETRY_MS.0, |pause| (pause * 2).min(RETRY_MS.1));
+                let until = now.plus_ms(pause_ms);
+                self.trouble.insert(key.clone(), Trouble { refusal, pause_ms, until });
             }
-        };
-        if let Some(due) = self.due.get_mut(key) {
-            *due = now + pause;
         }
     }
+}
+
+/// All of it is the skill's, whatever ignore files it has.
+fn filters() -> Filters {
+    Filters { ignore_files: false, vcs: true, ..Filters::default() }
 }
 
 impl Skills {
@@ -292,22 +323,25 @@ impl Skills {
     /// # Errors
     /// None; it is tried again.
     pub async fn run_mounts(&self, shutdown: CancellationToken) -> Result<(), Refusal> {
+        let mut presence = self.0.mesh.presence_changes();
         loop {
+            let due = self.0.begin_due();
             tokio::select! {
                 () = shutdown.cancelled() => {
                     self.0.stop.cancel();
                     return Ok(());
                 }
                 () = self.0.wake.notified() => {}
-                () = tokio::time::sleep(TICK) => {}
+                _ = presence.changed() => {}
+                () = sleep_until(due.map(|at| self.0.context.clock.instant(at))) => {}
             }
-            self.0.begin_due();
+            tokio::time::sleep(MOMENT).await;
         }
     }
 
     /// Looks at all folders at the next turn.
     pub fn look_at_all(&self) {
-        lock(&self.0.mounts).due.clear();
+        lock(&self.0.mounts).folders.values_mut().for_each(|folder| folder.looks.want());
         self.0.wake.notify_one();
     }
 }
@@ -322,7 +356,7 @@ impl Inner {
         } else {
             said.map_or(Standing::Syncing, |(standing, _)| standing)
         };
-        let trouble = mounts.trouble.get(&key).map(|(refusal, _)| refusal.clone());
+        let trouble = mounts.trouble.get(&key).map(|trouble| trouble.refusal.clone());
         ShownMount { node: node.name.to_string(), standing, seen_at: said.map(|(_, at)| at), trouble, mount }
     }
 
@@ -343,15 +377,19 @@ impl Inner {
         })
     }
 
-    fn begin_due(self: &Arc<Self>) {
+    /// Begins with those that are due. When there may be more, unless something happens.
+    fn begin_due(self: &Arc<Self>) -> Option<Timestamp> {
         let nodes: BTreeSet<NodeId> = lock(&self.mounts).rows.keys().map(|(node, _)| *node).collect();
         let links: BTreeMap<NodeId, Epoch> =
             nodes.into_iter().filter_map(|node| Some((node, self.mesh.presence(node)?.epoch))).collect();
-        let begun = lock(&self.mounts).begin(&links, Instant::now());
+        let watch =
+            |mount: &Mount, filters| self.mesh.watch(mount.node, mount.path.clone(), filters, &self.wake);
+        let (begun, next) = lock(&self.mounts).begin(&links, self.context.clock.now(), watch);
         for key in begun {
             let inner = Arc::clone(self);
             drop(self.mesh.spawn(inner.work(key)));
         }
+        next
     }
 
     async fn work(self: Arc<Self>, key: Key) {
@@ -366,7 +404,7 @@ impl Inner {
         if let Err(refusal) = &ended {
             tracing::debug!(node = %key.0, path = key.1, code = %refusal.code, reason = %refusal.message, "a mount waits");
         }
-        lock(&self.mounts).ended(&key, ended, Instant::now());
+        lock(&self.mounts).ended(&key, ended, self.context.clock.now());
         self.wake.notify_one();
     }
 
@@ -418,8 +456,7 @@ impl Inner {
             mode: Mode::FromHub { repair: true },
             limits: NO_LIMITS,
             accepted: None,
-            // All of it is the skill's, whatever ignore files it has.
-            filters: Filters { ignore_files: false, vcs: true, ..Filters::default() },
+            filters: filters(),
             checksum: false,
             dry_run: false,
             read_only: true,

@@ -342,7 +342,9 @@ impl Inner {
                 () = transfer.over.cancelled() => return,
                 () = tokio::time::sleep(patience / 8) => {}
             }
-            if push.silence().is_some_and(|silence| silence >= patience) {
+            // A pack that is on its way has bounds of its own.
+            let is_sending = super::lock(&self.uploading).contains_key(&transfer.id);
+            if !is_sending && push.silence().is_some_and(|silence| silence >= patience) {
                 let message = format!("Nothing came of its caller for {} s.", patience.as_secs());
                 let why = Refusal::new(Code::Timeout, message)
                     .hint("Push again: what the nodes have is not sent again.");

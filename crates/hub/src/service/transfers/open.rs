@@ -11,7 +11,7 @@ use cortex_core::limits::{
 };
 use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
-use cortex_core::transfer::{Noted, PathNote, Phase, Progress, TransferEnd, TreeTold};
+use cortex_core::transfer::{LeftOut, Noted, PathNote, Phase, Progress, TransferEnd, TreeTold};
 use cortex_core::{Code, Refusal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -152,6 +152,8 @@ pub struct Row {
     pub error: Option<Refusal>,
     /// What came of it.
     pub end: Option<Arc<TransferEnd>>,
+    /// Of a pull: what the folder has and its tree has not.
+    pub left_out: LeftOut,
 }
 
 /// A transfer, as it is told.
@@ -413,6 +415,7 @@ impl Transfer {
         }
         self.change(seat, |row| {
             (row.bytes_total, row.steps_total) = (told.bytes, told.entries);
+            row.left_out = told.left_out;
             true
         });
     }

@@ -98,8 +98,9 @@ impl Workspaces {
         let shown = FilePath::parse(&format!("/{}", path.as_str()))?;
         let question = question(tree, &path);
         let spot = Spot { tree, rest: path, path: shown };
-        let list =
-            move |chunks: &Chunks| spot.list(chunks, (usize::from(TREE_DEPTH_MAX), true), &page, &question);
+        let list = move |chunks: &Chunks| {
+            spot.list(chunks, (usize::from(TREE_DEPTH_MAX), true, None), &page, &question)
+        };
         Ok(Manifest { revision, tree, answer: inner.chunks.run(list).await? })
     }
 }

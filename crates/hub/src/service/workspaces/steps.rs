@@ -124,6 +124,7 @@ impl Inner {
     ) -> Result<Option<Looked>, Refusal> {
         let TransferStream { sending, mut receiving } = stream;
         let told = keep::told(&mut receiving).await?;
+        lock(&self.waves).leaves_out(member.id, told.left_out);
         let hold = match lock(&self.waves).holds.remove(&member.id) {
             Some(hold) => hold,
             None => Hold::new(&self.chunks)?,
@@ -141,12 +142,16 @@ impl Inner {
             Want::Due => Content::Nothing,
         };
         let needs = match want {
-            Want::Due => member.role.is_source() && !is_known,
+            Want::Due if member.role.is_source() => !is_known || !self.is_whole(told.root).await?,
+            Want::Due => false,
             Want::Objects | Want::Short(_) => true,
         };
-        let mut scope = vec![ws.tree];
-        scope.extend(member.agreed.filter(|agreed| *agreed != ws.tree));
         let (hold, held) = if needs {
+            let mut scope = Vec::new();
+            for tree in std::iter::once(ws.tree).chain(member.agreed.filter(|agreed| *agreed != ws.tree)) {
+                // What the disk has spoilt counts as had by nobody.
+                scope.extend(self.is_whole(tree).await?.then_some(tree));
+            }
             let order = Order {
                 root: told.root,
                 quota: TreeQuota {
@@ -187,7 +192,14 @@ impl Inner {
         Ok(Some(Looked { tree, hold, content, has_objects, identity: told.identity }))
     }
 
-    /// A folder that is not there is empty for one that was never there, and gone for all others.
+    /// Whether all of a known tree is still there; what the disk has spoilt is sent again by whoever has it.
+    async fn is_whole(&self, tree: TreeId) -> Result<bool, Refusal> {
+        let complete = move |chunks: &Chunks| chunks.complete(tree, &chunks.pin()?);
+        Ok(self.chunks.run(complete).await?.is_some())
+    }
+
+    /// A folder that is not there is empty for one that was never there, and gone for all others. That its
+    /// emptiness was agreed on makes it no folder that was there.
     async fn not_there(
         self: &Arc<Self>,
         ws: &Workspace,
@@ -195,17 +207,16 @@ impl Inner {
         state: RootState,
         hold: Hold,
     ) -> Result<Option<Looked>, Refusal> {
-        let is_new = member.agreed.is_none() && member.root.is_none() && member.role.is_target();
-        if state == RootState::Missing && is_new {
-            let (hold, tree) = self
-                .chunks
-                .run(move |chunks| {
-                    let tree = merge::empty(chunks, hold.pin())?;
-                    Ok((hold, tree))
-                })
-                .await?;
+        let (hold, empty) = self
+            .chunks
+            .run(move |chunks| {
+                let empty = merge::empty(chunks, hold.pin())?;
+                Ok((hold, empty))
+            })
+            .await?;
+        if state == RootState::Missing && was_never_there(member, empty) {
             return Ok(Some(Looked {
-                tree,
+                tree: empty,
                 hold,
                 content: Content::Nothing,
                 has_objects: true,
@@ -242,7 +253,7 @@ impl Inner {
         if is_known {
             return Ok(());
         }
-        let command = Command::Observed { member: member.id, root, tree };
+        let command = Command::Observed { member: member.id, root, tree, news: member.news };
         self.decide(ws.id, command).await.map(drop)
     }
 
@@ -323,13 +334,16 @@ impl Inner {
             self.decide(ws.id, Command::Begin { member: member.id, planning }).await?;
         }
         fail::fail_point!("waves::planned");
+        let empty = self.chunks.run(|chunks| merge::empty(chunks, &chunks.pin()?)).await?;
         let end = {
             let _turn = self.transfers.turn(node.id).await;
             let (id, mut asking) = self.asking(node.id);
+            // A folder that both agreed is empty, since it was not there, is not missed but made.
+            let base = planning.agreed.filter(|_| !was_never_there(member, empty));
             let work = TransferWork::Apply(Box::new(ApplyAsk {
                 dest: member.path.clone(),
                 target: planning.hub,
-                base: planning.agreed,
+                base,
                 only: None,
                 mode: planning.mode,
                 limits: DeleteLimits::default(),
@@ -432,6 +446,12 @@ impl Inner {
         };
         self.chunks.run(proof).await
     }
+}
+
+/// Whether nobody has ever seen a folder at the path of the member, nor agreed on anything in it.
+fn was_never_there(member: &Member, empty: TreeId) -> bool {
+    let is_nothing = member.agreed.is_none_or(|agreed| agreed == empty);
+    member.root.is_none() && member.role.is_target() && is_nothing
 }
 
 const fn file(entry: &Entry) -> Option<cortex_core::files::content::ContentId> {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
@@ -21,7 +21,8 @@ use super::modes;
 const ALONE_BYTES_MAX: usize = 1024 * 1024;
 /// Files and chunks are handed over in batches of about so many bytes, or of so many.
 const BATCH: (usize, usize) = (128 * 1024, 256);
-/// Batches that wait, each with one chunk more than its bytes at most: 9 MiB. Full: the receiver waits.
+/// Batches that are on their way there and back, each with one chunk more than its bytes at most: 9 MiB. Full:
+/// whoever hands over waits until one is back, so that nobody else ever waits for room.
 const BATCHES_MAX: usize = 8;
 
 /// Something to be written.
@@ -108,6 +109,9 @@ impl Beside {
             // Where no thread may be started, it is done here.
             self.thread = Thread::start();
         }
+        while self.thread.as_ref().is_some_and(|thread| thread.out == BATCHES_MAX) {
+            self.hear(true)?;
+        }
         match &mut self.thread {
             Some(thread) => thread.take(batch),
             None => {
@@ -135,9 +139,7 @@ impl Beside {
 impl Thread {
     fn start() -> Option<Self> {
         let (jobs, for_thread) = sync_channel::<Vec<Job>>(BATCHES_MAX);
-        // What it tells is small, and there is as much of it as there are chunks: it never waits for whoever
-        // hands over more and listens later.
-        let (tell, done) = channel();
+        let (tell, done) = sync_channel(BATCHES_MAX);
         let work = move || {
             while let Ok(batch) = for_thread.recv() {
                 let batch: Vec<Done> = batch.into_iter().map(Job::run).collect();
@@ -187,7 +189,15 @@ impl Job {
 
 fn whole(dir: &Dir, name: &[u8], bytes: &[u8], exec: bool, mtime_ns: Option<i64>) -> Result<Stat, Fault> {
     // Nobody else gets into staging, so that it may have its mode from the beginning.
-    let mut file = dir.create_with(name, Mode::from_bits_truncate(modes::of(exec).into()))?;
+    let create = || dir.create_with(name, Mode::from_bits_truncate(modes::of(exec).into()));
+    let mut file = match create() {
+        // A try before staged it, and the disk has spoilt it.
+        Err(fault) if fault.is_taken() => {
+            dir.unlink(name)?;
+            create()?
+        }
+        made => made?,
+    };
     file.write_all(bytes)?;
     modes::dress(&file, exec, mtime_ns)
 }
@@ -260,10 +270,13 @@ mod tests {
     fn what_cannot_be_written_is_told_of_each_and_the_rest_goes_on() {
         let scene = Scene::new();
         let (dir, mut beside) = (dir(&scene), Beside::default());
-        for item in [1, 2, 1, 3] {
+        fs::create_dir(scene.disk("ملف 4")).expect("made");
+        scene.write("ملف 2", "spoilt");
+        for item in [1, 2, 4, 3] {
             beside.put(job(&dir, item, vec![7; 400_000])).expect("taken");
         }
-        assert_eq!(all(&mut beside), [(1, true), (2, true), (1, false), (3, true)]);
+        assert_eq!(all(&mut beside), [(1, true), (2, true), (4, false), (3, true)]);
+        assert!(fs::read(scene.disk("ملف 2")).expect("there") == vec![7; 400_000]);
         on_small_disk("4m", |scene| {
             let (dir, mut beside) = (self::dir(scene), Beside::default());
             (0..100).for_each(|item| beside.put(job(&dir, item, vec![7; 400_000])).expect("taken"));

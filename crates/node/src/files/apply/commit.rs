@@ -128,6 +128,9 @@ impl<'a> Commit<'a> {
             let rows: Vec<Row> = (number..).zip(batch).filter_map(|(number, one)| one.row(number)).collect();
             let logged = self.log.write(self.work.seam, &self.staging.dir, &rows);
             logged.map_err(|fault| fault.refusal(".cortex/staging"))?;
+            if !rows.is_empty() {
+                self.work.seam.pass(Moment::Logged);
+            }
             let mut failed = Ok(());
             for one in batch {
                 let done = self.one(one, number, applied);

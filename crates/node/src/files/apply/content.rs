@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -56,7 +57,7 @@ pub(super) struct Item {
     exec: bool,
     mtime_ns: Option<i64>,
     state: State,
-    /// What was known of it when it was done; not of one that a try before has staged.
+    /// What was known of it when it was done.
     stat: Option<Stat>,
     /// Chunks that came since the last note; of a long file.
     fresh: Vec<(u32, u32)>,
@@ -88,8 +89,10 @@ pub(super) struct Content<'a> {
     log: TakenLog,
     /// The folder that was used last.
     at: Option<(u32, Arc<Dir>)>,
-    /// The long file that was used last.
+    /// The file that was used last, of those that are written or read in parts.
     open: Option<(u32, Arc<File>)>,
+    /// For what is read of them.
+    buffer: Vec<u8>,
     beside: Beside,
     unnoted: u64,
     unsynced: u64,
@@ -134,6 +137,7 @@ impl<'a> Content<'a> {
             log,
             at: None,
             open: None,
+            buffer: Vec::new(),
             beside: Beside::default(),
             unnoted: 0,
             unsynced: 0,
@@ -200,21 +204,10 @@ impl<'a> Content<'a> {
         Ok(())
     }
 
-    fn file(&mut self, store: &Store<'_>, mut item: Item, part: Option<Part>) -> Result<(), Refusal> {
+    fn file(&mut self, store: &Store<'_>, item: Item, part: Option<Part>) -> Result<(), Refusal> {
         self.all = self.all.saturating_add(item.size);
         let number = count(self.items.len())?;
-        let there = match part {
-            Some(Part { chunks: None, .. }) => {
-                item.state = State::Ready;
-                self.ready += 1;
-                self.done += item.size;
-                self.resumed += item.size;
-                self.items.push(item);
-                return Ok(());
-            }
-            Some(Part { chunks: Some(chunks), .. }) => chunks,
-            None => Vec::new(),
-        };
+        let there = part.map(|part| part.chunks);
         let (id, map, size) = (item.id, item.map, item.size);
         self.items.push(item);
         let Some(map) = map else {
@@ -223,14 +216,24 @@ impl<'a> Content<'a> {
             }
             // The check of a tree has it that a file without a map is one chunk.
             let len = u32::try_from(size).unwrap_or(u32::MAX);
-            return self.need(id, Place { item: number, offset: 0, len, number: 0, next: NONE });
+            let place = Place { item: number, offset: 0, len, number: 0, next: NONE };
+            if there.is_some() && self.is_staged(&id, &place)? {
+                self.resumed += size;
+                self.done += size;
+                return self.finish_staged(number);
+            }
+            return self.need(id, place);
         };
         let (mut offset, mut chunk, mut resumed) = (0_u64, 0_u32, 0_u64);
         store.chunks(&map, &mut |part| {
             let place = Place { item: number, offset, len: part.len, number: chunk, next: NONE };
             offset += u64::from(part.len);
             chunk = count(chunk as usize + 1)?;
-            if there.iter().any(|(from, until)| (*from..*until).contains(&place.number)) {
+            let is_noted = there.as_ref().is_some_and(|chunks| {
+                let is_in = |(from, until): &(u32, u32)| (*from..*until).contains(&place.number);
+                chunks.as_ref().is_none_or(|chunks| chunks.iter().any(is_in))
+            });
+            if is_noted && self.is_staged(&part.id, &place)? {
                 resumed += u64::from(part.len);
                 return Ok(());
             }
@@ -238,11 +241,23 @@ impl<'a> Content<'a> {
         })?;
         self.resumed += resumed;
         self.done += resumed;
-        if self.items[number as usize].state != State::Open(0) {
-            return Ok(());
-        }
+        if self.items[number as usize].state == State::Open(0) { self.finish_staged(number) } else { Ok(()) }
+    }
+
+    /// All of a file lies in staging already.
+    fn finish_staged(&mut self, number: u32) -> Result<(), Refusal> {
         let file = self.long(number).map_err(|fault| self.refusal(number, fault))?;
         self.finish(number, &file)
+    }
+
+    /// Whether a try before staged that chunk, and the disk still has it as it was (ABUSE 59).
+    fn is_staged(&mut self, id: &ContentId, place: &Place) -> Result<bool, Refusal> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(place.len as usize, 0);
+        let read = self.long(place.item).map(|file| file.read_exact_at(&mut buffer, place.offset));
+        let is_it = read.map(|read| read.is_ok() && ContentId::of(&buffer) == *id);
+        self.buffer = buffer;
+        is_it.map_err(|fault| self.refusal(place.item, fault))
     }
 
     fn need(&mut self, id: ContentId, mut place: Place) -> Result<(), Refusal> {
@@ -593,7 +608,7 @@ impl<'a> Content<'a> {
             let synced = self.seam.sync(self.staging.dir.as_fd(), Synced::Tree);
             synced.map_err(|fault| fault.refusal(".cortex/staging"))?;
         }
-        self.seam.pass(Moment::TempSynced);
+        self.seam.pass(Moment::Staged);
         Ok(self.items)
     }
 }

@@ -112,11 +112,7 @@ pub(crate) fn apply(
 ) -> Result<Applied, Refusal> {
     let scanned = ground.scanned;
     if scanned.root == ask.target && ask.state == RootState::Dir {
-        if let Some(left) = Staging::left(ground.root, ask.target, seam)? {
-            let removed = left.remove();
-            // The folder is what it is to be, also when something stays.
-            let _later = removed.is_err();
-        }
+        remove_left(ground.root, ask.target, seam)?;
         return Ok(Applied::new(End::InSync));
     }
     let mut staging = if ask.dry_run || ask.state != RootState::Dir {
@@ -137,6 +133,19 @@ pub(crate) fn apply(
         let _later = removed.is_err();
     }
     applied
+}
+
+/// Removes what a try left that was cut off when its folder was what it was to be already.
+///
+/// # Errors
+/// `conflict` while somebody works there, and those of the disk.
+pub(crate) fn remove_left(root: &Dir, target: TreeId, seam: &dyn Seam) -> Result<(), Refusal> {
+    if let Some(left) = Staging::left(root, target, seam)? {
+        let removed = left.remove();
+        // The folder is what it is to be, also when something stays.
+        let _later = removed.is_err();
+    }
+    Ok(())
 }
 
 fn differing(
@@ -247,4 +256,4 @@ fn undone(troubles: &Listed<(RelPath, Trouble)>, steps: &[Step]) -> Option<Vec<U
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

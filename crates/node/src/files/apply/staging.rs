@@ -27,7 +27,7 @@ use super::super::place::Work;
 use super::super::scan::{OURS, Objects};
 use super::super::seam::{Seam, Synced};
 use super::super::tree;
-use super::taken::{self, Boot, Loaded, Part, Piece};
+use super::taken::{self, Loaded, Part, Piece};
 use super::was;
 
 const STAGING: &[u8] = b"staging";
@@ -147,7 +147,7 @@ impl Staging {
         seam: &dyn Seam,
         wanted: &dyn Fn(&RelPath) -> Option<(ContentId, u64)>,
     ) -> Result<(TakenLog, HashMap<RelPath, Part>), Fault> {
-        let boot = boot();
+        let boot = seam.boot();
         let mut loaded = match self.dir.regular(TAKEN) {
             Ok(mut file) => {
                 let mut bytes = Vec::new();
@@ -254,12 +254,6 @@ fn clean(dir: &Dir, path: &RelPath, keep: &mut dyn FnMut(&RelPath, u64) -> bool)
             return Ok(());
         }
     }
-}
-
-/// Which start of the machine it is.
-fn boot() -> Boot {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(uuid::Uuid::parse_str(text.trim()).ok()?.into_bytes())
 }
 
 /// Where it is noted what is whole.

@@ -20,6 +20,8 @@ use super::super::seam::{Seam, Synced};
 use super::super::swap::{self, Look, put_back};
 
 const LOG: &[u8] = b"log";
+/// So many entries that could not be settled are looked at for their numbers.
+const LEFT_MAX: usize = 1_024;
 
 /// Which content a file or link has: what is compared after a crash. All zero behind the kind when there is
 /// neither.
@@ -229,11 +231,14 @@ pub(super) fn recover(work: &Work<'_>, root: &Dir, dir: &Dir, was: &Dir) -> Resu
             settle(work, root, was, row, name.as_bytes())?;
         }
     }
-    let is_settled = was.names(Bound::Unbounded, 1)?.names.is_empty();
-    if is_settled && dir.find(LOG)?.is_some() {
+    let left = was.names(Bound::Unbounded, LEFT_MAX)?.names;
+    if left.is_empty() && dir.find(LOG)?.is_some() {
         dir.unlink(LOG)?;
     }
-    Ok(rows.iter().map(|row| row.number.saturating_add(1)).max().unwrap_or_default())
+    // Of what lies there a log that the disk has spoilt may say nothing.
+    let number = |name: &[u8]| std::str::from_utf8(name).ok()?.split_once('.')?.0.parse::<u32>().ok();
+    let taken = rows.iter().map(|row| row.number).chain(left.iter().filter_map(|name| number(name)));
+    Ok(taken.map(|number| number.saturating_add(1)).max().unwrap_or_default())
 }
 
 fn settle(work: &Work<'_>, root: &Dir, was: &Dir, row: &Row, name: &[u8]) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! A folder on the disk as a tree of objects: what is there, by content, and what of it cannot be kept
-//! elsewhere. What was read once is read again only when it changed ([`Cache`]); what changed is told by
-//! the system as well, as a hint ([`watch`]).
+//! elsewhere. What was read once is read again only when it changed ([`Cache`]); that something changed is
+//! told by the system as well, as a hint ([`watch`]).
 //!
 //! Everything is reached by descriptor, no link is followed, and what cannot be read is never taken for
 //! absent (SYNC rules 8, 9, 11, 12, 16, 19). The folder `.cortex` at the top is ours: it is no part of
@@ -16,7 +16,6 @@ mod objects;
 mod pass;
 mod rules;
 mod source;
-#[cfg_attr(not(test), expect(dead_code, reason = "folders that are watched are not there yet"))]
 pub(crate) mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -39,7 +38,6 @@ use super::fault::Fault;
 use cache::Told;
 use pass::{Guide, Pass};
 use rules::Rules;
-use watch::Watch;
 
 /// The folder at the top of a scanned one that holds our own files: the marker, the cache, what is being
 /// received. It is never part of the tree.
@@ -112,7 +110,7 @@ pub(crate) struct Scanned {
     pub(crate) totals: Totals,
     /// As the planner wants them.
     pub(crate) counts: SideCounts,
-    /// Every object of the tree; after a [`rescan`] maybe some that were in it before.
+    /// Every object of the tree.
     pub(crate) objects: Objects,
     /// What is there and not in the tree, [`Seen::Ignored`] or [`Seen::Blocked`]: the topmost of each.
     pub(crate) left_out: BTreeMap<RelPath, Seen>,
@@ -145,7 +143,7 @@ pub(crate) fn scan(
     cache: &mut Cache,
     take: Option<&Take<'_>>,
 ) -> Result<Scanned, Fault> {
-    whole(dir, &Guide { take, ..Guide::of(spec) }, cache, None)
+    whole(dir, &Guide { take, ..Guide::of(spec) }, cache)
 }
 
 /// A file that was written since the last scan, by whoever knows what is in it.
@@ -173,7 +171,7 @@ pub(crate) fn scan_telling(
     tell: &Tell<'_>,
 ) -> Result<Scanned, Fault> {
     let guide = Guide { base: sticky, wrote: Some(wrote), tell: Some(tell), ..Guide::of(spec) };
-    whole(dir, &guide, cache, None)
+    whole(dir, &guide, cache)
 }
 
 /// Whether an entry is left out whatever ignore files say, by its path and whether it is a folder.
@@ -216,67 +214,14 @@ pub(crate) fn single(dir: &Dir, name: &[u8], take: Option<&Take<'_>>) -> Result<
     let spec = ScanSpec { vcs: true, full: true, ..ScanSpec::default() };
     let mut cache = Cache::default();
     let guide = Guide { take, ..Guide::of(&spec) };
-    let mut pass = Pass::new(dir, guide, &mut cache, None)?;
+    let mut pass = Pass::new(dir, guide, &mut cache)?;
     let told = pass.run_single(dir, name)?;
     Ok(scanned(pass, &told, 0))
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "folders that are watched are not there yet"))]
-/// As [`scan`], and sets a watch on each folder before it is read.
-pub(crate) fn scan_watched(
-    dir: &Dir,
-    spec: &ScanSpec,
-    cache: &mut Cache,
-    watch: &mut Watch,
-) -> Result<Scanned, Fault> {
-    whole(dir, &Guide::of(spec), cache, Some(watch))
-}
-
-#[cfg_attr(not(test), expect(dead_code, reason = "folders that are watched are not there yet"))]
-/// Looks into folders again in which something may have changed, and into those above them; the others
-/// are as they were in the scan before, which filled the cache and gave `last`. Where files have more
-/// names than one, all is looked at: what is in the tree of them depends on all folders.
-///
-/// # Errors
-/// Those of [`scan`]; the scan before is lost then, and the cache is not.
-pub(crate) fn rescan(
-    dir: &Dir,
-    spec: &ScanSpec,
-    cache: &mut Cache,
-    watch: Option<&mut Watch>,
-    last: Scanned,
-    dirty: &BTreeSet<RelPath>,
-) -> Result<Scanned, Fault> {
-    let mut watch = watch;
+fn whole(dir: &Dir, guide: &Guide<'_>, cache: &mut Cache) -> Result<Scanned, Fault> {
     cache.is_of(dir.stat_self()?.id);
-    let is_linked = cache.folder(b"").is_none_or(|record| record.told.sums.linked > 0);
-    if is_linked {
-        return whole(dir, &Guide::of(spec), cache, watch);
-    }
-    let dirty = with_those_above(dirty);
-    let guide = Guide { dirty: Some(&dirty), ..Guide::of(spec) };
-    let mut pass = Pass::new(dir, guide, cache, watch.as_deref_mut())?;
-    (pass.objects, pass.was_left_out) = (last.objects, last.left_out);
-    let told = pass.run(dir)?;
-    if pass.names_missing.is_empty() {
-        return Ok(scanned(pass, &told, 0));
-    }
-    drop(pass);
-    whole(dir, &Guide::of(spec), cache, watch)
-}
-
-fn whole(
-    dir: &Dir,
-    guide: &Guide<'_>,
-    cache: &mut Cache,
-    watch: Option<&mut Watch>,
-) -> Result<Scanned, Fault> {
-    let mut watch = watch;
-    cache.is_of(dir.stat_self()?.id);
-    if let Some(watch) = watch.as_deref_mut() {
-        watch.begin();
-    }
-    let mut first = Pass::new(dir, *guide, cache, watch.as_deref_mut())?;
+    let mut first = Pass::new(dir, *guide, cache)?;
     let told = first.run(dir)?;
     if first.names_missing.is_empty() {
         return Ok(scanned(first, &told, 0));
@@ -290,7 +235,7 @@ fn whole(
         (std::mem::take(&mut first.objects), std::mem::take(&mut first.left_out), first.hashed());
     drop(first);
     let guide = Guide { dirty: Some(&dirty), inside: Some(&inside), ..*guide };
-    let mut second = Pass::new(dir, guide, cache, watch)?;
+    let mut second = Pass::new(dir, guide, cache)?;
     (second.objects, second.was_left_out) = (objects, left_out);
     let told = second.run(dir)?;
     second.objects.keep_only(told.tree);
@@ -311,7 +256,7 @@ fn with_those_above(folders: &BTreeSet<RelPath>) -> BTreeSet<RelPath> {
     all
 }
 
-fn scanned(pass: Pass<'_, '_>, told: &Told, hashed_before: u64) -> Scanned {
+fn scanned(pass: Pass<'_>, told: &Told, hashed_before: u64) -> Scanned {
     let hashed = pass.hashed() + hashed_before;
     let mut objects = pass.objects;
     objects.settle(told.tree);

@@ -18,7 +18,6 @@ use super::cache::{Cache, Known, Rows, Sums, Told, What, Writer};
 use super::clock::Clock;
 use super::file::{self, Content, Reader};
 use super::rules::{self, Digest, Rules};
-use super::watch::Watch;
 use super::{Base, Links, OURS, Objects, ScanSpec, Take, Tell, Written};
 use crate::sandbox::walls::FileId;
 
@@ -57,10 +56,9 @@ impl<'a> Guide<'a> {
 }
 
 /// A pass under way, and what it found.
-pub(super) struct Pass<'a, 'w> {
+pub(super) struct Pass<'a> {
     guide: Guide<'a>,
     cache: &'a mut Cache,
-    watch: Option<&'w mut Watch>,
     rules: Rules,
     clock: Clock,
     reader: Reader,
@@ -114,22 +112,16 @@ enum Miss {
     Blocked(Problem),
 }
 
-impl<'a, 'w> Pass<'a, 'w> {
+impl<'a> Pass<'a> {
     /// Before its first folder.
     ///
     /// # Errors
     /// `EINVAL` for a pattern that is none.
-    pub(super) fn new(
-        dir: &Dir,
-        guide: Guide<'a>,
-        cache: &'a mut Cache,
-        watch: Option<&'w mut Watch>,
-    ) -> Result<Self, Fault> {
+    pub(super) fn new(dir: &Dir, guide: Guide<'a>, cache: &'a mut Cache) -> Result<Self, Fault> {
         Ok(Self {
             rules: Rules::new(guide.spec).map_err(|_| Fault::Sys(Errno::EINVAL))?,
             guide,
             cache,
-            watch,
             clock: Clock::of(dir),
             reader: Reader::default(),
             entries: 0,
@@ -210,10 +202,6 @@ impl<'a, 'w> Pass<'a, 'w> {
         ino: u64,
         base: Option<TreeId>,
     ) -> Result<Result<Level, Fault>, Fault> {
-        // Before its names are read: what comes later is told.
-        if let Some(watch) = self.watch.as_deref_mut() {
-            watch.add(&rel, &dir);
-        }
         let only = self.guide.spec.only.as_ref().filter(|_| rel.is_root());
         let mut names = match only {
             // A folder with a million other entries is not read for one.
@@ -483,9 +471,6 @@ impl<'a, 'w> Pass<'a, 'w> {
         for was in level.was.filter(|was| matches!(was.what, What::Dir)) {
             if !now.contains(&was.name[..]) {
                 self.cache.forget(&[&level.path[..], &was.name, b"/"].concat());
-                if let (Some(watch), Ok(rel)) = (self.watch.as_deref_mut(), level.rel.join_bytes(&was.name)) {
-                    watch.forget(&rel);
-                }
             }
         }
         let objects = &mut self.objects;
@@ -555,7 +540,7 @@ fn entry(name: &[u8], node: Node) -> DirEntry {
     DirEntry { name: Bytes::copy_from_slice(name), node }
 }
 
-fn path_of(rel: &RelPath) -> Vec<u8> {
+pub(super) fn path_of(rel: &RelPath) -> Vec<u8> {
     if rel.is_root() { Vec::new() } else { [rel.as_str().as_bytes(), b"/"].concat() }
 }
 

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use cortex_content::search::{BYTES_MAX, FILES, GIT, Ignored};
 use cortex_core::error::{Code, Refusal};
 use cortex_core::name::printable;
 use ignore::Match;
@@ -11,7 +12,6 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::super::beneath::Dir;
 use super::super::fault::Fault;
-use super::super::ignore::{BYTES_MAX, FILES, GIT, Ignored};
 use super::super::read;
 use super::{Links, ScanSpec};
 

@@ -15,7 +15,7 @@ use super::super::beneath::Follow;
 use super::super::support::{Scene, on_small_disk, rel};
 use super::*;
 
-mod changes;
+pub(super) mod changes;
 mod identity;
 mod source;
 

@@ -134,7 +134,7 @@ fn no_folder(place: &Place<'_>, stat: &Stat, link: Option<Vec<u8>>) -> Refusal {
 ///
 /// # Errors
 /// `invalid_argument` for a pattern that is none.
-pub(super) fn spec(filters: &Filters, full: bool, only: Option<&str>) -> Result<ScanSpec, Refusal> {
+pub(in crate::files) fn spec(filters: &Filters, full: bool, only: Option<&str>) -> Result<ScanSpec, Refusal> {
     let spec = ScanSpec {
         excludes: filters.exclude.clone(),
         ignore_files: filters.ignore_files,

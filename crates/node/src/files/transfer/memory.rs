@@ -20,7 +20,7 @@ use super::super::apply::Undone;
 use super::super::beneath::Dir;
 use super::super::fault::Fault;
 use super::super::scan::{OURS, Objects};
-use super::super::seam::{Seam, Synced};
+use super::super::seam::{Moment, Seam, Synced};
 
 /// Its name in the folder of ours.
 const NAME: &[u8] = b"base";
@@ -80,11 +80,15 @@ impl Memory {
         let mut file = ours.create(TEMP)?;
         let written = file.write_all(&bytes).map_err(Fault::from);
         let synced = written.and_then(|()| seam.sync(file.as_fd(), Synced::Content));
+        if synced.is_ok() {
+            seam.pass(Moment::BaseWritten);
+        }
         if let Err(fault) = synced.and_then(|()| ours.rename(TEMP, &ours, NAME)) {
             // Nobody misses it.
             let _removed = ours.unlink(TEMP);
             return Err(fault);
         }
+        seam.pass(Moment::BaseNamed);
         seam.sync(ours.as_fd(), Synced::Names)?;
         Ok(true)
     }

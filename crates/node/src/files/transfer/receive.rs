@@ -27,7 +27,7 @@ use super::seal;
 use super::supply::{Receiver, Supply, Told};
 
 /// What a cut transfer had staged waits so long for the next try.
-const STAGED_MAX: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const STAGED_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Makes the folder at `place` what is asked for. `supply` is opened when something of the tree is needed, or
 /// when it takes long to find that out.

@@ -9,18 +9,21 @@ use cortex_content::asking::Answering;
 use cortex_content::pack::PackWriter;
 use cortex_core::files::path::RelPath;
 use cortex_core::limits::{CARRY_DATA_BYTES_MAX, TRANSFER_NOTE_BYTES_MAX, TRANSFER_NOTES_MAX, WANTS_MAX};
-use cortex_core::sync::{RootState, Seen, Why};
-use cortex_core::transfer::{Carry, Noted, PathNote, Phase, Progress, SendAsk, TreeTold};
+use cortex_core::sync::{Problem, RootState, Seen, Why};
+use cortex_core::transfer::{Carry, LeftOut, Noted, PathNote, Phase, Progress, SendAsk, TreeTold};
 use cortex_core::workspace::RootIdentity;
 use cortex_core::{Code, Refusal};
 use nix::errno::Errno;
 
+use super::super::apply;
 use super::super::beneath::Dir;
 use super::super::fault::Fault;
 use super::super::place::Place;
-use super::super::scan::{self, Base, Cache, Identity, OURS, Scanned, Source};
+use super::super::scan::{self, Base, Cache, Identity, Notes, OURS, Scanned, Source};
+use super::super::seam::Plain;
 use super::ground::{self, Found};
 use super::memory::Memory;
+use super::receive::STAGED_MAX;
 use super::supply::{Meter, OnLine, Told, senseless};
 
 /// The level of zstd (SYNC 3).
@@ -48,6 +51,11 @@ pub(super) fn send(hub: &mut OnLine<'_>, place: &Place<'_>, ask: &SendAsk) -> Re
         hub.send(Carry::Tree(tree(&Scanned::empty(), state, None)))?;
         return until_over(hub);
     }
+    if only.is_none() {
+        // What a try that was cut off took out of people's sight is there again before it is looked at. Where
+        // nothing can be written none was.
+        let _swept = apply::sweep_staging(&dir, STAGED_MAX, &Plain);
+    }
     let spec = ground::spec(&ask.filters, ask.checksum, only.as_deref())?;
     let failed = |fault: Fault| place.refusal(fault);
     let (mut cache, memory) = match only {
@@ -69,6 +77,8 @@ pub(super) fn send(hub: &mut OnLine<'_>, place: &Place<'_>, ask: &SendAsk) -> Re
     if only.is_none() && (ask.base.is_some() || dir.find(OURS).is_ok_and(|found| found.is_some())) {
         // Without it the next scan reads everything.
         let _saved = cache.save(&dir);
+        // Nobody may come any more to whom it is of use.
+        let _removed = apply::remove_left(&dir, scanned.root, &Plain);
     }
     drop((cache, memory));
     told.open()?;
@@ -100,6 +110,30 @@ fn tree(scanned: &Scanned, state: RootState, identity: Option<RootIdentity>) -> 
         entries: scanned.totals.entries.into(),
         bytes: scanned.totals.bytes,
         identity,
+        left_out: left_out(scanned),
+    }
+}
+
+/// What the tree has not, although no rule leaves it out.
+fn left_out(scanned: &Scanned) -> LeftOut {
+    let (mut unreadable, mut unfit) = (0_u64, 0_u64);
+    for seen in scanned.left_out.values() {
+        match seen {
+            Seen::Blocked(Problem::Unreadable | Problem::Unsteady) => unreadable += 1,
+            Seen::Blocked(Problem::Unsupported | Problem::LinkOutside | Problem::OtherFileSystem) => {
+                unfit += 1;
+            }
+            Seen::Ignored | Seen::Entry(_) | Seen::Absent => {}
+        }
+    }
+    let Notes { too_large, rules_unread, masked: _ } = scanned.notes;
+    LeftOut {
+        unnamed: scanned.unnamed,
+        too_large,
+        rules_unread,
+        // They are blocked as well, for these reasons.
+        unreadable: unreadable.saturating_sub(rules_unread),
+        unfit: unfit.saturating_sub(too_large),
     }
 }
 

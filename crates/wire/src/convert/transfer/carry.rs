@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use cortex_core::files::content::ContentId;
 use cortex_core::sync::{RootState, SideCounts};
-use cortex_core::transfer::{Carry, DataEnd, Phase, Progress, TreeTold};
+use cortex_core::transfer::{Carry, DataEnd, LeftOut, Phase, Progress, TreeTold};
 use cortex_core::{Refusal, limits};
 use prost::Message as _;
 
@@ -29,6 +29,7 @@ pub fn carry_to_bytes(carry: Carry) -> Bytes {
             entries: tree.entries,
             bytes: tree.bytes,
             identity: tree.identity.map(identity_into),
+            left_out: left_out_into(tree.left_out),
         }),
         Carry::Held(notes) => Is::Held(mesh::PathNotes { notes: notes.into_iter().map(note_into).collect() }),
         Carry::Wants(ids) => Is::Wants(ids_into(&ids)),
@@ -63,6 +64,7 @@ pub fn carry_from_bytes(bytes: Bytes) -> Result<Option<Carry>, Refusal> {
             entries: tree.entries,
             bytes: tree.bytes,
             identity: tree.identity.map(identity_from).transpose()?,
+            left_out: left_out_from(tree.left_out.unwrap_or_default()),
         }),
         Is::Held(mesh::PathNotes { notes }) if notes.is_empty() => return Err(missing("held.notes")),
         Is::Held(mesh::PathNotes { notes }) => Carry::Held(notes_from(notes)?),
@@ -78,6 +80,17 @@ pub fn carry_from_bytes(bytes: Bytes) -> Result<Option<Carry>, Refusal> {
         }
     };
     Ok(Some(carry))
+}
+
+fn left_out_into(left_out: LeftOut) -> Option<mesh::LeftOut> {
+    let LeftOut { unnamed, too_large, rules_unread, unreadable, unfit } = left_out;
+    let told = mesh::LeftOut { unnamed, too_large, rules_unread, unreadable, unfit };
+    (left_out != LeftOut::default()).then_some(told)
+}
+
+const fn left_out_from(told: mesh::LeftOut) -> LeftOut {
+    let mesh::LeftOut { unnamed, too_large, rules_unread, unreadable, unfit } = told;
+    LeftOut { unnamed, too_large, rules_unread, unreadable, unfit }
 }
 
 fn progress_into(progress: Progress) -> mesh::TransferProgress {

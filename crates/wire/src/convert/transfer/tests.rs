@@ -8,7 +8,7 @@ use cortex_core::id::{Attempt, TaskId};
 use cortex_core::message::{Envelope, ToHub, ToNode};
 use cortex_core::sync::{Cause, End, Halt, PlanCounts, RootState, Rule, SideCounts, Why};
 use cortex_core::transfer::{
-    Carry, DataEnd, Noted, PathNote, Phase, Progress, TransferEnd, TransferNews, TreeTold,
+    Carry, DataEnd, LeftOut, Noted, PathNote, Phase, Progress, TransferEnd, TransferNews, TreeTold,
 };
 use cortex_core::workspace::RootIdentity;
 use cortex_core::{Code, limits};
@@ -231,12 +231,15 @@ fn any_progress() -> impl Strategy<Value = Progress> {
 
 fn any_carry() -> impl Strategy<Value = Carry> {
     let states = vec![RootState::Dir, RootState::Missing, RootState::OtherKind, RootState::Unavailable];
-    let tree = (any_tree(), prop::sample::select(states), any::<[u64; 4]>(), any_identity()).prop_map(
-        |(root, state, [files, root_entries, entries, bytes], identity)| {
+    let left_out = any::<[u64; 5]>().prop_map(|[unnamed, too_large, rules_unread, unreadable, unfit]| {
+        LeftOut { unnamed, too_large, rules_unread, unreadable, unfit }
+    });
+    let left_out = prop_oneof![Just(LeftOut::default()), left_out];
+    let tree = (any_tree(), prop::sample::select(states), any::<[u64; 4]>(), any_identity(), left_out)
+        .prop_map(|(root, state, [files, root_entries, entries, bytes], identity, left_out)| {
             let counts = SideCounts { files, root_entries };
-            Carry::Tree(TreeTold { root, state, counts, entries, bytes, identity })
-        },
-    );
+            Carry::Tree(TreeTold { root, state, counts, entries, bytes, identity, left_out })
+        });
     let ids = || prop::collection::vec(any_hash(), 1..20);
     let bytes = || prop::collection::vec(any::<u8>(), 1..300).prop_map(Bytes::from);
     prop_oneof![

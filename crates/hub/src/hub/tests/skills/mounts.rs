@@ -1,6 +1,10 @@
 //! Folders of played nodes that follow a skill.
 
+use cortex_core::limits::PROTOCOL_WATCH;
+use cortex_core::watch::Sight;
+
 use super::*;
+use crate::hub::tests::workspaces::watches::rest;
 use crate::service::skills::mounts::{ShownMount, Standing};
 use crate::transfer::played::Folder;
 
@@ -192,5 +196,29 @@ async fn a_mount_is_made_shown_and_given_up_over_http() {
         .filter(|action| action.as_str().is_some_and(|a| a.contains("mount")))
         .collect();
     assert_eq!(told.len(), 2, "{told:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_mount_is_watched_put_right_when_a_change_is_told_and_not_looked_at_while_it_rests() {
+    let world = World::new(StoreKind::Memory).await;
+    let author = world.plays("author").await;
+    author.folder.write("SKILL.md", Some(b"of the library"));
+    world.promote(&author, None).await.expect("promoted");
+    let (follower, link) = world.sees("follower", PROTOCOL_WATCH).await;
+    world.mounts(&follower.played, None).await.expect("mounted");
+    world.soon("it is asked to watch", || follower.watches().len() == 1).await;
+    let id = follower.watches()[0];
+    world.tells(&link, id, Sight::Watching);
+    rest().await;
+    let before = follower.looks();
+    rest().await;
+    assert_eq!(follower.looks(), before, "at rest");
+    follower.played.folder.write("SKILL.md", Some(b"of the node"));
+    world.tells(&link, id, Sight::Changed);
+    world.soon("it is put right", || text(&follower.played.folder) == b"of the library").await;
+    let place = ("follower", FilePath::parse(PATH).expect("a path"));
+    world.hub.skills.unmount(&world.caller(), "build", place).await.expect("unmounted");
+    world.soon("it is watched no more", || follower.watches().is_empty()).await;
     world.stop().await;
 }

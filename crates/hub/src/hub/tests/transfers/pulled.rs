@@ -1,5 +1,6 @@
 //! Pulls: the hub hands on, and keeps nothing.
 
+use cortex_core::transfer::LeftOut;
 use http_body_util::BodyExt as _;
 
 use super::*;
@@ -65,6 +66,7 @@ fn tree() -> TreeTold {
         entries: 4,
         bytes: 999,
         identity: None,
+        left_out: LeftOut { unnamed: 3, unfit: 1, ..LeftOut::default() },
     }
 }
 
@@ -94,6 +96,8 @@ async fn a_pull_is_handed_on_as_the_reader_asks_for_it() {
         (&told["root"], &told["state"], &told["entries"]),
         (&json!(root(7).to_string()), &json!("dir"), &json!(4))
     );
+    let left_out = json!({"unnamed": 3, "too_large": 0, "rules_unread": 0, "unreadable": 0, "unfit": 1});
+    assert_eq!(told["left_out"], left_out);
     let note = PathNote { path: RelPath::parse("سر").expect("a path"), what: Noted::Held(Why::Ignored) };
     clerk.say(Carry::Held(vec![note])).await;
     assert_eq!(reading.json('N').await, json!([{"path": "سر", "what": "ignored"}]));
@@ -107,6 +111,7 @@ async fn a_pull_is_handed_on_as_the_reader_asks_for_it() {
     let view = world.hand(&format!("{API}/{transfer}/end"), Bytes::new()).await.ok(200);
     assert_eq!((&view["state"], &view["root"]), (&json!("done"), &json!(root(7).to_string())));
     assert!(view["nodes"][0]["wire_bytes"].as_u64() >= Some(1_024), "{view}");
+    assert_eq!(view["nodes"][0]["left_out"], left_out, "the view tells it as well");
     assert!(matches!(clerk.hear().await, Ok(Carry::End(end)) if end.root == Some(root(7))));
     assert_eq!(reading.json('E').await, Value::Null);
     assert_eq!(reading.next().await, None);

@@ -246,3 +246,58 @@ async fn who_is_named_by_labels_is_each_told_and_a_repeat_with_the_same_key_is_t
     world.is_idle().await;
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a57_one_of_twenty_nodes_that_takes_nothing_holds_up_none_of_the_others() {
+    let world = World::new(StoreKind::Memory).await;
+    let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
+    let mut nodes = Vec::new();
+    for name in &names {
+        nodes.push(world.mover(name).await);
+    }
+    let targets: Vec<&str> = names.iter().map(String::as_str).collect();
+    let transfer = id_of(&world.begin(push(&targets, 1)).await);
+    let mut clerks = Vec::new();
+    for node in &nodes {
+        clerks.push(node.opened(&world).await);
+    }
+    for clerk in &clerks {
+        clerk.wants(&ids([1, 2, 3])).await;
+    }
+    let mut wanted = Vec::new();
+    while wanted.len() < 3 {
+        wanted.extend(world.wants(&transfer, "?wait_ms=5000").await.0);
+    }
+    assert_eq!(wanted, ids([1, 2, 3]), "once for all");
+    for number in 1..=3 {
+        world.send(&transfer, pack([number])).await.ok(204);
+    }
+    let mut others = clerks.split_off(1);
+    for clerk in &mut others {
+        let mut given = clerk.given(3).await;
+        given.sort_unstable();
+        let mut all = ids([1, 2, 3]);
+        all.sort_unstable();
+        assert_eq!(given, all);
+        clerk.end().await;
+    }
+    let states = async || {
+        let view = world.get(&format!("/api/v1/transfers/{transfer}")).await.ok(200);
+        let rows = view["nodes"].as_array().expect("rows").iter();
+        rows.map(|row| row["state"].as_str().expect("a state").to_owned()).collect::<Vec<_>>()
+    };
+    let all_done = async {
+        while states().await.iter().filter(|state| *state == "done").count() < 19 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all_done).await.expect("the others are done");
+    let left = states().await.into_iter().filter(|state| state != "done");
+    assert_eq!(left.collect::<Vec<_>>(), ["moving"], "and the slow one may go on");
+    // It wakes, and all of it is there still.
+    assert_eq!(clerks[0].given(3).await.len(), 3);
+    clerks[0].end().await;
+    assert_eq!(world.over(&transfer).await["state"], json!("done"));
+    world.is_idle().await;
+    world.stop().await;
+}

@@ -22,6 +22,27 @@ impl World {
         self.raw(Method::GET, &path, &headers, Bytes::new()).await
     }
 
+    /// What all pages of a search in the copy find, and what they left out in all.
+    async fn searched(&self, path: &str, more: &str) -> (Vec<String>, Value) {
+        let (mut found, mut cursor, mut ignored, mut binary) = (Vec::new(), String::new(), 0, 0);
+        loop {
+            let url = format!("/api/v1/nodes/one/fs/search?path={}{more}{cursor}", encoded(path));
+            let page = self.get(&url).await.ok(200);
+            assert_eq!(page["fresh"]["from"], "mirror", "{page}");
+            let shown = |item: &Value| match item["file"].as_str() {
+                Some(file) => format!("{file}:{}:{}", item["line"], item["text"].as_str().expect("a line")),
+                None => item["name"].as_str().expect("a name").to_owned(),
+            };
+            found.extend(page["items"].as_array().expect("items").iter().map(shown));
+            ignored += page["skipped"]["ignored"].as_u64().expect("a count");
+            binary += page["skipped"]["binary"].as_u64().expect("a count");
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return (found, json!({"ignored": ignored, "binary": binary})),
+            }
+        }
+    }
+
     /// Names of all pages of a list.
     async fn listed(&self, path: &str, more: &str) -> Vec<String> {
         let (mut names, mut cursor) = (Vec::new(), String::new());
@@ -98,6 +119,10 @@ async fn while_a_node_is_away_its_folder_is_read_from_the_copy_which_says_so_wit
     let hidden = world.listed("/srv/مشروع", "&depth=3&hidden=true&limit=2").await;
     assert_eq!(hidden[..2], [".hidden", ".hidden/x"]);
     assert_eq!(hidden.len(), all.len() + 2);
+    for limit in 1..3 {
+        let named = world.listed("/srv/مشروع", &format!("&depth=3&glob=*.md&limit={limit}")).await;
+        assert_eq!(named, ["notes/خطة.md"], "{limit}");
+    }
     let entry = world.looked_at("/srv/مشروع/a.b", "&view=stat").await.ok(200);
     assert_eq!(
         (&entry["type"], &entry["size"], &entry["fresh"]["from"]),
@@ -115,7 +140,7 @@ async fn while_a_node_is_away_its_folder_is_read_from_the_copy_which_says_so_wit
         ("/srv/مشروع2/a", "", 409, "node_offline"),
         ("/srv/مشروع2/a", "&from=mirror", 404, "not_found"),
         ("/srv", "&view=list&from=mirror", 404, "not_found"),
-        ("/srv/مشروع", "&view=list&from=mirror&glob=*", 400, "invalid_argument"),
+        ("/srv/مشروع", "&view=list&from=mirror&glob=%5Ba", 400, "invalid_argument"),
         ("/srv/مشروع", "&view=list&from=mirror&cursor=AAAA", 400, "invalid_argument"),
         ("/srv/مشروع", "&from=mirror", 422, "unsupported_entry"),
         ("/srv/مشروع/a", "&view=list&from=mirror", 422, "unsupported_entry"),
@@ -138,6 +163,70 @@ async fn while_a_node_is_away_its_folder_is_read_from_the_copy_which_says_so_wit
     let world = World { hub, admin, dir };
     let content = world.looked_at("/srv/مشروع/a.b", "").await.ok(200);
     assert_eq!((&content["text"], &content["fresh"]["revision"]), (&json!("no end"), &json!(head)));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn while_a_node_is_away_its_folder_is_searched_in_the_copy_in_pages_of_any_length() {
+    let world = World::new(StoreKind::Memory).await;
+    let files: &[(&str, &[u8])] = &[
+        ("a/one.rs", b"fn a() {}\nlet x = 1;\nfn b() {}\n"),
+        ("a/ملف.rs", "fn ج() {}\n".as_bytes()),
+        ("a.rs", b"FN none\r\n"),
+        ("b/.gitignore", b"*.log\n"),
+        ("b/out.log", b"fn hidden by rules() {}\n"),
+        ("b/deep/in.txt", b"fn deep() {}"),
+        (".dot/x.rs", b"fn dot() {}\n"),
+        ("bin.rs", b"fn \0 binary\n"),
+    ];
+    let one = synced(&world, files).await;
+    one.folder.link("b/way", "deep");
+    world.converges(&[&one]).await;
+    world.away(&one).await;
+    let root = "/srv/مشروع";
+    // Each folder before what is in it, siblings in byte order, as at the node.
+    let all = ["a", "a/one.rs", "a/ملف.rs", "a.rs", "b", "b/deep", "b/deep/in.txt", "b/way", "bin.rs"];
+    let lines = [
+        "a/one.rs:1:fn a() {}",
+        "a/one.rs:3:fn b() {}",
+        "a/ملف.rs:1:fn ج() {}",
+        "b/deep/in.txt:1:fn deep() {}",
+    ];
+    for limit in 1..12 {
+        let (found, left) = world.searched(root, &format!("&limit={limit}")).await;
+        assert_eq!(found, all, "{limit}");
+        assert!(left["ignored"].as_u64() >= Some(1), "{left}");
+        let (found, left) = world.searched(root, &format!("&pattern=fn%20&limit={limit}")).await;
+        assert_eq!(found, lines, "{limit}");
+        assert!(left["binary"].as_u64() >= Some(1), "{left}");
+    }
+    for (more, expected) in [
+        ("&name=*.rs&type=file", &["a/one.rs", "a/ملف.rs", "a.rs", "bin.rs"][..]),
+        ("&name=*.rs&hidden=true", &[".dot/x.rs", "a/one.rs", "a/ملف.rs", "a.rs", "bin.rs"]),
+        ("&name=*.log&ignored=true", &["b/out.log"]),
+        ("&type=link", &["b/way"]),
+        ("&type=file&size_min=20", &["a/one.rs"]),
+        ("&type=file&changed_within_ms=1", &[]),
+        ("&pattern=fn%20none&ignore_case=true", &["a.rs:1:FN none"]),
+        ("&pattern=()&literal=true&glob=b/**/*.txt", &["b/deep/in.txt:1:fn deep() {}"]),
+    ] {
+        assert_eq!(world.searched(root, more).await.0, expected, "{more}");
+    }
+    // Below a folder the rules of those above it count; one file is searched by itself.
+    assert_eq!(world.searched(&format!("{root}/b"), "").await.0, ["deep", "deep/in.txt", "way"]);
+    assert_eq!(world.searched(&format!("{root}/a/one.rs"), "&pattern=x").await.0, [":2:let x = 1;"]);
+    for (path, more, status, code) in [
+        (format!("{root}/a.rs"), "", 422, "unsupported_entry"),
+        (format!("{root}/b/way"), "&pattern=x", 422, "unsupported_entry"),
+        (format!("{root}/none"), "&pattern=x", 409, "node_offline"),
+        (root.to_owned(), "&pattern=(", 400, "invalid_argument"),
+        (root.to_owned(), "&name=%5Ba", 400, "invalid_argument"),
+        (root.to_owned(), "&cursor=AAAA", 400, "invalid_argument"),
+        (root.to_owned(), "&from=node", 409, "node_offline"),
+    ] {
+        let reply = world.get(&format!("/api/v1/nodes/one/fs/search?path={}{more}", encoded(&path))).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (status, &json!(code)), "{path} {more}");
+    }
     world.stop().await;
 }
 

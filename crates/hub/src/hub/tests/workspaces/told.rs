@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cortex_core::event::EventKind;
 use cortex_core::id::Revision;
 use cortex_core::subscribers::{Filter, Item};
+use cortex_core::transfer::LeftOut;
 use cortex_core::workspace::history::Kept;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -150,6 +151,32 @@ async fn each_step_that_changes_something_or_is_stopped_has_one_row_and_looks_ha
     assert_eq!((&halts[0]["outcome"], &halts[0]["node"]), (&json!("denied"), &json!(one.id.to_string())));
     assert!(halts[0]["reason"].as_str().is_some_and(|rule| !rule.is_empty()), "{halts:?}");
     assert!(!format!("{halts:?}{merges:?}{applies:?}").contains("سر"), "no path of a file");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_tree_has_of_a_folder_is_counted_at_its_member_until_it_is_there_no_more() {
+    let world = World::new(StoreKind::Memory).await;
+    let (one, two) = (world.plays("one").await, world.plays("two").await);
+    one.folder.write("a", Some(b"x"));
+    let left_out = LeftOut { unnamed: 2, too_large: 1, ..LeftOut::default() };
+    *one.folder.left_out.lock().expect("no panic") = left_out;
+    world.create(Mode::HubPrimary, &one).await;
+    world.join(&two, Role::Follower).await;
+    world.converges(&[&one, &two]).await;
+    let of = |shown: &Shown, name: &str| {
+        shown.members.iter().find(|member| member.node == name).expect("a member").left_out
+    };
+    assert_eq!((of(&world.shown(), "one"), of(&world.shown(), "two")), (left_out, LeftOut::default()));
+    let view = world.get(&format!("/api/v1/workspaces/{WS}")).await.ok(200);
+    let told = |name: &str| {
+        let members = view["members"].as_array().expect("members");
+        members.iter().find(|member| member["node"] == name).expect("a member")["left_out"].clone()
+    };
+    let counts = json!({"unnamed": 2, "too_large": 1, "rules_unread": 0, "unreadable": 0, "unfit": 0});
+    assert_eq!((told("one"), told("two")), (counts, Value::Null));
+    *one.folder.left_out.lock().expect("no panic") = LeftOut::default();
+    world.shows("it is there no more", |shown| of(shown, "one") == LeftOut::default()).await;
     world.stop().await;
 }
 

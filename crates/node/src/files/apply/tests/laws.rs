@@ -16,10 +16,10 @@ use crate::files::seam::{Plain, Synced};
 use crate::files::support::rounds;
 
 /// A folder as it is written down.
-type Model = BTreeMap<RelPath, Leaf>;
+pub(super) type Model = BTreeMap<RelPath, Leaf>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Leaf {
+pub(super) enum Leaf {
     File(u8, bool),
     Link(u8),
     Dir,
@@ -56,13 +56,13 @@ fn names() -> Vec<String> {
 }
 
 #[derive(Clone, Debug)]
-enum Edit {
+pub(super) enum Edit {
     Put(Index, Index, Leaf),
     Remove(Index),
     Move(Index, Index, Index),
 }
 
-fn edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
+pub(super) fn edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
     let leaf = prop_oneof![
         6 => (0_u8..40, any::<bool>()).prop_map(|(number, exec)| Leaf::File(number, exec)),
         1 => (0_u8..3).prop_map(Leaf::Link),
@@ -87,7 +87,7 @@ fn place(model: &Model, at: Index, name: Index) -> Option<RelPath> {
     at.get(&folders).join(name.get(&names[..]).as_str()).ok()
 }
 
-fn edited(mut model: Model, edits: &[Edit]) -> Model {
+pub(super) fn edited(mut model: Model, edits: &[Edit]) -> Model {
     for edit in edits {
         match edit {
             Edit::Put(at, name, leaf) => {
@@ -136,7 +136,7 @@ fn edited(mut model: Model, edits: &[Edit]) -> Model {
     model
 }
 
-fn write(model: &Model) -> Folder {
+pub(super) fn write(model: &Model) -> Folder {
     let folder = Folder::new();
     for (path, leaf) in model {
         let path = path.as_str();
@@ -168,7 +168,7 @@ fn seen(model: &Model) -> BTreeMap<RelPath, Seen> {
 }
 
 /// Without what is ignored: that is in no tree.
-fn tracked(model: &Model) -> BTreeMap<RelPath, Entry> {
+pub(super) fn tracked(model: &Model) -> BTreeMap<RelPath, Entry> {
     model
         .iter()
         .filter(|(path, _)| !is_ignored(path))
@@ -184,7 +184,12 @@ fn counts(entries: &BTreeMap<RelPath, Entry>) -> SideCounts {
 }
 
 /// The plan over all of the three trees, and what a folder has after its steps.
-fn planned(target: &Model, local: &Model, base: &Model, mode: Mode) -> (Plan, BTreeMap<RelPath, Entry>) {
+pub(super) fn planned(
+    target: &Model,
+    local: &Model,
+    base: &Model,
+    mode: Mode,
+) -> (Plan, BTreeMap<RelPath, Entry>) {
     let (agreed, hub, tree) = (tracked(base), tracked(target), tracked(local));
     let hub_seen = hub.iter().map(|(path, entry)| (path.clone(), Seen::Entry(entry.clone()))).collect();
     let asked = ask(&Folder::new().tree(), mode);
@@ -228,7 +233,7 @@ fn planned(target: &Model, local: &Model, base: &Model, mode: Mode) -> (Plan, BT
 }
 
 /// What a folder has on the disk, what is ours not counted.
-fn on_disk(folder: &Folder) -> BTreeMap<RelPath, Entry> {
+pub(super) fn on_disk(folder: &Folder) -> BTreeMap<RelPath, Entry> {
     let read = |path: &String| {
         let meta = std::fs::symlink_metadata(folder.at(path)).expect("it is there");
         let entry = if meta.is_dir() {
@@ -246,7 +251,7 @@ fn on_disk(folder: &Folder) -> BTreeMap<RelPath, Entry> {
     folder.paths().iter().map(read).collect()
 }
 
-fn contents(entries: &BTreeMap<RelPath, Entry>) -> BTreeSet<ContentId> {
+pub(super) fn contents(entries: &BTreeMap<RelPath, Entry>) -> BTreeSet<ContentId> {
     let id = |entry: &Entry| match entry {
         Entry::File { id, .. } => Some(*id),
         Entry::Link { target } => Some(ContentId::of(target)),
@@ -255,7 +260,7 @@ fn contents(entries: &BTreeMap<RelPath, Entry>) -> BTreeSet<ContentId> {
     entries.values().filter_map(id).collect()
 }
 
-fn modes() -> impl Strategy<Value = Mode> {
+pub(super) fn modes() -> impl Strategy<Value = Mode> {
     let careful = Push { first: false, force: false, delete: false };
     prop::sample::select(vec![
         PUSH,
@@ -269,7 +274,7 @@ fn modes() -> impl Strategy<Value = Mode> {
 }
 
 /// What is unwound when the process is killed.
-struct Killed;
+pub(super) struct Killed;
 
 /// Kills at the n-th moment, from 1; 0 never.
 struct Kill {

@@ -1,5 +1,7 @@
 //! Tests of receiving trees into real folders.
 
+mod flips;
 mod laws;
+mod power;
 mod rules;
-mod support;
+pub(crate) mod support;

@@ -246,10 +246,10 @@ fn sync_05_the_nth_fsync_that_fails_is_never_acknowledged() {
 #[test]
 fn sync_06_a_target_that_changed_since_the_plan_stops_this_path_and_keeps_both() {
     for (moment, may_exchange) in [
-        (Moment::TempSynced, true),
+        (Moment::Staged, true),
         (Moment::Looked, true),
         (Moment::Exchanged, true),
-        (Moment::TempSynced, false),
+        (Moment::Staged, false),
         (Moment::Looked, false),
     ] {
         let from = Folder::with(&[("other", b"o"), ("x", b"new")]);
@@ -281,18 +281,16 @@ fn sync_06_a_target_that_changed_since_the_plan_stops_this_path_and_keeps_both()
 #[test]
 fn sync_06_what_appears_where_something_is_made_or_is_changed_where_something_goes_stays() {
     let from = Folder::with(&[("new", b"n"), ("dir/deep/f", b"f"), ("z", b"z")]);
-    for (moment, spoils) in [
-        (Moment::TempSynced, &["new", "dir", "gone"][..]),
-        (Moment::Looked, &["gone"]),
-        (Moment::Trashed, &[]),
-    ] {
+    for (moment, spoils) in
+        [(Moment::Staged, &["new", "dir", "gone"][..]), (Moment::Looked, &["gone"]), (Moment::Trashed, &[])]
+    {
         let to = Folder::with(&[("gone", b"g"), ("go/f", b"1")]);
         let (target, local) = (from.tree(), to.tree());
         let theirs = || {
             for path in spoils {
                 to.write(path, b"theirs");
             }
-            if moment == Moment::TempSynced {
+            if moment == Moment::Staged {
                 to.write("go/mine", b"mine");
             }
         };
@@ -303,7 +301,7 @@ fn sync_06_what_appears_where_something_is_made_or_is_changed_where_something_go
             assert_eq!(to.read(path), b"theirs", "{moment:?} {path}");
             assert!(applied.troubles.first.iter().any(|(at, _)| at.as_str() == *path), "{applied:?}");
         }
-        if moment == Moment::TempSynced {
+        if moment == Moment::Staged {
             assert_eq!((to.read("go/mine"), to.at("go/f").exists()), (b"mine".to_vec(), false));
             assert_eq!(applied.troubles.count, 6, "with what is below `dir`, and `go`: {applied:?}");
         } else {
@@ -316,7 +314,7 @@ fn sync_06_what_appears_where_something_is_made_or_is_changed_where_something_go
 #[test]
 fn sync_08_a_folder_that_becomes_a_link_is_not_followed() {
     let outside = Folder::with(&[("f", b"precious")]);
-    for moment in [Moment::TempSynced, Moment::Created, Moment::Looked] {
+    for moment in [Moment::Staged, Moment::Created, Moment::Looked] {
         let from = Folder::with(&[("a", b"a"), ("d/e/f", b"new"), ("d/e/g", b"new")]);
         let to = Folder::with(&[("d/e/f", b"old"), ("d/e/gone", b"x")]);
         let (target, local) = (from.tree(), to.tree());

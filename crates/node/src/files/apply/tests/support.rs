@@ -28,25 +28,25 @@ use super::super::*;
 use crate::files::beneath::{Follow, Root};
 use crate::files::seam::Plain;
 
-pub(super) const PUSH: Mode = Mode::Push(Push { first: true, force: false, delete: false });
-pub(super) const NEXT: Mode = Mode::Push(Push { first: false, force: false, delete: true });
-pub(super) const MIRROR: Mode = Mode::Push(Push { first: false, force: true, delete: true });
+pub(crate) const PUSH: Mode = Mode::Push(Push { first: true, force: false, delete: false });
+pub(crate) const NEXT: Mode = Mode::Push(Push { first: false, force: false, delete: true });
+pub(crate) const MIRROR: Mode = Mode::Push(Push { first: false, force: true, delete: true });
 
 /// A folder as a tree, with its content.
 #[derive(Clone)]
-pub(super) struct Made {
-    pub(super) scanned: Scanned,
-    pub(super) chunks: HashMap<ContentId, Bytes>,
+pub(crate) struct Made {
+    pub(crate) scanned: Scanned,
+    pub(crate) chunks: HashMap<ContentId, Bytes>,
 }
 
 impl Made {
-    pub(super) fn root(&self) -> TreeId {
+    pub(crate) fn root(&self) -> TreeId {
         self.scanned.root
     }
 }
 
 /// Reads a folder, but what is ours.
-pub(super) fn made(path: &Path) -> Made {
+pub(crate) fn made(path: &Path) -> Made {
     let mut reader =
         Reader { objects: Objects::default(), chunks: HashMap::new(), left_out: BTreeMap::new(), files: 0 };
     let (root, totals, entries) = reader.folder(path, &RelPath::root());
@@ -140,7 +140,7 @@ type AtGate<'a> = Box<dyn FnMut(u32) -> Result<(), Refusal> + 'a>;
 type Spoil<'a> = Box<dyn FnMut(Vec<u8>) -> Vec<u8> + 'a>;
 
 /// An end that has trees, and sends what is asked for in packs.
-pub(super) struct Shop<'a> {
+pub(crate) struct Shop<'a> {
     content: HashMap<ContentId, Bytes>,
     answering: Answering,
     writer: PackWriter,
@@ -149,26 +149,26 @@ pub(super) struct Shop<'a> {
     missing: VecDeque<ContentId>,
     chunk: (ContentId, Vec<u8>),
     /// Everything that was asked for.
-    pub(super) asked: Vec<ContentId>,
+    pub(crate) asked: Vec<ContentId>,
     /// Plain bytes of chunks that were sent, objects among them.
-    pub(super) sent: u64,
-    pub(super) gates: u32,
-    pub(super) told: Vec<Progress>,
+    pub(crate) sent: u64,
+    pub(crate) gates: u32,
+    pub(crate) told: Vec<Progress>,
     /// The connection breaks after so many events.
-    pub(super) breaks_after: Option<u64>,
-    pub(super) events: u64,
+    pub(crate) breaks_after: Option<u64>,
+    pub(crate) events: u64,
     /// Done at the gate of that number, from 1; an error closes it.
-    pub(super) at_gate: Option<AtGate<'a>>,
+    pub(crate) at_gate: Option<AtGate<'a>>,
     /// Done to each piece of the stream of packs.
-    pub(super) spoil: Option<Spoil<'a>>,
+    pub(crate) spoil: Option<Spoil<'a>>,
     /// Sends each chunk twice, and some that nobody asked for.
-    pub(super) echoes: Option<VecDeque<(ContentId, Vec<u8>)>>,
+    pub(crate) echoes: Option<VecDeque<(ContentId, Vec<u8>)>>,
     /// Done before each event.
-    pub(super) before: Option<Box<dyn FnMut(u64) + 'a>>,
+    pub(crate) before: Option<Box<dyn FnMut(u64) + 'a>>,
 }
 
 impl<'a> Shop<'a> {
-    pub(super) fn of(trees: &[&Made]) -> Self {
+    pub(crate) fn of(trees: &[&Made]) -> Self {
         let mut content = HashMap::new();
         for made in trees {
             content.extend(made.scanned.objects.iter().map(|(id, bytes)| (*id, bytes.clone())));
@@ -195,7 +195,7 @@ impl<'a> Shop<'a> {
         }
     }
 
-    pub(super) fn lose(&mut self, id: &ContentId) {
+    pub(crate) fn lose(&mut self, id: &ContentId) {
         self.content.remove(id);
     }
 
@@ -221,7 +221,7 @@ impl<'a> Shop<'a> {
     }
 }
 
-pub(super) fn cut_off() -> Refusal {
+pub(crate) fn cut_off() -> Refusal {
     Refusal::new(Code::Internal, "The connection broke.")
 }
 
@@ -277,54 +277,54 @@ impl Peer for Shop<'_> {
 }
 
 /// A folder of its own.
-pub(super) struct Folder {
-    pub(super) dir: tempfile::TempDir,
+pub(crate) struct Folder {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Folder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a folder") }
     }
 
     /// With these files.
-    pub(super) fn with(files: &[(&str, &[u8])]) -> Self {
+    pub(crate) fn with(files: &[(&str, &[u8])]) -> Self {
         let folder = Self::new();
         files.iter().for_each(|(path, content)| folder.write(path, content));
         folder
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(super) fn at(&self, rel: &str) -> std::path::PathBuf {
+    pub(crate) fn at(&self, rel: &str) -> std::path::PathBuf {
         self.path().join(rel)
     }
 
-    pub(super) fn write(&self, rel: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, rel: &str, content: impl AsRef<[u8]>) {
         let path = self.at(rel);
         fs::create_dir_all(path.parent().expect("below")).expect("made");
         fs::write(path, content).expect("written");
     }
 
-    pub(super) fn read(&self, rel: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, rel: &str) -> Vec<u8> {
         fs::read(self.at(rel)).expect("it is there")
     }
 
-    pub(super) fn mode(&self, rel: &str) -> u32 {
+    pub(crate) fn mode(&self, rel: &str) -> u32 {
         fs::symlink_metadata(self.at(rel)).expect("it is there").mode() & 0o7777
     }
 
-    pub(super) fn set_mode(&self, rel: &str, mode: u32) {
+    pub(crate) fn set_mode(&self, rel: &str, mode: u32) {
         fs::set_permissions(self.at(rel), Permissions::from_mode(mode)).expect("set");
     }
 
-    pub(super) fn tree(&self) -> Made {
+    pub(crate) fn tree(&self) -> Made {
         made(self.path())
     }
 
     /// Whether nothing is left of transfers.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         match fs::read_dir(self.at(".cortex/staging")) {
             Ok(mut left) => left.next().is_none(),
             Err(_) => true,
@@ -332,7 +332,7 @@ impl Folder {
     }
 
     /// Paths of all that lies in it, but what is ours.
-    pub(super) fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         fn below(path: &Path, rel: &str, paths: &mut Vec<String>) {
             for entry in fs::read_dir(path).expect("a folder") {
                 let entry = entry.expect("read");
@@ -353,7 +353,7 @@ impl Folder {
     }
 }
 
-pub(super) fn ask(target: &Made, mode: Mode) -> Ask {
+pub(crate) fn ask(target: &Made, mode: Mode) -> Ask {
     Ask {
         target: target.root(),
         base: None,
@@ -371,14 +371,25 @@ pub(super) fn ask(target: &Made, mode: Mode) -> Ask {
 }
 
 /// Receives into a folder as it is scanned here.
-pub(super) fn run(
+pub(crate) fn run(
     folder: &Folder,
     local: &Made,
     ask: &Ask,
     shop: &mut Shop<'_>,
     seam: &dyn Seam,
 ) -> Result<Applied, Refusal> {
-    let root = Root::open(folder.path()).expect("it is there");
+    run_in(folder.path(), local, ask, shop, seam)
+}
+
+/// The same into any folder.
+pub(crate) fn run_in(
+    folder: &Path,
+    local: &Made,
+    ask: &Ask,
+    shop: &mut Shop<'_>,
+    seam: &dyn Seam,
+) -> Result<Applied, Refusal> {
+    let root = Root::open(folder).expect("it is there");
     let root = root.dir(&RelPath::root(), Follow::Never).expect("a folder");
     let ground = Ground {
         root: &root,
@@ -392,7 +403,7 @@ pub(super) fn run(
 }
 
 /// Pushes one folder into another, without anybody else.
-pub(super) fn push(from: &Folder, to: &Folder, mode: Mode, base: Option<&Made>) -> Applied {
+pub(crate) fn push(from: &Folder, to: &Folder, mode: Mode, base: Option<&Made>) -> Applied {
     let target = from.tree();
     let mut shop = Shop::of(&[&target]);
     if let Some(base) = base {
@@ -403,17 +414,17 @@ pub(super) fn push(from: &Folder, to: &Folder, mode: Mode, base: Option<&Made>) 
 }
 
 /// Does something at one moment, the n-th time that it comes, and counts moments.
-pub(super) struct At<'a> {
-    pub(super) at: Option<Moment>,
-    pub(super) nth: u32,
-    pub(super) seen: RefCell<u32>,
-    pub(super) act: RefCell<Box<dyn FnMut() + 'a>>,
-    pub(super) may_exchange: bool,
+pub(crate) struct At<'a> {
+    pub(crate) at: Option<Moment>,
+    pub(crate) nth: u32,
+    pub(crate) seen: RefCell<u32>,
+    pub(crate) act: RefCell<Box<dyn FnMut() + 'a>>,
+    pub(crate) may_exchange: bool,
 }
 
 impl<'a> At<'a> {
     /// `None` is any moment.
-    pub(super) fn new(at: Option<Moment>, nth: u32, act: impl FnMut() + 'a) -> Self {
+    pub(crate) fn new(at: Option<Moment>, nth: u32, act: impl FnMut() + 'a) -> Self {
         Self { at, nth, seen: RefCell::new(0), act: RefCell::new(Box::new(act)), may_exchange: true }
     }
 }
@@ -438,8 +449,21 @@ impl Seam for At<'_> {
     }
 }
 
+/// Ends a try at a moment as a kill does.
+pub(crate) struct Killed {
+    pub(crate) at: Moment,
+}
+
+impl Seam for Killed {
+    fn pass(&self, moment: Moment) {
+        if moment == self.at {
+            std::panic::resume_unwind(Box::new("killed"));
+        }
+    }
+}
+
 /// So many bytes in which nothing repeats.
-pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());

@@ -1,12 +1,16 @@
 //! Folders that are sent.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use cortex_core::Code;
 use cortex_core::sync::{Problem, RootState, Rule, Why};
-use cortex_core::transfer::{ApplyAsk, Noted, SendAsk};
+use cortex_core::transfer::{ApplyAsk, LeftOut, Noted, SendAsk};
 use cortex_core::workspace::RootIdentity;
 
+use super::super::super::apply::tests::support as applying;
+use super::super::super::seam::{Moment, Seam};
 use super::super::super::support::Scene;
 use super::support::{FIRST, Hub, apply, ask, noise, root, send, send_ask, tree};
 
@@ -86,6 +90,28 @@ fn what_is_left_out_is_told_by_name_however_much_it_is() {
 }
 
 #[test]
+fn sync_19_what_no_rule_leaves_out_and_no_tree_has_is_counted_once_by_its_reason() {
+    let scene = Scene::new();
+    scene.write("s/a", "x");
+    for name in [&b"caf\xe9"[..], b"a\\b", b"line\nbreak"] {
+        std::fs::write(scene.disk("s").join(OsStr::from_bytes(name)), "x").expect("written");
+    }
+    std::fs::File::create(scene.disk("s/hole")).expect("made").set_len(1 << 40).expect("set");
+    nix::unistd::mkfifo(&scene.disk("s/أنبوب"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+    scene.write("s/rules/.gitignore", vec![b'x'; 300 * 1024]);
+    scene.write("s/rules/secret", "x");
+    scene.write("s/.gitignore", "*.log\n");
+    scene.write("s/x.log", "x");
+    let mut asked = send_ask("s");
+    asked.filters.ignore_files = true;
+    let told = send(&scene, asked, &scene.outside("into"), || {}).tree.expect("told");
+    let expected = LeftOut { unnamed: 3, too_large: 1, rules_unread: 1, unreadable: 0, unfit: 1 };
+    assert_eq!((told.left_out, told.left_out.total()), (expected, 6));
+    let file = send(&scene, send_ask("s/a"), &scene.outside("one"), || {}).tree.expect("told");
+    assert_eq!(file.left_out, LeftOut::default());
+}
+
+#[test]
 fn what_is_no_folder_and_no_file_is_told_as_what_it_is() {
     let scene = Scene::new();
     scene.write("file", "x");
@@ -126,4 +152,45 @@ fn sync_02_of_a_folder_in_the_place_of_another_nothing_is_told_and_nothing_is_le
     let halt = done.end().halt.as_ref().expect("halted");
     assert_eq!(halt.causes[0].rule, Rule::RootUnavailable);
     assert!(scene.names("s").is_empty(), "{:?}", scene.names("s"));
+}
+
+/// Somebody changes a file when it was looked at, and the clerk is killed when it is out of sight.
+struct Meddling<'a>(&'a Scene);
+
+impl Seam for Meddling<'_> {
+    fn pass(&self, moment: Moment) {
+        if moment == Moment::Looked {
+            self.0.write("s/theirs", "theirs");
+            std::fs::rename(self.0.disk("s/theirs"), self.0.disk("s/f")).expect("renamed");
+        }
+        applying::Killed { at: Moment::Exchanged }.pass(moment);
+    }
+}
+
+#[test]
+fn sync_06_what_a_kill_left_out_of_sight_is_there_again_before_the_folder_is_told() {
+    let scene = Scene::new();
+    scene.write("s/f", "old");
+    let target = applying::Folder::with(&[("f", b"new")]).tree();
+    let cut = |seam: &dyn Seam| {
+        let (local, asked) = (applying::made(&scene.disk("s")), applying::ask(&target, applying::PUSH));
+        let run =
+            || applying::run_in(&scene.disk("s"), &local, &asked, &mut applying::Shop::of(&[&target]), seam);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).expect_err("killed");
+    };
+    cut(&Meddling(&scene));
+    assert_eq!((scene.names("s"), scene.read("s/f")), (vec![".cortex".into(), "f".into()], b"new".to_vec()));
+    let told = send(&scene, send_ask("s"), &scene.outside("into"), || {}).tree.expect("told");
+    let names = scene.names("s");
+    assert!(names.len() == 3 && told.counts.files == 2, "{names:?}");
+    assert_eq!(
+        (scene.read("s/f"), scene.read(&format!("s/{}", names[2]))),
+        (b"new".to_vec(), b"theirs".to_vec())
+    );
+    std::fs::remove_file(scene.disk(&format!("s/{}", names[2]))).expect("removed");
+    scene.write("s/f", "old");
+    cut(&applying::Killed { at: Moment::BatchSynced });
+    assert_eq!(scene.names("s/.cortex/staging").len(), 1);
+    send(&scene, send_ask("s"), &scene.outside("into too"), || {});
+    assert!(scene.names("s/.cortex/staging").is_empty(), "the folder is what it is to be");
 }

@@ -4,24 +4,19 @@ use bytes::Bytes;
 use cortex_core::error::{Code, Refusal};
 use cortex_core::files::content::ContentId;
 use cortex_core::files::op::Page;
-use cortex_core::limits;
-
-/// Bytes of an answer that entries or matches may take.
-pub(super) const ANSWER_BYTES_MAX: usize =
-    limits::FILE_ANSWER_BYTES_MAX - limits::FILE_CURSOR_BYTES_MAX - 256;
 
 /// How far an answer has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub struct Cursor {
     /// The last path, relative to the folder that is looked through.
-    pub(super) path: Vec<u8>,
+    pub path: Vec<u8>,
     /// The last line of that file, from 1, and 0 when none of it was told; `None` when all of it was.
-    pub(super) line: Option<u64>,
+    pub line: Option<u64>,
 }
 
 impl Cursor {
     /// As a caller gets it.
-    pub(super) fn encode(&self, question: &ContentId) -> Bytes {
+    pub fn encode(&self, question: &ContentId) -> Bytes {
         let line = self.line.map_or(0, |line| line.saturating_add(1));
         [question.as_bytes(), &line.to_be_bytes()[..], &self.path].concat().into()
     }
@@ -31,7 +26,7 @@ impl Cursor {
     /// # Errors
     ///
     /// `invalid_argument` when it belongs to another question.
-    pub(super) fn decode(page: &Page, question: &ContentId) -> Result<Option<Self>, Refusal> {
+    pub fn decode(page: &Page, question: &ContentId) -> Result<Option<Self>, Refusal> {
         let Some(cursor) = &page.cursor else { return Ok(None) };
         let read = || {
             let (of, rest) = cursor.split_at_checked(32)?;
