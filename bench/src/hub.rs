@@ -1,5 +1,7 @@
 //! A real hub with real nodes, as processes of the measured binary in directories of their own.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -83,6 +85,8 @@ impl Hub {
     pub(crate) fn add_node_seeing(&mut self, name: &str, far: &Far, grpc: &str, seen: &Path) -> Result<()> {
         let work = self.work(name);
         std::fs::create_dir_all(&work)?;
+        // The user of runs is known to nobody before the node is there.
+        std::fs::set_permissions(&work, Permissions::from_mode(0o777))?;
         let mut command = far.command(&self.meter, Path::new("unshare"));
         command.args(["--mount", "sh", "-c", "mount --bind \"$0\" \"$1\" && shift && exec \"$@\""]);
         command.args([&work, seen, &self.cortex]);
@@ -145,6 +149,12 @@ impl Hub {
             self.cli(&["policy", "allow", node, program, "--yes", "--json"])?;
         }
         Ok(())
+    }
+
+    /// Lets a node write below `folder`.
+    pub(crate) fn give(&self, node: &str, folder: &Path) -> Result<()> {
+        let root = format!("{}:rw", folder.display());
+        self.cli(&["policy", "allow", node, "--root", &root, "--yes", "--json"]).map(drop)
     }
 
     /// Runs a client command with `--json` among its arguments; its first JSON line.

@@ -135,6 +135,7 @@ fn push(cortex: &Path, ground: &Ground, fars: &[Far], tree: &Tree, wanted: usize
     std::fs::create_dir(&seen)?;
     for (name, far) in names.iter().zip(fars) {
         hub.add_node_seeing(name, far, &grpc, &seen)?;
+        hub.give(name, &seen)?;
     }
     let target = format!("{}:{}", names.join(","), seen.join("copy").display());
     let before = cpu::seconds(&[hub.pid()])?;

@@ -107,6 +107,7 @@ async fn ours(
     let names: Vec<String> = (0..choice.nodes).map(|index| format!("n{index}")).collect();
     for name in names.iter().map(String::as_str).chain(["quiet"]) {
         hub.add_node_at(name, far, &grpc)?;
+        hub.give(name, &hub.work(name))?;
     }
     let source = tree.path().display().to_string();
     let commands = (0..choice.pushes)

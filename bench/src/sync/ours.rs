@@ -112,8 +112,7 @@ impl Way for Ours {
         let grpc = hub.grpc.clone();
         hub.add_node_at(NODE, &self.far, &grpc)?;
         let work = hub.work(NODE);
-        let root = format!("{}:rw", work.display());
-        run(&mut hub.command(&["policy", "allow", NODE, "--root", &root, "--yes"]))?;
+        hub.give(NODE, &work)?;
         self.hub = Some(hub);
         if self.how == How::Pull {
             let there = self.there()?;
