@@ -46,6 +46,7 @@ pub mod token;
 pub mod transfer;
 pub mod user;
 pub mod watch;
+pub mod words;
 pub mod workspace;
 
 pub use error::{Code, Refusal};

@@ -41,10 +41,33 @@ impl Default for Kept {
     }
 }
 
+/// What is to be done about what has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Due<I> {
+    /// These go.
+    Now(Vec<I>),
+    /// Nothing, for so long or until so many more have ended.
+    Later {
+        /// Milliseconds.
+        wait_ms: u64,
+        /// How many more may end.
+        room: u64,
+    },
+}
+
 impl Kept {
+    /// What goes of `oldest`, those that ended first with their ends, oldest first, out of `ended` in all.
+    pub fn due<I>(&self, ended: u64, oldest: Vec<(I, WallTime)>, clocks: Clocks) -> Due<I> {
+        let ends: Vec<WallTime> = oldest.iter().map(|(_, end)| *end).collect();
+        match self.beyond(ended, &ends, clocks) {
+            0 => Due::Later { wait_ms: self.wait_ms(ends.first().copied(), clocks), room: self.room(ended) },
+            due => Due::Now(oldest.into_iter().take(due).map(|(id, _)| id).collect()),
+        }
+    }
+
     /// How many go of `oldest`, the ends of the runs that ended first, oldest first, out of
     /// `ended` in all: always the first ones.
-    pub fn beyond(&self, ended: u64, oldest: &[WallTime], clocks: Clocks) -> usize {
+    fn beyond(&self, ended: u64, oldest: &[WallTime], clocks: Clocks) -> usize {
         let may_be_old = clocks.lived_ms >= self.age_after_ms;
         let now = clocks.agreed();
         let too_old = oldest.iter().take_while(|end| may_be_old && end.plus_ms(self.ms) <= now).count();
@@ -53,14 +76,14 @@ impl Kept {
     }
 
     /// Milliseconds until the run that ended first is too old; the whole span when there is none.
-    pub fn wait_ms(&self, oldest: Option<WallTime>, clocks: Clocks) -> u64 {
+    fn wait_ms(&self, oldest: Option<WallTime>, clocks: Clocks) -> u64 {
         let Some(end) = oldest else { return self.ms };
         let left = end.plus_ms(self.ms).0.saturating_sub(clocks.agreed().0);
         u64::try_from(left).unwrap_or(0).max(self.age_after_ms.saturating_sub(clocks.lived_ms))
     }
 
     /// How many more may end before there are too many.
-    pub const fn room(&self, ended: u64) -> u64 {
+    const fn room(&self, ended: u64) -> u64 {
         self.max.saturating_sub(ended)
     }
 }
@@ -123,6 +146,15 @@ mod tests {
         assert_eq!(KEPT.beyond(5, &ends, at(13)), 2);
         assert_eq!(KEPT.beyond(5, &ends[..1], at(13)), 1, "one batch at a time");
         assert_eq!(KEPT.beyond(3, &ends[..3], at(13)), 0);
+    }
+
+    #[test]
+    fn what_goes_is_named_and_else_it_is_said_until_when_nothing_does() {
+        let ended = |now, in_all| KEPT.due(in_all, vec![("a", WallTime(10)), ("b", WallTime(20))], at(now));
+        assert_eq!(ended(110, 2), Due::Now(vec!["a"]));
+        assert_eq!(ended(30, 5), Due::Now(vec!["a", "b"]), "there are too many");
+        assert_eq!(ended(30, 2), Due::Later { wait_ms: 80, room: 1 });
+        assert_eq!(KEPT.due::<u8>(0, Vec::new(), at(30)), Due::Later { wait_ms: 100, room: 3 });
     }
 
     #[test]

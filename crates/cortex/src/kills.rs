@@ -7,9 +7,13 @@
 //! pass before, and ends that process first: a clerk takes its node along. A file `hold-<point>` stops
 //! whoever comes first: it becomes `held-<point>`, and the process goes on when that is removed.
 
+mod points;
+
 use std::path::Path;
 
-/// All points, in hub, store, node and clerk.
+use points::{APPLY, WAVES};
+
+/// All other points, in hub, store, node and clerk.
 const POINTS: &[&str] = &[
     "hub::after_accept",
     "hub::enrol_before_commit",
@@ -41,35 +45,19 @@ const POINTS: &[&str] = &[
     "node::before_end",
     "node::files_prepared",
     "node::files_done",
-    "apply::piece",
-    "apply::pack_synced",
-    "apply::staged",
-    "apply::logged",
-    "apply::created",
-    "files::looked",
-    "apply::exchanged",
-    "apply::trashed",
-    "apply::batch_synced",
-    "apply::before_end",
-    "apply::base_written",
-    "apply::base_named",
-    "waves::planned",
-    "waves::sent",
-    "waves::ended",
-    "waves::committed",
 ];
 
 /// Sets every point up, when a test asks for it.
 pub(crate) fn prepare() {
     let Some(folder) = std::env::var_os("FAILPOINT_KILLS") else { return };
-    for point in POINTS {
+    for point in [POINTS, APPLY, WAVES].concat() {
         let file = |what: &str| Path::new(&folder).join(format!("{what}-{}", point.replace("::", "-")));
         let (armed, hold, held) = (file("kill"), file("hold"), file("held"));
         let come = move || {
             wait_if(&hold, &held);
             end_if(&armed);
         };
-        if let Err(error) = fail::cfg_callback(*point, come) {
+        if let Err(error) = fail::cfg_callback(point, come) {
             tracing::error!(point, %error, "a failpoint cannot be set up");
         }
     }

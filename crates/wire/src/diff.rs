@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cortex_core::files::answer::Diff;
 use cortex_core::limits::DIFF_BYTES_MAX;
+use cortex_core::words::count;
 use similar::{ChangeTag, TextDiff};
 
 /// Unchanged lines that are shown around what changed.
@@ -20,7 +21,7 @@ pub fn unified(old: &[u8], new: &[u8], old_name: &str, new_name: &str) -> Diff {
         return Diff { text: String::new(), added: 0, removed: 0, cut: false };
     }
     let (Some(old_text), Some(new_text)) = (text(old), text(new)) else {
-        let text = format!("binary files differ, {} -> {} bytes\n", old.len(), new.len());
+        let text = format!("binary files differ, {} -> {}\n", old.len(), count(new.len(), "byte", "bytes"));
         return Diff { text, added: 0, removed: 0, cut: false };
     };
     let deadline = Instant::now() + TIME_MAX;
@@ -123,9 +124,11 @@ mod tests {
 
     #[test]
     fn of_what_is_no_text_the_sizes_are_told() {
-        for (old, new) in [(&b"a\0"[..], &b"b"[..]), (b"a", b"\xff\xfe")] {
+        for (old, new, sizes) in
+            [(&b"a\0"[..], &b"b"[..], "2 -> 1 byte"), (b"a", b"\xff\xfe", "1 -> 2 bytes")]
+        {
             let diff = unified(old, new, "a/f", "b/f");
-            assert_eq!(diff.text, format!("binary files differ, {} -> {} bytes\n", old.len(), new.len()));
+            assert_eq!(diff.text, format!("binary files differ, {sizes}\n"));
             assert_eq!((diff.added, diff.removed, diff.cut), (0, 0, false));
         }
     }

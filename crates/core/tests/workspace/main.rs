@@ -8,7 +8,11 @@
 mod cover;
 #[path = "../sync_plan/disk.rs"]
 mod disk;
+mod drift;
+mod halts;
 mod laws;
+mod locks;
+mod news;
 mod rows;
 mod rules;
 #[expect(dead_code, reason = "the tests of the planner use the rest")]

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use cortex_core::Refusal;
+use cortex_core::event::EventKind;
 use cortex_core::files::content::TreeId;
 use cortex_core::files::path::FilePath;
-use cortex_core::id::{MemberId, NodeId, Revision, WorkspaceId};
+use cortex_core::id::{LockEpoch, MemberId, NodeId, Revision, WorkspaceId};
 use cortex_core::name::Name;
 use cortex_core::sync::{Cause, End, Halt, HaltId, Rule};
 use cortex_core::time::WallTime;
 use cortex_core::workspace::{
-    Command, Complete, Decided, Member, Mode, NewWorkspace, RevisionRow, Role, RootIdentity, Rules, Source,
-    Workspace, create, decide,
+    Command, Complete, Decided, Member, MemberState, Mode, NewWorkspace, Planning, RevisionRow, Role,
+    RootIdentity, Rules, Source, Step, Workspace, create, decide, next,
 };
 
 pub(crate) const NOW: WallTime = WallTime(1_800_000_000_000);
@@ -125,4 +126,67 @@ pub(crate) fn halt_id(number: u8) -> HaltId {
 
 pub(crate) fn halt(number: u8, rule: Rule) -> Halt {
     Halt { id: halt_id(number), causes: vec![Cause { rule, end: End::Hub, deletes: 30, of: 40 }] }
+}
+
+/// A workspace whose source is the hub's copy.
+pub(crate) fn hub() -> Rows {
+    Rows::new(Mode::HubPrimary, tree(0))
+}
+
+/// The same with one member.
+pub(crate) fn hub_with(role: Role) -> Rows {
+    let mut rows = hub();
+    rows.attach(1, role).expect("attached");
+    rows
+}
+
+pub(crate) fn observed(rows: &mut Rows, number: u8, seen: u8) -> Decided {
+    let news = rows.member(number).expect("a member").news;
+    let told = Command::Observed { member: member(number), root: Some(root(number)), tree: tree(seen), news };
+    rows.decide(told).expect("it is a member")
+}
+
+pub(crate) fn planning(rows: &Rows, number: u8) -> Planning {
+    match next(&rows.ws, rows.member(number).expect("a member"), true) {
+        Step::Merge(planning) | Step::Apply(planning) => planning,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn step(rows: &Rows, number: u8) -> Step {
+    next(&rows.ws, rows.member(number).expect("a member"), true)
+}
+
+pub(crate) fn state(rows: &Rows, number: u8) -> MemberState {
+    rows.member(number).expect("a member").state(&rows.ws)
+}
+
+pub(crate) fn kinds(decided: &Decided) -> Vec<EventKind> {
+    decided.events.iter().map(|event| event.kind).collect()
+}
+
+pub(crate) fn commit(expect: u64, number: u8, lock: Option<LockEpoch>) -> Command {
+    let (source, by, note) = (Source::Edit, ADA.to_owned(), String::new());
+    Command::Commit { complete: whole(tree(number)), expect: Revision(expect), source, by, note, lock }
+}
+
+pub(crate) fn lock(rows: &mut Rows) -> LockEpoch {
+    rows.decide(Command::Lock { holder: ADA.to_owned(), ttl_ms: 60_000 }).expect("free");
+    rows.ws.epoch
+}
+
+/// The member 1 has sent this tree.
+pub(crate) fn received(sent: u8) -> Command {
+    Command::Received { member: member(1), complete: whole(tree(sent)) }
+}
+
+/// The plan for member 1 had nothing to do; the tree of that number is agreed on.
+pub(crate) fn settled(planning: Planning, agreed: u8) -> Command {
+    Command::Settled { member: member(1), planning, agreed: whole(tree(agreed)) }
+}
+
+/// Member 1 has this tree after a plan, and the other one is agreed on.
+pub(crate) fn applied(planning: Planning, has: u8, agreed: u8) -> Command {
+    let agreed = whole(tree(agreed));
+    Command::Applied { member: member(1), planning, tree: tree(has), agreed, conflicts: 0 }
 }

@@ -1,12 +1,11 @@
 //! `cortex consent ls|show|approve|deny|withdraw|rules|forget`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use cortex_core::name::printable;
 use cortex_wire::http::{ConsentApprove, ConsentDeny, ConsentDetails, ConsentRuleView, ConsentView};
 use http::Method;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::{Context, LOOK_AGAIN, args};
 use crate::client::{Call, Client, ServerEvents, encode};
@@ -186,23 +185,9 @@ async fn heard(
             }
             Ok(None) | Err(_) => {
                 context.output.say("The connection to the hub broke. Connecting again …");
-                *events = again(client, last.as_deref()).await?;
+                *events = client.events_again(last.as_deref()).await?;
                 return Ok(());
             }
-        }
-    }
-}
-
-/// The event stream once more, for as long as the configuration allows.
-async fn again(client: &Client, last: Option<&str>) -> Result<ServerEvents> {
-    let until = tokio::time::Instant::now() + client.target().reconnect_max;
-    loop {
-        match client.another().events(last).await {
-            Ok(events) => return Ok(events),
-            Err(failure) if !failure.is_transport() || tokio::time::Instant::now() > until => {
-                return Err(failure);
-            }
-            Err(_) => sleep(Duration::from_millis(500)).await,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cortex_wire::http::{LayerView, NodeLock, NodePatch, NodeView, RecoveriesSet, RecoveriesView};
 use http::Method;
 use serde_json::json;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::timeout;
 
 use super::node_start::NodeFlags;
 use super::{Context, LOOK_AGAIN, args, ask, lock, node_start};
@@ -290,24 +290,10 @@ async fn list(context: &Context, selector: Option<&str>, watch: bool) -> Result 
                 }
                 Ok(None) | Err(_) => {
                     output.say("The connection to the hub broke. Connecting again …");
-                    events = again(&client, last.as_deref()).await?;
+                    events = client.events_again(last.as_deref()).await?;
                     break;
                 }
             }
-        }
-    }
-}
-
-/// The event stream once more, for as long as the configuration allows.
-async fn again(client: &Client, last: Option<&str>) -> Result<crate::client::ServerEvents> {
-    let until = tokio::time::Instant::now() + client.target().reconnect_max;
-    loop {
-        match client.another().events(last).await {
-            Ok(events) => return Ok(events),
-            Err(failure) if !failure.is_transport() || tokio::time::Instant::now() > until => {
-                return Err(failure);
-            }
-            Err(_) => sleep(Duration::from_millis(500)).await,
         }
     }
 }

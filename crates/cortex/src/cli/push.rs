@@ -11,6 +11,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use cortex_core::name::printable;
+use cortex_core::words::count;
 use cortex_core::{Code, Refusal};
 use cortex_node::local::{LocalSpec, Take};
 use cortex_wire::error::Problem;
@@ -351,7 +352,8 @@ fn is_away(node: &TransferNodeView) -> bool {
 fn changed(output: Output, paths: &Paths) -> bool {
     list(output, "changed while it was sent", paths);
     if !paths.is_empty() {
-        output.say(&format!("{} files changed while they were sent; push again.", paths.len()));
+        let count = count(paths.len(), "file changed while it was", "files changed while they were");
+        output.say(&format!("{count} sent; push again."));
     }
     !paths.is_empty()
 }

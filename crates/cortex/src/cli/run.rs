@@ -2,6 +2,7 @@
 
 use cortex_core::run::RunState;
 use cortex_core::stream::Stream;
+use cortex_core::words::count;
 use cortex_wire::http::{RunCancel, RunView, RunsAccepted};
 use serde_json::json;
 
@@ -139,7 +140,8 @@ fn row(run: &RunView) -> Vec<String> {
 }
 
 fn facts(run: &RunView) -> Vec<(&'static str, String)> {
-    let bytes = format!("{} bytes out, {} bytes err", run.stdout_bytes, run.stderr_bytes);
+    let bytes = |bytes, what: &str| count(bytes, &format!("byte {what}"), &format!("bytes {what}"));
+    let bytes = format!("{}, {}", bytes(run.stdout_bytes, "out"), bytes(run.stderr_bytes, "err"));
     let task =
         run.task_id.as_ref().zip(run.attempt).map(|(task, attempt)| format!("{task}, attempt {attempt}"));
     vec![

@@ -1,5 +1,6 @@
 //! `cortex status`.
 
+use cortex_core::words::count;
 use cortex_wire::http::{StatsView, WhoAmI};
 use serde_json::json;
 
@@ -23,8 +24,12 @@ impl Status {
             return output.json(&json!({"hub": hub, "stats": stats, "whoami": who}));
         }
         let store = format!(
-            "{}, {} durable writes in {} commits, {} waiting, last commit {} µs",
-            stats.store, stats.store_writes, stats.store_commits, stats.store_queue, stats.store_commit_us
+            "{}, {} in {}, {} waiting, last commit {} µs",
+            stats.store,
+            count(stats.store_writes, "durable write", "durable writes"),
+            count(stats.store_commits, "commit", "commits"),
+            stats.store_queue,
+            stats.store_commit_us
         );
         let disk = match (stats.disk_free_bytes, stats.disk_reserve_bytes) {
             (Some(free), Some(reserve)) if free < reserve => format!(

@@ -6,6 +6,7 @@ pub(super) mod ended;
 pub(super) mod follow;
 
 use cortex_core::name::printable;
+use cortex_core::words::count;
 use cortex_wire::http::{TransferNodeView, TransferView};
 use indicatif::HumanBytes;
 
@@ -168,9 +169,9 @@ fn cancelled(view: &TransferView) -> String {
     let done = view.nodes.iter().filter(|node| matches!(node.state.as_str(), "done" | "in_sync")).count();
     let state = if view.state == "cancelled" { "is cancelled" } else { "was over before it was cancelled" };
     format!(
-        "Transfer {} {state}: {done} of {} nodes were done, and what was written stays. See `{}`.",
+        "Transfer {} {state}: {done} of {}, and what was written stays. See `{}`.",
         view.id,
-        view.nodes.len(),
+        count(view.nodes.len(), "node was done", "nodes were done"),
         whole_argv(&["cortex", "transfer", "show", &view.id].map(str::to_owned))
     )
 }

@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use body::Source;
 use body::{Body, Watch};
@@ -37,6 +37,9 @@ use crate::error::{Failure, Result};
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long the hub may take to answer; above its own deadline for the store.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// Pause before the event stream is asked for once more.
+const EVENTS_PAUSE: Duration = Duration::from_millis(500);
 
 /// The detail of a refusal that says that the hub may have acted.
 const SENT: &str = "sent";
@@ -214,6 +217,18 @@ impl Client {
             call = call.header("last-event-id", id);
         }
         Ok(ServerEvents::new(self.lines(Method::GET, "/events", call).await?))
+    }
+
+    /// The event stream once more, on a connection of its own, for as long as the configuration allows.
+    pub(crate) async fn events_again(&self, last_event_id: Option<&str>) -> Result<ServerEvents> {
+        let until = Instant::now() + self.target.reconnect_max;
+        loop {
+            match self.another().events(last_event_id).await {
+                Ok(events) => return Ok(events),
+                Err(failure) if !failure.is_transport() || Instant::now() > until => return Err(failure),
+                Err(_) => sleep(EVENTS_PAUSE).await,
+            }
+        }
     }
 
     async fn bytes(&mut self, method: Method, path: &str, call: Call) -> Result<Bytes> {

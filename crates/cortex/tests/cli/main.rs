@@ -11,3 +11,4 @@ mod push;
 mod streams;
 mod taker;
 mod usage;
+mod waits;

@@ -84,7 +84,7 @@ fn what_the_folder_there_has_and_its_tree_has_not_is_told_and_no_copy_is_whole_w
     giver.leaves_out(counts(0, 3));
     assert_eq!(pull(&program, &dest, &[]).code, Some(0));
     let refused = pull(&program, &dest, &["--delete"]);
-    assert!(refused.stderr.contains("1 entries of the source cannot be read or sent"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("1 entry of the source cannot be read or sent"), "{}", refused.stderr);
 }
 
 #[test]

@@ -98,6 +98,28 @@ fn what_is_lost_on_the_way_is_asked_for_again_and_nothing_is_lost_in_the_end() {
     assert_eq!(ended.text(), "");
 }
 
+/// What was packed while the source was read goes once; what is asked for once more is read again.
+#[test]
+fn what_a_hub_forgot_of_packs_that_were_ready_is_sent_again_or_named_when_it_is_gone() {
+    let whims = Whims { packs_forgotten: 3, wants_lost: 1, ..Whims::default() };
+    let (hub, taker) = Taker::start(whims, || {});
+    let whole = program(&hub);
+    let source = folder(&whole, 12 << 20);
+    let ended = push(&whole, &source, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(taker.tree() == taker::on_disk(&source), "the tree is another one");
+
+    let program = Program::new();
+    let source = folder(&program, 12 << 20);
+    let long = source.join("long");
+    let (hub, taker) = Taker::start(whims, move || fs::remove_file(&long).expect("removed"));
+    let ended = push(&program.with("CORTEX_HUB", hub.url()), &source, &[]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("1 file changed while it was sent; push again."), "{}", ended.stderr);
+    assert!(ended.stderr.contains("changed while it was sent: long\n"), "{}", ended.stderr);
+    assert!(taker.figures().0 > 0, "the rest came");
+}
+
 #[test]
 fn a_hub_that_was_started_anew_is_given_the_push_again_and_only_what_it_lacks() {
     let whims = Whims { forgets_after: Some(3), ..Whims::default() };
@@ -335,7 +357,7 @@ fn a_node_that_refuses_does_not_hold_up_others_and_its_way_on_is_named() {
     let ended = program.run(&arguments);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     for words in [
-        "pushed to a:/srv/x: 1 files",
+        "pushed to a:/srv/x: 1 file",
         "b:/srv/x: why",
         "error: c:/srv/x: why",
         "cortex policy allow c --root /srv/x:rw --for 1h",
@@ -411,7 +433,7 @@ fn a_dry_run_prints_what_would_be_done_as_its_result() {
         (ended.code, ended.text().as_str()),
         (
             Some(0),
-            "a:/srv/x: 1 files, 5 B, would be written, 1 would be removed, 2 are as they should be, 4 more are there and stay\n  write     a/b\n  remove    old\n  … and 7 more\n"
+            "a:/srv/x: 1 file, 5 B, would be written, 1 would be removed, 2 are as they should be, 4 more are there and stay\n  write     a/b\n  remove    old\n  … and 7 more\n"
         ),
         "{}",
         ended.stderr

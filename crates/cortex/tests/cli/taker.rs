@@ -28,6 +28,8 @@ pub(crate) struct Whims {
     pub(crate) packs_unanswered: usize,
     /// So many answers of wants get lost.
     pub(crate) wants_lost: usize,
+    /// So many packs of a mebibyte or more are taken, and what is in them is forgotten and asked for again.
+    pub(crate) packs_forgotten: usize,
     /// After so many packs it forgets the transfer, once.
     pub(crate) forgets_after: Option<usize>,
     /// It answers no long pack before two were on their way at once.
@@ -63,6 +65,7 @@ struct State {
     begins: usize,
     lost: usize,
     unanswered: usize,
+    forgotten: usize,
     standing: &'static str,
 }
 
@@ -235,7 +238,11 @@ impl Taker {
         if state.standing.is_empty() {
             return Answer::Json(404, super::push::problem("not_found"));
         }
-        state.take(pack);
+        if pack.len() >= 1 << 20 && state.forgotten < self.whims.packs_forgotten {
+            state.forget(pack);
+        } else {
+            state.take(pack);
+        }
         let unanswered = state.unanswered < self.whims.packs_unanswered;
         state.unanswered += usize::from(unanswered);
         if self.whims.forgets_after == Some(state.packs) && state.begins == 1 {
@@ -275,10 +282,8 @@ impl State {
         }
     }
 
-    /// Verified by the reader of packs.
-    fn take(&mut self, pack: &[u8]) {
-        self.packs += 1;
-        self.wire += pack.len();
+    /// What is in a pack. Verified by the reader of packs.
+    fn read(&self, pack: &[u8]) -> Vec<(ContentId, Bytes)> {
         let mut stream = Stream::new();
         let mut came = Vec::new();
         for piece in pack.chunks(CARRY_DATA_BYTES_MAX) {
@@ -289,7 +294,20 @@ impl State {
             }
         }
         assert_eq!(stream.finish().expect("whole"), 1, "one pack");
-        for (id, bytes) in came {
+        came
+    }
+
+    fn forget(&mut self, pack: &[u8]) {
+        self.forgotten += 1;
+        let again: Vec<ContentId> = self.read(pack).into_iter().map(|(id, _)| id).collect();
+        self.asked.retain(|id| !again.contains(id));
+        self.wanted.extend(again);
+    }
+
+    fn take(&mut self, pack: &[u8]) {
+        self.packs += 1;
+        self.wire += pack.len();
+        for (id, bytes) in self.read(pack) {
             if self.objects.contains(&id) && !self.content.contains_key(&id) {
                 self.below(read_object(&bytes).expect("an object"));
             }

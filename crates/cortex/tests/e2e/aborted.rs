@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::cable::Cable;
-use crate::content::{content, memory, ours};
+use crate::content::{memory, ours};
 use crate::files::{OCTETS, at};
-use crate::transfers::{allow, is_same};
+use crate::transfers::{allow, is_same, noise};
 use crate::world::{Ended, World, canary, hub, signal};
 
 const MIB: usize = 1024 * 1024;
@@ -100,15 +100,15 @@ impl Scene {
             std::fs::create_dir_all(folder.join("مجلد")).expect("a folder");
             let seed = name.len() as u64 + u64::from(name.as_bytes()[0]);
             (0..40).for_each(|n| {
-                std::fs::write(folder.join(format!("مجلد/{n}")), content(2_000, seed * 1_000 + n))
+                std::fs::write(folder.join(format!("مجلد/{n}")), noise(2_000, seed * 1_000 + n))
                     .expect("write")
             });
-            std::fs::write(folder.join("long"), content(3 * MIB / 2, seed)).expect("write");
+            std::fs::write(folder.join("long"), noise(3 * MIB / 2, seed)).expect("write");
             std::fs::write(folder.join(name), "").expect("write");
             folder
         });
         let target = work.join("large");
-        std::fs::write(&target, content(4 * MIB, 9)).expect("written");
+        std::fs::write(&target, noise(4 * MIB, 9)).expect("written");
         let (cut, late, refused) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
         let (whole, memory) = (Duration::ZERO, Mutex::default());
         Self { world, cable, work, sources, target, whole, cut, late, refused, memory }
@@ -185,7 +185,7 @@ impl Scene {
             1 => {
                 let other = at("a", &self.work.join("other"), "");
                 let mut stream = self.world.begin("PUT", &other, 8 * MIB as u64);
-                let _sent = stream.write_all(&content(draw.below(4 * MIB), 1));
+                let _sent = stream.write_all(&noise(draw.below(4 * MIB), 1));
             }
             2 => {
                 let (source, dest) = (draw.below(2), caller + draw.below(2));
@@ -306,7 +306,7 @@ fn a56_transfers_that_end_at_any_moment_leave_no_lock_file_entry_or_descriptor()
         assert_eq!(staged(), 0, "staging is left");
     }
     let read = scene.world.fs("GET", &at("a", &scene.target, ""), &[("accept", OCTETS)], b"");
-    assert!(read.body == content(4 * MIB, 9));
+    assert!(read.body == noise(4 * MIB, 9));
     scene.is_quiet();
     // A long run waits until the node has ended its idle clerks, and the connection for content.
     let (before, clerks, limit) =

@@ -10,24 +10,11 @@ use cortex_core::files::content::ContentId;
 use serde_json::json;
 
 use crate::files::{OCTETS, at, world};
+use crate::transfers::noise;
 use crate::world::{World, canary};
 
 const MIB: usize = 1024 * 1024;
 const SOON: Duration = Duration::from_secs(30);
-
-/// Bytes that are the same nowhere twice.
-pub(crate) fn content(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(len / 8 + 1).flatten().collect();
-    bytes.truncate(len);
-    bytes
-}
 
 impl World {
     /// A connection on which this head was sent; the body is the caller's.
@@ -79,7 +66,7 @@ pub(crate) fn memory(pid: u32) -> usize {
 fn a_large_file_goes_up_and_down_whole_while_commands_go_on() {
     let (world, work) = world();
     let target = work.join("كبير.bin");
-    let sent = content(40 * MIB, 7);
+    let sent = noise(40 * MIB, 7);
     let id = ContentId::of(&sent).to_string();
     let before = memory(world.hub().pid());
     let mut grown = 0;
@@ -128,7 +115,7 @@ fn a_large_file_goes_up_and_down_whole_while_commands_go_on() {
 fn what_is_sent_must_be_what_was_declared_and_fit_and_be_expected() {
     let (world, work) = world();
     let target = work.join("a");
-    let sent = content(MIB, 3);
+    let sent = noise(MIB, 3);
     let put = |more: &str, headers: &[(&str, &str)], body: &[u8]| {
         world.fs("PUT", &at("a", &target, more), &[&[("content-type", OCTETS)], headers].concat(), body)
     };
@@ -139,14 +126,14 @@ fn what_is_sent_must_be_what_was_declared_and_fit_and_be_expected() {
     // The same again is the same operation, and other content under the same key is none.
     let again = put("", &[("idempotency-key", "k")], &sent).ok();
     assert_eq!(again["op"], first["op"]);
-    put("", &[("idempotency-key", "k")], &content(MIB, 4)).refused(409, "conflict");
+    put("", &[("idempotency-key", "k")], &noise(MIB, 4)).refused(409, "conflict");
     put("", &[("if-match", &format!("\"{other}\""))], &sent).refused(412, "etag_mismatch");
     put("&mode=create", &[], &sent).refused(409, "conflict");
-    let dry = put("&dry_run=true", &[], &content(MIB, 5)).ok();
+    let dry = put("&dry_run=true", &[], &noise(MIB, 5)).ok();
     assert_eq!(dry["dry_run"], json!(true));
-    let appended = put("&mode=append", &[], &content(MIB, 6)).ok();
+    let appended = put("&mode=append", &[], &noise(MIB, 6)).ok();
     assert_eq!(appended["bytes"], json!(2 * MIB));
-    let whole = [sent, content(MIB, 6)].concat();
+    let whole = [sent, noise(MIB, 6)].concat();
     assert!(std::fs::read(&target).expect("there") == whole);
     // Nothing of the body is asked for.
     let mut stream = world.begin("PUT", &at("a", &target, ""), 64 * MIB as u64 + 1);
@@ -160,7 +147,7 @@ fn what_is_sent_must_be_what_was_declared_and_fit_and_be_expected() {
 fn what_either_end_breaks_off_leaves_nothing() {
     let (mut world, work) = world();
     let target = work.join("large");
-    std::fs::write(&target, content(40 * MIB, 9)).expect("written");
+    std::fs::write(&target, noise(40 * MIB, 9)).expect("written");
     // A reader goes away in the middle.
     let mut stream = world.begin("GET", &at("a", &target, ""), 0);
     let mut some = vec![0; MIB];
@@ -171,27 +158,27 @@ fn what_either_end_breaks_off_leaves_nothing() {
     // A writer goes away in the middle.
     let other = work.join("other");
     let mut stream = world.begin("PUT", &at("a", &other, ""), 20 * MIB as u64);
-    stream.write_all(&content(5 * MIB, 1)).expect("sent");
+    stream.write_all(&noise(5 * MIB, 1)).expect("sent");
     world.eventually("a file on its way", SOON, |_| (!ours(&work).is_empty()).then_some(()));
     drop(stream);
     world.is_quiet(&work);
     assert!(!other.exists());
     // The node dies in the middle.
     let mut stream = world.begin("PUT", &at("a", &other, ""), 20 * MIB as u64);
-    stream.write_all(&content(5 * MIB, 1)).expect("sent");
+    stream.write_all(&noise(5 * MIB, 1)).expect("sent");
     world.eventually("a file on its way", SOON, |_| (!ours(&work).is_empty()).then_some(()));
     world.kill_node("a");
     world.start_node("a");
     let mut answer = String::new();
     // What of the body is still sent, or not, makes no difference.
-    let _sent = stream.write_all(&content(5 * MIB, 2));
+    let _sent = stream.write_all(&noise(5 * MIB, 2));
     let _ended = stream.shutdown(std::net::Shutdown::Write);
     let _read = stream.read_to_string(&mut answer);
     println!("the writer was told: {}", answer.lines().next().unwrap_or_default());
     assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
     world.is_quiet(&work);
     assert!(!other.exists());
-    assert!(std::fs::read(&target).expect("there") == content(40 * MIB, 9));
+    assert!(std::fs::read(&target).expect("there") == noise(40 * MIB, 9));
     // It need not be searched for secrets.
     std::fs::remove_file(&target).expect("removed");
 }

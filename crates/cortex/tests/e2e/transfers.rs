@@ -285,10 +285,10 @@ fn sync_11_what_cannot_be_sent_is_not_taken_for_gone_by_a_push_or_a_pull_that_de
         assert!(made.expect("mkfifo starts").success());
     }
     let pull = world.cortex(&["pull", &there, &here, "--delete"]).expect(1);
-    assert!(pull.stderr.contains("1 entries of the source cannot be read or sent"), "{}", pull.stderr);
+    assert!(pull.stderr.contains("1 entry of the source cannot be read or sent"), "{}", pull.stderr);
     assert!(back.join("run.sh").exists());
     let push = world.push(&source, &there, &["--delete"]).expect(1);
-    assert!(push.stderr.contains("1 entries of the source cannot be read or sent"), "{}", push.stderr);
+    assert!(push.stderr.contains("1 entry of the source cannot be read or sent"), "{}", push.stderr);
     world.cortex(&["pull", &there, &here, "--delete", "--exclude", "/run.sh"]).expect(0);
     assert!(back.join("run.sh").exists(), "what is left out is left alone");
 }

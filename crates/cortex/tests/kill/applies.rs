@@ -9,24 +9,10 @@ use std::process::Child;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::points::APPLY;
 use crate::world::{Ended, World, hub};
 use crate::{SOON, rounds, wait_for_kill};
 
-/// Every point on the way of a tree into a folder, in their order.
-const POINTS: &[&str] = &[
-    "apply::piece",
-    "apply::pack_synced",
-    "apply::staged",
-    "apply::logged",
-    "apply::created",
-    "files::looked",
-    "apply::exchanged",
-    "apply::trashed",
-    "apply::batch_synced",
-    "apply::before_end",
-    "apply::base_written",
-    "apply::base_named",
-];
 const MIB: usize = 1 << 20;
 
 /// Who is killed.
@@ -266,7 +252,7 @@ fn cuts(victim: Victim) -> impl Iterator<Item = (&'static str, Victim, bool)> {
     let is_short = std::env::var_os("CORTEX_ROUNDS").is_none();
     let mine = move |at: usize| !is_short || at.is_multiple_of(2) == (victim == Victim::Clerk);
     (0..rounds()).flat_map(move |round| {
-        let points = POINTS.iter().enumerate().filter(move |(at, _)| mine(*at));
+        let points = APPLY.iter().enumerate().filter(move |(at, _)| mine(*at));
         points.map(move |(at, point)| (*point, victim, (at / 2 + round).is_multiple_of(3)))
     })
 }

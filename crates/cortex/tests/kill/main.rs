@@ -16,6 +16,8 @@ mod files;
 mod full;
 mod history;
 mod join;
+#[path = "../../src/kills/points.rs"]
+mod points;
 mod pool;
 mod random;
 mod trees;

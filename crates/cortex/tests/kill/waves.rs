@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::points::WAVES;
 use crate::world::{World, hub};
 use crate::{SOON, arm, restart, rounds, wait_for_kill};
 
-/// Every point of a wave.
-const POINTS: &[&str] = &["waves::planned", "waves::sent", "waves::ended", "waves::committed"];
 const NODES: [&str; 3] = ["a", "b", "c"];
 
 struct Scene {
@@ -76,7 +75,7 @@ fn r16_1_a_power_cut_at_any_point_of_a_wave_of_a_lead_leaves_no_follower_behind(
         assert_eq!(scene.ws(&["attach", "notes", &scene.place(node)]), Some(0));
     }
     let mut expected = BTreeMap::from([("أول".to_owned(), "first\n".to_owned())]);
-    for (round, point) in (0..rounds()).flat_map(|_| POINTS).enumerate() {
+    for (round, point) in (0..rounds()).flat_map(|_| WAVES).enumerate() {
         for (name, content) in
             [(format!("new {round}"), "new\n".to_owned()), ("أول".to_owned(), format!("{round}\n"))]
         {
@@ -96,7 +95,7 @@ fn r16_1_a_power_cut_at_any_point_of_a_wave_of_peers_loses_nothing_that_they_wro
         assert_eq!(scene.ws(&["attach", "notes", &scene.place(node), "--wait"]), Some(0));
     }
     let mut expected = BTreeMap::from([("أول".to_owned(), "first\n".to_owned())]);
-    for (round, point) in (0..rounds()).flat_map(|_| POINTS).enumerate() {
+    for (round, point) in (0..rounds()).flat_map(|_| WAVES).enumerate() {
         for (node, of) in NODES.iter().enumerate() {
             for name in [format!("{of} {round}"), format!("{of} again")] {
                 let content = format!("{of} in {round}\n");

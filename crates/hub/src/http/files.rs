@@ -9,33 +9,28 @@ use cortex_core::files::op::{
     Content, Edit, FileOp, FindQuery, Glob, GrepQuery, Kind, Page, ReadAs, ReadRange, WriteHow,
 };
 use cortex_core::files::path::FilePath;
-use cortex_core::id::{Attempt, LockEpoch, TaskId};
 use cortex_core::limits::{
-    FILE_INLINE_BYTES_MAX, FILE_OP_MS, FILE_OP_MS_MAX, LIST_ENTRIES_PAGE_DEFAULT, MATCHES_PAGE_DEFAULT,
+    FILE_INLINE_BYTES_MAX, FILE_OP_MS_MAX, LIST_ENTRIES_PAGE_DEFAULT, MATCHES_PAGE_DEFAULT,
 };
 use cortex_core::name::printable;
-use cortex_core::rights::Right;
-use cortex_core::{Code, Refusal};
 use cortex_wire::http::{
     EntriesView, EntryView, FileContentView, FileDoneView, FilePatch, FileWrittenView, MatchesView,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use crate::http::breaking::broken_off_by;
 use crate::http::extract::{Args, FileBody, JsonBody, parse};
 use crate::http::problem::{Failure, invalid};
-use crate::http::runs::{idempotency_key, traceparent};
-use crate::http::shut_out::until_shut_out;
-use crate::http::workspaces::quoted;
 use crate::http::{Api, file_view};
-use crate::service::files::{Body, Download, FileCall, FileReply, ReadFrom};
-use crate::service::standing::Place;
-use crate::service::{Caller, targets};
+use crate::service::Caller;
+use crate::service::files::Body;
 
 use args::{ChangeArgs, LookArgs, RemoveArgs, SearchArgs, WriteArgs};
+pub(super) use order::attempt;
+use order::{Order, read_from};
 
 mod args;
 mod conditions;
+mod order;
 mod range;
 
 /// Bytes of a part of a file in JSON when the caller does not say.
@@ -65,7 +60,7 @@ pub(super) async fn look(
     Args(args): Args<LookArgs>,
 ) -> Result<Response, Failure> {
     let from = read_from(args.from.as_deref())?;
-    let order = Order { from, ..Order::new(&api, &caller, &node, &headers, args.timeout_ms)? };
+    let order = Order::new(&api, &caller, &node, &headers, args.timeout_ms)?.answered_by(from);
     match args.view.as_deref().unwrap_or("read") {
         "read" => read(&api, &order, &headers, &args).await,
         "list" => {
@@ -116,7 +111,7 @@ pub(super) async fn search(
     Args(args): Args<SearchArgs>,
 ) -> Result<Response, Failure> {
     let from = read_from(args.from.as_deref())?;
-    let order = Order { from, ..Order::new(&api, &caller, &node, &headers, args.timeout_ms)? };
+    let order = Order::new(&api, &caller, &node, &headers, args.timeout_ms)?.answered_by(from);
     let at = path(args.path.as_deref())?;
     let (hidden, ignored) = (args.hidden, args.ignored);
     let sizes = args.size_min.is_some() || args.size_max.is_some() || args.changed_within_ms.is_some();
@@ -357,100 +352,6 @@ async fn changed(api: &Api, order: &Order, op: FileOp, body: Option<Body>) -> Re
         response.headers_mut().insert("cortex-op-id", value);
     }
     Ok(response)
-}
-
-/// Who asks where, beside what.
-struct Order {
-    caller: Caller,
-    node: std::sync::Arc<cortex_core::node::Node>,
-    key: Option<String>,
-    attempt: Option<(TaskId, Attempt)>,
-    lock: Option<LockEpoch>,
-    from: ReadFrom,
-    deadline_ms: u64,
-    traceparent: Option<String>,
-}
-
-impl Order {
-    fn new(
-        api: &Api,
-        caller: &Caller,
-        node: &str,
-        headers: &HeaderMap,
-        timeout_ms: Option<u64>,
-    ) -> Result<Self, Failure> {
-        Ok(Self {
-            node: targets::find(&api.context.directory, caller, node)?,
-            caller: caller.clone(),
-            key: idempotency_key(headers)?,
-            attempt: attempt(headers)?,
-            lock: quoted(headers)?,
-            from: ReadFrom::Any,
-            deadline_ms: timeout_ms.unwrap_or(FILE_OP_MS),
-            traceparent: traceparent(headers),
-        })
-    }
-
-    async fn perform(&self, api: &Api, op: FileOp) -> Result<FileReply, Refusal> {
-        self.exchange(api, op, None).await.map(|(reply, _none)| reply)
-    }
-
-    async fn exchange(
-        &self,
-        api: &Api,
-        op: FileOp,
-        body: Option<Body>,
-    ) -> Result<(FileReply, Option<Download>), Refusal> {
-        let call = FileCall {
-            node: std::sync::Arc::clone(&self.node),
-            op,
-            key: self.key.clone(),
-            attempt: self.attempt,
-            lock: self.lock,
-            from: self.from,
-            deadline_ms: self.deadline_ms,
-            traceparent: self.traceparent.clone(),
-        };
-        api.files.exchange(&self.caller, call, body).await
-    }
-}
-
-impl Order {
-    /// The content of a read, for as long as its caller may have it.
-    fn body(&self, api: &Api, download: Download) -> axum::body::Body {
-        let stands = api.standing(&self.caller, Right::FilesRead, Place::On(self.node.id));
-        let shut = |refusal| vec![Err(std::io::Error::other(refusal))];
-        let bytes = until_shut_out(stands, range::pieces(download), shut);
-        axum::body::Body::from_stream(broken_off_by(api.shutdown.clone().cancelled_owned(), bytes))
-    }
-}
-
-/// The attempt of a task that the request is for.
-pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<(TaskId, Attempt)>, Failure> {
-    let Some(value) = headers.get("cortex-attempt") else { return Ok(None) };
-    let bad = || {
-        let refusal = Refusal::new(Code::InvalidArgument, "`Cortex-Attempt` is not of the form TASK/N.");
-        Failure::from(refusal.hint(
-            "Send the id of the task and the number of its attempt, as a claim or the task's process has them.",
-        ))
-    };
-    let (task, number) = value.to_str().ok().and_then(|text| text.split_once('/')).ok_or_else(bad)?;
-    let task = task.trim().parse().map_err(|_| bad())?;
-    let number = number.trim().parse().map_err(|_| bad())?;
-    Ok(Some((task, Attempt(number))))
-}
-
-/// Who is to answer.
-fn read_from(text: Option<&str>) -> Result<ReadFrom, Failure> {
-    match text {
-        None => Ok(ReadFrom::Any),
-        Some("node") => Ok(ReadFrom::Node),
-        Some("mirror") => Ok(ReadFrom::Mirror),
-        Some(other) => {
-            let shown = printable(other, 80);
-            Err(invalid(format!("`from` is `{shown}`; it must be node or mirror.")))
-        }
-    }
 }
 
 fn wants_bytes(headers: &HeaderMap) -> bool {

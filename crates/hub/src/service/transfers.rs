@@ -12,6 +12,8 @@ mod accept;
 mod drive;
 mod open;
 mod reading;
+mod shown;
+mod table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,8 +44,9 @@ use crate::transfer::pull::{Frame, Pull};
 use crate::transfer::push::Push;
 use crate::transfer::spool::{self, Memory};
 
-use open::{By, Content, Table, Transfer};
-pub use open::{Kind, Row, Shown, Stage, Standing};
+use open::{By, Content, Transfer};
+pub use shown::{Kind, Row, Shown, Stage, Standing};
+use table::Table;
 
 /// Packs that are being received at once by the hub; more callers wait before their body is read.
 const UPLOADS_MAX: usize = 32;

@@ -375,16 +375,11 @@ impl Dir {
     /// All names, in byte order. [`Fault::TooMany`] above `max`.
     pub(crate) fn all_names(&self, max: usize) -> Result<Vec<Box<[u8]>>, Fault> {
         let mut names: Vec<Box<[u8]>> = Vec::new();
-        for entry in self.listing()? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
+        for entry in self.entries()? {
             if names.len() >= max {
                 return Err(Fault::TooMany);
             }
-            names.push(name.into());
+            names.push(entry?.file_name().to_bytes().into());
         }
         names.sort_unstable();
         Ok(names)
@@ -393,12 +388,9 @@ impl Dir {
     /// Names of the folders in it. [`Fault::TooMany`] above `max`.
     pub(crate) fn folders(&self, max: usize) -> Result<Vec<Box<[u8]>>, Fault> {
         let mut names: Vec<Box<[u8]>> = Vec::new();
-        for entry in self.listing()? {
+        for entry in self.entries()? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
             let is_dir = match entry.file_type() {
                 Some(kind) => kind == nix::dir::Type::Directory,
                 // Not every file system says it here.
@@ -414,11 +406,15 @@ impl Dir {
         Ok(names)
     }
 
-    /// A descriptor of its own: whoever reads the folder at the same time has his own place in it.
-    fn listing(&self) -> Result<nix::dir::Dir, Fault> {
+    /// What lies in it, in no order. A descriptor of its own: whoever reads the folder at the same time has his
+    /// own place in it.
+    fn entries(&self) -> Result<impl Iterator<Item = Result<nix::dir::Entry, Fault>>, Fault> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = fcntl::openat(&self.fd, c".", flags, Mode::empty())?;
-        Ok(nix::dir::Dir::from_fd(fd)?)
+        let is_itself = |entry: &nix::dir::Entry| [c".", c".."].contains(&entry.file_name());
+        let listing = nix::dir::Dir::from_fd(fd)?.into_iter();
+        let below = listing.filter(move |entry| !entry.as_ref().is_ok_and(is_itself));
+        Ok(below.map(|entry| Ok(entry?)))
     }
 
     /// The first `max` names from `from` on, in byte order. Memory is bounded by twice as many names.
@@ -430,12 +426,9 @@ impl Dir {
         let mut names: Vec<Box<[u8]>> = Vec::new();
         let mut seen = 0;
         let mut more = false;
-        for entry in self.listing()? {
+        for entry in self.entries()? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
             seen += 1;
             if seen > limits::DIR_ENTRIES_READ_MAX {
                 return Err(Fault::TooMany);

@@ -6,6 +6,7 @@ use cortex_core::error::{Code, Refusal};
 use cortex_core::files::op::{Expect, WriteHow};
 use cortex_core::limits;
 use cortex_core::name::printable;
+use cortex_core::words::count;
 use nix::errno::Errno;
 
 use super::beneath::{Dir, Follow, Stat};
@@ -161,9 +162,12 @@ fn is_there(place: &Place<'_>, there: &Stat, hashed: Option<&Hashed>) -> Refusal
         return mismatch(place, hashed);
     }
     let (path, size) = (printable(place.path.as_str(), 300), there.size);
-    Refusal::new(Code::EtagMismatch, format!("`{path}` is there already, with {size} bytes."))
-        .detail("path", path)
-        .detail("size", size.to_string())
+    Refusal::new(
+        Code::EtagMismatch,
+        format!("`{path}` is there already, with {}.", count(size, "byte", "bytes")),
+    )
+    .detail("path", path)
+    .detail("size", size.to_string())
 }
 
 /// More than a file is written with.
@@ -180,7 +184,9 @@ pub(super) fn too_large(place: &Place<'_>) -> Refusal {
 pub(super) fn mismatch(place: &Place<'_>, now: Option<&Hashed>) -> Refusal {
     let path = printable(place.path.as_str(), 300);
     let what = match now {
-        Some(hashed) => format!("it holds {} bytes with the etag {}", hashed.stat.size, hashed.etag),
+        Some(hashed) => {
+            format!("it holds {} with the etag {}", count(hashed.stat.size, "byte", "bytes"), hashed.etag)
+        }
         None => "it is not there, or was changed in this moment".to_owned(),
     };
     let refusal = Refusal::new(Code::EtagMismatch, format!("`{path}` is not what was expected: {what}."))

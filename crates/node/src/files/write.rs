@@ -12,6 +12,7 @@ use cortex_core::files::entity::unknown_outcome;
 use cortex_core::files::op::{Expect, WriteHow};
 use cortex_core::limits;
 use cortex_core::name::printable;
+use cortex_core::words::count;
 use cortex_wire::diff;
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Uid, fchown};
@@ -180,8 +181,9 @@ impl<'a> Draft<'a> {
             || declared.id.is_some_and(|declared| declared != id)
         {
             let message = format!(
-                "What arrived for `{}` is not what was declared: {arrived} bytes, etag {id}.",
-                printable(place.path.as_str(), 300)
+                "What arrived for `{}` is not what was declared: {}, etag {id}.",
+                printable(place.path.as_str(), 300),
+                count(arrived, "byte", "bytes")
             );
             return Err(Refusal::new(Code::InvalidArgument, message)
                 .hint("Send the content again, whole and unchanged.")

@@ -10,6 +10,7 @@ use crate::files::path::FilePath;
 use crate::id::{LockEpoch, MemberId, NodeId, Revision};
 use crate::limits::WORKSPACE_MEMBERS_MAX;
 use crate::sync::HaltId;
+use crate::words::count;
 
 impl Draft<'_> {
     pub(super) fn attach(
@@ -152,7 +153,7 @@ impl Draft<'_> {
         self.ws.removed_at = Some(self.now);
         self.gone = self.members.iter().map(|member| member.id).collect();
         self.changed.clear();
-        let detail = format!("{} members", self.members.len());
+        let detail = count(self.members.len(), "member", "members");
         self.tell(EventKind::WorkspaceRemoved, Some(by), Some(detail));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `cortex fs cat`.
 
 use cortex_core::limits::FILE_INLINE_BYTES_MAX;
+use cortex_core::words::count;
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::FileContentView;
 use http::Method;
@@ -87,7 +88,8 @@ impl Cat {
         fresh::say(context.output, &content.fresh);
         if content.truncated {
             let (bytes, next) = (content.bytes, content.offset.saturating_add(content.bytes));
-            context.output.say(&format!("The answer holds {bytes} bytes; go on with `--bytes {next}-`."));
+            let bytes = count(bytes, "byte", "bytes");
+            context.output.say(&format!("The answer holds {bytes}; go on with `--bytes {next}-`."));
         }
         Ok(())
     }

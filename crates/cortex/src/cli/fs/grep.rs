@@ -1,6 +1,7 @@
 //! `cortex fs grep`.
 
 use cortex_core::limits::MATCHES_PAGE_MAX;
+use cortex_core::words::count;
 use cortex_wire::http::MatchView;
 
 use super::find::Beyond;
@@ -70,7 +71,8 @@ impl Grep {
         let hint = if ignored == 0 {
             String::new()
         } else {
-            format!(" {ignored} were left out by ignore files; --ignored looks at them too.")
+            let ignored = count(ignored, "entry was", "entries were");
+            format!(" {ignored} left out by ignore files; --ignored looks there too.")
         };
         output.say(&format!("No line was found.{hint}"));
         Err(Failure::Exit(1))

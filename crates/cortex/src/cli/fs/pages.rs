@@ -1,5 +1,6 @@
 //! The pages of a list or a search, one after the other, up to a limit.
 
+use cortex_core::words::count;
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{FreshView, SkippedView};
 use http::Method;
@@ -136,7 +137,7 @@ fn left_out(skipped: SkippedView) -> String {
         (unsupported, "name that no command can give", "names that no command can give"),
     ];
     let told = parts.iter().filter(|(number, ..)| *number > 0);
-    let told = told.map(|(number, one, many)| super::show::count(*number, one, many));
+    let told = told.map(|(number, one, many)| count(*number, one, many));
     told.collect::<Vec<_>>().join(", ")
 }
 

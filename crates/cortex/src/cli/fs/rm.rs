@@ -1,9 +1,10 @@
 //! `cortex fs rm`.
 
+use cortex_core::words::count;
 use cortex_wire::http::FileDoneView;
 use http::Method;
 
-use super::{Files, Terms, show};
+use super::{Files, Terms};
 use crate::cli::Context;
 use crate::client::Call;
 use crate::error::Result;
@@ -38,14 +39,14 @@ impl Rm {
             if output.json {
                 return output.json(&done);
             }
-            let entries = show::count(done.removed, "entry", "entries");
+            let entries = count(done.removed, "entry", "entries");
             return output.line(&format!("would remove {place}: {entries}; nothing was changed"));
         }
         if self.recursive && !self.yes {
             // Nobody who cannot be asked waits for the count.
             let count = if output.can_ask() {
                 let done = remove(files, true, true, Call::default()).await?;
-                format!(": {}", show::count(done.removed, "entry", "entries"))
+                format!(": {}", count(done.removed, "entry", "entries"))
             } else {
                 String::new()
             };
@@ -55,7 +56,7 @@ impl Rm {
         if output.json {
             return output.json(&done);
         }
-        output.say(&format!("removed {place}: {}", show::count(done.removed, "entry", "entries")));
+        output.say(&format!("removed {place}: {}", count(done.removed, "entry", "entries")));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use cortex_core::words::count;
 use cortex_wire::http::{EntryView, FileDoneView, FileWrittenView};
 use serde::{Deserialize, Serialize};
 
@@ -230,11 +231,6 @@ fn tell_notes(notes: &[String], output: Output) {
             }
         ));
     }
-}
-
-/// `1 entry`, `12 entries`.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 #[cfg(test)]

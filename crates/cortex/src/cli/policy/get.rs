@@ -2,6 +2,7 @@
 
 use cortex_core::policy::{Args, Document, Sensitive};
 use cortex_core::sandbox::{Limits, Network, Root, RootPath};
+use cortex_core::words::count;
 use cortex_wire::http::PolicyView;
 
 use super::path;
@@ -115,7 +116,7 @@ fn limits(limits: &Limits) -> String {
 fn size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let round = units.into_iter().find(|(_, shift)| bytes > 0 && bytes.is_multiple_of(1 << shift));
-    round.map_or_else(|| format!("{bytes} bytes"), |(unit, shift)| format!("{} {unit}", bytes >> shift))
+    round.map_or_else(|| count(bytes, "byte", "bytes"), |(unit, shift)| format!("{} {unit}", bytes >> shift))
 }
 
 fn sensitive(one: &Sensitive) -> String {

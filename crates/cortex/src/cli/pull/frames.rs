@@ -5,6 +5,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use cortex_core::Code;
 use cortex_core::files::content::ContentId;
 use cortex_core::limits::{CARRY_BYTES_MAX, CARRY_DATA_BYTES_MAX};
+use cortex_core::words::count;
 use cortex_wire::error::Problem;
 use cortex_wire::http::{PullTreeView, TransferNoteView};
 use serde::de::DeserializeOwned;
@@ -49,7 +50,7 @@ impl Cutter {
             };
             let len = u32::from_le_bytes([a, b, c, d]) as usize;
             if len > BODY_BYTES_MAX {
-                return Err(strange(&format!("a frame of {len} bytes")));
+                return Err(strange(&format!("a frame of {}", count(len, "byte", "bytes"))));
             }
             if self.buffer.len() < HEAD_BYTES + len {
                 return Ok(None);

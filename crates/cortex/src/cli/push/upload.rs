@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cortex_core::Code;
 use cortex_core::files::content::ContentId;
 use cortex_core::limits::WANTS_MAX;
+use cortex_core::words::count;
 use http::{HeaderMap, Method};
 use tokio::time::{Duration, Instant, sleep};
 
@@ -105,7 +106,8 @@ async fn over(headers: &HeaderMap) {
 fn ids(body: &[u8]) -> Result<Vec<ContentId>> {
     let (ids, rest) = body.as_chunks::<ID_BYTES>();
     if !rest.is_empty() || ids.len() > WANTS_MAX {
-        let message = format!("The hub asks for content by {} bytes, which are no list of ids.", body.len());
+        let bytes = count(body.len(), "byte", "bytes");
+        let message = format!("The hub asks for content by {bytes}, which is no list of ids.");
         return Err(Failure::new(
             Code::VersionUnsupported,
             message,

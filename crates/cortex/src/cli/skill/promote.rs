@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cortex_core::name::printable;
+use cortex_core::words::count;
 use cortex_wire::http::{PromoteRequest, PromotedView};
 use http::Method;
 use indicatif::HumanBytes;
@@ -61,8 +62,8 @@ impl Promote {
         context.output.line(&if promoted.already {
             format!("{name} is at revision {n}, which has this content already")
         } else {
-            let (files, bytes) = (promoted.files, HumanBytes(promoted.bytes));
-            format!("{name} is at revision {n}: {files} files, {bytes}")
+            let (files, bytes) = (count(promoted.files, "file", "files"), HumanBytes(promoted.bytes));
+            format!("{name} is at revision {n}: {files}, {bytes}")
         })
     }
 }

@@ -1,6 +1,7 @@
 //! `cortex skill show`.
 
 use cortex_core::name::printable;
+use cortex_core::words::count;
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{MountView, SkillDetailView, SkillEntryView, SkillFileView, SkillView};
 use indicatif::HumanBytes;
@@ -131,7 +132,7 @@ fn told(context: &Context, skill: &SkillDetailView, mounts: &[MountView]) -> Res
         ("name", head.name.clone()),
         ("revision", head.revision.to_string()),
         ("promoted", format!("{} by {}", args::age(Some(&head.at)), printable(&head.by, 120))),
-        ("holds", format!("{} files, {}", skill.files, HumanBytes(skill.bytes))),
+        ("holds", format!("{}, {}", count(skill.files, "file", "files"), HumanBytes(skill.bytes))),
         ("content", head.content.clone()),
     ];
     context.output.facts(skill, &facts)?;

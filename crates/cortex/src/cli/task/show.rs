@@ -2,6 +2,7 @@
 //! wider than 80 columns but what somebody gave as one word.
 
 use cortex_core::name::printable;
+use cortex_core::words::count;
 use cortex_wire::http::{PoolStats, TaskExplained, TaskProgress, TaskStep, TaskStory, TaskView};
 
 use crate::cli::args;
@@ -52,7 +53,7 @@ fn progress(progress: &TaskProgress) -> String {
 
 fn work(task: &TaskView) -> String {
     match task.payload_bytes {
-        Some(bytes) => format!("{} ({bytes} bytes)", task.kind),
+        Some(bytes) => format!("{} ({})", task.kind, count(bytes, "byte", "bytes")),
         None => args::show_argv(&task.argv),
     }
 }
@@ -86,10 +87,10 @@ fn facts(task: &TaskView) -> Vec<(&'static str, String)> {
     let result = task.result.as_ref().map(|result| match (result.code, result.signal) {
         (_, Some(signal)) => format!("signal {signal}"),
         (Some(code), None) => format!("exit {code}"),
-        (None, None) => format!(
-            "{} bytes",
-            result.output.as_ref().or(result.output_base64.as_ref()).map_or(0, String::len)
-        ),
+        (None, None) => {
+            let output = result.output.as_ref().or(result.output_base64.as_ref());
+            count(output.map_or(0, String::len), "byte", "bytes")
+        }
     });
     let limit = |concurrency: &cortex_wire::http::TaskConcurrency| {
         format!("{} at once with the key {}", concurrency.limit, printable(&concurrency.key, 128))

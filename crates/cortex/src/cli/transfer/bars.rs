@@ -12,6 +12,8 @@ const NAME_CHARS_MAX: usize = 24;
 const BARS_MAX: usize = 24;
 const STYLE: &str =
     "{prefix:.bold} {bar:24} {bytes:>11}/{total_bytes:11} {bytes_per_sec:>13} eta {eta:>4}  {msg}";
+/// One line, however narrow the terminal is.
+const SPINNER: &str = "{spinner} {wide_msg}";
 
 /// The bars of one transfer.
 pub(in crate::cli) struct Bars {
@@ -30,7 +32,9 @@ impl Bars {
     /// Something of unknown length goes on; it ends with what is given back.
     pub(in crate::cli) fn spinner(&self, what: &str) -> ProgressBar {
         let Some(all) = &self.all else { return ProgressBar::hidden() };
-        let spinner = all.add(ProgressBar::new_spinner().with_message(what.to_owned()));
+        let style =
+            ProgressStyle::with_template(SPINNER).unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let spinner = all.add(ProgressBar::new_spinner().with_style(style).with_message(what.to_owned()));
         spinner.enable_steady_tick(std::time::Duration::from_millis(100));
         spinner
     }
@@ -84,7 +88,9 @@ mod tests {
 
     #[test]
     fn the_style_of_a_bar_is_one_and_names_the_state() {
-        ProgressStyle::with_template(STYLE).expect("a template");
+        for style in [STYLE, SPINNER] {
+            ProgressStyle::with_template(style).expect("a template");
+        }
         let node = TransferNodeView {
             node: "a".into(),
             path: "/x".into(),

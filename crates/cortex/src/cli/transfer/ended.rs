@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cortex_core::name::printable;
-use cortex_core::{Code, Refusal};
+use cortex_core::{Code, Refusal, words};
 use cortex_wire::error::{Problem, surface};
 use cortex_wire::http::{
     HaltView, LeftOutView, TransferEndView, TransferNodeView, TransferNoteView, TransferView,
@@ -64,8 +64,9 @@ const fn is_zero(value: &u64) -> bool {
 /// The refusal of `--delete` while so many entries of the source can be neither read nor sent: they would be
 /// taken for gone (SYNC rule 11).
 pub(in crate::cli) fn unknown_is_not_gone(count: usize, verb: &str) -> Refusal {
+    let entries = words::count(count, "entry", "entries");
     let message =
-        format!("{count} entries of the source cannot be read or sent, and would be removed at its copy.");
+        format!("{entries} of the source cannot be read or sent, and would be removed at its copy.");
     let hint = format!("Make them readable, name them with --exclude, or {verb} without --delete.");
     Refusal::new(Code::UnsupportedEntry, message).hint(hint)
 }
@@ -117,11 +118,19 @@ pub(in crate::cli) const fn is_partial(left_out: &LeftOutView) -> bool {
 /// What of a folder is in no tree, and is not told by its path or not why, in words.
 pub(in crate::cli) fn left_out(left_out: &LeftOutView) -> impl Iterator<Item = String> {
     let words = [
-        (left_out.unnamed, "entries have names that no tree takes"),
-        (left_out.too_large, "files are too large, or hardly anything but a hole"),
-        (left_out.rules_unread, "folders have ignore files that cannot be read"),
+        (left_out.unnamed, "entry has a name that no tree takes", "entries have names that no tree takes"),
+        (
+            left_out.too_large,
+            "file is too large, or hardly anything but a hole",
+            "files are too large, or hardly anything but a hole",
+        ),
+        (
+            left_out.rules_unread,
+            "folder has an ignore file that cannot be read",
+            "folders have ignore files that cannot be read",
+        ),
     ];
-    words.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
+    counted(words)
 }
 
 fn is_in_conflict(end: &TransferEndView) -> bool {
@@ -225,13 +234,13 @@ fn sentence(place: &str, node: &TransferNodeView, end: &TransferEndView, done: &
         "in_sync" => format!("{place} is as it should be: nothing was sent, {took}"),
         "done" => {
             let sent = HumanBytes(node.wire_bytes);
-            let removed = counted(end.removed, "removed");
+            let removed = further(end.removed, "removed", "removed");
             let kept: u64 =
                 end.held.iter().filter(|(why, _)| *why != "ignored").map(|(_, count)| count).sum();
-            let kept = counted(kept, "left as they are");
+            let kept = further(kept, "left as it is", "left as they are");
             format!(
-                "{done} {place}: {} files, {}{removed}{kept} ({sent} sent, {took})",
-                end.written,
+                "{done} {place}: {}, {}{removed}{kept} ({sent} sent, {took})",
+                words::count(end.written, "file", "files"),
                 HumanBytes(end.bytes)
             )
         }
@@ -239,19 +248,27 @@ fn sentence(place: &str, node: &TransferNodeView, end: &TransferEndView, done: &
     }
 }
 
-fn counted(count: u64, what: &str) -> String {
-    if count == 0 { String::new() } else { format!(", {count} {what}") }
+/// What there is any of, each with the words for one and for several.
+pub(in crate::cli) fn counted<'w>(
+    all: impl IntoIterator<Item = (u64, &'w str, &'w str)>,
+) -> impl Iterator<Item = String> {
+    let some = all.into_iter().filter(|(count, ..)| *count > 0);
+    some.map(|(count, one, many)| words::count(count, one, many))
+}
+
+fn further(count: u64, one: &str, many: &str) -> String {
+    counted([(count, one, many)]).map(|counted| format!(", {counted}")).collect()
 }
 
 fn would(place: &str, end: &TransferEndView) -> String {
-    let removed = counted(end.removed, "would be removed");
+    let removed = further(end.removed, "would be removed", "would be removed");
     let held: Vec<String> = end.held.iter().filter(|(_, count)| **count > 0).map(held).collect();
     let held = if held.is_empty() { String::new() } else { format!(", {}", held.join(", ")) };
-    let (extra, same) =
-        (counted(end.extra, "more are there and stay"), counted(end.same, "are as they should be"));
+    let extra = further(end.extra, "more is there and stays", "more are there and stay");
+    let same = further(end.same, "is as it should be", "are as they should be");
     format!(
-        "{place}: {} files, {}, would be written{removed}{same}{extra}{held}",
-        end.written,
+        "{place}: {}, {}, would be written{removed}{same}{extra}{held}",
+        words::count(end.written, "file", "files"),
         HumanBytes(end.bytes)
     )
 }
@@ -409,6 +426,43 @@ mod tests {
             would("a:/x", end),
             "a:/x: 2 files, 10 B, would be written, 3 would be removed, 9 ignored, 2 kept"
         );
+    }
+
+    #[test]
+    fn one_of_anything_is_told_as_one() {
+        let one = with("done", |end| {
+            (end.written, end.removed, end.extra, end.same) = (1, 1, 1, 1);
+            end.held.insert("kept".into(), 1);
+        });
+        let end = one.end.as_ref().expect("its end");
+        assert_eq!(
+            sentence("a:/x", &one, end, "pushed to"),
+            "pushed to a:/x: 1 file, 10 B, 1 removed, 1 left as it is (7 B sent, 1.5 s)"
+        );
+        assert_eq!(
+            would("a:/x", end),
+            "a:/x: 1 file, 10 B, would be written, 1 would be removed, 1 is as it should be, \
+             1 more is there and stays, 1 kept"
+        );
+        let all = |count| LeftOutView {
+            unnamed: count,
+            too_large: count,
+            rules_unread: count,
+            ..LeftOutView::default()
+        };
+        let told = left_out(&all(1)).collect::<Vec<_>>();
+        assert_eq!(
+            told,
+            [
+                "1 entry has a name that no tree takes",
+                "1 file is too large, or hardly anything but a hole",
+                "1 folder has an ignore file that cannot be read",
+            ]
+        );
+        assert_eq!(left_out(&all(0)).count(), 0);
+        assert!(left_out(&all(2)).all(|told| told.starts_with("2 ")));
+        let refusal = unknown_is_not_gone(1, "push");
+        assert!(refusal.message.starts_with("1 entry of the source cannot"), "{}", refusal.message);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Create {
             bytes_max: self.bytes_max,
         };
         let view: WorkspaceView = client.post("/workspaces", &request).await?;
-        let view = self.patient.wait(client, view).await?;
+        let view = self.patient.wait(context.output, client, view).await?;
         let whose = if view.mode == "node" { "a node leads it" } else { "the hub's copy is the source" };
         let sentence = format!("Made workspace {}; {whose}.", printable(&view.name, 80));
         let attach = ["cortex", "workspace", "attach", &view.name, "NODE:PATH"];

@@ -64,7 +64,7 @@ impl Restore {
     pub(super) async fn run(self, context: &Context, client: &mut Client) -> Result {
         let call = self.held.on(Call::json(&RestoreRequest { revision: self.revision })?);
         let view: WorkspaceView = client.call(Method::POST, &path(&self.name, "/restore"), call).await?;
-        let view = self.patient.wait(client, view).await?;
+        let view = self.patient.wait(context.output, client, view).await?;
         let sentence = format!(
             "Revision {} of workspace {} has the tree of {}.",
             view.revision,

@@ -39,7 +39,7 @@ impl Attach {
         let Place { node, path: folder } = self.place;
         let request = MemberRequest { node: node.clone(), path: folder.clone(), role: self.role };
         let view: WorkspaceView = client.post(&path(&self.name, "/members"), &request).await?;
-        let view = self.patient.wait(client, view).await?;
+        let view = self.patient.wait(context.output, client, view).await?;
         let is_it = |member: &&MemberView| member.path == folder && member.node == node;
         let role = view.members.iter().find(is_it).map(|member| member.role.as_str());
         let sentence =

@@ -40,9 +40,9 @@ impl Resync {
             show::troubles(context, &view);
         }
         let (view, kept) = if request.repair {
-            self.patient.wait_repaired(client, view).await?
+            self.patient.wait_repaired(context.output, client, view).await?
         } else {
-            (self.patient.wait(client, view).await?, None)
+            (self.patient.wait(context.output, client, view).await?, None)
         };
         let shown = printable(&view.name, 80);
         let sentence = if request.accept.is_some() {

@@ -1,6 +1,7 @@
 //! `cortex workspace ls|status`, and how a workspace looks to people.
 
 use cortex_core::name::printable;
+use cortex_core::words::count;
 use cortex_wire::http::{LeftOutView, MemberView, WorkspaceView};
 use indicatif::HumanBytes;
 
@@ -119,7 +120,7 @@ fn member(member: &MemberView) -> Vec<String> {
         notes.push(format!("rule {}", halt.rule));
     }
     if member.conflicts > 0 {
-        notes.push(format!("{} conflicts", member.conflicts));
+        notes.push(count(member.conflicts, "conflict", "conflicts"));
     }
     if member.state == "drifted" {
         notes.push(format!("drift found {}", age(member.drift_since.as_deref())));
@@ -193,16 +194,20 @@ fn trouble(name: &str, member: &MemberView) -> Vec<String> {
             lines.push(format!("  look:        {}", command(&["diff", name, &whole])));
             if member.role == "follower" {
                 lines.push(format!("  end it:      {}", command(&["resync", name, &whole, "--repair"])));
-                lines.push(
-                    "  only there:  what the workspace has not stays even then; remove it on the node"
-                        .to_owned(),
-                );
+                let own = whole_argv(&words(&["cortex", "fs", "rm", &format!("{whole}/NAME")]));
+                lines.push(format!(
+                    "  only there:  what the workspace has not (`A` in the difference) stays even then: {own}"
+                ));
             }
         }
         "conflict" => {
             lines.push(format!(
-                "{who}: it and the workspace both changed {} paths; the other version is beside each, as `….conflict-NODE-REVISION`.",
-                member.conflicts
+                "{who}: it and the workspace both changed {}, as `….conflict-NODE-REVISION`.",
+                count(
+                    member.conflicts,
+                    "path; the other version is beside it",
+                    "paths; the other version is beside each"
+                )
             ));
             lines.push(format!("  seen them:   {}", command(&["resync", name, &whole])));
         }
@@ -228,12 +233,14 @@ fn total(left_out: &LeftOutView) -> u64 {
 /// What a folder has and no tree has, by reason.
 fn left_out(left_out: &LeftOutView) -> String {
     let further = [
-        (left_out.unreadable, "entries cannot be read"),
-        (left_out.unfit, "entries are no file, folder or link of the folder"),
+        (left_out.unreadable, "entry cannot be read", "entries cannot be read"),
+        (
+            left_out.unfit,
+            "entry is no file, folder or link of the folder",
+            "entries are no files, folders or links of the folder",
+        ),
     ];
-    let further = further.into_iter().filter(|(count, _)| *count > 0);
-    let further = further.map(|(count, what)| format!("{count} {what}"));
-    ended::left_out(left_out).chain(further).collect::<Vec<_>>().join("; ")
+    ended::left_out(left_out).chain(ended::counted(further)).collect::<Vec<_>>().join("; ")
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -241,12 +248,12 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use cortex_wire::http::HaltView;
 
     use super::*;
 
-    fn of(state: &str) -> MemberView {
+    pub(in super::super) fn of(state: &str) -> MemberView {
         MemberView {
             id: "0198a1c2-0000-7000-8000-000000000000".to_owned(),
             node: "a".to_owned(),
@@ -292,7 +299,7 @@ mod tests {
         assert_eq!(
             trouble("notes", &view),
             ["a:/srv/مشروع x: not in the workspace: 2 entries have names that no tree takes; \
-             1 entries are no file, folder or link of the folder."]
+             1 entry is no file, folder or link of the folder."]
         );
     }
 

@@ -9,6 +9,7 @@ use axum::response::Response;
 use cortex_core::files::answer::FileAnswer;
 use cortex_core::files::op::ReadRange;
 use cortex_core::limits::BODY_IDLE_MS_MAX;
+use cortex_core::words::count;
 use cortex_core::{Code, Refusal};
 use futures::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -72,7 +73,10 @@ pub(super) fn answer(
     let (from, len, size, body) = match reply.answer {
         FileAnswer::Content { data, from, size, complete, .. } => {
             if !complete && !asked.is_part {
-                let message = format!("The file has {size} bytes, more than `max_bytes` lets through.");
+                let message = format!(
+                    "The file has {}, more than `max_bytes` lets through.",
+                    count(size, "byte", "bytes")
+                );
                 let refusal =
                     Refusal::new(Code::TooLarge, message).hint("Leave `max_bytes` out, or ask for a range.");
                 return Err(refusal.detail("size", size.to_string()).into());
@@ -95,7 +99,7 @@ pub(super) fn answer(
     if asked.is_part && len == 0 {
         let refusal = Refusal::new(
             Code::InvalidArgument,
-            format!("Nothing of the file is in this range: it has {size} bytes."),
+            format!("Nothing of the file is in this range: it has {}.", count(size, "byte", "bytes")),
         )
         .hint("Ask for a range that begins before its end.")
         .detail("size", size.to_string());

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use cortex_core::Refusal;
-use cortex_core::id::OpId;
 use cortex_core::limits::{FILE_OPS_KEPT_MAX, FILE_OPS_KEPT_MS, RUNS_AGE_AFTER_MS};
-use cortex_core::retention::Kept;
-use cortex_core::time::WallTime;
+use cortex_core::retention::{Due, Kept};
 use cortex_store::Tx;
 use tokio_util::sync::CancellationToken;
 
@@ -38,21 +36,18 @@ impl Files {
     /// # Errors
     /// What the store says.
     pub async fn retain(&self, kept: Kept, stop: &CancellationToken) -> Result<(Duration, u64), Refusal> {
-        loop {
+        while !stop.is_cancelled() {
             let look = |view: &dyn cortex_store::Read| {
                 Ok((view.ended_file_op_count()?, view.ended_file_ops(BATCH)?))
             };
             let (ended, oldest) = self.context.view(look).await?;
-            let clocks = self.context.clock.both();
-            let ends: Vec<WallTime> = oldest.iter().map(|(_, end)| *end).collect();
-            let due = kept.beyond(ended, &ends, clocks);
-            if due == 0 || stop.is_cancelled() {
-                let wait = Duration::from_millis(kept.wait_ms(ends.first().copied(), clocks));
-                return Ok((wait, kept.room(ended)));
-            }
-            let ids: Vec<OpId> = oldest.into_iter().take(due).map(|(id, _)| id).collect();
+            let ids = match kept.due(ended, oldest, self.context.clock.both()) {
+                Due::Now(ids) => ids,
+                Due::Later { wait_ms, room } => return Ok((Duration::from_millis(wait_ms), room)),
+            };
             let work = move |tx: &mut dyn Tx| Ok(tx.remove_file_ops(&ids)?);
             self.context.commit(work, |_| ()).await?;
         }
+        Ok((Duration::ZERO, 0))
     }
 }

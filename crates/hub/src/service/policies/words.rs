@@ -5,6 +5,7 @@ use cortex_core::name::printable;
 use cortex_core::policy::{Args, Document, Policy, Program, Sensitive};
 use cortex_core::sandbox::{Level, Limits, Network, Root, RootPath};
 use cortex_core::time::WallTime;
+use cortex_core::words::count;
 
 /// One thing that changes.
 enum Word {
@@ -106,7 +107,7 @@ fn program(program: &Program, now: WallTime) -> String {
     let args = match &program.args {
         Args::Known => String::new(),
         Args::Any => ", any arguments".to_owned(),
-        Args::Rules(rules) => format!(", {} rules", rules.len()),
+        Args::Rules(rules) => format!(", {}", count(rules.len(), "rule", "rules")),
     };
     let time = match program.until {
         Some(end) if end > now => format!(", for {} s", end.0.saturating_sub(now.0) / 1000),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cortex_core::Refusal;
 use cortex_core::id::TaskId;
 use cortex_core::limits::{RUNS_AGE_AFTER_MS, TASKS_KEPT_MAX, TASKS_KEPT_MS};
-use cortex_core::retention::Kept;
+use cortex_core::retention::{Due, Kept};
 use cortex_core::time::WallTime;
 use cortex_store::{Read, StoreError, Tx};
 use tokio_util::sync::CancellationToken;
@@ -41,16 +41,12 @@ impl Pool {
     /// # Errors
     /// What the store says.
     pub async fn retain(&self, kept: Kept, stop: &CancellationToken) -> Result<(Duration, u64), Refusal> {
-        loop {
+        while !stop.is_cancelled() {
             let (ended, oldest) = self.context.view(oldest).await?;
-            let clocks = self.context.clock.both();
-            let ends: Vec<WallTime> = oldest.iter().map(|(_, end)| *end).collect();
-            let due = kept.beyond(ended, &ends, clocks);
-            if due == 0 || stop.is_cancelled() {
-                let wait = Duration::from_millis(kept.wait_ms(ends.first().copied(), clocks));
-                return Ok((wait, kept.room(ended)));
-            }
-            let ids: Vec<TaskId> = oldest.into_iter().take(due).map(|(id, _)| id).collect();
+            let ids = match kept.due(ended, oldest, self.context.clock.both()) {
+                Due::Now(ids) => ids,
+                Due::Later { wait_ms, room } => return Ok((Duration::from_millis(wait_ms), room)),
+            };
             let work = move |tx: &mut dyn Tx| {
                 let mut free = Vec::new();
                 for id in ids {
@@ -64,6 +60,7 @@ impl Pool {
                 return Ok((SOON, u64::MAX));
             }
         }
+        Ok((Duration::ZERO, 0))
     }
 }
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use cortex_core::Refusal;
 use cortex_core::id::RunId;
-use cortex_core::retention::Kept;
-use cortex_core::time::WallTime;
+use cortex_core::retention::{Due, Kept};
 use cortex_store::{StoreExt as _, Tx};
 use tokio_util::sync::CancellationToken;
 
@@ -69,16 +68,12 @@ impl Runs {
     }
 
     async fn remove_batch(&self, kept: Kept, ended: u64) -> Result<Looked, Refusal> {
-        let clocks = self.context.clock.both();
         let oldest = self.context.view(|view| view.ended_runs(BATCH)).await?;
-        let ends: Vec<WallTime> = oldest.iter().map(|(_, end)| *end).collect();
-        let due = kept.beyond(ended, &ends, clocks);
-        if due == 0 {
-            let wait = Duration::from_millis(kept.wait_ms(ends.first().copied(), clocks));
-            return Ok(Looked::Idle(wait, kept.room(ended)));
-        }
-        let due = oldest.into_iter().take(due).map(|(run, _)| run);
-        let free: Vec<RunId> = due.filter(|run| self.mesh.live(*run).is_none()).collect();
+        let due = match kept.due(ended, oldest, self.context.clock.both()) {
+            Due::Now(due) => due,
+            Due::Later { wait_ms, room } => return Ok(Looked::Idle(Duration::from_millis(wait_ms), room)),
+        };
+        let free: Vec<RunId> = due.into_iter().filter(|run| self.mesh.live(*run).is_none()).collect();
         if free.is_empty() {
             return Ok(Looked::Idle(SOON, u64::MAX));
         }

@@ -15,7 +15,8 @@ use cortex_core::{Code, Refusal};
 use cortex_store::{Tx, WriteError};
 
 use super::drive::Drive;
-use super::open::{Stage, Transfer};
+use super::open::Transfer;
+use super::shown::Stage;
 use super::{Asking, Inner, Kind, Order};
 use crate::mesh::{Asker, MovingPlace, Wishing, refuse_quarantined};
 use crate::service::files::accept::{asks, fence, offline, removed};

@@ -17,7 +17,8 @@ use cortex_store::Tx;
 use futures::FutureExt as _;
 use tokio::time::Instant;
 
-use super::open::{Content, Stage, Transfer};
+use super::open::{Content, Transfer};
+use super::shown::Stage;
 use super::{Asking, Inner, Order};
 use crate::mesh::{Asked, MovingPlace, Wish, Wishing};
 use crate::service::Caller;

@@ -1,22 +1,19 @@
-//! One transfer, as long as something is told of it, and all of them.
+//! One transfer, as long as something is told of it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use cortex_core::Refusal;
 use cortex_core::files::content::TreeId;
-use cortex_core::id::{NodeId, TokenId, TransferId, UserId};
-use cortex_core::limits::{
-    TRANSFERS_KEPT_MAX, TRANSFERS_KEPT_MS, TRANSFERS_OPEN_MAX, TRANSFERS_OPEN_PER_TOKEN_MAX,
-};
+use cortex_core::id::{TokenId, TransferId, UserId};
 use cortex_core::time::WallTime;
 use cortex_core::token::TokenKind;
-use cortex_core::transfer::{LeftOut, Noted, PathNote, Phase, Progress, TransferEnd, TreeTold};
-use cortex_core::{Code, Refusal};
+use cortex_core::transfer::{Noted, PathNote, Phase, Progress, TransferEnd, TreeTold};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Order;
+use super::shown::{Row, Shown, Stage, Standing};
 use crate::metrics::Metrics;
 use crate::service::Caller;
 use crate::transfer::pull::Pull;
@@ -24,166 +21,10 @@ use crate::transfer::push::Push;
 
 /// Bytes of notes that one transfer keeps for all its nodes together.
 const NOTE_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of all that is kept of ended transfers, about.
-const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What a row takes beside its notes, about.
 const ROW_BYTES: usize = 1_024;
 /// How often progress alone is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-
-/// What is moved, and which way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// To nodes.
-    Push,
-    /// From a node.
-    Pull,
-}
-
-impl Kind {
-    /// The stable text form.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Pull => "pull",
-        }
-    }
-}
-
-/// How far a transfer is at one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// It waits for its turn, for its node to come back, or for somebody to read it.
-    Queued,
-    /// The node looks at its folder.
-    Scanning,
-    /// Content moves.
-    Moving,
-    /// The node has all that it asked for.
-    Applying,
-    /// There was nothing to do.
-    InSync,
-    /// It is done.
-    Done,
-    /// A safety rule stopped it before the first change.
-    Halted,
-    /// It is not done, or not all of it.
-    Failed,
-    /// Its caller ended it.
-    Cancelled,
-}
-
-impl Stage {
-    /// The stable text form.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Scanning => "scanning",
-            Self::Moving => "moving",
-            Self::Applying => "applying",
-            Self::InSync => "in_sync",
-            Self::Done => "done",
-            Self::Halted => "halted",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether nothing more comes.
-    pub const fn is_over(self) -> bool {
-        match self {
-            Self::Queued | Self::Scanning | Self::Moving | Self::Applying => false,
-            Self::InSync | Self::Done | Self::Halted | Self::Failed | Self::Cancelled => true,
-        }
-    }
-}
-
-/// How it stands with a transfer as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Some node is not done.
-    Open,
-    /// All nodes are.
-    Done,
-    /// Some node failed, or was halted.
-    Failed,
-    /// Its caller ended it.
-    Cancelled,
-}
-
-impl Standing {
-    /// The stable text form.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// A transfer at one node.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// The name of the node, or what the caller called it.
-    pub node: String,
-    /// The node; `None` of one that is not there.
-    pub id: Option<NodeId>,
-    /// The folder there.
-    pub path: String,
-    /// How far it is.
-    pub stage: Stage,
-    /// Bytes of content that are to be moved, as far as is known.
-    pub bytes_total: u64,
-    /// Bytes of content that were moved.
-    pub bytes_moved: u64,
-    /// Bytes that this took on the connection.
-    pub wire_bytes: u64,
-    /// Entries that are to be changed, as far as is known.
-    pub steps_total: u64,
-    /// Entries that were changed.
-    pub steps_done: u64,
-    /// When it began.
-    pub began: Instant,
-    /// How long it took.
-    pub took: Option<Duration>,
-    /// What stopped it.
-    pub error: Option<Refusal>,
-    /// What came of it.
-    pub end: Option<Arc<TransferEnd>>,
-    /// Of a pull: what the folder has and its tree has not.
-    pub left_out: LeftOut,
-}
-
-/// A transfer, as it is told.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    /// Its id.
-    pub id: TransferId,
-    /// Which way.
-    pub kind: Kind,
-    /// How it stands.
-    pub standing: Standing,
-    /// Grows with each change.
-    pub seq: u64,
-    /// The tree, once it is known.
-    pub root: Option<TreeId>,
-    /// Its entries.
-    pub entries: u64,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// Whether nothing is done.
-    pub dry_run: bool,
-    /// Who asked.
-    pub by: String,
-    /// When.
-    pub at: WallTime,
-    /// When it ended.
-    pub ended_at: Option<WallTime>,
-    /// How it stands with each node.
-    pub rows: Vec<Row>,
-}
 
 /// Who asked for a transfer.
 #[derive(Clone, Debug)]
@@ -500,7 +341,7 @@ impl Transfer {
     }
 
     /// What it takes in memory, about.
-    fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         let live = self.lock();
         live.note_bytes + live.rows.len() * ROW_BYTES
     }
@@ -534,121 +375,4 @@ fn failure(end: &TransferEnd, stage: Stage) -> Option<Refusal> {
         let message = format!("`{path}` and maybe others are not what they are to be; what was done stays.");
         Some(Refusal::new(code, message).detail("path", path))
     })
-}
-
-/// All transfers of which something is told.
-#[derive(Default)]
-pub(super) struct Table {
-    open: BTreeMap<TransferId, Arc<Transfer>>,
-    ended: BTreeMap<TransferId, Arc<Transfer>>,
-    /// Those that ended, oldest first, with their weight.
-    order: VecDeque<(TransferId, Instant, usize)>,
-    weight: usize,
-    keys: HashMap<(TokenId, String), TransferId>,
-    is_stopping: bool,
-}
-
-impl Table {
-    /// Looks for what the same caller asked for with the same key.
-    ///
-    /// # Errors
-    /// `conflict` when that was something else.
-    pub(super) fn known(
-        &self,
-        token: TokenId,
-        key: &str,
-        order: &Order,
-    ) -> Result<Option<Arc<Transfer>>, Refusal> {
-        let found = self.keys.get(&(token, key.to_owned())).and_then(|id| self.get(*id));
-        match found {
-            Some(transfer) if transfer.order == *order => Ok(Some(transfer)),
-            Some(_) => {
-                let message = "The idempotency key was used for another transfer.";
-                Err(Refusal::new(Code::Conflict, message).hint("Use a new key."))
-            }
-            None => Ok(None),
-        }
-    }
-
-    /// Takes one in.
-    ///
-    /// # Errors
-    /// `rate_limited` when its token has too many open, `quota` when the hub has, `hub_unreachable` when it
-    /// stops.
-    pub(super) fn open(&mut self, transfer: &Arc<Transfer>, key: Option<String>) -> Result<(), Refusal> {
-        if self.is_stopping {
-            return Err(Refusal::new(Code::HubUnreachable, "The hub stops.").hint("Ask again in a moment."));
-        }
-        let token = transfer.by.token;
-        if self.open.values().filter(|open| open.by.token == token).count() >= TRANSFERS_OPEN_PER_TOKEN_MAX {
-            let message =
-                format!("This token has {TRANSFERS_OPEN_PER_TOKEN_MAX} transfers open, the most at once.");
-            return Err(Refusal::new(Code::RateLimited, message)
-                .hint("Wait for some of them to end, or cancel one, then ask again."));
-        }
-        if self.open.len() >= TRANSFERS_OPEN_MAX {
-            let message = format!("The hub has {TRANSFERS_OPEN_MAX} transfers open, the most at once.");
-            return Err(
-                Refusal::new(Code::Quota, message).hint("Wait for some of them to end, then ask again.")
-            );
-        }
-        self.open.insert(transfer.id, Arc::clone(transfer));
-        if let Some(key) = key {
-            self.keys.insert((token, key), transfer.id);
-        }
-        Ok(())
-    }
-
-    /// One ended: what came of it is told for a while.
-    pub(super) fn end(&mut self, id: TransferId) {
-        let Some(transfer) = self.open.remove(&id) else { return };
-        let weight = transfer.weight();
-        self.ended.insert(id, transfer);
-        self.order.push_back((id, Instant::now(), weight));
-        self.weight += weight;
-        self.prune();
-    }
-
-    /// One was not begun.
-    pub(super) fn forget(&mut self, id: TransferId) {
-        self.open.remove(&id);
-        self.keys.retain(|_, known| *known != id);
-    }
-
-    pub(super) fn get(&self, id: TransferId) -> Option<Arc<Transfer>> {
-        self.open.get(&id).or_else(|| self.ended.get(&id)).cloned()
-    }
-
-    /// All, the newest first, from behind `before` on.
-    pub(super) fn all(&self, before: Option<TransferId>) -> Vec<Arc<Transfer>> {
-        let mut all: Vec<_> = self.open.values().chain(self.ended.values()).cloned().collect();
-        all.sort_by_key(|transfer| std::cmp::Reverse(transfer.id));
-        all.retain(|transfer| before.is_none_or(|before| transfer.id < before));
-        all
-    }
-
-    /// No more come. Returns those that are open.
-    pub(super) fn stop(&mut self) -> Vec<Arc<Transfer>> {
-        self.is_stopping = true;
-        self.open.values().cloned().collect()
-    }
-
-    pub(super) fn open_count(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Forgets what is too old, or too much.
-    pub(super) fn prune(&mut self) {
-        let kept = Duration::from_millis(TRANSFERS_KEPT_MS);
-        while let Some((id, since, weight)) = self.order.front().copied() {
-            let is_too_much = self.order.len() > TRANSFERS_KEPT_MAX || self.weight > KEPT_BYTES_MAX;
-            if !is_too_much && since.elapsed() < kept {
-                break;
-            }
-            self.order.pop_front();
-            self.weight -= weight;
-            self.ended.remove(&id);
-            self.keys.retain(|_, known| *known != id);
-        }
-    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Order;
 use super::drive::{Drive, Ended, Tried, cut, send_ask, strange};
-use super::open::Stage;
+use super::shown::Stage;
 use crate::mesh::Asked;
 use crate::transfer::pace::Pace;
 use crate::transfer::pull::{Frame, Giving, Pull, Reader};

@@ -6,6 +6,7 @@ use cortex_core::audit::{AuditRow, Outcome};
 use cortex_core::node::Node;
 use cortex_core::sync::{Halt, PlanCounts, Rule};
 use cortex_core::time::WallTime;
+use cortex_core::words::count;
 use cortex_core::workspace::{Member, Planning, Workspace};
 
 /// Of whom a row is.
@@ -68,5 +69,5 @@ fn said(moved: u64, counts: &PlanCounts) -> String {
     let more = [(counts.merged, "merged"), (counts.kept_both, "kept both"), (held, "left as they are")];
     let more = more.into_iter().filter(|(count, _)| *count > 0);
     let more: String = more.map(|(count, what)| format!(", {count} {what}")).collect();
-    format!("{moved} paths{more}")
+    format!("{}{more}", count(moved, "path", "paths"))
 }

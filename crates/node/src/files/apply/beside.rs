@@ -45,8 +45,9 @@ pub(super) enum Wrote {
 pub(super) type Done = (u32, Result<Wrote, Fault>);
 
 /// Whoever writes.
-#[derive(Default)]
 pub(super) struct Beside {
+    /// How the thread is begun; `None` where none may be.
+    start: fn() -> Option<Thread>,
     batch: Vec<Job>,
     batch_bytes: usize,
     /// Bytes that were handed in, of all batches.
@@ -54,6 +55,13 @@ pub(super) struct Beside {
     thread: Option<Thread>,
     /// What was done and not told.
     done: VecDeque<Done>,
+}
+
+impl Default for Beside {
+    fn default() -> Self {
+        let (batch, done) = (Vec::new(), VecDeque::new());
+        Self { start: Thread::start, batch, batch_bytes: 0, bytes: 0, thread: None, done }
+    }
 }
 
 struct Thread {
@@ -107,7 +115,7 @@ impl Beside {
         self.bytes = self.bytes.saturating_add(std::mem::take(&mut self.batch_bytes));
         if self.thread.is_none() && self.bytes > ALONE_BYTES_MAX {
             // Where no thread may be started, it is done here.
-            self.thread = Thread::start();
+            self.thread = (self.start)();
         }
         while self.thread.as_ref().is_some_and(|thread| thread.out == BATCHES_MAX) {
             self.hear(true)?;
@@ -283,6 +291,27 @@ mod tests {
             let done = all(&mut beside);
             assert!(done[0].1 && !done[99].1 && done.len() == 100, "the disk is full in the middle");
         });
+    }
+
+    #[test]
+    fn where_no_thread_may_be_started_all_is_written_without_it() {
+        let scene = Scene::new();
+        let (dir, mut beside) = (dir(&scene), Beside { start: || None, ..Beside::default() });
+        fs::create_dir(scene.disk("ملف 7")).expect("made");
+        let mut told = Vec::new();
+        for item in 0..60 {
+            beside.put(job(&dir, item, vec![item as u8; 400_000])).expect("taken");
+            told.extend(std::iter::from_fn(|| beside.done().expect("it lives")));
+            assert_eq!(told.len(), item as usize + 1, "nothing waits");
+        }
+        assert!(beside.thread.is_none() && all(&mut beside).is_empty());
+        let told: Vec<(u32, bool)> = told.into_iter().map(|(item, wrote)| (item, wrote.is_ok())).collect();
+        assert_eq!(told, (0..60).map(|item| (item, item != 7)).collect::<Vec<_>>());
+        for item in (0..60_u32).filter(|item| *item != 7) {
+            assert!(
+                fs::read(scene.disk(&format!("ملف {item}"))).expect("there") == vec![item as u8; 400_000]
+            );
+        }
     }
 
     #[test]

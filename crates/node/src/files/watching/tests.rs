@@ -86,6 +86,32 @@ fn a_job_is_read_as_it_was_written() {
     assert_eq!(WatchJob::from_frame(&Frame { kind: Kind::Operation, ..job.to_frame() }), None);
 }
 
+/// What is said over the pipe has a length and no names of what changed: no name on the disk ends a word early.
+#[test]
+fn names_with_line_feeds_and_other_controls_neither_break_the_pipe_nor_are_told() {
+    let scene = scene();
+    let (a, b) = (scene.path().join("a"), scene.path().join("b"));
+    let names = ["x\ny", "\u{1b}[2J", "\r", "\u{1}"];
+    let mut odd = job(3, &a);
+    odd.reach.root = format!("/srv/{}", names.concat());
+    assert_eq!(WatchJob::from_frame(&odd.to_frame()), Some(odd));
+    names.iter().for_each(|name| std::fs::create_dir(a.join(name)).expect("made"));
+    let mut clerk = Clerk::new(&job(1, &a));
+    assert_eq!(clerk.hear(), (id(1), Sight::Watching));
+    clerk.say(&job(2, &b).to_frame());
+    assert_eq!(clerk.hear(), (id(2), Sight::Watching));
+    for name in names {
+        std::fs::write(a.join(name).join("x"), "x").expect("written");
+        std::fs::write(b.join(name), "x").expect("written");
+    }
+    assert!(!clerk.says_within(400), "no tree takes such names");
+    std::fs::rename(a.join("x\ny"), a.join("اسم")).expect("moved");
+    assert_eq!(clerk.hear(), (id(1), Sight::Changed));
+    std::fs::rename(b.join("\r"), b.join("x")).expect("moved");
+    assert_eq!(clerk.hear(), (id(2), Sight::Changed));
+    assert!(clerk.end().is_ok());
+}
+
 #[test]
 fn folders_are_watched_each_by_itself_until_they_are_not_wanted() {
     let scene = scene();

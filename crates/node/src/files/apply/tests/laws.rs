@@ -10,13 +10,13 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::super::*;
-use super::support::{Folder, MIRROR, NEXT, PUSH, Shop, ask, cut_off, noise, run};
+use super::support::{Folder, MIRROR, Made, NEXT, PUSH, Shop, ask, cut_off, noise, run};
 use crate::files::fault::Fault;
 use crate::files::seam::{Plain, Synced};
 use crate::files::support::rounds;
 
 /// A folder as it is written down.
-pub(super) type Model = BTreeMap<RelPath, Leaf>;
+type Model = BTreeMap<RelPath, Leaf>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Leaf {
@@ -87,7 +87,7 @@ fn place(model: &Model, at: Index, name: Index) -> Option<RelPath> {
     at.get(&folders).join(name.get(&names[..]).as_str()).ok()
 }
 
-pub(super) fn edited(mut model: Model, edits: &[Edit]) -> Model {
+fn edited(mut model: Model, edits: &[Edit]) -> Model {
     for edit in edits {
         match edit {
             Edit::Put(at, name, leaf) => {
@@ -136,7 +136,7 @@ pub(super) fn edited(mut model: Model, edits: &[Edit]) -> Model {
     model
 }
 
-pub(super) fn write(model: &Model) -> Folder {
+fn write(model: &Model) -> Folder {
     let folder = Folder::new();
     for (path, leaf) in model {
         let path = path.as_str();
@@ -168,7 +168,7 @@ fn seen(model: &Model) -> BTreeMap<RelPath, Seen> {
 }
 
 /// Without what is ignored: that is in no tree.
-pub(super) fn tracked(model: &Model) -> BTreeMap<RelPath, Entry> {
+fn tracked(model: &Model) -> BTreeMap<RelPath, Entry> {
     model
         .iter()
         .filter(|(path, _)| !is_ignored(path))
@@ -184,12 +184,7 @@ fn counts(entries: &BTreeMap<RelPath, Entry>) -> SideCounts {
 }
 
 /// The plan over all of the three trees, and what a folder has after its steps.
-pub(super) fn planned(
-    target: &Model,
-    local: &Model,
-    base: &Model,
-    mode: Mode,
-) -> (Plan, BTreeMap<RelPath, Entry>) {
+fn planned(target: &Model, local: &Model, base: &Model, mode: Mode) -> (Plan, BTreeMap<RelPath, Entry>) {
     let (agreed, hub, tree) = (tracked(base), tracked(target), tracked(local));
     let hub_seen = hub.iter().map(|(path, entry)| (path.clone(), Seen::Entry(entry.clone()))).collect();
     let asked = ask(&Folder::new().tree(), mode);
@@ -273,6 +268,82 @@ pub(super) fn modes() -> impl Strategy<Value = Mode> {
     ])
 }
 
+/// A folder that was changed since what was agreed on, and is brought to a tree.
+pub(super) struct Play {
+    mode: Mode,
+    local: Model,
+    target: Made,
+    base: Made,
+    asked: Ask,
+    pub(super) plan: Plan,
+    /// What the folder has in the end.
+    pub(super) after: BTreeMap<RelPath, Entry>,
+    /// Contents that only the folder had.
+    pub(super) own: BTreeSet<ContentId>,
+    /// Contents that anybody had.
+    pub(super) all: BTreeSet<ContentId>,
+}
+
+impl Play {
+    /// What was agreed on, and what both sides did to it.
+    pub(super) fn new(first: &[Edit], target: &[Edit], local: &[Edit], mode: Mode) -> Self {
+        let base = edited(Model::new(), first);
+        let (target, local) = (edited(base.clone(), target), edited(base.clone(), local));
+        let (plan, after) = planned(&target, &local, &base, mode);
+        let known = &contents(&tracked(&base)) | &contents(&tracked(&target));
+        let theirs = contents(&on_disk(&write(&local)));
+        let (target, base) = (write(&target).tree(), write(&base).tree());
+        let asked = Ask { base: Some(base.root()), ..ask(&target, mode) };
+        let (own, all) = (&theirs - &known, &theirs | &known);
+        Self { mode, local, target, base, asked, plan, after, own, all }
+    }
+
+    /// The folder as it is before.
+    pub(super) fn folder(&self) -> Folder {
+        write(&self.local)
+    }
+
+    pub(super) fn shop(&self) -> Shop<'static> {
+        Shop::of(&[&self.target, &self.base])
+    }
+
+    pub(super) fn receive_from(
+        &self,
+        shop: &mut Shop<'_>,
+        to: &Folder,
+        seam: &dyn Seam,
+    ) -> Result<Applied, Refusal> {
+        run(to, &to.tree(), &self.asked, shop, seam)
+    }
+
+    pub(super) fn receive(&self, to: &Folder, seam: &dyn Seam) -> Applied {
+        self.receive_from(&mut self.shop(), to, seam).expect("received")
+    }
+
+    /// Whether the seam let it come to its end.
+    pub(super) fn survives(&self, to: &Folder, seam: &dyn Seam) -> bool {
+        let killed = catch_unwind(AssertUnwindSafe(|| drop(self.receive(to, seam)))).err();
+        if let Some(payload) = killed {
+            if payload.is::<Killed>() {
+                return false;
+            }
+            resume_unwind(payload);
+        }
+        true
+    }
+
+    /// Whether what only the folder had has to stay somewhere in it.
+    pub(super) fn keeps_own(&self) -> bool {
+        self.mode != MIRROR && self.mode != PUSH
+    }
+
+    /// Whether the folder ends as the plan says. In a mode of both, copies are told to the other side, which
+    /// never hears of it here.
+    pub(super) fn is_one_way(&self) -> bool {
+        self.mode != Mode::TwoWay
+    }
+}
+
 /// What is unwound when the process is killed.
 pub(super) struct Killed;
 
@@ -319,22 +390,16 @@ proptest! {
     fn a_folder_becomes_what_the_plan_says_and_then_nothing_is_left_to_do(
         first in edits(25), target in edits(10), local in edits(10), mode in modes(), exchanges in any::<bool>(),
     ) {
-        let base = edited(Model::new(), &first);
-        let (target, local) = (edited(base.clone(), &target), edited(base.clone(), &local));
-        let (from, to, agreed) = (write(&target), write(&local), write(&base));
-        let (target_tree, base_tree) = (from.tree(), agreed.tree());
-        let (plan, after) = planned(&target, &local, &base, mode);
-        let asked = Ask { base: Some(base_tree.root()), ..ask(&target_tree, mode) };
-        let mut shop = Shop::of(&[&target_tree, &base_tree]);
-        let applied = run(&to, &to.tree(), &asked, &mut shop, &Kill::at(0, exchanges)).expect("received");
-        prop_assert!(plan.halt.is_none() == (applied.end == End::Done || applied.end == End::InSync), "{:?}", applied);
+        let play = Play::new(&first, &target, &local, mode);
+        let to = play.folder();
+        let applied = play.receive(&to, &Kill::at(0, exchanges));
+        let is_done = applied.end == End::Done || applied.end == End::InSync;
+        prop_assert!(play.plan.halt.is_none() == is_done, "{:?}", applied);
         prop_assert_eq!(applied.troubles.count, 0, "{:?}", applied);
-        prop_assert_eq!(on_disk(&to), after, "{:?}", plan.to_node);
+        prop_assert_eq!(&on_disk(&to), &play.after, "{:?}", play.plan.to_node);
         prop_assert!(to.is_clean());
-        let mut shop = Shop::of(&[&target_tree, &base_tree]);
-        let again = run(&to, &to.tree(), &asked, &mut shop, &Plain).expect("received");
-        // What was kept beside in a mode of both is told to the other side, which is not asked here.
-        if mode != Mode::TwoWay {
+        let again = play.receive(&to, &Plain);
+        if play.is_one_way() {
             prop_assert_eq!(again.steps.count, 0, "{:?}", again);
         }
     }
@@ -344,48 +409,27 @@ proptest! {
         first in edits(25), target in edits(10), local in edits(10), mode in modes(), exchanges in any::<bool>(),
         kills in proptest::collection::vec(any::<Index>(), 1..4), cut in any::<Index>(),
     ) {
-        let base = edited(Model::new(), &first);
-        let (target, local) = (edited(base.clone(), &target), edited(base.clone(), &local));
-        let (from, agreed) = (write(&target), write(&base));
-        let (target_tree, base_tree) = (from.tree(), agreed.tree());
-        let asked = Ask { base: Some(base_tree.root()), ..ask(&target_tree, mode) };
-        let (plan, after) = planned(&target, &local, &base, mode);
-        prop_assume!(plan.halt.is_none());
+        let play = Play::new(&first, &target, &local, mode);
+        prop_assume!(play.plan.halt.is_none());
         // How many moments there are.
-        let (twin, count) = (write(&local), Kill::at(0, exchanges));
-        let mut shop = Shop::of(&[&target_tree, &base_tree]);
-        run(&twin, &twin.tree(), &asked, &mut shop, &count).expect("received");
+        let count = Kill::at(0, exchanges);
+        play.receive(&play.folder(), &count);
         prop_assume!(count.seen.get() > 0);
-        // What only the folder had.
-        let known: BTreeSet<ContentId> = contents(&tracked(&base)).union(&contents(&tracked(&target))).copied().collect();
-        let own: BTreeSet<ContentId> = contents(&on_disk(&write(&local))).difference(&known).copied().collect();
-        let to = write(&local);
+        let to = play.folder();
         for kill in kills {
-            let seam = Kill::at(kill.index(count.seen.get() as usize) as u32 + 1, exchanges);
-            let local = to.tree();
-            let mut shop = Shop::of(&[&target_tree, &base_tree]);
-            let killed = catch_unwind(AssertUnwindSafe(|| run(&to, &local, &asked, &mut shop, &seam)));
-            if let Err(payload) = killed
-                && !payload.is::<Killed>()
-            {
-                resume_unwind(payload);
-            }
-            if mode != MIRROR && mode != PUSH {
-                let there = contents(&on_disk(&to));
-                prop_assert!(own.is_subset(&there), "{:?}", to.paths());
-            }
+            play.survives(&to, &Kill::at(kill.index(count.seen.get() as usize) as u32 + 1, exchanges));
+            let there = contents(&on_disk(&to));
+            prop_assert!(!play.keeps_own() || play.own.is_subset(&there), "{:?}", to.paths());
         }
         // A connection that breaks is no kill, but ends a try as well.
-        let mut shop = Shop::of(&[&target_tree, &base_tree]);
+        let mut shop = play.shop();
         shop.breaks_after = Some(cut.index(20) as u64);
-        if let Err(refusal) = run(&to, &to.tree(), &asked, &mut shop, &Plain) {
+        if let Err(refusal) = play.receive_from(&mut shop, &to, &Plain) {
             prop_assert_eq!(refusal, cut_off());
         }
-        let mut shop = Shop::of(&[&target_tree, &base_tree]);
-        run(&to, &to.tree(), &asked, &mut shop, &Kill::at(0, exchanges)).expect("received");
-        // In a mode of both, copies are told to the other side, which never hears of it here.
-        if mode != Mode::TwoWay {
-            prop_assert_eq!(on_disk(&to), after, "{:?}", plan.to_node);
+        play.receive(&to, &Kill::at(0, exchanges));
+        if play.is_one_way() {
+            prop_assert_eq!(&on_disk(&to), &play.after, "{:?}", play.plan.to_node);
         }
         prop_assert!(to.is_clean(), "{:?}", std::fs::read_dir(to.at(".cortex/staging")));
     }

@@ -4,21 +4,19 @@
 //! not before the last sync of names; the bytes of a file are there when it was synced itself, or all was.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
-use cortex_core::files::content::ContentId;
-use cortex_core::sync::Mode;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::super::*;
-use super::laws::{Killed, Model, contents, edited, edits, modes, on_disk, planned, tracked, write};
-use super::support::{Folder, MIRROR, PUSH, Shop, ask, run};
+use super::laws::{Killed, Play, contents, edits, modes, on_disk};
+use super::support::Folder;
 use crate::files::fault::Fault;
 use crate::files::seam::Synced;
 use crate::files::support::rounds;
@@ -162,13 +160,8 @@ proptest! {
         first in edits(20), target in edits(8), local in edits(8), mode in modes(),
         cuts in proptest::collection::vec(any::<Index>(), 1..3), seed in any::<u64>(),
     ) {
-        let base = edited(Model::new(), &first);
-        let (target, local) = (edited(base.clone(), &target), edited(base.clone(), &local));
-        let (from, agreed) = (write(&target), write(&base));
-        let (target_tree, base_tree) = (from.tree(), agreed.tree());
-        let asked = Ask { base: Some(base_tree.root()), ..ask(&target_tree, mode) };
-        let (plan, after) = planned(&target, &local, &base, mode);
-        prop_assume!(plan.halt.is_none());
+        let play = Play::new(&first, &target, &local, mode);
+        prop_assume!(play.plan.halt.is_none());
         let mut state = seed | 1;
         let mut luck = move |of: usize| {
             state ^= state << 13;
@@ -176,46 +169,32 @@ proptest! {
             state ^= state << 17;
             usize::try_from(state >> 33).expect("31 bits") % of
         };
-        let receive = |to: &Folder, disk: &Disk<'_>| {
-            run(to, &to.tree(), &asked, &mut Shop::of(&[&target_tree, &base_tree]), disk)
-        };
-        let twin = write(&local);
+        let twin = play.folder();
         let count = Disk::new(twin.path(), 0, 0);
-        receive(&twin, &count).expect("received");
+        play.receive(&twin, &count);
         let steps = count.seen.get();
         prop_assume!(steps > 0);
-        let of = |model: &Model| contents(&tracked(model));
-        let known: BTreeSet<ContentId> = of(&base).union(&of(&target)).copied().collect();
-        let theirs = contents(&on_disk(&write(&local)));
-        let own: BTreeSet<ContentId> = theirs.difference(&known).copied().collect();
-        let all: BTreeSet<ContentId> = known.union(&theirs).copied().collect();
-        let mut to = write(&local);
+        let mut to = play.folder();
         for (boot, cut) in (1..).zip(cuts) {
             let left = {
                 let at = u32::try_from(cut.index(steps as usize)).expect("few") + 1;
                 let disk = Disk::new(to.path(), at, boot);
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| receive(&to, &disk)))
-                    && !payload.is::<Killed>()
-                {
-                    resume_unwind(payload);
-                }
+                play.survives(&to, &disk);
                 disk.cut(&mut luck)
             };
             to = left;
             let there = contents(&on_disk(&to));
-            prop_assert!(there.is_subset(&all), "what nobody wrote has a name: {:?}", to.paths());
+            prop_assert!(there.is_subset(&play.all), "what nobody wrote has a name: {:?}", to.paths());
         }
         let disk = Disk::new(to.path(), 0, 9);
-        receive(&to, &disk).expect("received");
+        play.receive(&to, &disk);
         // What was acknowledged is there, whatever becomes of the rest.
         let kept = disk.cut(&mut luck);
-        if mode != Mode::TwoWay {
-            prop_assert_eq!(on_disk(&kept), after, "{:?}", plan.to_node);
+        if play.is_one_way() {
+            prop_assert_eq!(&on_disk(&kept), &play.after, "{:?}", play.plan.to_node);
         }
-        if mode != MIRROR && mode != PUSH {
-            let there = contents(&on_disk(&kept));
-            prop_assert!(own.is_subset(&there), "{:?}", kept.paths());
-        }
+        let there = contents(&on_disk(&kept));
+        prop_assert!(!play.keeps_own() || play.own.is_subset(&there), "{:?}", kept.paths());
         prop_assert!(to.is_clean());
     }
 }

@@ -1,7 +1,10 @@
 //! What a watch hears, what it does not, and when it ends.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -132,6 +135,32 @@ fn ours_and_what_the_rules_leave_out_is_quiet_until_the_rules_change() {
     let mut watch = watching(&scene, ScanSpec { vcs: true, ..ScanSpec::default() });
     scene.write(".gitignore", "target/\n");
     assert_eq!((hears(&mut watch), watch.is_outdated()), (Ok(true), false));
+}
+
+#[test]
+fn folders_whose_names_no_tree_takes_are_quiet_until_they_have_other_names() {
+    let scene = Scene::new();
+    let odd = ["a\nb", "\u{1b}[2J", "c\r", "\\", "d\u{7f}"].map(|name| scene.disk(name));
+    let bytes = scene.disk("").join(OsStr::from_bytes(b"\xff\n"));
+    let odd: Vec<PathBuf> = odd.into_iter().chain([bytes]).collect();
+    odd[..3].iter().for_each(|folder| fs::create_dir_all(folder.join("deep")).expect("made"));
+    scene.write("a/x", "x");
+    let mut watch = watching(&scene, PLAIN());
+    assert_eq!(folders(&watch), names(&["", "a"]));
+    odd[3..].iter().for_each(|folder| fs::create_dir_all(folder.join("deep")).expect("made"));
+    for folder in &odd {
+        fs::write(folder.join("deep/x"), "x").expect("written");
+        assert_eq!((hears(&mut watch), folders(&watch)), (Ok(false), names(&["", "a"])), "{folder:?}");
+        fs::rename(folder, scene.disk("اسم")).expect("moved");
+        assert_eq!(hears(&mut watch), Ok(true), "{folder:?}");
+        assert_eq!(folders(&watch), names(&["", "a", "اسم", "اسم/deep"]), "{folder:?}");
+        fs::write(scene.disk("اسم/deep/x"), "changed").expect("written");
+        assert_eq!(hears(&mut watch), Ok(true), "{folder:?}");
+        fs::rename(scene.disk("اسم"), folder).expect("moved back");
+        assert_eq!((hears(&mut watch), folders(&watch)), (Ok(true), names(&["", "a"])), "{folder:?}");
+        fs::write(folder.join("deep/x"), "again").expect("written");
+        assert_eq!(hears(&mut watch), Ok(false), "{folder:?}");
+    }
 }
 
 #[test]
