@@ -25,7 +25,7 @@ use crate::name::{Name, printable};
 use crate::time::WallTime;
 
 pub use self::cover::{Cover, Folder, Quoted, Writer};
-pub use self::decide::{Command, Decided, NewWorkspace, Source, Unlocked, create, decide};
+pub use self::decide::{Command, Decided, NewWorkspace, Source, Unlocked, admit, create, decide};
 pub use self::leases::LockLeases;
 pub use self::member::{Begun, Member, MemberState, Observed, Role, RootIdentity, Settled, clash};
 pub use self::wave::{Planning, Step, Waits, next};

@@ -45,6 +45,9 @@ const POINTS: &[&str] = &[
     "node::before_end",
     "node::files_prepared",
     "node::files_done",
+    "imports::pack",
+    "imports::whole",
+    "imports::made",
 ];
 
 /// Sets every point up, when a test asks for it.

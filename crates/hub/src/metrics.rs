@@ -111,11 +111,12 @@ impl Metrics {
         }
     }
 
-    /// Content of a transfer went over the connection to a node.
+    /// Content of a transfer went over the connection to a node, or came to the hub to stay.
     pub fn transfer_bytes(&self, kind: Kind, bytes: u64) {
         let direction = match kind {
             Kind::Push => "to_node",
             Kind::Pull => "from_node",
+            Kind::Import => "to_hub",
         };
         self.transfer_bytes.get_or_create(&[("direction", direction.to_owned())]).inc_by(bytes);
     }

@@ -51,8 +51,8 @@ pub use tasks::{
     TaskProgress, TaskReason, TaskRequest, TaskStep, TaskStory, TaskSubmission, TaskView, TasksSubmitted,
 };
 pub use transfers::{
-    HaltView, LeftOutView, PullOrder, PullTreeView, PushOrder, TransferEndView, TransferNodeView,
-    TransferNoteView, TransferOrder, TransferView,
+    HaltView, ImportOrder, LeftOutView, PullOrder, PullTreeView, PushOrder, TransferEndView,
+    TransferNodeView, TransferNoteView, TransferOrder, TransferView,
 };
 pub use workspaces::{
     DriftPathView, DriftView, ManifestEntryView, ManifestView, MemberRequest, MemberView, RestoreRequest,

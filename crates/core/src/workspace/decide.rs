@@ -321,13 +321,22 @@ pub struct NewWorkspace {
     pub owner: String,
 }
 
+/// Refuses a workspace that may not be, or not with a tree of so many entries and bytes.
+///
+/// # Errors
+/// Those of [`create`].
+pub fn admit(new: &NewWorkspace, entries: u64, bytes: u64) -> Result<(), Refusal> {
+    new.rules.check()?;
+    draft::check_size(&new.name, new.bytes_max, (entries, bytes))
+}
+
 /// Makes a workspace with its first revision; `complete` is the tree that it begins with, which may be
 /// the empty one.
 ///
 /// # Errors
 /// `too_large`, `invalid_argument`, `quota`.
 pub fn create(new: NewWorkspace, complete: Complete, now: WallTime) -> Result<Decided, Refusal> {
-    new.rules.check()?;
+    admit(&new, complete.files(), complete.bytes())?;
     let ws = Workspace {
         id: new.id,
         name: new.name,
@@ -345,7 +354,6 @@ pub fn create(new: NewWorkspace, complete: Complete, now: WallTime) -> Result<De
     let by = ws.owner.clone();
     let mut draft = Draft::new(&ws, &[], now);
     draft.tell(EventKind::WorkspaceCreated, Some(&by), None);
-    draft.check_size(&complete)?;
     draft.put_head(&complete, RevisionKind::Import, None, by, String::new());
     Ok(draft.decided())
 }

@@ -1,7 +1,7 @@
 //! Decisions with the rows that they need: read, decide and put, all in one transaction of whoever keeps
 //! the rows. So two who saw the same head never both move it.
 
-use super::{Command, Complete, Decided, Member, NewWorkspace, Workspace, clash, create, decide};
+use super::{Command, Complete, Decided, Member, NewWorkspace, Workspace, admit, clash, create, decide};
 use crate::error::{Code, Refusal};
 use crate::id::{MemberId, NodeId, WorkspaceId};
 use crate::limits::WORKSPACES_MAX;
@@ -50,6 +50,34 @@ pub trait Table {
     fn put(&mut self, decided: &Decided) -> Result<(), Self::Error>;
 }
 
+/// Refuses a workspace that could not be made at this moment, with a tree of so many entries and bytes: to be
+/// asked before that tree is sent.
+///
+/// # Errors
+/// Those of [`make`].
+pub fn may_make<T: Table + ?Sized>(
+    table: &T,
+    new: &NewWorkspace,
+    entries: u64,
+    bytes: u64,
+) -> Result<(), T::Error> {
+    is_free(table, new)?;
+    Ok(admit(new, entries, bytes)?)
+}
+
+fn is_free<T: Table + ?Sized>(table: &T, new: &NewWorkspace) -> Result<(), T::Error> {
+    if table.workspace_named(&new.name)?.is_some() {
+        let message = format!("Another workspace has the name `{}`.", new.name);
+        let hint = "Choose another name, or remove the other with `cortex workspace rm` first.";
+        return Err(Refusal::new(Code::Conflict, message).hint(hint).into());
+    }
+    if table.workspace_count()? >= WORKSPACES_MAX {
+        let message = format!("The hub has {WORKSPACES_MAX} workspaces.");
+        return Err(Refusal::new(Code::Quota, message).hint("Remove workspaces that are not needed.").into());
+    }
+    Ok(())
+}
+
 /// Makes a workspace and keeps it.
 ///
 /// # Errors
@@ -60,15 +88,7 @@ pub fn make<T: Table + ?Sized>(
     complete: Complete,
     now: WallTime,
 ) -> Result<Decided, T::Error> {
-    if table.workspace_named(&new.name)?.is_some() {
-        let message = format!("Another workspace has the name `{}`.", new.name);
-        let hint = "Choose another name, or remove the other with `cortex workspace rm` first.";
-        return Err(Refusal::new(Code::Conflict, message).hint(hint).into());
-    }
-    if table.workspace_count()? >= WORKSPACES_MAX {
-        let message = format!("The hub has {WORKSPACES_MAX} workspaces.");
-        return Err(Refusal::new(Code::Quota, message).hint("Remove workspaces that are not needed.").into());
-    }
+    is_free(table, &new)?;
     let decided = create(new, complete, now)?;
     table.put(&decided)?;
     Ok(decided)

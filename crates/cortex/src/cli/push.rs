@@ -1,35 +1,30 @@
 //! `cortex push`: a folder or file of this machine to nodes.
 
 mod known;
-mod packer;
+pub(super) mod packer;
 mod ready;
+pub(super) mod serve;
 mod target;
-mod tree;
+pub(super) mod tree;
 mod upload;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use cortex_core::Code;
 use cortex_core::name::printable;
-use cortex_core::words::count;
-use cortex_core::{Code, Refusal};
-use cortex_node::local::{LocalSpec, Take};
+use cortex_node::local::LocalSpec;
 use cortex_wire::error::Problem;
 use cortex_wire::http::{HaltView, LeftOutView, PushOrder, TransferNodeView, TransferOrder, TransferView};
 
 use self::packer::Packer;
-use self::ready::{Making, Ready};
+use self::serve::{changed, list};
 use self::target::{FileTarget, Target};
-use self::tree::{PATHS_MAX, Paths, Tree};
-use self::upload::upload;
+use self::tree::Tree;
 use super::interrupt::Interrupt;
 use super::transfer::bars::Bars;
 use super::transfer::ended::{self, Told, Ways};
-use super::transfer::follow;
-use super::watch::Patience;
 use super::{Context, args};
-use crate::client::Client;
-use crate::config::cache_home;
 use crate::error::{Failure, Result};
 use crate::output::Output;
 
@@ -144,7 +139,7 @@ impl Push {
         let mut bars = Bars::new(self.quiet);
         let name = file.as_ref().map(|file| file.name.clone());
         let (tree, ready) = tokio::select! {
-            tree = read(&self.source, self.what.spec(), name, self.dry_run, &bars) => tree?,
+            tree = serve::read(&self.source, self.what.spec(), name, self.dry_run, &bars) => tree?,
             status = interrupt.wait() => {
                 bars.end();
                 context.output.say("Nothing was sent.");
@@ -154,9 +149,11 @@ impl Push {
         let unread = self.left_out(context.output, &tree)?;
         let order = TransferOrder::Push(self.order(&target, file, &tree));
         let packer = Packer::new(tree, ready);
-        let view = self.send(context, client, &order, &packer, &mut bars, &mut interrupt).await?;
+        let mut sending =
+            serve::Sending { context, order: &order, lock: self.lock, packer: &packer, is_anew: false };
+        let view = sending.run(client, &mut bars, &mut interrupt).await?;
         let status = self.tell(context.output, &target, &view)?;
-        let changed = changed(context.output, &packer.changed().await?);
+        let changed = changed(context.output, &packer.changed().await?, "push again");
         ended::end(if status == 0 && (unread || changed) { 1 } else { status })
     }
 
@@ -206,58 +203,6 @@ impl Push {
             ended::left_out(&counts).for_each(|what| output.say(&format!("left out: {what}")));
         }
         Ok(!unread.is_empty() || ended::is_partial(&counts))
-    }
-
-    /// Begins the push, serves it, and follows it to its end. A hub that was started anew has forgotten it:
-    /// it is begun anew, and what the nodes have is not sent again.
-    async fn send(
-        &self,
-        context: &Context,
-        mut client: Client,
-        order: &TransferOrder,
-        packer: &Packer,
-        bars: &mut Bars,
-        interrupt: &mut Interrupt,
-    ) -> Result<TransferView> {
-        let mut is_anew = false;
-        let mut patience = Patience::new(client.target().reconnect_max);
-        loop {
-            let (lock, ears) = (self.lock, (context.output, &mut *interrupt));
-            let view = follow::begin(&mut client, order, lock, is_anew, ears).await?;
-            // After a hub that was started anew, the nodes come back one by one.
-            if is_anew && view.nodes.iter().any(is_away) && patience.wait(false).await {
-                follow::cancel(&mut client, &view.id).await?;
-                continue;
-            }
-            let id = view.id.clone();
-            let (mut follower, server) = (client.another(), client.another());
-            let ended = tokio::select! {
-                ended = follow::follow(&mut follower, view, |view| bars.show(view)) => ended,
-                failed = upload(&server, &id, packer) => failed.map(|never| match never {}),
-                status = interrupt.wait() => {
-                    bars.end();
-                    return Err(follow::give_up(context.output, &mut client, &id, interrupt, status).await);
-                }
-            };
-            bars.end();
-            match ended {
-                Ok(view) => return Ok(view),
-                Err(failure) if failure.code() == Some(Code::NotFound) && patience.wait(!is_anew).await => {
-                    context
-                        .output
-                        .say("The hub knows this push no more, as after a restart: it is begun anew.");
-                    packer.reset().await;
-                    is_anew = true;
-                }
-                Err(failure) => {
-                    // Nobody serves it any more. A hub that is away ends it by itself.
-                    if !failure.is_transport() {
-                        drop(follow::cancel(&mut client, &id).await);
-                    }
-                    return Err(failure.way("how it stands", format!("cortex transfer show {id}")));
-                }
-            }
-        }
     }
 
     fn tell(&self, output: Output, target: &Target, view: &TransferView) -> Result<u8> {
@@ -311,60 +256,6 @@ fn file_target(source: &Path, target: &Target) -> Result<Option<FileTarget>> {
         )
     })?;
     target.of_file(name).map(Some)
-}
-
-/// The tree, and packs of what had to be read for it; none for a dry run, which sends nothing.
-async fn read(
-    source: &Path,
-    spec: LocalSpec,
-    name: Option<String>,
-    is_dry: bool,
-    bars: &Bars,
-) -> Result<(Tree, Ready)> {
-    let spinner = bars.spinner(&format!("reading {}", printable(&source.to_string_lossy(), 60)));
-    let source = source.to_owned();
-    let open = move || {
-        let home = cache_home().filter(|_| name.is_none());
-        let known = home.and_then(|home| known::file_of(&home.join("scans"), &source));
-        let making = Making::new();
-        let take = |id, bytes: &[u8]| making.take(id, bytes);
-        let take: Option<&Take<'_>> = if is_dry { None } else { Some(&take) };
-        let tree = Tree::open(&source, &spec, name.as_deref(), known.as_deref(), take)?;
-        Ok::<_, Refusal>((tree, making.end()))
-    };
-    let read = tokio::task::spawn_blocking(open).await;
-    spinner.finish_and_clear();
-    let failed = |error: tokio::task::JoinError| {
-        Failure::new(
-            Code::Internal,
-            format!("Reading the source failed: {error}."),
-            "Push again, and report it.",
-        )
-    };
-    Ok(read.map_err(failed)??)
-}
-
-fn is_away(node: &TransferNodeView) -> bool {
-    node.error.as_ref().is_some_and(|problem| problem.code() == Code::NodeOffline)
-}
-
-/// Says which files changed while they were sent; whether there are any.
-fn changed(output: Output, paths: &Paths) -> bool {
-    list(output, "changed while it was sent", paths);
-    if !paths.is_empty() {
-        let count = count(paths.len(), "file changed while it was", "files changed while they were");
-        output.say(&format!("{count} sent; push again."));
-    }
-    !paths.is_empty()
-}
-
-fn list(output: Output, what: &str, paths: &Paths) {
-    for path in &paths.first {
-        output.say(&format!("{what}: {}", printable(path, usize::MAX)));
-    }
-    if paths.more > 0 {
-        output.say(&format!("{what}: {} more beside these {PATHS_MAX}", paths.more));
-    }
 }
 
 /// What lifts a refusal at a node.

@@ -128,7 +128,11 @@ fn shown(context: &Context, view: &TransferView) -> Result {
         let place = printable(&format!("{}:{}", node.node, node.path), 300);
         context.output.line(&format!("{place}: {}, {moved} of {total}", node.state))?;
     }
-    let done = if view.kind == "pull" { "pulled from" } else { "pushed to" };
+    let done = match view.kind.as_str() {
+        "pull" => "pulled from",
+        "import" => "brought to",
+        _ => "pushed to",
+    };
     let told = Told { done, command: &|node, _| look(view, node), ways: &|_, _| Vec::new() };
     ended::tell(context.output, &TransferView { nodes: over, ..view.clone() }, false, &told).map(drop)
 }
@@ -166,6 +170,13 @@ impl Cancel {
 
 /// What was cancelled, and what was done by then.
 fn cancelled(view: &TransferView) -> String {
+    if view.kind == "import" {
+        let name = view.nodes.first().map(|hub| printable(&hub.path, 80)).unwrap_or_default();
+        return match view.state.as_str() {
+            "done" => format!("It was over before it was cancelled: workspace {name} is there."),
+            _ => format!("The import is cancelled; there is no workspace {name}."),
+        };
+    }
     let done = view.nodes.iter().filter(|node| matches!(node.state.as_str(), "done" | "in_sync")).count();
     let state = if view.state == "cancelled" { "is cancelled" } else { "was over before it was cancelled" };
     format!(

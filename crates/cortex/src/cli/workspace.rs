@@ -4,6 +4,7 @@
 mod create;
 mod diff;
 mod history;
+mod import;
 mod lock;
 mod members;
 mod resync;

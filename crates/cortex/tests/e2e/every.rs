@@ -203,7 +203,13 @@ fn workspaces(every: &mut Every) {
     every.refused("workspace create notes --lead b:relative", 2, "invalid_argument");
     every.refused("workspace create notes --lead nobody:/srv/x", 3, "node_not_found");
     every.ok(&format!("workspace create notes --from b:{one} --exclude *.o --wait --timeout 1m"));
-    every.refused("workspace create notes --hub", 8, "conflict");
+    every.refused("workspace create notes", 8, "conflict");
+    every.ok(&format!("workspace create site --from {one} --no-ignore-files --bytes-max 1M"));
+    every.refused(&format!("workspace create site --from {one}"), 8, "conflict");
+    every.refused(&format!("workspace create more --from {one} --bytes-max 1"), 1, "quota");
+    every.refused(&format!("workspace create more --from {one}/none"), 2, "invalid_argument");
+    every.refused(&format!("workspace create more --from {one}/ملف"), 2, "invalid_argument");
+    every.ok("workspace rm site --yes");
     every.ok(&format!("workspace attach notes b:{two} --role follower"));
     every.refused(&format!("workspace attach notes b:{two}"), 8, "conflict");
     every.ok("workspace wait notes --timeout 1m");

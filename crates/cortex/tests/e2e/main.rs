@@ -14,6 +14,7 @@ mod exec;
 mod faults;
 mod files;
 mod fs;
+mod imports;
 mod joining;
 mod locks;
 mod mirror;

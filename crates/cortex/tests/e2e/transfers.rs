@@ -71,7 +71,7 @@ pub(crate) fn is_same(one: &Path, two: &Path) {
 }
 
 /// A folder with something of everything.
-fn source(world: &World) -> PathBuf {
+pub(crate) fn source(world: &World) -> PathBuf {
     let folder = world.path("source");
     fs::create_dir_all(folder.join("مجلد/فرعي")).expect("folders");
     fs::create_dir_all(folder.join("empty folder")).expect("folders");

@@ -428,7 +428,7 @@ fn a_folder_that_is_not_there_is_made_also_when_it_was_attached_before_there_was
     let scene = Scene::new(&["a", "b", "c"]);
     fill(scene.folder("a"));
     ["b", "c"].iter().for_each(|node| fs::remove_dir(scene.folder(node)).expect("remove"));
-    scene.ws(&["create", WS, "--hub"]).expect(0);
+    scene.ws(&["create", WS]).expect(0);
     scene.attach("b", &["--role", "peer", "--wait", "--timeout", "20s"]);
     scene.attach("c", &["--role", "follower", "--wait", "--timeout", "20s"]);
     scene.attach("a", &["--wait", "--timeout", "20s"]);

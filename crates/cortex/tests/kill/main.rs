@@ -15,6 +15,7 @@ mod exec;
 mod files;
 mod full;
 mod history;
+mod imports;
 mod join;
 #[path = "../../src/kills/points.rs"]
 mod points;

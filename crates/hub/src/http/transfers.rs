@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use cortex_core::files::content::{ContentId, TreeId};
 use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::TransferId;
-use cortex_core::limits::{TRANSFER_WAIT_MS_MAX, WANTS_MAX};
-use cortex_core::name::printable;
+use cortex_core::limits::{TRANSFER_WAIT_MS_MAX, WANTS_MAX, WORKSPACE_BYTES_MAX};
+use cortex_core::name::{Name, printable};
 use cortex_core::transfer::Filters;
 use cortex_core::{Code, Refusal};
 use cortex_wire::http::{self as wire, Page, TransferOrder, TransferView};
@@ -24,10 +24,10 @@ use crate::http::extract::{Args, JsonBody, PackBody, PageArgs, RawBody, parse, p
 use crate::http::files::attempt;
 use crate::http::problem::{Failure, invalid};
 use crate::http::runs::{idempotency_key, traceparent};
-use crate::http::workspaces::quoted;
+use crate::http::workspaces::{quoted, rules};
 use crate::http::{Api, transfer_view};
 use crate::service::Caller;
-use crate::service::transfers::{Asking, Order, PullOrder, PushOrder, Standing, Targets};
+use crate::service::transfers::{Asking, ImportOrder, Order, PullOrder, PushOrder, Standing, Targets};
 
 /// What is told of the transfer with every answer about its content.
 const STATE: &str = "cortex-transfer";
@@ -73,7 +73,8 @@ pub(super) async fn list(
     Ok(std::future::ready(Json(Page { items, next_cursor })).await)
 }
 
-/// Begins a push or a pull. A node that refuses it, or is away, is told as such in the answer.
+/// Begins a push, a pull or an import. A node that refuses it, or is away, is told as such in the answer; what
+/// an import is refused for is the answer.
 #[utoipa::path(post, path = "/api/v1/transfers", tag = "transfers", request_body = TransferOrder, params(
         ("Idempotency-Key" = Option<String>, Header, description = "The same key is the same transfer."),
         ("Cortex-Attempt" = Option<String>, Header, description = "`TASK/N`: refused once that attempt is over."),
@@ -91,11 +92,15 @@ pub(super) async fn begin(
         lock: quoted(&headers)?,
         traceparent: traceparent(&headers),
     };
-    let order = match order {
-        TransferOrder::Push(order) => Order::Push(Box::new(push(order)?)),
-        TransferOrder::Pull(order) => Order::Pull(Box::new(pull(order)?)),
+    let shown = match order {
+        TransferOrder::Push(order) => {
+            api.transfers.begin(&caller, Order::Push(Box::new(push(order)?)), asking).await?
+        }
+        TransferOrder::Pull(order) => {
+            api.transfers.begin(&caller, Order::Pull(Box::new(pull(order)?)), asking).await?
+        }
+        TransferOrder::Import(order) => api.workspaces.import(&caller, import(order)?, asking).await?,
     };
-    let shown = api.transfers.begin(&caller, order, asking).await?;
     let place = format!("/api/v1/transfers/{}", shown.id);
     let view = Json(transfer_view::transfer(&shown));
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, place)], view).into_response())
@@ -131,8 +136,8 @@ pub(super) async fn cancel(
     Ok(Json(transfer_view::transfer(&shown)))
 }
 
-/// What a push wants next of its caller: ids of 32 bytes one after the other, in the order in which they are
-/// to be sent. Nothing is asked for before a node lacks it.
+/// What a push or an import wants next of its caller: ids of 32 bytes one after the other, in the order in which they are
+/// to be sent. Nothing is asked for before a node, or the hub, lacks it.
 #[utoipa::path(get, path = "/api/v1/transfers/{id}/wants", tag = "transfers", params(("id" = String, Path), WantsArgs),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>,
         headers(("Cortex-Transfer" = String, description = "How the transfer stands: `open`, `done`, `failed`, `cancelled`."))),
@@ -152,7 +157,7 @@ pub(super) async fn wants(
     Ok(told(wanted.standing, ([(header::CONTENT_TYPE, BYTES)], ids).into_response()))
 }
 
-/// Sends one pack of a push. The answer comes when there is room for the next one.
+/// Sends one pack of a push or an import. The answer comes when there is room for the next one.
 #[utoipa::path(put, path = "/api/v1/transfers/{id}/packs", tag = "transfers", params(("id" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 204, description = "It was taken, or nobody wants it.",
@@ -169,7 +174,8 @@ pub(super) async fn packs(
     Ok(told(standing, StatusCode::NO_CONTENT.into_response()))
 }
 
-/// Says what the caller of a push was asked for and cannot give: ids one after the other.
+/// Says what the caller of a push or an import was asked for and cannot give: ids one after the other. An import
+/// ends with that.
 #[utoipa::path(post, path = "/api/v1/transfers/{id}/missing", tag = "transfers", params(("id" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 204, headers(("Cortex-Transfer" = String, description = "How the transfer stands.")))))]
@@ -244,7 +250,7 @@ fn push(order: wire::PushOrder) -> Result<PushOrder, Failure> {
         targets,
         dest: FilePath::parse(&order.dest)?,
         only: order.only.map(one_name).transpose()?,
-        root: hash("root", &order.root).map(|id| TreeId::new(*id.as_bytes()))?,
+        root: tree(&order.root)?,
         entries: order.entries,
         bytes: order.bytes,
         dry_run: order.dry_run,
@@ -261,6 +267,21 @@ fn pull(order: wire::PullOrder) -> Result<PullOrder, Failure> {
     let wire::PullOrder { node, source, exclude, ignore_files, vcs, rate_max } = order;
     let filters = Filters { exclude, ignore_files, vcs, links_outside: true };
     Ok(PullOrder { node, source: FilePath::parse(&source)?, filters, rate_max })
+}
+
+fn import(order: wire::ImportOrder) -> Result<ImportOrder, Failure> {
+    Ok(ImportOrder {
+        workspace: Name::parse(&order.workspace)?,
+        rules: rules(order.rules),
+        bytes_max: order.bytes_max.unwrap_or(WORKSPACE_BYTES_MAX),
+        root: tree(&order.root)?,
+        entries: order.entries,
+        bytes: order.bytes,
+    })
+}
+
+fn tree(root: &str) -> Result<TreeId, Failure> {
+    hash("root", root).map(|id| TreeId::new(*id.as_bytes()))
 }
 
 fn halt_id(hash: ContentId) -> cortex_core::sync::HaltId {

@@ -345,7 +345,7 @@ pub(super) fn quoted(headers: &HeaderMap) -> Result<Option<LockEpoch>, Refusal> 
     epoch.map(|epoch| Some(LockEpoch(epoch))).ok_or_else(unread)
 }
 
-fn rules(rules: WorkspaceRules) -> Rules {
+pub(super) fn rules(rules: WorkspaceRules) -> Rules {
     let WorkspaceRules { exclude, ignore_files, vcs, links_outside } = rules;
     Rules { exclude, ignore_files, vcs, links_outside }
 }

@@ -1,5 +1,5 @@
 //! Use cases of transfers: a tree from a caller to folders of nodes (push), a folder of a node to a caller
-//! (pull).
+//! (pull), a tree from a caller to the hub (import).
 //!
 //! Each node is judged, and written in the audit log, before it is asked; one that is refused or away is told
 //! as such, and the others go on. A node is asked for a transfer until it has an end, also when its
@@ -10,7 +10,9 @@
 
 mod accept;
 mod drive;
+mod import;
 mod open;
+mod order;
 mod reading;
 mod shown;
 mod table;
@@ -21,17 +23,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cortex_core::files::content::{ContentId, TreeId};
-use cortex_core::files::path::{FilePath, RelPath};
+use cortex_core::files::content::ContentId;
 use cortex_core::id::{Attempt, LockEpoch, NodeId, TaskId, TransferId};
 use cortex_core::limits::{
-    IDEMPOTENCY_KEY_BYTES_MAX, TRANSFER_CALLER_MS, TRANSFER_PATIENCE_MS, TRANSFER_RATE_MIN,
-    TRANSFER_READER_MS, TRANSFERS_RUNNING_MAX, TRANSFERS_RUNNING_PER_NODE_MAX, TREE_ENTRIES_MAX,
+    IDEMPOTENCY_KEY_BYTES_MAX, TRANSFER_CALLER_MS, TRANSFER_PATIENCE_MS, TRANSFER_READER_MS,
+    TRANSFERS_RUNNING_MAX, TRANSFERS_RUNNING_PER_NODE_MAX,
 };
 use cortex_core::node::Node;
 use cortex_core::rights::Right;
-use cortex_core::sync::HaltId;
-use cortex_core::transfer::{Filters, LeftOut};
+use cortex_core::transfer::LeftOut;
 use cortex_core::{Code, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -44,7 +44,9 @@ use crate::transfer::pull::{Frame, Pull};
 use crate::transfer::push::Push;
 use crate::transfer::spool::{self, Memory};
 
+pub(in crate::service) use import::Taker;
 use open::{By, Content, Transfer};
+pub use order::{ImportOrder, Order, PullOrder, PushOrder, Targets};
 pub use shown::{Kind, Row, Shown, Stage, Standing};
 use table::Table;
 
@@ -94,68 +96,6 @@ impl Default for Patience {
     }
 }
 
-/// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// A tree, to nodes.
-    Push(Box<PushOrder>),
-    /// A folder, from a node.
-    Pull(Box<PullOrder>),
-}
-
-/// To which nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Targets {
-    /// By names or ids.
-    Named(Vec<String>),
-    /// By labels.
-    Labelled(String),
-}
-
-/// A push.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushOrder {
-    /// To which nodes.
-    pub targets: Targets,
-    /// The folder there.
-    pub dest: FilePath,
-    /// The one entry of the folder that it is about: nothing else of it is looked at.
-    pub only: Option<String>,
-    /// The tree.
-    pub root: TreeId,
-    /// Its entries.
-    pub entries: u64,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// Nothing is done, only told.
-    pub dry_run: bool,
-    /// What the tree lacks goes, if it was pushed before; with `force` whatever it is.
-    pub delete: bool,
-    /// What the node changed is replaced as well.
-    pub force: bool,
-    /// Every file there is read anew.
-    pub checksum: bool,
-    /// What of the folder is left alone.
-    pub filters: Filters,
-    /// The halt that a person let pass.
-    pub accept: Option<HaltId>,
-    /// Bytes per second to each node, at most.
-    pub rate_max: Option<u64>,
-}
-
-/// A pull.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PullOrder {
-    /// From which node, by name or id.
-    pub node: String,
-    /// The folder or file there.
-    pub source: FilePath,
-    /// What of it is left out.
-    pub filters: Filters,
-    /// Bytes per second, at most.
-    pub rate_max: Option<u64>,
-}
-
 /// What belongs to a request beside what it asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Asking {
@@ -184,73 +124,6 @@ pub struct Upload {
     push: Arc<Push>,
     _place: OwnedSemaphorePermit,
     _counted: Counted,
-}
-
-impl Order {
-    /// Which way.
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Push(_) => Kind::Push,
-            Self::Pull(_) => Kind::Pull,
-        }
-    }
-
-    /// The folder of the node.
-    pub fn path(&self) -> &FilePath {
-        match self {
-            Self::Push(push) => &push.dest,
-            Self::Pull(pull) => &pull.source,
-        }
-    }
-
-    fn filters(&self) -> &Filters {
-        match self {
-            Self::Push(push) => &push.filters,
-            Self::Pull(pull) => &pull.filters,
-        }
-    }
-
-    fn rate_max(&self) -> Option<u64> {
-        match self {
-            Self::Push(push) => push.rate_max,
-            Self::Pull(pull) => pull.rate_max,
-        }
-    }
-
-    /// What of the node it changes; `None` when nothing.
-    fn written(&self) -> Option<FilePath> {
-        match self {
-            Self::Push(push) if !push.dry_run => {
-                let only = push.only.as_deref().and_then(|only| RelPath::parse(only).ok());
-                let entry = only.and_then(|only| push.dest.join(&only).ok());
-                Some(entry.unwrap_or_else(|| push.dest.clone()))
-            }
-            Self::Push(_) | Self::Pull(_) => None,
-        }
-    }
-
-    /// The right that is needed on each node.
-    const fn right(&self) -> Right {
-        match self {
-            Self::Push(_) => Right::FilesWrite,
-            Self::Pull(_) => Right::FilesRead,
-        }
-    }
-
-    fn check(&self) -> Result<(), Refusal> {
-        self.filters().check()?;
-        let invalid = |message: String| Err(Refusal::new(Code::InvalidArgument, message));
-        if self.rate_max().is_some_and(|rate| rate < TRANSFER_RATE_MIN) {
-            return invalid(format!("`rate_max` must be at least {TRANSFER_RATE_MIN} bytes per second."));
-        }
-        match self {
-            Self::Push(push) if push.entries > TREE_ENTRIES_MAX => {
-                let message = format!("A tree has at most {TREE_ENTRIES_MAX} entries.");
-                Err(Refusal::new(Code::TooLarge, message).hint("Push its parts one by one."))
-            }
-            Self::Push(_) | Self::Pull(_) => Ok(()),
-        }
-    }
 }
 
 impl Transfers {
@@ -294,18 +167,8 @@ impl Transfers {
     /// labels; `conflict` for a key of another transfer; `rate_limited` and `quota` when there are too many;
     /// `store_unavailable`.
     pub async fn begin(&self, caller: &Caller, order: Order, asking: Asking) -> Result<Shown, Refusal> {
-        order.check()?;
-        if asking.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
-            let message = format!("The idempotency key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes.");
-            return Err(Refusal::new(Code::InvalidArgument, message));
-        }
         let (inner, by) = (Arc::clone(&self.0), caller.clone());
-        // A task of its own: a caller who goes away leaves no transfer that was accepted and not begun.
-        let beginning = self.0.mesh.spawn(async move { inner.begin(&by, order, asking).await });
-        beginning.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "beginning a transfer failed");
-            Err(Refusal::new(Code::Internal, "Beginning the transfer failed."))
-        })
+        self.0.beginning(async move { inner.begin(&by, order, asking).await }).await
     }
 
     /// How a transfer stands; with `after` once that is newer, or `wait` is over. To be asked by its own
@@ -531,21 +394,56 @@ impl Inner {
         order: Order,
         asking: Asking,
     ) -> Result<Shown, Refusal> {
-        let (token, key) = (caller.token.id, asking.key.clone());
-        if let Some(key) = &key
-            && let Some(known) = self.table().known(token, key, &order)?
-        {
-            return Ok(known.shown());
+        if let Some(known) = self.known(caller, &order, &asking)? {
+            return Ok(known);
         }
         let found = self.targets(caller, &order)?;
         let rows: Vec<Row> = found.iter().map(|target| row(target, &order)).collect();
+        let transfer = self.open(caller, order, rows, asking.key.clone())?;
+        let nodes = found.into_iter().enumerate();
+        let nodes: Vec<(usize, Arc<Node>)> =
+            nodes.filter_map(|(seat, (_, found))| Some((seat, found.ok()?))).collect();
+        let accepted = self.accept(caller, &transfer, nodes, asking).await;
+        self.begun(&transfer, accepted)
+    }
+
+    /// Begins a transfer in a task of its own: a caller who goes away leaves none that was accepted and not begun.
+    async fn beginning(
+        &self,
+        begin: impl Future<Output = Result<Shown, Refusal>> + Send + 'static,
+    ) -> Result<Shown, Refusal> {
+        self.mesh.spawn(begin).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "beginning a transfer failed");
+            Err(Refusal::new(Code::Internal, "Beginning the transfer failed."))
+        })
+    }
+
+    /// What the caller began with the same key; whether the order may be given at all.
+    fn known(&self, caller: &Caller, order: &Order, asking: &Asking) -> Result<Option<Shown>, Refusal> {
+        order.check()?;
+        let Some(key) = &asking.key else { return Ok(None) };
+        if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+            let message = format!("The idempotency key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes.");
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        }
+        Ok(self.table().known(caller.token.id, key, order)?.map(|known| known.shown()))
+    }
+
+    /// A transfer of which something is told from here on.
+    fn open(
+        &self,
+        caller: &Caller,
+        order: Order,
+        rows: Vec<Row>,
+        key: Option<String>,
+    ) -> Result<Arc<Transfer>, Refusal> {
         let id = new_transfer_id(&self.context.clock);
-        let content = match &order {
-            Order::Push(_) => {
+        let content = match order.kind() {
+            Kind::Push | Kind::Import => {
                 let folder = self.folder.join(id.to_string());
                 Content::Push(Arc::new(Push::new(rows.len(), folder, self.io.lane(), self.memory.clone())))
             }
-            Order::Pull(_) => Content::Pull(Arc::default()),
+            Kind::Pull => Content::Pull(Arc::default()),
         };
         let (by, now) = (By::of(caller), self.context.clock.wall());
         let transfer = Transfer::new(id, by, now, (order, content), rows, self.metrics.clone());
@@ -555,15 +453,19 @@ impl Inner {
             table.prune();
             table.open(&transfer, key)
         };
-        if let Err(refusal) = opened {
-            transfer.withdraw();
-            return Err(refusal);
+        match opened {
+            Ok(()) => Ok(transfer),
+            Err(refusal) => {
+                transfer.withdraw();
+                Err(refusal)
+            }
         }
-        let nodes = found.into_iter().enumerate();
-        let nodes: Vec<(usize, Arc<Node>)> =
-            nodes.filter_map(|(seat, (_, found))| Some((seat, found.ok()?))).collect();
-        if let Err(refusal) = self.accept(caller, &transfer, nodes, asking).await {
-            self.table().forget(id);
+    }
+
+    /// How it stands once it was accepted; nothing is told of one that was not.
+    fn begun(&self, transfer: &Transfer, accepted: Result<(), Refusal>) -> Result<Shown, Refusal> {
+        if let Err(refusal) = accepted {
+            self.table().forget(transfer.id);
             transfer.withdraw();
             return Err(refusal);
         }
@@ -578,6 +480,7 @@ impl Inner {
             Ok(targets::named(directory, caller, names))
         };
         match order {
+            Order::Import(_) => Err(Refusal::new(Code::Internal, "An import was taken for a push.")),
             Order::Pull(pull) => named(std::slice::from_ref(&pull.node)),
             Order::Push(push) => match &push.targets {
                 Targets::Named(names) => named(names),
@@ -682,15 +585,22 @@ type Target = (String, Result<Arc<Node>, Refusal>);
 
 /// The row of a node in a transfer that begins.
 fn row((text, found): &Target, order: &Order) -> Row {
-    let (bytes_total, steps_total) = match order {
-        Order::Push(push) => (push.bytes, push.entries),
-        Order::Pull(_) => (0, 0),
-    };
     let node = found.as_ref().ok();
     Row {
         node: node.map_or_else(|| text.clone(), |node| node.name.to_string()),
         id: node.map(|node| node.id),
-        path: order.path().as_str().to_owned(),
+        error: found.as_ref().err().cloned(),
+        ..blank(order)
+    }
+}
+
+/// A row that begins, of nobody.
+fn blank(order: &Order) -> Row {
+    let (steps_total, bytes_total) = order.tree().map_or((0, 0), |(_, entries, bytes)| (entries, bytes));
+    Row {
+        node: String::new(),
+        id: None,
+        path: order.place().to_owned(),
         stage: Stage::Queued,
         bytes_total,
         bytes_moved: 0,
@@ -699,7 +609,7 @@ fn row((text, found): &Target, order: &Order) -> Row {
         steps_done: 0,
         began: Instant::now(),
         took: None,
-        error: found.as_ref().err().cloned(),
+        error: None,
         end: None,
         left_out: LeftOut::default(),
     }

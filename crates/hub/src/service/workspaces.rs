@@ -6,6 +6,7 @@
 
 mod ask;
 mod drift;
+mod import;
 pub(super) mod locks;
 mod members;
 mod mirror;

@@ -1,8 +1,10 @@
-//! A tree of a node that the hub takes into its chunk store: objects from the top down, each held against
-//! what named it, and the chunks of files that they name.
+//! A tree of a node, or of a [`caller`], that the hub takes into its chunk store: objects from the top down, each
+//! held against what named it, and the chunks of files that they name.
 //!
 //! What counts as had is only what came in this very transfer, and what the workspace had itself at the same
 //! place: to know a hash is no way to content, and no way to find out whether the hub has it.
+
+pub(crate) mod caller;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -298,6 +298,11 @@ impl State {
     /// What is ready for a node out of one pack: the pack itself when it wants most of it.
     fn reading(&mut self, seat: Seat) -> Option<Reading> {
         let node = &mut self.seats[seat];
+        // What was asked for while its pack waited to be given came with that pack, which is forgotten since.
+        while node.ready.front().is_some_and(|id| self.import.held(id).is_none()) {
+            node.ready.pop_front();
+            node.open -= 1;
+        }
         let first = self.import.held(node.ready.front()?)?;
         let (mut ids, mut bytes) = (HashSet::new(), 0);
         while let Some(id) = node.ready.front().copied() {

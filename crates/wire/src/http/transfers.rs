@@ -1,4 +1,4 @@
-//! Transfers of trees: a push to one or several nodes, a pull from one.
+//! Transfers of trees: a push to one or several nodes, a pull from one, an import to the hub.
 //!
 //! Content itself travels as packs, and what is asked for as hashes of 32 bytes one after the other, both
 //! as `application/octet-stream`.
@@ -8,7 +8,7 @@ use cortex_core::transfer::{LeftOut, Noted, PathNote, TransferEnd};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Problem;
+use super::{Problem, WorkspaceRules};
 
 /// What is to be moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -18,6 +18,8 @@ pub enum TransferOrder {
     Push(PushOrder),
     /// A folder or file of one node, to the caller.
     Pull(PullOrder),
+    /// A tree that the caller has, to the hub, as the first revision of a new workspace.
+    Import(ImportOrder),
 }
 
 /// A push.
@@ -94,12 +96,33 @@ pub struct PullOrder {
     pub rate_max: Option<u64>,
 }
 
+/// An import. It is sent as a push is, and needs `workspaces:write`. The workspace is there once the hub has all
+/// of the tree, verified and on its disk, and the transfer is `done`; before that nothing of it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportOrder {
+    /// The name of the workspace that is made. The hub's copy is its source.
+    pub workspace: String,
+    /// The tree: 64 hex digits.
+    pub root: String,
+    /// Entries of the tree.
+    pub entries: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// What belongs to the tree from here on; the caller has left out of this one what does not.
+    #[serde(default)]
+    pub rules: WorkspaceRules,
+    /// Bytes that one tree may have, this one too; 64 GiB when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<u64>,
+}
+
 /// A transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TransferView {
     /// Its id.
     pub id: String,
-    /// `push` or `pull`.
+    /// `push`, `pull` or `import`.
     pub kind: String,
     /// `open`, `done`, `failed` when any node failed, `cancelled`.
     pub state: String,
@@ -119,16 +142,16 @@ pub struct TransferView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// How it stands with each node, by name.
+    /// How it stands with each node, by name. An import has one, the hub.
     pub nodes: Vec<TransferNodeView>,
 }
 
 /// A transfer at one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TransferNodeView {
-    /// Its name.
+    /// Its name; `hub` of an import.
     pub node: String,
-    /// The folder or file there.
+    /// The folder or file there; of an import the workspace.
     pub path: String,
     /// `queued`, `scanning`, `moving`, `applying`; `in_sync`, `done`, `halted`, `failed`, `cancelled`.
     pub state: String,

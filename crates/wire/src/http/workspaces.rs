@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 
 use super::{HaltView, LeftOutView, Problem};
 
-/// `POST /workspaces`. Without `lead` the hub's copy is the source; `from` is its first peer then.
+/// `POST /workspaces`. Without `lead` the hub's copy is the source; `from` is its first peer then. One that is to
+/// begin with a tree that the caller has is made by a transfer, `ImportOrder`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceRequest {

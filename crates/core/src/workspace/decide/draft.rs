@@ -8,7 +8,7 @@ use crate::error::{Code, Refusal};
 use crate::event::{Event, EventKind};
 use crate::id::{LockEpoch, MemberId, Revision};
 use crate::limits::{REVISION_NOTE_BYTES_MAX, TREE_ENTRIES_MAX};
-use crate::name::printable;
+use crate::name::{Name, printable};
 use crate::time::WallTime;
 
 /// A workspace that is being decided on.
@@ -164,19 +164,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn check_size(&self, complete: &Complete) -> Result<(), Refusal> {
-        if complete.files() > TREE_ENTRIES_MAX {
-            let message = format!("A tree has at most {TREE_ENTRIES_MAX} entries.");
-            return Err(Refusal::new(Code::TooLarge, message)
-                .hint("Use several workspaces, or leave folders out with `.cortexignore`."));
-        }
-        if complete.bytes() > self.ws.bytes_max {
-            let (name, max) = (&self.ws.name, self.ws.bytes_max);
-            let message = format!("The tree has {} bytes; workspace {name} takes {max}.", complete.bytes());
-            return Err(Refusal::new(Code::Quota, message).hint(
-                "Ask an administrator to raise the bound, or leave folders out with `.cortexignore`.",
-            ));
-        }
-        Ok(())
+        check_size(&self.ws.name, self.ws.bytes_max, (complete.files(), complete.bytes()))
     }
 
     /// The member that a commit comes from.
@@ -309,6 +297,21 @@ impl<'a> Draft<'a> {
             }
         }
     }
+}
+
+/// Refuses a tree of more entries or bytes than a workspace takes.
+pub(super) fn check_size(name: &Name, bytes_max: u64, (entries, bytes): (u64, u64)) -> Result<(), Refusal> {
+    if entries > TREE_ENTRIES_MAX {
+        let message = format!("A tree has at most {TREE_ENTRIES_MAX} entries.");
+        return Err(Refusal::new(Code::TooLarge, message)
+            .hint("Use several workspaces, or leave folders out with `.cortexignore`."));
+    }
+    if bytes > bytes_max {
+        let message = format!("The tree has {bytes} bytes; workspace {name} takes {bytes_max}.");
+        return Err(Refusal::new(Code::Quota, message)
+            .hint("Ask an administrator to raise the bound, or leave folders out with `.cortexignore`."));
+    }
+    Ok(())
 }
 
 /// The folder of a member, for messages.

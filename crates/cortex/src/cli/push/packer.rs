@@ -37,7 +37,7 @@ pub(super) struct Parcel {
 
 /// Answers what is asked for, out of a tree. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Packer(Arc<Shared>);
+pub(in crate::cli) struct Packer(Arc<Shared>);
 
 struct Shared {
     state: Arc<Mutex<State>>,
@@ -68,7 +68,7 @@ enum Turn {
 
 impl Packer {
     /// Over a tree, of which these packs are made already.
-    pub(super) fn new(tree: Tree, ready: Ready) -> Self {
+    pub(in crate::cli) fn new(tree: Tree, ready: Ready) -> Self {
         let (asked, missing) = (Answering::new(), HashSet::new());
         let state = State { tree, asked, ready, moved: Instant::now(), writers: Vec::new(), missing };
         Self(Arc::new(Shared { state: Arc::new(Mutex::new(state)), news: Notify::new() }))
@@ -132,7 +132,7 @@ impl Packer {
     }
 
     /// The files that could not be given.
-    pub(super) async fn changed(&self) -> Result<Paths, Failure> {
+    pub(in crate::cli) async fn changed(&self) -> Result<Paths, Failure> {
         let mut state = self.lock().await;
         let found = spawn_blocking(move || {
             let State { tree, missing, .. } = &mut *state;

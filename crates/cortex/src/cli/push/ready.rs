@@ -101,7 +101,7 @@ impl State {
 
 /// The packs that were made, until each is sent or given up.
 #[derive(Default)]
-pub(super) struct Ready {
+pub(in crate::cli) struct Ready {
     packs: BTreeMap<usize, Made>,
     /// In which pack a chunk is.
     places: HashMap<ContentId, usize>,

@@ -14,7 +14,7 @@ use cortex_node::local::{LocalNotes, LocalSpec, LocalTree, Take};
 pub(super) const PATHS_MAX: usize = 200;
 
 /// A tree with its source.
-pub(super) struct Tree {
+pub(in crate::cli) struct Tree {
     local: LocalTree,
     /// The object at the top, when it is another than the folder's.
     top: Option<(ContentId, Bytes)>,
@@ -22,7 +22,7 @@ pub(super) struct Tree {
 
 /// Some paths, and how many more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Paths {
+pub(in crate::cli) struct Paths {
     pub(super) first: Vec<String>,
     pub(super) more: usize,
 }
@@ -33,11 +33,11 @@ impl Paths {
     }
 
     /// Whether there are none.
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(in crate::cli) const fn is_empty(&self) -> bool {
         self.first.is_empty()
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(in crate::cli) const fn len(&self) -> usize {
         self.first.len() + self.more
     }
 }
@@ -63,19 +63,19 @@ impl Tree {
         Ok(Self { local, top })
     }
 
-    pub(super) fn root(&self) -> TreeId {
+    pub(in crate::cli) fn root(&self) -> TreeId {
         self.top.as_ref().map_or_else(|| self.local.root(), |(id, _)| TreeId::new(*id.as_bytes()))
     }
 
-    pub(super) fn entries(&self) -> u64 {
+    pub(in crate::cli) fn entries(&self) -> u64 {
         u64::from(self.local.totals().entries)
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::cli) fn bytes(&self) -> u64 {
         self.local.totals().bytes
     }
 
-    pub(super) fn notes(&self) -> LocalNotes {
+    pub(in crate::cli) fn notes(&self) -> LocalNotes {
         self.local.notes()
     }
 
@@ -96,12 +96,12 @@ impl Tree {
     }
 
     /// What is there and could not be read, so that nothing is known of it.
-    pub(super) fn unread(&self) -> Paths {
+    pub(in crate::cli) fn unread(&self) -> Paths {
         self.left_out(|problem| matches!(problem, Problem::Unreadable | Problem::Unsteady))
     }
 
     /// What is there and no tree holds: devices, sockets, other file systems.
-    pub(super) fn unfit(&self) -> Paths {
+    pub(in crate::cli) fn unfit(&self) -> Paths {
         self.left_out(|problem| !matches!(problem, Problem::Unreadable | Problem::Unsteady))
     }
 

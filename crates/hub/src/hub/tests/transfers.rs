@@ -25,6 +25,7 @@ use crate::transfer::TransferStream;
 
 mod ended;
 mod held;
+mod imported;
 mod pulled;
 mod pushed;
 mod refused;

@@ -283,6 +283,22 @@ async fn a_folder_that_is_gone_or_cannot_be_read_is_never_taken_for_an_empty_one
 }
 
 #[tokio::test]
+async fn a_peer_whose_folder_is_not_there_yet_gets_what_the_workspace_has() {
+    let world = World::new(StoreKind::Memory).await;
+    let (one, two) = (world.plays("one").await, world.plays("two").await);
+    one.folder.write("أ/ب", Some(b"x"));
+    world.create(Mode::HubPrimary, &one).await;
+    world.converges(&[&one]).await;
+    *two.folder.state.lock().expect("no panic") = RootState::Missing;
+    world.join(&two, Role::Peer).await;
+    world.shows("it is made", |_| two.folder.files() == one.folder.files()).await;
+    *two.folder.state.lock().expect("no panic") = RootState::Dir;
+    world.converges(&[&one, &two]).await;
+    assert_eq!(one.folder.files().len(), 1, "nothing was removed");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn under_a_lock_nothing_of_the_lead_is_taken_over_and_the_lock_ends_by_itself() {
     let world = World::new(StoreKind::Memory).await;
     let (lead, follower) = (world.plays("lead").await, world.plays("follower").await);

@@ -119,7 +119,7 @@ impl Inner {
         refuse_quarantined(&node)?;
         let (policy, site) = (directory.policy(node.id, node.joined_at), directory.site(node.id));
         let (name, writes) = (node.name.as_str(), order.kind() == Kind::Push);
-        let path = order.path();
+        let path = order.path().ok_or_else(no_folder)?;
         let question =
             TransferQuestion { path, writes, node: name, site: &site, reserved: &[], consent: false };
         let rule = match judge_transfer(&policy.document, &question)? {
@@ -194,7 +194,7 @@ fn put(
             Ok(rule) => {
                 tx.append_audit(&batch.audit(one, Outcome::Allowed, &rule))?;
                 let kind = EventKind::TransferStarted;
-                let detail = format!("{} {}", batch.order.kind().as_str(), batch.order.path().as_str());
+                let detail = format!("{} {}", batch.order.kind().as_str(), batch.order.place());
                 tx.append_event(&batch.event(one, kind).subject(batch.id.to_string()).detail(detail))?;
                 written.push(Ok(()));
             }
@@ -205,7 +205,7 @@ fn put(
                 if by_rule.contains(&refusal.code) {
                     let detail = format!("{} {reason}", batch.order.kind().as_str());
                     let event = batch.event(one, EventKind::FileDenied);
-                    tx.append_event(&event.subject(batch.order.path().as_str()).detail(detail))?;
+                    tx.append_event(&event.subject(batch.order.place()).detail(detail))?;
                 }
                 written.push(Err(refusal));
             }
@@ -222,7 +222,8 @@ impl Batch {
     /// A row of the audit log, with what is moved and never its content.
     fn audit(&self, one: &Judged, outcome: Outcome, reason: &str) -> AuditRow {
         let kind = self.order.kind();
-        let mut argv = spoken_transfer(self.order.path(), kind == Kind::Push);
+        let path = self.order.path();
+        let mut argv = path.map_or_else(Vec::new, |path| spoken_transfer(path, kind == Kind::Push));
         let mut detail = vec![format!("transfer {}", self.id)];
         if let Order::Push(push) = &self.order {
             argv.extend([push.root.to_string(), push.entries.to_string(), push.bytes.to_string()]);
@@ -243,4 +244,8 @@ impl Batch {
             ..AuditRow::new(self.now, self.caller.actor(), action, outcome)
         }
     }
+}
+
+fn no_folder() -> Refusal {
+    Refusal::new(Code::Internal, "An import was taken for a push.")
 }

@@ -100,9 +100,9 @@ impl Transfer {
         for row in &rows {
             metrics.transfer_stage(None, Some(row.stage));
         }
-        let (root, entries, bytes) = match &order {
-            Order::Push(push) => (Some(push.root), push.entries, push.bytes),
-            Order::Pull(_) => (None, 0, 0),
+        let (root, entries, bytes) = match order.tree() {
+            Some((root, entries, bytes)) => (Some(root), entries, bytes),
+            None => (None, 0, 0),
         };
         let live = Live {
             rows,

@@ -16,6 +16,8 @@ pub enum Kind {
     Push,
     /// From a node.
     Pull,
+    /// To the hub.
+    Import,
 }
 
 impl Kind {
@@ -24,6 +26,7 @@ impl Kind {
         match self {
             Self::Push => "push",
             Self::Pull => "pull",
+            Self::Import => "import",
         }
     }
 }
@@ -104,11 +107,11 @@ impl Standing {
 /// A transfer at one node.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The name of the node, or what the caller called it.
+    /// The name of the node, or what the caller called it; `hub` of an import.
     pub node: String,
     /// The node; `None` of one that is not there.
     pub id: Option<NodeId>,
-    /// The folder there.
+    /// The folder there; of an import the workspace.
     pub path: String,
     /// How far it is.
     pub stage: Stage,

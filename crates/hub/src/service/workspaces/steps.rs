@@ -218,7 +218,8 @@ impl Inner {
             return Ok(Some(Looked {
                 tree: empty,
                 hold,
-                content: Content::Nothing,
+                // Nothing is all that a source has there, and is taken over as that.
+                content: Content::All,
                 has_objects: true,
                 identity: None,
             }));

@@ -109,6 +109,22 @@ async fn several_nodes_get_the_very_packs_that_came_and_one_that_wants_little_ge
 }
 
 #[tokio::test]
+async fn what_a_node_asks_for_while_the_pack_that_has_it_waits_comes_with_that_pack() {
+    let Bench { push, .. } = &bench(1);
+    push.want(0, &[id(1), id(3)]).expect("few");
+    push.wants(false, LONG).await;
+    push.take(pack([1, 2])).await.expect("taken");
+    push.take(pack([3])).await.expect("taken");
+    push.want(0, &[id(2)]).expect("few");
+    assert_eq!(push.wants(false, NOT_LONG).await, [], "it is here");
+    assert_eq!(given(push, 0).await, [id(1), id(2)]);
+    assert_eq!(given(push, 0).await, [id(3)]);
+    push.want(0, &[id(4)]).expect("few");
+    push.take(pack([4])).await.expect("taken");
+    assert_eq!((given(push, 0).await, push.open(0)), (vec![id(4)], 0));
+}
+
+#[tokio::test]
 async fn a_push_to_one_node_forgets_a_pack_once_it_was_given() {
     let Bench { push, .. } = &bench(1);
     push.want(0, &[id(1), id(2)]).expect("few");
