@@ -85,10 +85,32 @@ pub(crate) fn of_children() -> Result<f64> {
     Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
+/// CPU seconds of the threads of a process whose names begin so, and that live.
+pub(crate) fn threads_seconds(pid: u32, name: &str) -> Result<f64> {
+    let mut nanoseconds: u64 = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = thread?.path();
+        if std::fs::read_to_string(thread.join("comm"))?.starts_with(name) {
+            let told = std::fs::read_to_string(thread.join("schedstat"))?;
+            nanoseconds += told.split_whitespace().next().context("schedstat")?.parse::<u64>()?;
+        }
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
 /// Resident memory, KiB.
 pub(crate) fn rss_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, KiB.
+pub(crate) fn peak_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, field: &'static str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).context(field)?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }
 

@@ -187,6 +187,12 @@ enum Case {
         /// Passes, each with every way in turn; one more before them is thrown away.
         #[arg(long, default_value_t = 5)]
         passes: usize,
+        /// At most so long for each copy to the fast nodes, seconds.
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+        /// Without rsync.
+        #[arg(long)]
+        alone: bool,
         /// A folder for the trees; without it they are in memory.
         #[arg(long)]
         on: Option<PathBuf>,
@@ -275,9 +281,11 @@ fn main() -> Result<ExitCode> {
                 let choice = cases::sync::Choice { cases: &cases, ways: &peers, passes, bytes, files, on };
                 cases::sync::run(&cortex, &choice)
             }
-            Case::Broadcast { nodes, mib, slow, passes, on } => {
+            Case::Broadcast { nodes, mib, slow, passes, seconds, alone, on } => {
                 let (bytes, on) = (mib << 20, on.as_deref());
-                cases::broadcast::run(&cortex, &cases::broadcast::Choice { nodes, bytes, slow, passes, on })
+                let patience = std::time::Duration::from_secs(seconds);
+                let choice = cases::broadcast::Choice { nodes, bytes, slow, passes, patience, alone, on };
+                cases::broadcast::run(&cortex, &choice)
             }
             Case::PushLoad { pushes, nodes, files, seconds, on } => {
                 let on = on.as_deref();

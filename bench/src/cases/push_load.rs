@@ -1,8 +1,9 @@
 //! Many pushes at once of a tree of many files, and what they do to `true` on a node of the same hub.
 //! Beside it, that many clients of rsync over ssh, and `true` over a kept connection of ssh.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -40,8 +41,10 @@ struct Effect {
 pub(crate) async fn run(cortex: &Path, choice: &Choice<'_>) -> Result<()> {
     ensure!(choice.nodes > 0 && choice.pushes > 0, "at least one node and one push");
     let bytes = choice.files as u64 * 11_900;
-    // Blocks are not full: a quarter more. The hub keeps one copy, compressed or not.
-    let ground = Ground::new(choice.on, (choice.pushes as u64 + 3) * (bytes + bytes / 4) + (256 << 20))?;
+    // Blocks are not full: a quarter more. The hub keeps one copy, compressed or not. Each command has packs that
+    // it made while it read.
+    let (copies, commands) = (choice.pushes as u64 + 3, choice.pushes as u64 * (128 << 20));
+    let ground = Ground::new(choice.on, copies * (bytes + bytes / 4) + commands + (256 << 20))?;
     let far = Far::new(1)?;
     let size = Size { bytes, files: choice.files };
     let (dir, spare) = (ground.path().join("tree"), ground.path().join("spare"));
@@ -110,16 +113,21 @@ async fn ours(
         hub.give(name, &hub.work(name))?;
     }
     let source = tree.path().display().to_string();
-    let commands = (0..choice.pushes)
-        .map(|index| {
-            let node = &names[index % names.len()];
-            let target = format!("{node}:{}", hub.work(node).join(format!("copy{index}")).display());
-            hub.command(&["push", &source, &target, "--json"])
-        })
-        .collect();
+    let mut commands = Vec::new();
+    for index in 0..choice.pushes {
+        // Each of another caller: one alone has no more than a few open.
+        let token = hub.dir().join(format!("caller{index}.token"));
+        let out = token.display().to_string();
+        hub.cli(&["token", "create", &format!("caller{index}"), "--out", &out, "--json"])?;
+        let node = &names[index % names.len()];
+        let target = format!("{node}:{}", hub.work(node).join(format!("copy{index}")).display());
+        let mut command = hub.command(&["push", &source, &target, "--json"]);
+        command.env("CORTEX_TOKEN_FILE", token);
+        commands.push(command);
+    }
     let mut api = Api::connect(&hub).await?;
     let nodes = [on.to_owned()];
-    let load = Load::new(commands, choice.seconds);
+    let load = Load::new(commands, choice.seconds, ground);
     let mut alone = Samples::default();
     let begun = Instant::now();
     while begun.elapsed() < ALONE {
@@ -149,7 +157,7 @@ async fn peer(mut ssh: Ssh, choice: &Choice<'_>, ground: &Ground, tree: &Tree) -
             command
         })
         .collect();
-    let load = Load::new(commands, choice.seconds);
+    let load = Load::new(commands, choice.seconds, ground);
     let effect = tokio::task::spawn_blocking(move || {
         let mut alone = Samples::default();
         let begun = Instant::now();
@@ -194,13 +202,15 @@ fn true_over(ssh: &Ssh) -> Result<f64> {
 struct Load {
     commands: Vec<Command>,
     bound: Duration,
+    /// What the commands say of themselves.
+    log: PathBuf,
 }
 
 type Going = tokio::task::JoinHandle<Result<(usize, f64)>>;
 
 impl Load {
-    fn new(commands: Vec<Command>, seconds: u64) -> Self {
-        Self { commands, bound: Duration::from_secs(seconds) }
+    fn new(commands: Vec<Command>, seconds: u64, ground: &Ground) -> Self {
+        Self { commands, bound: Duration::from_secs(seconds), log: ground.path().join("load.log") }
     }
 
     /// The flag is set at the end; then how many ended well, and how long it lasted in seconds.
@@ -219,17 +229,18 @@ impl Load {
 
     fn go(self) -> Result<(usize, f64)> {
         let begun = Instant::now();
-        let mut children: Vec<Child> = self
-            .commands
-            .into_iter()
-            .map(|mut command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn())
-            .collect::<Result<_, _>>()?;
-        let mut ended = 0;
+        let log = File::create(&self.log)?;
+        let mut children = Vec::with_capacity(self.commands.len());
+        for mut command in self.commands {
+            children.push(command.stdout(Stdio::null()).stderr(log.try_clone()?).spawn()?);
+        }
+        let (mut ended, mut failed) = (0, 0);
         while !children.is_empty() && begun.elapsed() < self.bound {
             let mut open = Vec::with_capacity(children.len());
             for mut child in children {
                 match child.try_wait()? {
-                    Some(status) => ended += usize::from(status.success()),
+                    Some(status) if status.success() => ended += 1,
+                    Some(_) => failed += 1,
                     None => open.push(child),
                 }
             }
@@ -241,6 +252,10 @@ impl Load {
             // It may have ended by itself; either way it is gone afterwards.
             drop(child.kill());
             drop(child.wait());
+        }
+        if failed > 0 {
+            let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+            report::note(&format!("{failed} copies failed: {}", said.chars().take(500).collect::<String>()));
         }
         Ok((ended, lasted))
     }

@@ -43,7 +43,7 @@ impl Cutter {
             until: 0,
             long: false,
             ended: false,
-            masks: select_masks(CHUNK_BYTES_AVERAGE, Normalization::Level1),
+            masks: masks(),
         }
     }
 
@@ -84,31 +84,31 @@ impl Cutter {
         let len = match (self.long, self.ended) {
             (false, false) => return None,
             (false, true) => there,
-            // Only with all the bytes that a chunk may have, its end does not depend on how they came.
-            (true, false) if there < CHUNK_BYTES_MAX => return None,
-            (true, _) => self.cut(),
+            (true, ended) => cut_at(self.masks, &self.buffer[self.start..self.until], ended)?,
         };
         self.start += len;
         Some(&self.buffer[self.start - len..self.start])
     }
+}
 
-    /// Length of the chunk at the front.
-    fn cut(&self) -> usize {
-        let (strict, loose) = self.masks;
-        let there = &self.buffer[self.start..self.until];
-        // The masks of the even bytes are those of the odd ones, moved: two bytes are looked at in one.
-        cut(
-            there,
-            CHUNK_BYTES_MIN,
-            CHUNK_BYTES_AVERAGE,
-            CHUNK_BYTES_MAX,
-            strict,
-            loose,
-            strict << 1,
-            loose << 1,
-        )
-        .1
+/// How long the chunk at the front of `bytes` is, a part of a file above 1 MiB that begins with a chunk; with
+/// `ended` up to the file's end. `None` when that needs further bytes: it is told for 256 KiB and more.
+pub fn next_len(bytes: &[u8], ended: bool) -> Option<usize> {
+    cut_at(masks(), bytes, ended)
+}
+
+fn masks() -> (u64, u64) {
+    select_masks(CHUNK_BYTES_AVERAGE, Normalization::Level1)
+}
+
+fn cut_at((strict, loose): (u64, u64), there: &[u8], ended: bool) -> Option<usize> {
+    // Only with all the bytes that a chunk may have, its end does not depend on how they came.
+    if there.is_empty() || (!ended && there.len() < CHUNK_BYTES_MAX) {
+        return None;
     }
+    let (min, average, max) = (CHUNK_BYTES_MIN, CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX);
+    // The masks of the even bytes are those of the odd ones, moved: two bytes are looked at in one.
+    Some(cut(there, min, average, max, strict, loose, strict << 1, loose << 1).1)
 }
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ pub enum Added {
 }
 
 /// A pack, ready to be sent: the head, then the rest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pack {
     /// What it holds.
     pub head: PackHead,
@@ -232,7 +232,10 @@ pub struct Pack {
 
 /// Makes one pack after the other. Its memory is about 6 MiB, taken once.
 pub struct PackWriter {
+    /// Room for the chunks of a pack.
     plain: Vec<u8>,
+    /// Bytes of chunks in it.
+    filled: usize,
     chunks: Vec<ChunkRef>,
     held: HashSet<ContentId>,
     zip: Zip,
@@ -241,35 +244,48 @@ pub struct PackWriter {
 impl PackWriter {
     /// A writer that compresses at this level of zstd; 1 is what SYNC measured.
     pub fn new(level: i32) -> Self {
-        Self {
-            plain: Vec::with_capacity(PACK_BYTES_MAX),
-            chunks: Vec::new(),
-            held: HashSet::new(),
-            zip: Zip::new(level),
-        }
+        Self { plain: room(), filled: 0, chunks: Vec::new(), held: HashSet::new(), zip: Zip::new(level) }
     }
 
     /// Adds the chunk whose hash is `id`. The hash is believed: with a wrong one, nobody takes the pack.
     pub fn add(&mut self, id: ContentId, bytes: &[u8]) -> Added {
-        if bytes.is_empty() || bytes.len() > CHUNK_WHOLE_BYTES_MAX {
-            return Added::Never;
+        let copy = |room: &mut [u8]| {
+            room.copy_from_slice(bytes);
+            true
+        };
+        self.add_with(id, bytes.len(), copy).unwrap_or(Added::Never)
+    }
+
+    /// The same with a chunk of `len` bytes that `read` puts where it is to lie. It says whether it has it; `None`
+    /// when it has not, and nothing is added then.
+    pub fn add_with(
+        &mut self,
+        id: ContentId,
+        len: usize,
+        read: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Option<Added> {
+        if len == 0 || len > CHUNK_WHOLE_BYTES_MAX {
+            return Some(Added::Never);
         }
         if self.held.contains(&id) {
-            return Added::Already;
+            return Some(Added::Already);
         }
         let head = HEAD_BYTES_MIN + (self.chunks.len() + 1) * ROW_BYTES;
-        if self.chunks.len() == PACK_CHUNKS_MAX || head + self.plain.len() + bytes.len() > PACK_BYTES_MAX {
-            return Added::Full;
+        if self.chunks.len() == PACK_CHUNKS_MAX || head + self.filled + len > PACK_BYTES_MAX {
+            return Some(Added::Full);
+        }
+        if !read(&mut self.plain[self.filled..self.filled + len]) {
+            return None;
         }
         self.held.insert(id);
-        self.chunks.push(ChunkRef { id, len: length(bytes.len()) });
-        self.plain.extend_from_slice(bytes);
-        Added::Yes
+        self.chunks.push(ChunkRef { id, len: length(len) });
+        self.filled += len;
+        Some(Added::Yes)
     }
 
     /// Bytes of the chunks that were added since the last pack.
     pub const fn plain_len(&self) -> usize {
-        self.plain.len()
+        self.filled
     }
 
     /// The pack of what was added; `None` when that is nothing. The writer is empty then.
@@ -277,9 +293,9 @@ impl PackWriter {
         if self.chunks.is_empty() {
             return None;
         }
-        let plain_len = length(self.plain.len());
-        let packed =
-            self.zip.shrink(&self.plain).filter(|packed| packed.len() + CHECK_BYTES < self.plain.len());
+        let plain = &self.plain[..self.filled];
+        let plain_len = length(plain.len());
+        let packed = self.zip.shrink(plain).filter(|packed| packed.len() + CHECK_BYTES < plain.len());
         let (codec, body_len, tail) = match packed {
             Some(mut packed) => {
                 let body_len = length(packed.len());
@@ -288,16 +304,22 @@ impl PackWriter {
                 (Codec::Zstd, body_len, Bytes::from(packed))
             }
             None => {
-                let plain = std::mem::replace(&mut self.plain, Vec::with_capacity(PACK_BYTES_MAX));
-                (Codec::Raw, length(plain.len()), Bytes::from(plain))
+                let mut plain = std::mem::replace(&mut self.plain, room());
+                plain.truncate(self.filled);
+                (Codec::Raw, plain_len, Bytes::from(plain))
             }
         };
         let chunks = std::mem::take(&mut self.chunks);
         let id = PackId::of(&encode(codec, plain_len, body_len, &chunks));
-        self.plain.clear();
+        self.filled = 0;
         self.held.clear();
         Some(Pack { head: PackHead { id, codec, plain_len, body_len, chunks }, tail })
     }
+}
+
+/// The system gives its pages when they are written to.
+fn room() -> Vec<u8> {
+    vec![0; PACK_BYTES_MAX]
 }
 
 /// The part of a body's hash that stands behind it.

@@ -7,7 +7,7 @@ use cortex_core::files::content::ContentId;
 use cortex_core::limits::CARRY_DATA_BYTES_MAX;
 
 use super::pack::PackHead;
-use super::unpack::Unpack;
+use super::unpack::{Scratch, Unpack};
 use super::{malformed, too_large};
 
 /// Reads the chunks of a stream of packs. It keeps one piece, the head of one pack, which is at most 4 MiB
@@ -22,6 +22,7 @@ pub struct Stream {
     /// The beginning of a head.
     head: BytesMut,
     body: Option<Body>,
+    scratch: Scratch,
     packs: u64,
     failed: Option<Refusal>,
 }
@@ -64,30 +65,31 @@ impl Stream {
     /// Those of [`PackHead::read`] and [`Unpack`]; the same again from there on.
     pub fn next_chunk(&mut self) -> Result<Option<(ContentId, &[u8])>, Refusal> {
         self.advance()?;
-        Ok(self.lent())
+        Ok(self.body.as_ref().and_then(|body| body.unpack.lent()))
     }
 
-    /// Goes on to the next chunk; whether there is one. [`lent`](Self::lent) has it.
+    /// As [`next_chunk`](Self::next_chunk), for whoever keeps it: what lies in one of the pieces that were pushed
+    /// is not copied, and all of that piece stays with it.
     ///
     /// # Errors
     /// Those of [`next_chunk`](Self::next_chunk).
-    pub fn advance(&mut self) -> Result<bool, Refusal> {
+    pub fn next_kept(&mut self) -> Result<Option<(ContentId, Bytes)>, Refusal> {
+        self.advance()?;
+        Ok(self.body.as_ref().and_then(|body| body.unpack.kept()))
+    }
+
+    /// Goes on to the next chunk.
+    fn advance(&mut self) -> Result<(), Refusal> {
         if let Some(refusal) = &self.failed {
             return Err(refusal.clone());
         }
         loop {
             match self.step() {
-                Ok(Step::Chunk) => return Ok(true),
+                Ok(Step::Chunk | Step::More) => return Ok(()),
                 Ok(Step::Again) => {}
-                Ok(Step::More) => return Ok(false),
                 Err(refusal) => return Err(self.fail(refusal)),
             }
         }
-    }
-
-    /// The chunk to which [`advance`](Self::advance) went.
-    pub fn lent(&self) -> Option<(ContentId, &[u8])> {
-        self.body.as_ref().and_then(|body| body.unpack.lent())
     }
 
     /// Packs that were all there and right.
@@ -120,7 +122,7 @@ impl Stream {
         }
         if body.missing == 0 {
             if let Some(body) = self.body.take() {
-                body.unpack.finish()?;
+                body.unpack.end(&mut self.scratch)?;
                 self.packs += 1;
             }
             return Ok(Step::Again);
@@ -156,7 +158,7 @@ impl Stream {
         };
         self.head = BytesMut::new();
         self.rest = self.rest.split_off(used);
-        self.body = Some(Body { missing: head.tail_len(), unpack: Unpack::new(head)? });
+        self.body = Some(Body { missing: head.tail_len(), unpack: Unpack::with(head, &mut self.scratch)? });
         Ok(Step::Again)
     }
 }

@@ -39,6 +39,13 @@ struct Packed {
     check: Vec<u8>,
 }
 
+/// Memory that one pack after the other is read with.
+#[derive(Default)]
+pub(super) struct Scratch {
+    buffer: Vec<u8>,
+    unzip: Option<Unzip>,
+}
+
 /// Where a chunk lies that is all there.
 enum Place {
     Piece(Bytes),
@@ -51,11 +58,20 @@ impl Unpack {
     /// # Errors
     /// `too_large` when there is no memory for a decoder.
     pub fn new(head: PackHead) -> Result<Self, Refusal> {
+        Self::with(head, &mut Scratch::default())
+    }
+
+    /// The same with memory of a pack before.
+    pub(super) fn with(head: PackHead, scratch: &mut Scratch) -> Result<Self, Refusal> {
         let packed = match head.codec() {
             Codec::Raw => None,
             Codec::Zstd => {
+                let unzip = match scratch.unzip.take() {
+                    Some(unzip) => unzip.again()?,
+                    None => Unzip::new()?,
+                };
                 let check = Vec::with_capacity(CHECK_BYTES);
-                Some(Packed { unzip: Unzip::new()?, hash: blake3::Hasher::new(), check })
+                Some(Packed { unzip, hash: blake3::Hasher::new(), check })
             }
         };
         let (missing, body_left) = (head.tail_len(), head.body_len() as usize);
@@ -66,7 +82,7 @@ impl Unpack {
             missing,
             body_left,
             lent: None,
-            buffer: Vec::new(),
+            buffer: std::mem::take(&mut scratch.buffer),
             filled: 0,
             packed,
             failed: None,
@@ -112,18 +128,34 @@ impl Unpack {
         Some((self.head.chunks()[self.next - 1].id, bytes))
     }
 
+    /// The same, for whoever keeps it: what lies in one piece is not copied, and all of that piece stays with it.
+    pub(super) fn kept(&self) -> Option<(ContentId, Bytes)> {
+        let bytes = match self.lent.as_ref()? {
+            Place::Piece(bytes) => bytes.clone(),
+            Place::Buffer(len) => Bytes::copy_from_slice(&self.buffer[..*len]),
+        };
+        Some((self.head.chunks()[self.next - 1].id, bytes))
+    }
+
     /// The head, once all that it names was handed out and nothing else was there.
     ///
     /// # Errors
     /// As [`next_chunk`](Self::next_chunk), and `invalid_argument` for a pack that was cut off or whose
     /// chunks were not all taken.
-    pub fn finish(mut self) -> Result<PackHead, Refusal> {
+    pub fn finish(self) -> Result<PackHead, Refusal> {
+        self.end(&mut Scratch::default())
+    }
+
+    /// The same, and its memory for the next pack.
+    pub(super) fn end(mut self, scratch: &mut Scratch) -> Result<PackHead, Refusal> {
         if self.next_chunk()?.is_some() {
             return Err(malformed("The chunks of a pack were not all taken."));
         }
         let whole = self.next == self.head.chunks().len() && self.missing == 0 && self.body_left == 0;
         let checked = self.packed.as_ref().is_none_or(|packed| packed.check.len() == CHECK_BYTES);
         if whole && checked {
+            scratch.buffer = self.buffer;
+            scratch.unzip = self.packed.map(|packed| packed.unzip).or_else(|| scratch.unzip.take());
             Ok(self.head)
         } else {
             Err(malformed(format!("Pack {} was cut off.", self.head.id())))

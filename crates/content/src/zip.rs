@@ -63,6 +63,13 @@ impl Unzip {
         Ok(Self { decoder, ended: false })
     }
 
+    /// For the next frame, with the memory of this one.
+    pub(super) fn again(mut self) -> Result<Self, Refusal> {
+        self.decoder.reinit().map_err(|_| super::too_large("There is no memory to decompress a pack."))?;
+        self.ended = false;
+        Ok(self)
+    }
+
     /// Takes from the front of `packed` and fills `space` from its front. How much of both.
     pub(super) fn run(&mut self, packed: &[u8], space: &mut [u8]) -> Result<(usize, usize), Refusal> {
         if self.ended {

@@ -17,6 +17,8 @@ use crate::tls::{HUB_NAME, unreachable};
 /// HTTP/2 windows: bulk of one link fits a round trip.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Content comes in frames of up to so many bytes: as many as one message has.
+const FRAME_BYTES: u32 = 256 * 1024;
 /// HTTP/2 keep-alive, beside the protocol's own heartbeats: both ends notice a dead peer.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(4);
@@ -33,7 +35,7 @@ pub(crate) async fn over(stream: TlsStream<TcpStream>, hub: &str) -> Result<Chan
 
 /// Begins HTTP/2 on a stream for content: its windows grow with what the way to the hub holds.
 pub(crate) async fn for_content(stream: TlsStream<TcpStream>, hub: &str) -> Result<Channel, Refusal> {
-    connect(stream, hub, |endpoint| endpoint.http2_adaptive_window(true)).await
+    connect(stream, hub, |endpoint| endpoint.http2_adaptive_window(true).max_frame_size(FRAME_BYTES)).await
 }
 
 async fn connect(

@@ -14,6 +14,8 @@ use cortex_core::id::Revision;
 use cortex_core::sync::{DeleteLimits, HaltId, Mode, Push, Seen, SideCounts};
 use cortex_core::transfer::{ApplyAsk, Filters, Progress, TransferEnd};
 
+pub use crate::files::priority::give_way;
+
 use crate::files::beneath::{Dir, Follow, Root};
 use crate::files::fault::Fault;
 use crate::files::place::Place;
@@ -151,6 +153,20 @@ impl LocalTree {
             return Ok(Some(object.clone()));
         }
         self.places.read(&self.dir, id).map_err(|fault| fault.refusal("the folder that is sent"))
+    }
+
+    /// The same, into `room`, which is as long as it has bytes. Whether it is there.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn read_into(&mut self, id: &ContentId, room: &mut [u8]) -> Result<bool, Refusal> {
+        match self.scanned.objects.copy_to(id, room) {
+            Some(copied) => Ok(copied),
+            None => {
+                let read = self.places.read_into(&self.dir, id, room);
+                read.map_err(|fault| fault.refusal("the folder that is sent"))
+            }
+        }
     }
 
     /// How many bytes an object or chunk has; `None` when there is none in the tree.

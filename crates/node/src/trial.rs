@@ -19,7 +19,6 @@ use cortex_core::stream::Stream;
 use cortex_core::transfer::{Carry, TransferNews, TransferWork};
 use cortex_core::watch::{Sight, WatchAsk};
 use cortex_wire::convert::transfer::{carry_from_bytes, carry_to_bytes, news_from_bytes};
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, watch};
 
 use crate::NodeConfig;
@@ -337,7 +336,7 @@ async fn move_over(
                                 }
                             },
                         };
-                        jobs.write_all(&frame.to_bytes()?).await?;
+                        frame.send_to(jobs).await?;
                     }
                 };
 

@@ -14,7 +14,7 @@ use cortex_core::name::printable;
 use cortex_core::sync::{DeleteLimits, Push as How, Why};
 use cortex_core::transfer::{Progress, TransferEnd};
 use cortex_core::{Code, Refusal};
-use cortex_node::local::{LocalAsk, LocalFolder, LocalHeard};
+use cortex_node::local::{LocalAsk, LocalFolder, LocalHeard, give_way};
 use cortex_wire::http::{
     EntryView, HaltView, LeftOutView, PullOrder, PullTreeView, TransferEndView, TransferNodeView,
     TransferNoteView, TransferOrder, TransferView,
@@ -29,7 +29,7 @@ use super::args::{self, Place};
 use super::interrupt::Interrupt;
 use super::push::What;
 use super::transfer::bars::Bars;
-use super::transfer::ended::{self, Told};
+use super::transfer::ended::{self, Telling, Told};
 use super::transfer::follow;
 use super::watch::Patience;
 use super::{Context, ask};
@@ -88,6 +88,8 @@ struct Goal {
 
 impl Pull {
     pub(crate) async fn run(self, context: &Context) -> Result {
+        // A priority that cannot be lowered is no reason to fetch nothing.
+        let _urgent = give_way();
         let place = args::place(&self.source)?;
         let mut client = context.client()?;
         let mut interrupt = Interrupt::new()?;
@@ -105,7 +107,9 @@ impl Pull {
             rate_max: self.what.limit,
         });
         let began = Instant::now();
-        let view = follow::begin(&mut client, &order, None, false, (context.output, &mut interrupt)).await?;
+        let view =
+            follow::begin(&mut client, &order, None, false, (context.output, self.quiet, &mut interrupt))
+                .await?;
         if let Some(problem) = view.nodes.iter().find_map(|node| node.error.clone()) {
             return Err(ask::with_nearest(problem.into(), &client, &place.node).await);
         }
@@ -283,7 +287,7 @@ impl Pull {
         let told =
             Told { done: "pulled from", command: &|_, halt| self.argv(halt), ways: &|_, _| Vec::new() };
         let view = TransferView { nodes: vec![node], ..view };
-        ended::end(ended::tell(output, &view, self.quiet, &told)?)
+        ended::end(Telling::new(output, self.quiet, told).end(&view)?)
     }
 
     fn argv(&self, halt: Option<&HaltView>) -> Vec<String> {

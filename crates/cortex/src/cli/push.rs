@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use cortex_core::Code;
 use cortex_core::name::printable;
-use cortex_node::local::LocalSpec;
+use cortex_node::local::{LocalSpec, give_way};
 use cortex_wire::error::Problem;
-use cortex_wire::http::{HaltView, LeftOutView, PushOrder, TransferNodeView, TransferOrder, TransferView};
+use cortex_wire::http::{HaltView, LeftOutView, PushOrder, TransferNodeView, TransferOrder};
 
 use self::packer::Packer;
 use self::serve::{changed, list};
@@ -23,7 +23,7 @@ use self::target::{FileTarget, Target};
 use self::tree::Tree;
 use super::interrupt::Interrupt;
 use super::transfer::bars::Bars;
-use super::transfer::ended::{self, Told, Ways};
+use super::transfer::ended::{self, Telling, Told, Ways};
 use super::{Context, args};
 use crate::error::{Failure, Result};
 use crate::output::Output;
@@ -132,6 +132,8 @@ impl What {
 
 impl Push {
     pub(crate) async fn run(self, context: &Context) -> Result {
+        // A priority that cannot be lowered is no reason to send nothing.
+        let _urgent = give_way();
         let target = Target::parse(self.target.as_deref(), self.selector.as_deref())?;
         let file = file_target(&self.source, &target)?;
         let client = context.client()?;
@@ -149,10 +151,20 @@ impl Push {
         let unread = self.left_out(context.output, &tree)?;
         let order = TransferOrder::Push(self.order(&target, file, &tree));
         let packer = Packer::new(tree, ready);
-        let mut sending =
-            serve::Sending { context, order: &order, lock: self.lock, packer: &packer, is_anew: false };
+        let (command, ways) = (|node: &_, halt: Option<&_>| self.argv(&target, node, halt), ways);
+        let told = Told { done: "pushed to", command: &command, ways: &ways };
+        let mut telling = Telling::new(context.output, self.quiet, told);
+        let mut sending = serve::Sending {
+            context,
+            order: &order,
+            lock: self.lock,
+            packer: &packer,
+            telling: Some(&mut telling),
+            is_quiet: self.quiet,
+            is_anew: false,
+        };
         let view = sending.run(client, &mut bars, &mut interrupt).await?;
-        let status = self.tell(context.output, &target, &view)?;
+        let status = telling.end(&view)?;
         let changed = changed(context.output, &packer.changed().await?, "push again");
         ended::end(if status == 0 && (unread || changed) { 1 } else { status })
     }
@@ -203,15 +215,6 @@ impl Push {
             ended::left_out(&counts).for_each(|what| output.say(&format!("left out: {what}")));
         }
         Ok(!unread.is_empty() || ended::is_partial(&counts))
-    }
-
-    fn tell(&self, output: Output, target: &Target, view: &TransferView) -> Result<u8> {
-        let told = Told {
-            done: "pushed to",
-            command: &|node, halt| self.argv(target, node, halt),
-            ways: &|node, problem| ways(node, problem),
-        };
-        ended::tell(output, view, self.quiet, &told)
     }
 
     /// This command for one node.

@@ -11,7 +11,7 @@ use cortex_wire::http::{TransferNodeView, TransferView};
 use indicatif::HumanBytes;
 
 use self::bars::Bars;
-use self::ended::Told;
+use self::ended::{Telling, Told, is_over};
 use super::Context;
 use super::args::{age, whole_argv};
 use crate::error::Result;
@@ -134,11 +134,7 @@ fn shown(context: &Context, view: &TransferView) -> Result {
         _ => "pushed to",
     };
     let told = Told { done, command: &|node, _| look(view, node), ways: &|_, _| Vec::new() };
-    ended::tell(context.output, &TransferView { nodes: over, ..view.clone() }, false, &told).map(drop)
-}
-
-fn is_over(node: &TransferNodeView) -> bool {
-    !matches!(node.state.as_str(), "queued" | "scanning" | "moving" | "applying")
+    Telling::new(context.output, false, told).end(&TransferView { nodes: over, ..view.clone() }).map(drop)
 }
 
 /// The order is not told, so the way on from a halt is the command that began it.

@@ -30,10 +30,18 @@ pub(crate) enum Body {
 /// What is read while it is sent. One that fails, or ends before its length, breaks the request off, so
 /// that the hub never takes a part for the whole.
 pub(crate) struct Source {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    pieces: Pieces,
     /// Bytes that are still to come, when its length is known.
     left: Option<u64>,
     watch: Arc<Watch>,
+}
+
+/// What a source still has.
+enum Pieces {
+    /// Read by a thread.
+    Read(mpsc::Receiver<io::Result<Bytes>>),
+    /// All of it, from its front.
+    Here(Vec<Bytes>),
 }
 
 /// How far a source has come.
@@ -73,12 +81,32 @@ impl Source {
         let (sender, pieces) = mpsc::channel(PIECES_WAITING);
         let source = source.take(length.unwrap_or(u64::MAX));
         std::thread::spawn(move || read_all(source, &sender));
-        Self { pieces, left: length, watch: Arc::default() }
+        Self { pieces: Pieces::Read(pieces), left: length, watch: Arc::default() }
+    }
+
+    /// Bytes that are here, one after the other. They go piece by piece, so that it is seen whether they are taken:
+    /// on a slow line that takes longer than any answer may.
+    pub(crate) fn here(bytes: Vec<Bytes>) -> Self {
+        let left = bytes.iter().map(|bytes| bytes.len() as u64).sum();
+        Self { pieces: Pieces::Here(bytes), left: Some(left), watch: Arc::default() }
     }
 
     fn fails(&self, error: io::Error) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.watch.failed.get_or_init(|| error.to_string());
         Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Pieces {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        match self {
+            Self::Read(pieces) => pieces.poll_recv(context),
+            Self::Here(bytes) => {
+                bytes.retain(|bytes| !bytes.is_empty());
+                let piece = bytes.first_mut().map(|first| first.split_to(first.len().min(PIECE_BYTES)));
+                Poll::Ready(piece.map(Ok))
+            }
+        }
     }
 }
 
@@ -132,7 +160,7 @@ impl HttpBody for Body {
             Self::Source(source) => source,
         };
         source.watch.waits.store(true, Ordering::Relaxed);
-        let piece = ready!(source.pieces.poll_recv(context));
+        let piece = ready!(source.pieces.poll_next(context));
         source.watch.waits.store(false, Ordering::Relaxed);
         source.watch.moved.fetch_add(1, Ordering::Relaxed);
         match piece {
@@ -191,6 +219,10 @@ mod tests {
         let grown = Source::new(io::Cursor::new(long.clone()), Some(PIECE_BYTES as u64 + 1));
         assert_eq!(sent(grown).await.expect("sent"), long[..=PIECE_BYTES]);
         assert_eq!(sent(Source::new(io::empty(), Some(0))).await.expect("sent"), "");
+        let here = || Source::here(vec![Bytes::from_static(b"1"), Bytes::new(), long.clone().into()]);
+        assert_eq!(Body::Source(here()).size_hint().exact(), Some(3 * PIECE_BYTES as u64 + 2));
+        assert_eq!(sent(here()).await.expect("sent"), [b"1", &long[..]].concat());
+        assert_eq!(sent(Source::here(Vec::new())).await.expect("sent"), "");
         assert_eq!(sent(Source::new(io::empty(), None)).await.expect("sent"), "");
     }
 

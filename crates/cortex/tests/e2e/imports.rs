@@ -77,7 +77,7 @@ fn what_cannot_be_whole_is_no_workspace() {
     let bad = folder.join(OsStr::from_bytes(b"caf\xe9"));
     fs::write(&bad, "x").expect("write");
     let refused = world.create(WS, &folder, &["--json"]).expect(1);
-    assert!(refused.stderr.contains("1 entries have names that no tree takes"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("1 entry has a name that no tree takes"), "{}", refused.stderr);
     assert_eq!(refused.refusal(), "unsupported_entry");
     fs::remove_file(&bad).expect("removed");
     for (more, code) in [(&["--bytes-max", "0"][..], 1), (&["--exclude", ""], 2)] {

@@ -9,10 +9,12 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cortex_core::limits::TRANSFERS_OPEN_PER_TOKEN_MAX;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::cable::Cable;
-use crate::world::{Ended, World, hub};
+use crate::world::{Ended, Process, World, hub, signal};
 
 const MIB: usize = 1024 * 1024;
 const FILES: usize = 400;
@@ -178,6 +180,59 @@ fn several_nodes_get_it_in_one_push_and_one_that_is_away_does_not_hold_up_the_ot
     let of = |node: &str| lines.iter().find(|line| line["node"] == node).expect("its line").clone();
     assert_eq!(of("b")["error"]["code"], "node_offline");
     assert_eq!(of("a")["error"], Value::Null);
+    is_same(&source, &dest);
+}
+
+#[test]
+fn sync_15_whoever_reads_a_broadcast_hears_of_each_node_as_soon_as_it_has_all() {
+    let (world, _) = world(&["a", "b"]);
+    let source = world.path("source");
+    fs::create_dir_all(&source).expect("a folder");
+    fs::write(source.join("ملف"), noise(2 * MIB, 5)).expect("write");
+    let shared = world.path("shared");
+    ["a", "b"].iter().for_each(|node| give(&world, node, &shared));
+    let target = format!("a,b:{}", shared.join("copy").display());
+    signal([world.node_pid("b")], Signal::SIGSTOP);
+    let mut push = world.command(&["push", source.to_str().expect("text"), &target, "--json"]);
+    let push = Process::start(&mut push, &world.path("push.err"));
+    let first = push.first_line();
+    signal([world.node_pid("b")], Signal::SIGCONT);
+    assert_eq!((&first["node"], &first["error"]), (&json!("a"), &Value::Null), "{first}");
+    let second = push.first_line();
+    assert_eq!((&second["node"], &second["error"]), (&json!("b"), &Value::Null), "{second}");
+    is_same(&source, &shared.join("copy"));
+}
+
+#[test]
+fn a_push_waits_for_its_turn_when_its_token_has_as_many_open_as_it_may() {
+    let (world, works) = world(&["a", "b"]);
+    let source = world.path("source");
+    fs::create_dir_all(&source).expect("a folder");
+    fs::write(source.join("ملف"), noise(1_000, 5)).expect("write");
+    let source_text = source.to_str().expect("text");
+    // Nobody takes what is for a node that stands still.
+    signal([world.node_pid("b")], Signal::SIGSTOP);
+    let push = |number: usize| {
+        let target = at("b", &works[1].join(number.to_string()));
+        Process::start(&mut world.command(&["push", source_text, &target, "--json"]), &world.path("push.err"))
+    };
+    let open: Vec<Process> = (0..TRANSFERS_OPEN_PER_TOKEN_MAX).map(push).collect();
+    world.eventually("all are open", Duration::from_secs(30), |world| {
+        let transfers = world.cortex(&["transfer", "ls", "--json"]).expect(0).value();
+        (transfers.as_array().map(Vec::len) == Some(TRANSFERS_OPEN_PER_TOKEN_MAX)).then_some(())
+    });
+    let log = world.path("one-more.err");
+    let dest = works[0].join("copy");
+    let mut more = world.command(&["push", source_text, &at("a", &dest), "--json"]);
+    let more = Process::start(&mut more, &log);
+    world.eventually("it waits", Duration::from_secs(30), |_| {
+        fs::read_to_string(&log).expect("its log").contains("Waiting for one of them to end").then_some(())
+    });
+    signal([world.node_pid("b")], Signal::SIGCONT);
+    for (push, node) in open.iter().map(|push| (push, "b")).chain([(&more, "a")]) {
+        let line = push.first_line();
+        assert_eq!((&line["node"], &line["files"], &line["error"]), (&json!(node), &json!(1), &Value::Null));
+    }
     is_same(&source, &dest);
 }
 

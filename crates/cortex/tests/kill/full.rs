@@ -158,6 +158,33 @@ fn a74_a_followers_disk_that_fills_in_the_middle_of_a_wave_keeps_what_it_has_and
 }
 
 #[test]
+fn what_is_pushed_to_a_disk_in_memory_is_no_memory_of_who_writes_it() {
+    if !may_mount() {
+        return;
+    }
+    let mut world = hub().start();
+    let disk = world.path("disk");
+    fs::create_dir(&disk).expect("a folder");
+    let grpc = world.hub().grpc.clone();
+    world.join_with(&grpc, "a", "dev", |command| on_a_small_disk(command, "300m", &disk));
+    let root = format!("{}:rw", disk.display());
+    world.cortex(&["policy", "allow", "a", "--root", &root, "--yes"]).expect(0);
+    let mut document = world.cortex(&["policy", "get", "a", "--json"]).expect(0).value()["document"].clone();
+    document["limits"]["memory_bytes"] = (64 * MIB).into();
+    let file = world.path("document");
+    fs::write(&file, document.to_string()).expect("a file");
+    world.cortex(&["policy", "set", "a", "--file", &file.display().to_string(), "--yes"]).expect(0);
+    let source = world.path("ملف");
+    let content = noise(96 * MIB, 1);
+    fs::write(&source, &content).expect("write");
+    // One whose process ends goes on with another, and leaves a warning, which no log here may have.
+    let target = format!("a:{}", disk.join("ملف").display());
+    world.cortex(&["push", &source.display().to_string(), &target]).expect(0);
+    let inside = seen_by(world.node_pid("a"), &disk);
+    assert!(fs::read(inside.join("ملف")).expect("it came") == content);
+}
+
+#[test]
 fn a73_a_chunk_store_that_fills_in_the_middle_of_a_wave_keeps_what_it_has_and_goes_on_when_there_is_room() {
     if !may_mount() {
         return;

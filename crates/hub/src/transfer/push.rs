@@ -3,8 +3,8 @@
 //! verifies all of it before it uses any.
 //!
 //! A node never has more open than its window, the caller is asked for nothing else, and packs are dropped
-//! or written to disk (`spool`), so the memory of a push does not grow with its tree but for one row per
-//! chunk that came.
+//! once all nodes have them or written to disk (`spool`), so the memory of a push does not grow with its tree
+//! but for one row per chunk that somebody still lacks.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
@@ -51,6 +51,8 @@ struct State {
     spool: Option<Spool>,
     seats: Vec<Node>,
     packs: BTreeMap<PackNo, Row>,
+    /// Something that was forgotten is to be asked for once more.
+    is_again: bool,
     /// When the caller was last heard.
     heard: Instant,
 }
@@ -62,6 +64,8 @@ struct Node {
     missing: VecDeque<ContentId>,
     /// Ids that it asked for and was not given.
     open: usize,
+    /// It had its end, or lost its connection, and has asked for nothing since.
+    is_gone: bool,
     news: Arc<Notify>,
 }
 
@@ -69,8 +73,11 @@ struct Node {
 struct Row {
     /// Plain bytes of its chunks.
     plain: u64,
-    /// What it holds, when it is forgotten once the only node has it.
-    once: Option<Vec<ContentId>>,
+    /// What it holds.
+    ids: Vec<ContentId>,
+    /// To how many nodes it is to be given before it is forgotten. What is asked for after that is asked of the
+    /// caller again, so a miscount costs no more than that.
+    left: usize,
 }
 
 /// What is to be read for a node.
@@ -89,6 +96,7 @@ impl Push {
             spool: Some(Spool::new(folder, all)),
             seats: (0..seats).map(|_| Node::default()).collect(),
             packs: BTreeMap::new(),
+            is_again: false,
             heard: Instant::now(),
         };
         Self { state: Mutex::new(state), unasked: Notify::new(), lane }
@@ -183,6 +191,7 @@ impl Push {
             return Err(Refusal::new(Code::TooLarge, message));
         }
         state.seats[seat].open += ids.len();
+        state.seats[seat].is_gone = false;
         for id in ids {
             let found = state.import.want(seat, *id);
             let node = &mut state.seats[seat];
@@ -215,7 +224,11 @@ impl Push {
                     node.open -= count;
                     return Ok(Give::Missing(node.missing.drain(..count).collect()));
                 }
-                state.reading(seat)
+                let reading = state.reading(seat);
+                if std::mem::take(&mut state.is_again) {
+                    self.unasked.notify_one();
+                }
+                reading
             };
             match reading {
                 None => more.await,
@@ -242,7 +255,7 @@ impl Push {
         let node = &mut state.seats[seat];
         node.ready.clear();
         node.missing.clear();
-        node.open = 0;
+        (node.open, node.is_gone) = (0, true);
     }
 
     /// Ids that a node asked for and was not given.
@@ -289,43 +302,63 @@ impl State {
                 node.news.notify_one();
             }
         }
-        let ids = || head.chunks().iter().map(|chunk| chunk.id).collect();
-        let once = (self.seats.len() == 1).then(ids);
-        self.packs.insert(number, Row { plain: u64::from(head.plain_len()), once });
+        let ids = head.chunks().iter().map(|chunk| chunk.id).collect();
+        let left = self.seats.iter().filter(|node| !node.is_gone).count();
+        self.packs.insert(number, Row { plain: u64::from(head.plain_len()), ids, left });
         leaving
     }
 
     /// What is ready for a node out of one pack: the pack itself when it wants most of it.
     fn reading(&mut self, seat: Seat) -> Option<Reading> {
-        let node = &mut self.seats[seat];
-        // What was asked for while its pack waited to be given came with that pack, which is forgotten since.
-        while node.ready.front().is_some_and(|id| self.import.held(id).is_none()) {
-            node.ready.pop_front();
-            node.open -= 1;
-        }
-        let first = self.import.held(node.ready.front()?)?;
-        let (mut ids, mut bytes) = (HashSet::new(), 0);
-        while let Some(id) = node.ready.front().copied() {
-            let Some(held) = self.import.held(&id).filter(|held| held.pack == first.pack) else { break };
-            node.ready.pop_front();
-            node.open -= 1;
-            bytes += u64::from(held.len);
-            ids.insert(id);
-        }
-        let spool = self.spool.as_mut()?;
-        let place = spool.place(first.pack)?;
-        let row = self.packs.get_mut(&first.pack)?;
-        if let Some(held) = row.once.take() {
-            self.packs.remove(&first.pack);
-            self.import.forget(first.pack, held.into_iter());
-            let on_disk = matches!(place, Place::File(_));
-            if !on_disk {
-                spool.forget(first.pack);
+        let pack = self.first(seat)?;
+        let place = self.spool.as_ref()?.place(pack)?;
+        let row = self.packs.get_mut(&pack)?;
+        let (import, node) = (&self.import, &mut self.seats[seat]);
+        let (before, mut ids, mut bytes) = (node.ready.len(), HashSet::new(), 0);
+        // Wherever it stands in the queue: what comes with this pack is not sent a second time.
+        node.ready.retain(|id| match import.held(id).filter(|held| held.pack == pack) {
+            Some(held) => {
+                bytes += if ids.insert(*id) { u64::from(held.len) } else { 0 };
+                false
             }
-            return Some(Reading::Whole(place, bytes, on_disk.then_some(first.pack)));
+            None => true,
+        });
+        node.open -= before - node.ready.len();
+        // For one node alone packs are made as it asks.
+        let is_most = self.seats.len() == 1 || bytes * 4 >= row.plain * 3;
+        if !is_most {
+            return Some(Reading::Part(place, ids, bytes));
         }
-        let most = bytes * 4 >= row.plain * 3;
-        Some(if most { Reading::Whole(place, bytes, None) } else { Reading::Part(place, ids, bytes) })
+        row.left = row.left.saturating_sub(1);
+        if row.left > 0 {
+            return Some(Reading::Whole(place, bytes, None));
+        }
+        let held = self.packs.remove(&pack).map(|row| row.ids).unwrap_or_default();
+        self.import.forget(pack, held.into_iter());
+        let on_disk = matches!(place, Place::File(_));
+        if !on_disk && let Some(spool) = &mut self.spool {
+            spool.forget(pack);
+        }
+        Some(Reading::Whole(place, bytes, on_disk.then_some(pack)))
+    }
+
+    /// The pack that holds what a node wants first. What was forgotten in between is asked for again.
+    fn first(&mut self, seat: Seat) -> Option<PackNo> {
+        loop {
+            let node = &mut self.seats[seat];
+            let id = *node.ready.front()?;
+            if let Some(held) = self.import.held(&id) {
+                return Some(held.pack);
+            }
+            node.ready.pop_front();
+            match self.import.want(seat, id) {
+                Found::Missing => {
+                    node.missing.push_back(id);
+                    node.news.notify_one();
+                }
+                Found::Awaited | Found::Here(_) => self.is_again = true,
+            }
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Packs of one push, from when they came until its end: the newest in memory, older ones in a folder of
 //! their own. What is lost with the hub is asked for again, so nothing here is synced.
 //!
-//! A push to one node needs each pack once. One to several keeps them for those that are behind: a slow
-//! node reads from the disk, and costs the others and the memory of the hub nothing (SYNC 5).
+//! A pack is needed until every node has it. Those that are behind find it here: a slow node reads from the
+//! disk, and costs the others and the memory of the hub nothing (SYNC 5).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -114,6 +114,9 @@ impl Spool {
     pub(crate) fn written(&mut self, eviction: Eviction) {
         if self.memory.remove(&eviction.pack).is_some() {
             self.files.insert(eviction.pack, eviction.path);
+        } else {
+            // It was forgotten meanwhile.
+            remove(fs::remove_file(&eviction.path), &eviction.path);
         }
     }
 

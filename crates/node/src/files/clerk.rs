@@ -30,6 +30,7 @@ use super::cat::Reading;
 use super::frame::{BODY_BYTES_MAX, Frame, Kind};
 use super::op::{self, Begun, Upload};
 use super::place::{Place, Work};
+use super::priority;
 use super::seam::Plain;
 use super::sweep::{Known, sweep};
 use super::transfer::{self, TransferJob};
@@ -220,7 +221,8 @@ pub(crate) fn live(desk: &Desk) -> i32 {
             perform(&mut talk, desk, &job)
         } else if let Some(job) = TransferJob::from_frame(&job) {
             let root = desk.open(&job.reach);
-            transfer::perform(&mut talk, root, &job)
+            priority::giving_way(|| transfer::perform(&mut talk, root, &job))
+                .unwrap_or(Err(io::ErrorKind::Other.into()))
         } else {
             return LOST;
         };

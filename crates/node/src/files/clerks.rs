@@ -17,7 +17,7 @@ use cortex_core::sandbox::Walls;
 use cortex_core::{Code, Refusal};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -196,7 +196,7 @@ impl Clerks {
         let (node, number) = (self.node.clone(), self.made.fetch_add(1, Ordering::Relaxed));
         let begun = tokio::task::spawn_blocking(move || {
             let name = format!("clerk-{number}");
-            let made = walls.map(|walls| Confinement::new(&sandbox, &walls, &name, &node));
+            let made = walls.map(|walls| Confinement::for_clerk(&sandbox, &walls, &name, &node));
             let mut confinement = made.transpose()?;
             let launch = Launch {
                 image: Image::Clerk,
@@ -243,7 +243,7 @@ impl Hired {
     /// The system's: it has ended.
     pub(crate) async fn tell(&mut self, frame: &Frame) -> io::Result<()> {
         let desk = self.desk()?;
-        desk.jobs.write_all(&frame.to_bytes()?).await
+        frame.send_to(&mut desk.jobs).await
     }
 
     /// What it says next. Not to be dropped before its end by whoever wants to go on with this clerk.

@@ -14,7 +14,6 @@ use cortex_core::transfer::Carry;
 use cortex_core::{Code, Refusal};
 use cortex_wire::convert::files::pipe;
 use cortex_wire::convert::transfer::carry_to_bytes;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Sender;
 use tokio_util::sync::CancellationToken;
 
@@ -161,7 +160,7 @@ fn answer(job: &Job, frame: &Frame) -> io::Result<Result<FileAnswer, Refusal>> {
 /// Gives the clerk a frame. One that reads no more may have said all that there is to say before that: what it
 /// said is heard first, and that it is gone is heard there as well.
 pub(super) async fn pass(jobs: &mut Sender, frame: &Frame) -> io::Result<()> {
-    match jobs.write_all(&frame.to_bytes()?).await {
+    match frame.send_to(jobs).await {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::future::pending().await,
         written => written,
     }

@@ -2,10 +2,10 @@
 //! length being that of the body, little-endian. Each side bounds what it reads before it takes memory:
 //! a clerk works among files that others chose, and what it answers is foreign input to its node.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Bytes of one body: a message of the link, and what describes it.
 pub(crate) const BODY_BYTES_MAX: usize = 320 * 1024;
@@ -101,23 +101,36 @@ impl Frame {
         Self { kind, body: body.into() }
     }
 
-    /// The frame as bytes.
+    /// Length and kind.
     ///
     /// # Errors
     /// `InvalidInput` for a body that no reader takes.
-    pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
+    fn head(&self) -> io::Result<[u8; HEAD_BYTES]> {
         let len = u32::try_from(self.body.len()).ok().filter(|len| *len as usize <= BODY_BYTES_MAX);
-        let len = len.ok_or(io::ErrorKind::InvalidInput)?;
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.body.len());
-        bytes.extend(len.to_le_bytes());
-        bytes.push(self.kind.to_byte());
-        bytes.extend(&self.body);
-        Ok(bytes)
+        let [a, b, c, d] = len.ok_or(io::ErrorKind::InvalidInput)?.to_le_bytes();
+        Ok([a, b, c, d, self.kind.to_byte()])
     }
 
     pub(crate) fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&self.to_bytes()?)?;
+        let head = self.head()?;
+        let mut both = Buf::chain(&head[..], &self.body[..]);
+        while both.has_remaining() {
+            let mut slices = [IoSlice::new(&[]), IoSlice::new(&[])];
+            let count = both.chunks_vectored(&mut slices);
+            match out.write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => both.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         out.flush()
+    }
+
+    /// The same without blocking. Half a frame may be written when this is dropped before its end.
+    pub(crate) async fn send_to(&self, out: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let head = self.head()?;
+        out.write_all_buf(&mut Buf::chain(&head[..], &self.body[..])).await
     }
 
     /// The next frame; `None` at the end between two.
@@ -137,8 +150,11 @@ impl Frame {
             }
         }
         let (kind, len) = judge(head)?;
-        let mut body = vec![0; len];
-        source.read_exact(&mut body)?;
+        let mut body = Vec::with_capacity(len);
+        source.take(len as u64).read_to_end(&mut body)?;
+        if body.len() < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(Some(Self { kind, body: body.into() }))
     }
 
@@ -151,8 +167,11 @@ impl Frame {
         }
         source.read_exact(&mut head[1..]).await?;
         let (kind, len) = judge(head)?;
-        let mut body = vec![0; len];
-        source.read_exact(&mut body).await?;
+        let mut body = Vec::with_capacity(len);
+        source.take(len as u64).read_to_end(&mut body).await?;
+        if body.len() < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(Some(Self { kind, body: body.into() }))
     }
 }
@@ -183,7 +202,11 @@ mod tests {
         for kind in Kind::ALL {
             for body in [&b""[..], b"x", &[7; 3_000]] {
                 let frame = Frame::new(kind, Bytes::copy_from_slice(body));
-                let bytes = frame.to_bytes().expect("it fits");
+                let mut bytes = Vec::new();
+                frame.write_to(&mut bytes).expect("it fits");
+                let mut sent = Vec::new();
+                frame.send_to(&mut sent).await.expect("it fits");
+                assert_eq!(sent, bytes);
                 assert_eq!(read(&bytes), Ok(Some(frame.clone())));
                 assert_eq!(receive(&bytes).await, Ok(Some(frame)));
                 for cut in 1..bytes.len().min(64) {
@@ -198,7 +221,8 @@ mod tests {
     #[tokio::test]
     async fn no_length_is_believed_and_no_kind_is_guessed() {
         let too_long = Frame::new(Kind::Operation, vec![0; BODY_BYTES_MAX + 1]);
-        assert_eq!(too_long.to_bytes().map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
+        let mut out = Vec::new();
+        assert_eq!(too_long.write_to(&mut out).map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
         for head in [*b"\xff\xff\xff\xffO", *b"\x01\x00\x05\x00O", *b"\x00\x00\x00\x00x"] {
             assert_eq!(read(&head), Err(ErrorKind::InvalidData));
             assert_eq!(receive(&head).await, Err(ErrorKind::InvalidData));

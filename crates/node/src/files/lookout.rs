@@ -11,7 +11,6 @@ use cortex_core::sandbox::Walls;
 use cortex_core::watch::WatchNews;
 use cortex_wire::convert::watch::news_from_bytes;
 use futures::future::BoxFuture;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -133,7 +132,7 @@ async fn stand(clerk: &mut Hired, wanted: &Wanted, tell: &Tell) -> io::Error {
         let mut told = BTreeMap::new();
         loop {
             for order in wanted.orders(&mut told) {
-                jobs.write_all(&order.to_bytes()?).await?;
+                order.send_to(jobs).await?;
             }
             wanted.changed.notified().await;
         }

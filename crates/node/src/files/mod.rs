@@ -27,6 +27,7 @@ pub(crate) mod make;
 pub(crate) mod moving;
 pub(crate) mod op;
 pub(crate) mod place;
+pub(crate) mod priority;
 pub(crate) mod read;
 pub(crate) mod relay;
 pub(crate) mod remove;

@@ -76,6 +76,29 @@ impl Confinement {
         name: &str,
         host: &str,
     ) -> Result<Self, Refusal> {
+        Self::make(sandbox, walls, name, host, walls.limits.memory_bytes)
+    }
+
+    /// The same for a clerk. Its memory is bounded by itself and not by its control group: to that, what is
+    /// written to a disk in memory counts as memory of who writes, and it would be ended for it.
+    pub(crate) fn for_clerk(
+        sandbox: &Arc<Sandbox>,
+        walls: &Walls,
+        name: &str,
+        host: &str,
+    ) -> Result<Self, Refusal> {
+        let mut made = Self::make(sandbox, walls, name, host, None)?;
+        made.set.bounds.data = walls.limits.memory_bytes;
+        Ok(made)
+    }
+
+    fn make(
+        sandbox: &Arc<Sandbox>,
+        walls: &Walls,
+        name: &str,
+        host: &str,
+        group_bytes: Option<u64>,
+    ) -> Result<Self, Refusal> {
         let room = sandbox.host.room(walls, host)?;
         let limits = &walls.limits;
         let set = Set::new(limits, &sandbox.groups, room.is_full(), sandbox.already);
@@ -87,7 +110,7 @@ impl Confinement {
             home: Path::new(SCRATCH).join("home"),
             room,
         };
-        let leaf = sandbox.groups.leaf(name, limits.memory_bytes, limits.processes);
+        let leaf = sandbox.groups.leaf(name, group_bytes, limits.processes);
         made.leaf = Some(leaf.map_err(|error| unmade(Step::Cgroup.as_str(), &error))?);
         let work = made.work();
         if let Some(scratches) = &sandbox.scratches {

@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cortex_content::asking::Answering;
-use cortex_content::pack::{Added, PackWriter};
+use cortex_content::pack::{Added, Pack, PackWriter};
 use cortex_core::files::content::ContentId;
 use cortex_core::limits::WANTS_OPEN_MAX;
 use cortex_core::{Code, Refusal};
@@ -15,7 +14,7 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use super::ready::{Ready, whole};
+use super::ready::Ready;
 use super::tree::{Paths, Tree};
 use crate::error::Failure;
 
@@ -29,8 +28,8 @@ const MISSING_KEPT_MAX: usize = 100_000;
 /// What is to be sent next.
 #[derive(Debug, Default)]
 pub(super) struct Parcel {
-    /// A whole pack.
-    pub(super) pack: Option<Bytes>,
+    /// A pack.
+    pub(super) pack: Option<Pack>,
     /// These cannot be given.
     pub(super) missing: Vec<ContentId>,
 }
@@ -59,7 +58,7 @@ struct State {
 /// What can be done for a sender.
 enum Turn {
     /// This is ready.
-    Give(Bytes),
+    Give(Pack),
     /// A pack is to be made.
     Make,
     /// Nothing, until there is news, or until then.
@@ -159,7 +158,7 @@ impl Shared {
         drop(state);
         self.news.notify_waiters();
         let missing = missing?;
-        let pack = writer.finish().map(|pack| whole(&pack));
+        let pack = writer.finish();
         self.state.blocking_lock().writers.push(writer);
         Ok(Parcel { pack, missing })
     }
@@ -205,13 +204,20 @@ impl State {
         let batch = asked.next(|id| tree.len_of(id))?;
         let mut missing = batch.missing;
         for id in batch.give {
-            let Some(bytes) = tree.read(&id)? else {
-                missing.push(id);
-                continue;
-            };
-            match writer.add(id, &bytes) {
-                Added::Yes | Added::Already => {}
-                Added::Full | Added::Never => {
+            let len = tree.len_of(&id).unwrap_or_default() as usize;
+            let mut read = Ok(());
+            let added = writer.add_with(id, len, |room| {
+                let is_there = tree.read_into(&id, room);
+                is_there.unwrap_or_else(|refusal| {
+                    read = Err(refusal);
+                    false
+                })
+            });
+            read?;
+            match added {
+                None => missing.push(id),
+                Some(Added::Yes | Added::Already) => {}
+                Some(Added::Full | Added::Never) => {
                     return Err(Refusal::new(Code::Internal, format!("The chunk {id} fits in no pack.")));
                 }
             }

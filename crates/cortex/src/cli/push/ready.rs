@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::thread::{self, JoinHandle};
 
-use bytes::Bytes;
 use cortex_content::pack::{Added, Pack, PackWriter};
 use cortex_core::files::content::ContentId;
 
@@ -142,12 +141,11 @@ impl Ready {
     }
 
     /// The first pack most of which is asked for. It is given once.
-    pub(super) fn next(&mut self) -> Option<Bytes> {
+    pub(super) fn next(&mut self) -> Option<Pack> {
         let is_wanted =
             |made: &&Made| made.wanted_bytes * 100 >= u64::from(made.pack.head.plain_len()) * WANTED_PERCENT;
         let number = self.packs.iter().find(|(_, made)| is_wanted(made)).map(|(number, _)| *number)?;
-        let Made { pack, .. } = self.remove(number)?;
-        Some(whole(&pack))
+        self.remove(number).map(|made| made.pack)
     }
 
     /// Gives up the packs of which only a part is asked for: what that is.
@@ -179,20 +177,17 @@ impl Ready {
     }
 }
 
-/// A pack as it is sent.
-pub(super) fn whole(pack: &Pack) -> Bytes {
-    [&pack.head.to_bytes()[..], &pack.tail[..]].concat().into()
-}
-
 #[cfg(test)]
 pub(super) mod tests {
+    use bytes::Bytes;
     use cortex_content::packs::Stream;
     use cortex_core::limits::CARRY_DATA_BYTES_MAX;
 
     use super::*;
 
-    pub(in super::super) fn ids_in(pack: Bytes) -> Vec<ContentId> {
+    pub(in super::super) fn ids_in(pack: Pack) -> Vec<ContentId> {
         let (mut stream, mut ids) = (Stream::new(), Vec::new());
+        let pack = [pack.head.to_bytes(), pack.tail].concat();
         for piece in pack.chunks(CARRY_DATA_BYTES_MAX) {
             stream.push(Bytes::copy_from_slice(piece)).expect("room");
             while let Some((id, _)) = stream.next_chunk().expect("verified") {

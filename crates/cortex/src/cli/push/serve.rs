@@ -16,6 +16,7 @@ use super::upload::upload;
 use crate::cli::Context;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::transfer::bars::Bars;
+use crate::cli::transfer::ended::Telling;
 use crate::cli::transfer::follow;
 use crate::cli::watch::Patience;
 use crate::client::Client;
@@ -24,12 +25,16 @@ use crate::error::{Failure, Result};
 use crate::output::Output;
 
 /// A transfer of a tree of this machine.
-pub(in crate::cli) struct Sending<'a> {
+pub(in crate::cli) struct Sending<'a, 't> {
     pub(in crate::cli) context: &'a Context,
     pub(in crate::cli) order: &'a TransferOrder,
     /// The lock of a workspace under which it is done.
     pub(in crate::cli) lock: Option<u64>,
     pub(in crate::cli) packer: &'a Packer,
+    /// Who tells of each node as soon as it has ended.
+    pub(in crate::cli) telling: Option<&'a mut Telling<'t>>,
+    /// Whether nothing is said of waiting.
+    pub(in crate::cli) is_quiet: bool,
     /// It was begun more than once: what a hub before made of it is not known.
     pub(in crate::cli) is_anew: bool,
 }
@@ -65,7 +70,7 @@ pub(in crate::cli) async fn read(
     Ok(read.map_err(failed)??)
 }
 
-impl Sending<'_> {
+impl Sending<'_, '_> {
     /// Begins it, serves it, and follows it to its end. A hub that was started anew has forgotten it: it is begun
     /// anew, and what the nodes have is not sent again.
     pub(in crate::cli) async fn run(
@@ -74,10 +79,10 @@ impl Sending<'_> {
         bars: &mut Bars,
         interrupt: &mut Interrupt,
     ) -> Result<TransferView> {
-        let Sending { context, order, lock, packer, .. } = *self;
+        let Sending { context, order, lock, packer, is_quiet, .. } = *self;
         let mut patience = Patience::new(client.target().reconnect_max);
         loop {
-            let ears = (context.output, &mut *interrupt);
+            let ears = (context.output, is_quiet, &mut *interrupt);
             let view = follow::begin(&mut client, order, lock, self.is_anew, ears).await?;
             // After a hub that was started anew, the nodes come back one by one.
             if self.is_anew && view.nodes.iter().any(is_away) && patience.wait(false).await {
@@ -87,7 +92,12 @@ impl Sending<'_> {
             let id = view.id.clone();
             let (mut follower, server) = (client.another(), client.another());
             let ended = tokio::select! {
-                ended = follow::follow(&mut follower, view, |view| bars.show(view)) => ended,
+                ended = follow::follow(&mut follower, view, |view| {
+                    bars.show(view);
+                    if let Some(telling) = self.telling.as_mut().filter(|telling| telling.is_due(view)) {
+                        bars.above(|| telling.see(view));
+                    }
+                }) => ended,
                 failed = upload(&server, &id, packer) => failed.map(|never| match never {}),
                 status = interrupt.wait() => {
                     bars.end();
@@ -105,6 +115,9 @@ impl Sending<'_> {
                         format!("The hub knows this {it} no more, as after a restart: it is begun anew.");
                     context.output.say(&sentence);
                     packer.reset().await;
+                    if let Some(telling) = &mut self.telling {
+                        telling.anew();
+                    }
                     self.is_anew = true;
                 }
                 Err(failure) => {

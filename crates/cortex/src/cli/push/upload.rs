@@ -2,7 +2,6 @@
 //! breaks is opened again; the hub is asked for what was lost on the way, and passes over what comes twice.
 
 use std::convert::Infallible;
-use std::io::Cursor;
 
 use bytes::Bytes;
 use cortex_core::Code;
@@ -76,8 +75,8 @@ async fn send(mut client: Client, id: &str, packer: &Packer) -> Result<Infallibl
             over(&patiently(&mut client, Method::POST, &missing, call).await?).await;
         }
         if let Some(pack) = parcel.pack {
-            // A body that is read while it is sent: on a slow line that takes longer than any answer may.
-            let call = || Call::source(Source::new(Cursor::new(pack.clone()), Some(pack.len() as u64)));
+            let head = pack.head.to_bytes();
+            let call = || Call::source(Source::here(vec![head.clone(), pack.tail.clone()]));
             over(&patiently(&mut client, Method::PUT, &packs, call).await?).await;
         }
     }

@@ -59,6 +59,14 @@ impl Bars {
         }
     }
 
+    /// Has something said above them.
+    pub(in crate::cli) fn above(&self, say: impl FnOnce()) {
+        match &self.all {
+            Some(all) => all.suspend(say),
+            None => say(),
+        }
+    }
+
     /// Takes them from the terminal, for what is said next.
     pub(in crate::cli) fn end(&mut self) {
         self.bars.drain(..).for_each(|bar| bar.finish_and_clear());

@@ -1,6 +1,6 @@
 //! How a transfer ended at each node: the exit status, the last line of JSON, and what people read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cortex_core::name::printable;
 use cortex_core::{Code, Refusal, words};
@@ -141,21 +141,69 @@ fn notes<'a>(end: &'a TransferEndView, what: &'a str) -> impl Iterator<Item = &'
     end.notes.iter().filter(move |note| note.what == what)
 }
 
-/// Tells how it ended at every node, and gives the exit status.
-pub(in crate::cli) fn tell(
+/// Tells of each node how it ended there, as soon as it has: whoever reads that waits for no other node.
+pub(in crate::cli) struct Telling<'a> {
     output: Output,
-    view: &TransferView,
     is_quiet: bool,
-    told: &Told<'_>,
-) -> Result<u8> {
-    for node in &view.nodes {
-        if output.json {
-            output.json(&line(node))?;
-        } else {
-            at_node(output, node, is_quiet, told)?;
+    told: Told<'a>,
+    /// Nodes of which a good end was told.
+    well: BTreeSet<String>,
+    /// How many of the view's nodes were told, by their places in it.
+    told_of: BTreeSet<usize>,
+    /// What became of what was told. A reader that has gone away ends nothing of the transfer itself.
+    written: Result,
+}
+
+impl<'a> Telling<'a> {
+    pub(in crate::cli) fn new(output: Output, is_quiet: bool, told: Told<'a>) -> Self {
+        Self { output, is_quiet, told, well: BTreeSet::new(), told_of: BTreeSet::new(), written: Ok(()) }
+    }
+
+    /// Another transfer does the same from here on: what it comes to is told, but no good end twice.
+    pub(in crate::cli) fn anew(&mut self) {
+        self.told_of.clear();
+    }
+
+    /// Whether [`Self::see`] has something to tell of this view.
+    pub(in crate::cli) fn is_due(&self, view: &TransferView) -> bool {
+        view.nodes.iter().enumerate().any(|(place, node)| is_over(node) && !self.told_of.contains(&place))
+    }
+
+    /// Tells what has ended since the view before.
+    pub(in crate::cli) fn see(&mut self, view: &TransferView) {
+        for node in self.due(view) {
+            if self.written.is_ok() {
+                self.written = if self.output.json {
+                    self.output.json(&line(node))
+                } else {
+                    at_node(self.output, node, self.is_quiet, &self.told)
+                };
+            }
         }
     }
-    Ok(status(view))
+
+    /// Tells the rest, and gives the exit status.
+    pub(in crate::cli) fn end(mut self, view: &TransferView) -> Result<u8> {
+        self.see(view);
+        self.written.map(|()| status(view))
+    }
+
+    /// The nodes that ended and were not told.
+    fn due<'v>(&mut self, view: &'v TransferView) -> Vec<&'v TransferNodeView> {
+        let Self { well, told_of, .. } = self;
+        let ended = view.nodes.iter().enumerate().filter(|(_, node)| is_over(node));
+        let news = ended.filter(|(place, _)| told_of.insert(*place)).map(|(_, node)| node);
+        news.filter(|node| !is_good(node) || well.insert(node.node.clone())).collect()
+    }
+}
+
+/// Whether nothing more comes of that node.
+pub(in crate::cli) fn is_over(node: &TransferNodeView) -> bool {
+    !matches!(node.state.as_str(), "queued" | "scanning" | "moving" | "applying")
+}
+
+fn is_good(node: &TransferNodeView) -> bool {
+    matches!(node.state.as_str(), "done" | "in_sync")
 }
 
 fn line(node: &TransferNodeView) -> Done<'_> {
@@ -163,7 +211,6 @@ fn line(node: &TransferNodeView) -> Done<'_> {
     let end = node.end.as_ref();
     let (files, bytes, removed, notes_more, dry_run) =
         end.map_or_else(none, |end| (end.written, end.bytes, end.removed, end.notes_more, end.dry_run));
-    let is_good = matches!(node.state.as_str(), "done" | "in_sync");
     let held = end.into_iter().flat_map(|end| &end.held).filter(|(_, count)| **count > 0);
     Done {
         kind: "done",
@@ -174,7 +221,7 @@ fn line(node: &TransferNodeView) -> Done<'_> {
         duration_ms: node.duration_ms,
         dry_run,
         removed,
-        state: (!is_good).then_some(node.state.as_str()),
+        state: (!is_good(node)).then_some(node.state.as_str()),
         held: held.map(|(why, count)| (why.as_str(), *count)).collect(),
         notes: end.map_or(&[], |end| &end.notes),
         notes_more,
@@ -358,7 +405,11 @@ mod tests {
     }
 
     fn status_of(nodes: Vec<TransferNodeView>) -> u8 {
-        status(&TransferView {
+        status(&view_of(nodes))
+    }
+
+    fn view_of(nodes: Vec<TransferNodeView>) -> TransferView {
+        TransferView {
             id: "t".into(),
             kind: "push".into(),
             state: "done".into(),
@@ -370,7 +421,7 @@ mod tests {
             at: String::new(),
             ended_at: None,
             nodes,
-        })
+        }
     }
 
     #[test]
@@ -393,6 +444,34 @@ mod tests {
         assert_eq!(status_of(vec![node("a", "done"), conflict()]), 8);
         assert_eq!(status_of(vec![node("a", "halted"), failed("b", Code::NodeOffline)]), 1);
         assert_eq!(status_of(Vec::new()), 0, "nobody was asked");
+    }
+
+    #[test]
+    fn a_node_is_told_once_it_has_ended_whoever_goes_on_and_after_a_new_start_only_what_is_new() {
+        let view = |states: &[(&str, &str)]| {
+            let nodes = states.iter().map(|(name, state)| match *state {
+                "away" => failed(name, Code::NodeOffline),
+                state => node(name, state),
+            });
+            view_of(nodes.collect())
+        };
+        let names = |due: Vec<&TransferNodeView>| -> Vec<String> {
+            due.iter().map(|node| format!("{} {}", node.node, node.state)).collect()
+        };
+        let told = Told { done: "pushed to", command: &|_, _| Vec::new(), ways: &|_, _| Vec::new() };
+        let mut telling = Telling::new(Output::new(true), false, told);
+        let first = view(&[("a", "moving"), ("b", "away"), ("c", "queued")]);
+        assert!(telling.is_due(&first));
+        assert_eq!(names(telling.due(&first)), ["b failed"]);
+        assert!(!telling.is_due(&first));
+        let second = view(&[("a", "applying"), ("b", "away"), ("c", "done")]);
+        assert_eq!(names(telling.due(&second)), ["c done"]);
+        telling.anew();
+        let third = view(&[("a", "done"), ("b", "done"), ("c", "in_sync")]);
+        assert_eq!(names(telling.due(&third)), ["a done", "b done"]);
+        telling.anew();
+        let fourth = view(&[("a", "halted"), ("b", "in_sync"), ("c", "scanning")]);
+        assert_eq!(names(telling.due(&fourth)), ["a halted"], "a bad end is told after a good one");
     }
 
     #[test]

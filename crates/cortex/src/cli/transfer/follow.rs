@@ -1,6 +1,7 @@
 //! A transfer from its order to its end: begun once however often it is sent, then asked for its news. A
 //! hub that is away for a while is waited for.
 
+use cortex_core::Code;
 use cortex_wire::http::{TransferOrder, TransferView};
 use http::Method;
 use tokio::time::{Duration, Instant, sleep};
@@ -20,6 +21,9 @@ pub(in crate::cli) const WAIT_MS: u64 = 25_000;
 /// Pause before another question, when the last was answered without news at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// First and longest pause while the token has too many transfers open.
+const FULL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+
 /// Calls until it is answered, or the hub was away for too long. Only for what may be done twice.
 pub(in crate::cli) async fn again<T>(
     client: &mut Client,
@@ -35,9 +39,36 @@ pub(in crate::cli) async fn again<T>(
 }
 
 /// Begins a transfer; a push may be under the `lock` of a workspace. A hub that cannot be reached at all is told
-/// at once, unless it was there before: `is_anew`. What was begun and interrupted at the same moment is
-/// cancelled.
+/// at once, unless it was there before: `is_anew`. While its token has too many open it waits for its turn, for as long
+/// as they take. What was begun and interrupted at the same moment is cancelled.
 pub(in crate::cli) async fn begin(
+    client: &mut Client,
+    order: &TransferOrder,
+    lock: Option<u64>,
+    is_anew: bool,
+    (output, is_quiet, interrupt): (Output, bool, &mut Interrupt),
+) -> Result<TransferView> {
+    let mut pause = FULL_PAUSE.0;
+    loop {
+        let failure = match begin_now(client, order, lock, is_anew, (output, interrupt)).await {
+            Err(Failure::Refused(refused)) if refused.problem.code() == Code::RateLimited => refused,
+            begun => return begun,
+        };
+        if pause == FULL_PAUSE.0 && !is_quiet {
+            output.say(&format!("{} Waiting for one of them to end.", failure.problem.message));
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            status = interrupt.wait() => {
+                output.say("Nothing was begun.");
+                return Err(Failure::Exit(status));
+            }
+        }
+        pause = (pause * 2).min(FULL_PAUSE.1);
+    }
+}
+
+async fn begin_now(
     client: &mut Client,
     order: &TransferOrder,
     lock: Option<u64>,

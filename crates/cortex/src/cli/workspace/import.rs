@@ -92,7 +92,15 @@ async fn send(
 ) -> Result<WorkspaceView> {
     let (place, root, rules) = (path(&order.workspace, ""), order.root.clone(), order.rules.clone());
     let order = TransferOrder::Import(order);
-    let mut sending = Sending { context, order: &order, lock: None, packer: &packer, is_anew: false };
+    let mut sending = Sending {
+        context,
+        order: &order,
+        lock: None,
+        packer: &packer,
+        telling: None,
+        is_quiet: false,
+        is_anew: false,
+    };
     let sent = sending.run(client.another(), bars, interrupt).await;
     let mut client = client.another();
     match sent {

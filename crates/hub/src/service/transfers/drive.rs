@@ -78,9 +78,6 @@ impl Drive {
         let ended = ended.unwrap_or_else(|_panic| {
             Ended::Refused(Refusal::new(Code::Internal, "The transfer met a defect of the hub."))
         });
-        if let Content::Push(push) = &transfer.content {
-            push.leave(seat);
-        }
         // Whoever is told of the end finds nothing of it here any more.
         drop(self.place);
         let (stage, result) = match ended {
@@ -306,6 +303,10 @@ impl Inner {
         stage: Stage,
         result: Result<Box<TransferEnd>, Refusal>,
     ) {
+        if let Content::Push(push) = &transfer.content {
+            // Nothing is kept for it.
+            push.leave(seat);
+        }
         if !transfer.ended(seat, stage, result, self.context.clock.wall()) {
             return;
         }

@@ -137,6 +137,61 @@ async fn a_push_to_one_node_forgets_a_pack_once_it_was_given() {
 }
 
 #[tokio::test]
+async fn what_a_node_asks_for_while_a_pack_with_it_waits_comes_with_that_and_holds_up_nothing() {
+    let Bench { push, .. } = &bench(1);
+    push.want(0, &[id(1), id(2), id(3)]).expect("few");
+    // It was made before anybody asked, and holds more.
+    push.take(pack([1, 2, 3, 4])).await.expect("taken");
+    push.want(0, &[id(5)]).expect("few");
+    push.take(pack([5])).await.expect("taken");
+    push.want(0, &[id(4), id(6)]).expect("few");
+    assert_eq!(given(push, 0).await, [id(1), id(2), id(3), id(4)]);
+    assert_eq!(given(push, 0).await, [id(5)]);
+    assert_eq!(push.wants(false, LONG).await, [id(6)]);
+    push.take(pack([6])).await.expect("taken");
+    assert_eq!((given(push, 0).await, push.open(0)), (vec![id(6)], 0));
+}
+
+#[tokio::test]
+async fn a_pack_is_forgotten_when_every_node_that_is_still_there_has_it() {
+    let Bench { push, .. } = &bench(3);
+    push.leave(2);
+    push.want(0, &[id(1), id(2)]).expect("few");
+    push.want(1, &[id(2), id(1)]).expect("few");
+    push.take(pack([1, 2])).await.expect("taken");
+    assert_eq!(given(push, 0).await, [id(1), id(2)]);
+    assert!(place(push, 0).is_some(), "another waits for it");
+    assert_eq!(given(push, 1).await, [id(1), id(2)]);
+    assert_eq!(place(push, 0), None);
+    // One that came back asks, and so does the caller's next poll.
+    push.want(2, &[id(1)]).expect("few");
+    push.wants(false, LONG).await;
+    push.want(2, &[id(2)]).expect("few");
+    assert_eq!(push.wants(false, LONG).await, [id(2)]);
+}
+
+#[tokio::test]
+async fn what_was_forgotten_while_a_node_waited_for_it_is_asked_for_again() {
+    let Bench { push, .. } = &bench(2);
+    push.want(0, &[id(1)]).expect("few");
+    push.want(1, &[id(1)]).expect("few");
+    assert_eq!(push.wants(false, LONG).await, [id(1)]);
+    push.take(pack([1])).await.expect("taken");
+    assert_eq!(given(push, 0).await, [id(1)]);
+    // A clerk that began anew takes it twice, and is counted twice.
+    push.want(0, &[id(1)]).expect("few");
+    assert_eq!(given(push, 0).await, [id(1)]);
+    assert_eq!(place(push, 0), None);
+    let waits = tokio::spawn({
+        let push = Arc::clone(push);
+        async move { given(&push, 1).await }
+    });
+    assert_eq!(push.wants(false, LONG).await, [id(1)]);
+    push.take(pack([1])).await.expect("taken");
+    assert_eq!(waits.await.expect("no panic"), [id(1)]);
+}
+
+#[tokio::test]
 async fn what_came_twice_or_unasked_is_passed_over_and_what_is_no_pack_refused() {
     let Bench { push, .. } = &bench(2);
     push.take(pack([7])).await.expect("passed over");

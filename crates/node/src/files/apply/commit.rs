@@ -31,8 +31,8 @@ const BATCH_STEPS: usize = 256;
 /// So many folders are made durable one by one; more by one call for all.
 const FOLDERS_SYNCED_MAX: usize = 16;
 
-/// What the scan saw of a file, if its times can tell it from a later one.
-pub(crate) type Known<'a> = dyn Fn(&RelPath) -> Option<Stat> + 'a;
+/// Whether a file is certainly what the scan saw under that path, by what is known of it.
+pub(crate) type Known<'a> = dyn Fn(&RelPath, &Stat) -> bool + 'a;
 
 /// Why a step was not done.
 enum Stop {
@@ -271,8 +271,8 @@ impl<'a> Commit<'a> {
     /// What is there, if it is what is expected.
     fn look(&self, one: &One<'_>, folder: &Dir) -> Result<Leaf, Stop> {
         let Step { path, expect, .. } = one.step;
-        let known = (self.known)(path);
-        let found = Leaf::look(folder, path.name().as_bytes(), expect, known.as_ref())?;
+        let is_known = |stat: &Stat| (self.known)(path, stat);
+        let found = Leaf::look(folder, path.name().as_bytes(), expect, &is_known)?;
         found.ok_or(Stop::Here(CHANGED))
     }
 

@@ -355,7 +355,7 @@ impl<'a> Content<'a> {
     }
 
     /// A chunk that was found in the folder.
-    pub(super) fn found(&mut self, id: &ContentId, bytes: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn found(&mut self, id: &ContentId, bytes: &Bytes) -> Result<(), Refusal> {
         self.copied += bytes.len() as u64;
         self.put(id, bytes)?;
         self.note(bytes.len() as u64)
@@ -401,9 +401,10 @@ impl<'a> Content<'a> {
                     if asking.came(id) == Came::Extra {
                         continue;
                     }
-                    self.fetched += bytes.len() as u64;
-                    self.put(&id, bytes)?;
-                    bytes.len() as u64
+                    let len = bytes.len() as u64;
+                    self.fetched += len;
+                    self.put(&id, &bytes)?;
+                    len
                 }
                 Event::Missing(id) => {
                     if asking.missing(id) {
@@ -439,8 +440,7 @@ impl<'a> Content<'a> {
     }
 
     /// Has a chunk put wherever it belongs.
-    fn put(&mut self, id: &ContentId, bytes: &[u8]) -> Result<(), Refusal> {
-        let bytes = Bytes::copy_from_slice(bytes);
+    fn put(&mut self, id: &ContentId, bytes: &Bytes) -> Result<(), Refusal> {
         let mut at = self.needs.remove(id).unwrap_or(NONE);
         while let Some(place) = self.places.get(at as usize).copied() {
             if bytes.len() != place.len as usize {

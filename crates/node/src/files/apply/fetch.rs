@@ -108,7 +108,8 @@ impl Store<'_> {
             match peer.next()? {
                 Event::Chunk(id, bytes) => {
                     if asking.came(id) == Came::Wanted {
-                        let bytes = Bytes::copy_from_slice(bytes);
+                        // Of whatever larger thing it came in, nothing stays.
+                        let bytes = Bytes::copy_from_slice(&bytes);
                         check.feed(id, &bytes)?;
                         if let Some(log) = log.as_deref_mut() {
                             log.put(&bytes)?;

@@ -21,7 +21,6 @@ struct Search<'a, 's> {
     store: &'a Store<'s>,
     /// Who is told how far it is.
     peer: &'a mut dyn Peer,
-    buffer: Vec<u8>,
 }
 
 /// Copies what is needed and lies in the folder, which was scanned as `tree`.
@@ -32,7 +31,7 @@ pub(super) fn copy(
     content: &mut Content<'_>,
     peer: &mut dyn Peer,
 ) -> Result<(), Refusal> {
-    let mut search = Search { root, store, peer, buffer: Vec::new() };
+    let mut search = Search { root, store, peer };
     search.folder(&RelPath::root(), tree, content)
 }
 
@@ -102,11 +101,10 @@ impl Search<'_, '_> {
         if len > CHUNK_WHOLE_BYTES_MAX {
             return Ok(());
         }
-        self.buffer.resize(len.max(self.buffer.len()), 0);
-        let bytes = &mut self.buffer[..len];
-        let is_it = file.read_exact_at(bytes, offset).is_ok() && ContentId::of(bytes) == *id;
+        let mut bytes = vec![0; len];
+        let is_it = file.read_exact_at(&mut bytes, offset).is_ok() && ContentId::of(&bytes) == *id;
         if is_it {
-            content.found(id, bytes)?;
+            content.found(id, &bytes.into())?;
         }
         self.peer.progress(content.progress());
         Ok(())

@@ -87,7 +87,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) root: &'a Dir,
     /// What was found in it.
     pub(crate) scanned: &'a Scanned,
-    /// What the scan saw of a file, if its times can tell it from a later one.
+    /// Whether a file is certainly what the scan saw.
     pub(crate) known: &'a Known<'a>,
     /// What the rules of the folder leave out, of the target as well.
     pub(crate) excluded: &'a Excluded<'a>,

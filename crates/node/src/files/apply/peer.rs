@@ -1,14 +1,16 @@
 //! Who has the tree: what the receiving side needs of it.
 
+use bytes::Bytes;
 use cortex_core::error::Refusal;
 use cortex_core::files::content::ContentId;
 use cortex_core::transfer::Progress;
 
 /// What a peer says.
 #[derive(Debug)]
-pub(crate) enum Event<'a> {
-    /// An object or chunk, whose hash was compared. Also one that was not asked for.
-    Chunk(ContentId, &'a [u8]),
+pub(crate) enum Event {
+    /// An object or chunk, whose hash was compared. Also one that was not asked for. It may be a part of something
+    /// larger, all of which stays as long as it does.
+    Chunk(ContentId, Bytes),
     /// It does not have this: it changed or went away there.
     Missing(ContentId),
 }
@@ -20,7 +22,7 @@ pub(crate) trait Peer {
     fn want(&mut self, ids: &[ContentId]) -> Result<(), Refusal>;
 
     /// Waits for what comes next.
-    fn next(&mut self) -> Result<Event<'_>, Refusal>;
+    fn next(&mut self) -> Result<Event, Refusal>;
 
     /// Whether this transfer still may change what people see. Asked before each batch of changes.
     fn gate(&mut self) -> Result<(), Refusal>;

@@ -37,13 +37,13 @@ pub(super) enum Leaf {
 }
 
 impl Leaf {
-    /// What is there now, if it is what is expected. A file is read, unless `known` is what the scan saw of
-    /// it, and nothing of it was touched since.
+    /// What is there now, if it is what is expected. A file is read, unless `is_known` says that it is what the
+    /// scan saw, and nothing of it was touched since.
     pub(super) fn look(
         folder: &Dir,
         name: &[u8],
         expect: &Seen,
-        known: Option<&Stat>,
+        is_known: &dyn Fn(&Stat) -> bool,
     ) -> Result<Option<Self>, Fault> {
         let Some(stat) = folder.find(name)? else { return Ok(None) };
         match (expect, stat.kind) {
@@ -51,7 +51,7 @@ impl Leaf {
                 if stat.size != *size || (stat.mode & 0o100 != 0) != *exec {
                     return Ok(None);
                 }
-                if known.is_some_and(|known| stat.is_untouched_since(known) && stat.mode == known.mode) {
+                if is_known(&stat) {
                     return Ok(Some(Self::File(swap::Seen { stat, etag: *id, is_racy: false })));
                 }
                 let now = now_ns();

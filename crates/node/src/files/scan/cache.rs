@@ -7,18 +7,22 @@
 
 mod record;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
 use std::ops::Bound;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use cortex_core::files::path::RelPath;
 use nix::sys::stat::Mode;
 
+use record::Fresh;
 pub(super) use record::{Known, Record, Rows, Sums, Told, What, Writer};
 
-use super::super::beneath::Dir;
+use super::super::beneath::{Dir, Stat};
 use super::super::fault::Fault;
 use super::OURS;
+use super::pass::path_of;
 use crate::sandbox::walls::FileId;
 
 /// The name of the cache in the folder of ours.
@@ -89,6 +93,11 @@ impl Cache {
         }
     }
 
+    /// What the last scan saw of files.
+    pub(crate) fn sights(&self) -> Sights<'_> {
+        Sights { cache: self, folder: RefCell::default() }
+    }
+
     pub(super) fn folder(&self, path: &[u8]) -> Option<Record> {
         self.folders.get(path).cloned().and_then(Record::parse)
     }
@@ -150,6 +159,35 @@ impl Cache {
             folders.insert(path[..].into(), take(&mut bytes, len)?);
         }
         bytes.is_empty().then_some(Self { of: Some(of), folders, is_changed: false })
+    }
+}
+
+/// Files as the last scan saw them.
+pub(crate) struct Sights<'c> {
+    cache: &'c Cache,
+    /// Files of the folder that was asked for last.
+    folder: RefCell<Option<(RelPath, HashMap<Bytes, Fresh>)>>,
+}
+
+impl Sights<'_> {
+    /// Whether a file is certainly what the scan saw under that path: nobody touched it since, and it was not
+    /// so young then that its times could hide it.
+    pub(crate) fn are(&self, path: &RelPath, stat: &Stat) -> bool {
+        let Some(above) = path.parent() else { return false };
+        let mut folder = self.folder.borrow_mut();
+        let (_, files) = match folder.take() {
+            Some((at, files)) if at == above => folder.insert((at, files)),
+            Some(_) | None => {
+                let record = self.cache.folder(&path_of(&above));
+                let rows = record.map(|record| record.rows()).unwrap_or_default();
+                let file = |row: Known| match row.what {
+                    What::File { seen, .. } => Some((row.name, seen)),
+                    What::Dir | What::Link { .. } => None,
+                };
+                folder.insert((above, rows.filter_map(file).collect()))
+            }
+        };
+        files.get(path.name().as_bytes()).is_some_and(|seen| seen.is(stat))
     }
 }
 

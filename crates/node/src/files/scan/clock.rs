@@ -1,6 +1,7 @@
 //! The clock of the disk, and which files are too young for it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::super::beneath::{Dir, Stat};
 
@@ -31,6 +32,21 @@ impl Clock {
     /// content, never that of the inode.
     pub(super) fn is_too_young(self, stat: &Stat) -> bool {
         stat.ctime_ns >= self.began_ns
+    }
+}
+
+/// How often it is asked whether the clock has stepped, and for how long: most step every 4 ms or sooner.
+const ASKED: (u32, Duration) = (20, Duration::from_millis(1));
+
+/// Waits until the clock of the disk has stepped, so that nothing that was written before is too young for a
+/// scan that begins then; else that reads it all once more. On a disk with a coarser clock it gives up.
+pub(crate) fn await_tick(dir: &Dir) {
+    let before = Clock::of(dir);
+    for _ in 0..ASKED.0 {
+        sleep(ASKED.1);
+        if Clock::of(dir).began_ns > before.began_ns {
+            return;
+        }
     }
 }
 

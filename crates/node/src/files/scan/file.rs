@@ -1,4 +1,7 @@
-//! The content of one file: read once, cut and hashed while it is in the processor's cache.
+//! The content of one file: read once, cut and hashed while it is in the processor's cache. That of a long one is
+//! hashed in a thread beside the one that reads and cuts it.
+
+mod beside;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -18,6 +21,8 @@ const HOLLOW_BYTES_MIN: u64 = 16 * 1024 * 1024 * 1024;
 /// A longer one only when at least such a part of it is on the disk: else somebody could keep a scan busy
 /// for hours with a file that takes no room.
 const HOLLOW_PART: u64 = 16;
+/// From that length on a file is hashed beside: a thread for a shorter one would take longer than it saves.
+const BESIDE_BYTES_MIN: u64 = 8 * 1024 * 1024;
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +59,12 @@ impl Reader {
         tell: &dyn Fn(u64),
         take: Option<&Take<'_>>,
     ) -> Result<Option<Content>, Fault> {
-        let read = self.cut(file, seen.size, tell, take);
+        let beside = if seen.size < BESIDE_BYTES_MIN {
+            None
+        } else {
+            beside::cut(file, seen.size, &mut self.hashed, tell, take)
+        };
+        let read = beside.unwrap_or_else(|| self.cut(file, seen.size, tell, take));
         if !matches!(read, Ok(Some(_))) {
             // It holds the beginning of this file.
             self.cutter = Cutter::new();
@@ -118,3 +128,6 @@ impl Reader {
         Ok(Some(Content { id, chunks }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,7 @@ use cortex_core::files::path::RelPath;
 use cortex_core::sync::{Seen, SideCounts};
 
 pub(crate) use cache::Cache;
+pub(crate) use clock::await_tick;
 pub(crate) use identity::Identity;
 pub(crate) use objects::Objects;
 pub(crate) use source::{Places, Source};

@@ -23,6 +23,16 @@ impl Objects {
         self.by_id.get(id)
     }
 
+    /// Copies one to `room`, which is as long as it; whether it is. `None` when there is none.
+    pub(crate) fn copy_to(&self, id: &ContentId, room: &mut [u8]) -> Option<bool> {
+        let object = self.by_id.get(id)?;
+        let fits = object.len() == room.len();
+        if fits {
+            room.copy_from_slice(object);
+        }
+        Some(fits)
+    }
+
     /// Takes one in. Whoever has it from elsewhere has compared its hash.
     pub(crate) fn put(&mut self, id: ContentId, bytes: Bytes) {
         self.by_id.entry(id).or_insert(bytes);

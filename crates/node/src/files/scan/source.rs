@@ -30,15 +30,15 @@ impl<'a> Source<'a> {
         Ok(Self { dir, objects: &scanned.objects, places: Places::of(scanned.root, &scanned.objects)? })
     }
 
-    /// The bytes of an object or chunk, whose hash was compared. `None`: there is none in the tree, or it
-    /// changed or went away since.
+    /// Reads an object or chunk, whose hash is compared, into `room`, which is as long as [`len_of`](Self::len_of)
+    /// says. `false`: there is none in the tree, or it changed or went away since.
     ///
     /// # Errors
     /// When there is no memory or descriptor left.
-    pub(crate) fn read(&mut self, id: &ContentId) -> Result<Option<Bytes>, Fault> {
-        match self.objects.get(id) {
-            Some(object) => Ok(Some(object.clone())),
-            None => self.places.read(self.dir, id),
+    pub(crate) fn read_into(&mut self, id: &ContentId, room: &mut [u8]) -> Result<bool, Fault> {
+        match self.objects.copy_to(id, room) {
+            Some(copied) => Ok(copied),
+            None => self.places.read_into(self.dir, id, room),
         }
     }
 
@@ -190,31 +190,40 @@ impl Places {
         self.places(id).first().map(|place| place.len)
     }
 
-    /// The bytes of a chunk, from the first place where they still are.
+    /// The bytes of a chunk.
     pub(crate) fn read(&mut self, dir: &Dir, id: &ContentId) -> Result<Option<Bytes>, Fault> {
+        let Some(len) = self.len_of(id) else { return Ok(None) };
+        let mut bytes = vec![0; len as usize];
+        Ok(self.read_into(dir, id, &mut bytes)?.then(|| bytes.into()))
+    }
+
+    /// Reads a chunk, from the first place where it still is, into `room`, which is as long as it. Whether it is
+    /// there.
+    pub(crate) fn read_into(&mut self, dir: &Dir, id: &ContentId, room: &mut [u8]) -> Result<bool, Fault> {
         for at in 0..self.places(id).len() {
             let place = self.places(id)[at];
-            match self.chunk(dir, place) {
-                Ok(bytes) if ContentId::of(&bytes) == *id => return Ok(Some(bytes.into())),
-                Ok(_) => self.open = None,
+            if place.len as usize != room.len() {
+                continue;
+            }
+            match self.chunk(dir, place, room) {
+                Ok(()) if ContentId::of(room) == *id => return Ok(true),
+                Ok(()) => self.open = None,
                 Err(fault @ Fault::Sys(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => return Err(fault),
                 // It went away, got shorter or cannot be read: another place may have it.
                 Err(_) => self.open = None,
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
-    fn chunk(&mut self, dir: &Dir, place: Place) -> Result<Vec<u8>, Fault> {
+    fn chunk(&mut self, dir: &Dir, place: Place, room: &mut [u8]) -> Result<(), Fault> {
         let file = match self.open.take() {
             Some((of, file)) if of == place.file => file,
             Some(_) | None => dir.regular_below(&self.path(place.file))?,
         };
-        let mut bytes = vec![0; place.len as usize];
-        let read = file.read_exact_at(&mut bytes, place.offset);
+        let read = file.read_exact_at(room, place.offset);
         self.open = Some((place.file, file));
-        read?;
-        Ok(bytes)
+        Ok(read?)
     }
 }
 

@@ -69,7 +69,7 @@ fn absent(place: &Place<'_>, ask: &ApplyAsk, is_push: bool, told: &mut Told<'_>)
     let ground = Ground {
         root: &root,
         scanned: &scanned,
-        known: &|_| None,
+        known: &|_, _| false,
         excluded: &|_, _| false,
         kept: &kept,
         undone: &[],
@@ -129,10 +129,11 @@ impl Receiving<'_> {
             }
         }
         let excluded = scan::excluded(&self.spec)?;
+        let sights = cache.sights();
         let ground = Ground {
             root: dir,
             scanned: &scanned,
-            known: &|_| None,
+            known: &|path, stat| sights.are(path, stat),
             excluded: &excluded,
             kept,
             undone: memory.as_ref().map_or(&[], |memory| &memory.undone),
@@ -149,6 +150,9 @@ impl Receiving<'_> {
             End::Halted(_) | End::InSync => applied.root = Some(scanned.root),
             End::Done => {
                 let base = Base { root: ask.target, objects: &objects };
+                if !applied.written.is_empty() {
+                    scan::await_tick(dir);
+                }
                 // What was done is done, also when nobody can say what is there.
                 let scanned = self.scan(told, &mut cache, Some(&base), &applied.written);
                 applied.root = scanned.ok().map(|scanned| scanned.root);

@@ -177,13 +177,19 @@ fn answer(hub: &mut OnLine<'_>, place: &Place<'_>, dir: &Dir, scanned: &Scanned)
         let batch = answering.next(|id| source.len_of(id))?;
         let mut missing = batch.missing;
         for id in batch.give {
-            match source.read(&id).map_err(|fault| place.refusal(fault))? {
-                Some(bytes) => {
-                    // The batch was cut to what a pack takes.
-                    let _added = writer.add(id, &bytes);
-                    sent += bytes.len() as u64;
-                }
-                None => missing.push(id),
+            let len = source.len_of(&id).unwrap_or_default() as usize;
+            let mut failed = None;
+            let read = |room: &mut [u8]| {
+                source.read_into(&id, room).unwrap_or_else(|fault| {
+                    failed = Some(fault);
+                    false
+                })
+            };
+            // The batch was cut to what a pack takes.
+            match (writer.add_with(id, len, read), failed) {
+                (_, Some(fault)) => return Err(place.refusal(fault)),
+                (Some(_), None) => sent += len as u64,
+                (None, None) => missing.push(id),
             }
         }
         if let Some(pack) = writer.finish() {

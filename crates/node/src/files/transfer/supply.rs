@@ -115,8 +115,11 @@ impl Peer for Receiver<'_, '_> {
         self.told.supply.want(ids)
     }
 
-    fn next(&mut self) -> Result<Event<'_>, Refusal> {
-        while !self.stream.advance()? {
+    fn next(&mut self) -> Result<Event, Refusal> {
+        loop {
+            if let Some((id, bytes)) = self.stream.next_kept()? {
+                return Ok(Event::Chunk(id, bytes));
+            }
             if let Some(id) = self.missing.pop_front() {
                 return Ok(Event::Missing(id));
             }
@@ -124,10 +127,6 @@ impl Peer for Receiver<'_, '_> {
                 Heard::Pack(piece) => self.stream.push(piece)?,
                 Heard::Missing(ids) => self.missing.extend(ids),
             }
-        }
-        match self.stream.lent() {
-            Some((id, bytes)) => Ok(Event::Chunk(id, bytes)),
-            None => Err(Refusal::new(Code::Internal, "A chunk of a pack went away.")),
         }
     }
 

@@ -365,7 +365,7 @@ fn sync_17_a_disk_that_fills_in_the_middle_leaves_the_old_content() {
         let ground = Ground {
             root: &root,
             scanned: &local.scanned,
-            known: &|_| None,
+            known: &|_, _| false,
             excluded: &|_, _| false,
             kept: &Objects::default(),
             undone: &[],
@@ -549,7 +549,7 @@ fn rules_of_the_folder_hold_for_the_tree_that_comes() {
     let ground = Ground {
         root: &root,
         scanned: &local.scanned,
-        known: &|_| None,
+        known: &|_, _| false,
         excluded: &excluded,
         kept: &Objects::default(),
         undone: &[],
@@ -638,8 +638,14 @@ fn times_come_with_the_content_and_folders_are_made_whole() {
 fn receive(root: &Dir, spec: &ScanSpec, cache: &mut Cache, ask: &Ask, shop: &mut Shop) -> Applied {
     let scanned = scan::scan(root, spec, cache, None).expect("scanned");
     let (excluded, kept) = (scan::excluded(spec).expect("patterns"), Objects::default());
-    let ground =
-        Ground { root, scanned: &scanned, known: &|_| None, excluded: &excluded, kept: &kept, undone: &[] };
+    let ground = Ground {
+        root,
+        scanned: &scanned,
+        known: &|_, _| false,
+        excluded: &excluded,
+        kept: &kept,
+        undone: &[],
+    };
     let mut objects = Objects::default();
     let mut applied = apply(&ground, ask, shop, &Plain, &mut objects).expect("received");
     let base = Base { root: ask.target, objects: &objects };

@@ -147,7 +147,6 @@ pub(crate) struct Shop<'a> {
     stream: Stream,
     pieces: VecDeque<Bytes>,
     missing: VecDeque<ContentId>,
-    chunk: (ContentId, Vec<u8>),
     /// Everything that was asked for.
     pub(crate) asked: Vec<ContentId>,
     /// Plain bytes of chunks that were sent, objects among them.
@@ -162,7 +161,7 @@ pub(crate) struct Shop<'a> {
     /// Done to each piece of the stream of packs.
     pub(crate) spoil: Option<Spoil<'a>>,
     /// Sends each chunk twice, and some that nobody asked for.
-    pub(crate) echoes: Option<VecDeque<(ContentId, Vec<u8>)>>,
+    pub(crate) echoes: Option<VecDeque<(ContentId, Bytes)>>,
     /// Done before each event.
     pub(crate) before: Option<Box<dyn FnMut(u64) + 'a>>,
 }
@@ -181,7 +180,6 @@ impl<'a> Shop<'a> {
             stream: Stream::new(),
             pieces: VecDeque::new(),
             missing: VecDeque::new(),
-            chunk: (ContentId::of(b""), Vec::new()),
             asked: Vec::new(),
             sent: 0,
             gates: 0,
@@ -231,7 +229,7 @@ impl Peer for Shop<'_> {
         self.answering.want(ids)
     }
 
-    fn next(&mut self) -> Result<Event<'_>, Refusal> {
+    fn next(&mut self) -> Result<Event, Refusal> {
         self.events += 1;
         if self.breaks_after.is_some_and(|after| self.events > after) {
             return Err(cut_off());
@@ -240,18 +238,16 @@ impl Peer for Shop<'_> {
             before(self.events);
         }
         if let Some(echo) = self.echoes.as_mut().and_then(VecDeque::pop_front) {
-            self.chunk = echo;
-            return Ok(Event::Chunk(self.chunk.0, &self.chunk.1));
+            return Ok(Event::Chunk(echo.0, echo.1));
         }
         loop {
-            if let Some((id, bytes)) = self.stream.next_chunk()? {
+            if let Some((id, bytes)) = self.stream.next_kept()? {
                 self.sent += bytes.len() as u64;
-                self.chunk = (id, bytes.to_vec());
                 if let Some(echoes) = &mut self.echoes {
-                    echoes.push_back(self.chunk.clone());
-                    echoes.push_back((ContentId::of(b"nobody"), b"nobody".to_vec()));
+                    echoes.push_back((id, bytes.clone()));
+                    echoes.push_back((ContentId::of(b"nobody"), Bytes::from_static(b"nobody")));
                 }
-                return Ok(Event::Chunk(self.chunk.0, &self.chunk.1));
+                return Ok(Event::Chunk(id, bytes));
             }
             if let Some(piece) = self.pieces.pop_front() {
                 self.stream.push(piece)?;
@@ -394,7 +390,7 @@ pub(crate) fn run_in(
     let ground = Ground {
         root: &root,
         scanned: &local.scanned,
-        known: &|_| None,
+        known: &|_, _| false,
         excluded: &|_, _| false,
         kept: &Objects::default(),
         undone: &[],

@@ -52,6 +52,61 @@ fn sync_12_what_is_young_is_read_again_until_the_clock_has_stepped() {
 }
 
 #[test]
+fn sync_06_a_file_is_what_the_scan_saw_only_while_nothing_touches_it_and_it_was_not_young() {
+    let scene = Scene::new();
+    for path in ["a", "d/b", "د/ملف", "young"] {
+        scene.write(path, "x");
+    }
+    settle();
+    let dir = open(&scene);
+    let mut cache = Cache::default();
+    let stat = |path: &str| {
+        let path = rel(path);
+        dir.below(&path.parent().expect("a folder"))
+            .expect("open")
+            .stat(path.name().as_bytes())
+            .expect("there")
+    };
+    again(&scene, &PLAIN(), &mut cache);
+    let sights = cache.sights();
+    // One folder after the other, and the first once more.
+    for path in ["a", "d/b", "د/ملف", "a"] {
+        assert!(sights.are(&rel(path), &stat(path)), "{path}");
+    }
+    for (path, of) in [("b", "a"), ("d/a", "a"), ("none/a", "a"), ("d", "a"), ("d/b", "a")] {
+        assert!(!sights.are(&rel(path), &stat(of)), "{path} is not {of}");
+    }
+    let touched = std::fs::File::options().write(true).open(scene.disk("a")).expect("open");
+    let time = touched.metadata().and_then(|about| about.modified()).expect("its time");
+    std::fs::write(scene.disk("a"), "y").expect("written");
+    touched.set_modified(time).expect("its time again");
+    assert!(!sights.are(&rel("a"), &stat("a")), "with the length and the time of before");
+    // Written and scanned within one step of the clock, which most tries are.
+    let is_young = (0..100).any(|round| {
+        scene.write("young", format!("{round}"));
+        let mut cache = Cache::default();
+        again(&scene, &PLAIN(), &mut cache);
+        let is_young = super::clock::Clock::of(&dir).is_too_young(&stat("young"));
+        assert!(!is_young || !cache.sights().are(&rel("young"), &stat("young")));
+        is_young
+    });
+    assert!(is_young);
+}
+
+#[test]
+fn what_was_written_before_a_tick_was_awaited_is_not_read_a_third_time() {
+    let scene = Scene::new();
+    for round in 0..20 {
+        scene.write("f", format!("{round}"));
+        let dir = open(&scene);
+        await_tick(&dir);
+        let mut cache = Cache::default();
+        again(&scene, &PLAIN(), &mut cache);
+        assert_eq!(again(&scene, &PLAIN(), &mut cache).hashed, 0, "round {round}");
+    }
+}
+
+#[test]
 fn sync_12_a_file_that_changes_while_read_is_retried_then_reported() {
     let scene = Scene::new();
     scene.write("busy", vec![0; 8 << 20]);

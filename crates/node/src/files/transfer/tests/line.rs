@@ -36,7 +36,8 @@ fn word(kind: Kind) -> Frame {
 
 /// What a clerk that hears these says to whom, and what it makes of it.
 fn with<T>(heard: &[Frame], work: impl FnOnce(&mut Talk<&[u8], &mut Vec<u8>>) -> T) -> (T, Vec<Frame>) {
-    let jobs: Vec<u8> = heard.iter().flat_map(|frame| frame.to_bytes().expect("short")).collect();
+    let mut jobs = Vec::new();
+    heard.iter().for_each(|frame| frame.write_to(&mut jobs).expect("short"));
     let mut replies = Vec::new();
     let made = work(&mut Talk::new(jobs.as_slice(), &mut replies));
     let mut rest = replies.as_slice();

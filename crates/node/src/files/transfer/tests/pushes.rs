@@ -4,10 +4,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 
 use cortex_core::Code;
 use cortex_core::files::content::ContentId;
+use cortex_core::files::path::RelPath;
 use cortex_core::limits::{PACK_BYTES_MAX, WANTS_OPEN_BYTES_MAX};
 use cortex_core::sync::{Mode, Push, Rule, Why};
 use cortex_core::transfer::{ApplyAsk, Noted, Phase, TransferEnd};
 
+use super::super::super::beneath::Follow;
+use super::super::super::scan::{self, Cache, ScanSpec};
 use super::super::super::support::Scene;
 use super::support::{FIRST, Hub, Source, apply, ask, noise, root, tree};
 
@@ -64,6 +67,20 @@ fn a_tree_is_pushed_and_pushed_again_without_a_stream() {
     std::fs::remove_file(scene.disk("a/b/t/.cortex/scan")).expect("removed");
     let again = apply(&scene, ask("a/b/t", target, FIRST), &mut Hub::of(vec![]));
     assert_eq!((again.is_open, again.end().root), (false, Some(target)));
+}
+
+#[test]
+fn what_was_pushed_is_not_read_again_by_the_push_after_it() {
+    let (scene, source) = (Scene::new(), Source::new());
+    // Most of these get their names and are scanned within one step of the clock.
+    for round in 0..20 {
+        source.write("f", format!("{round}"));
+        assert_eq!(push(&scene, &source, FIRST).files, 1);
+        let dir = scene.root.dir(&RelPath::parse("t").expect("a path"), Follow::Never).expect("it is there");
+        let spec = ScanSpec { vcs: true, ..ScanSpec::default() };
+        let scanned = scan::scan(&dir, &spec, &mut Cache::load(&dir), None).expect("scanned");
+        assert_eq!((scanned.root, scanned.hashed), (root(source.path()), 0), "round {round}");
+    }
 }
 
 #[test]
