@@ -194,13 +194,15 @@ impl Next {
     }
 }
 
-/// Starts what was claimed and is committed.
+/// Starts what was claimed and is committed: the board counts it by then, and what was promised is over. It has
+/// to be before a node hears of it: one that ends at once would count twice, and be given nothing next.
 fn hand_out(mesh: &Mesh, given: &[Vec<Run>], kept: Vec<Kept>) {
     if given.iter().any(|runs| !runs.is_empty()) {
         fail::fail_point!("hub::after_claim");
     }
+    let kept: Vec<Vec<Reserved>> = kept.into_iter().map(|Kept { runs, .. }| runs).collect();
     for (runs, kept) in given.iter().zip(kept) {
-        for (run, room) in runs.iter().zip(kept.runs) {
+        for (run, room) in runs.iter().zip(kept) {
             mesh.prepare(run.clone());
             mesh.submit(run, room);
         }
