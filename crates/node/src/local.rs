@@ -2,6 +2,7 @@
 //! which is what a push sends; and as what a tree becomes, which is what a pull receives. Nothing of a node
 //! is needed for either.
 
+use std::cell::OnceCell;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ use crate::files::seam::Plain;
 use crate::files::transfer::{self, Heard, Supply};
 
 /// Given chunks with their hashes.
-pub type Take<'a> = dyn Fn(ContentId, &[u8]) + 'a;
+pub type Take<'a> = dyn Fn(ContentId, &[u8]) + Sync + 'a;
 
 /// What of a folder is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub struct LocalNotes {
 pub struct LocalTree {
     dir: Dir,
     scanned: Scanned,
-    places: Places,
+    /// Where its chunks lie, once somebody asks for one.
+    places: OnceCell<Places>,
 }
 
 impl LocalTree {
@@ -107,8 +109,7 @@ impl LocalTree {
             let scanned = scan::single(&dir, name.as_bytes(), take).map_err(failed)?;
             (dir, scanned)
         };
-        let places = Places::of(scanned.root, &scanned.objects).map_err(failed)?;
-        Ok(Self { dir, scanned, places })
+        Ok(Self { dir, scanned, places: OnceCell::new() })
     }
 
     /// The tree.
@@ -152,7 +153,9 @@ impl LocalTree {
         if let Some(object) = self.scanned.objects.get(id) {
             return Ok(Some(object.clone()));
         }
-        self.places.read(&self.dir, id).map_err(|fault| fault.refusal("the folder that is sent"))
+        let Some(len) = self.len_of(id) else { return Ok(None) };
+        let mut bytes = vec![0; len as usize];
+        Ok(self.read_into(id, &mut bytes)?.then(|| bytes.into()))
     }
 
     /// The same, into `room`, which is as long as it has bytes. Whether it is there.
@@ -163,8 +166,10 @@ impl LocalTree {
         match self.scanned.objects.copy_to(id, room) {
             Some(copied) => Ok(copied),
             None => {
-                let read = self.places.read_into(&self.dir, id, room);
-                read.map_err(|fault| fault.refusal("the folder that is sent"))
+                let failed = |fault: Fault| fault.refusal("the folder that is sent");
+                self.places().map_err(failed)?;
+                let places = self.places.get_mut();
+                places.map_or(Ok(false), |places| places.read_into(&self.dir, id, room).map_err(failed))
             }
         }
     }
@@ -173,8 +178,16 @@ impl LocalTree {
     pub fn len_of(&self, id: &ContentId) -> Option<u32> {
         match self.scanned.objects.get(id) {
             Some(object) => u32::try_from(object.len()).ok(),
-            None => self.places.len_of(id),
+            None => self.places().ok()?.len_of(id),
         }
+    }
+
+    fn places(&self) -> Result<&Places, Fault> {
+        if let Some(places) = self.places.get() {
+            return Ok(places);
+        }
+        let places = Places::of(self.scanned.root, &self.scanned.objects)?;
+        Ok(self.places.get_or_init(|| places))
     }
 }
 

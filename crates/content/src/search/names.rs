@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use cortex_core::error::{Code, Refusal};
 use cortex_core::files::op::Glob;
@@ -49,10 +50,10 @@ impl Pattern {
 }
 
 /// What the ignore files of a folder, and of those above it, leave out.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ignored {
     /// Bytes of the path of the folder, with the slash behind it, and its patterns; outermost first.
-    levels: Vec<(usize, Gitignore)>,
+    levels: Vec<(usize, Arc<Gitignore>)>,
 }
 
 impl Ignored {
@@ -69,7 +70,7 @@ impl Ignored {
         }
         if has_any {
             match builder.build() {
-                Ok(patterns) if !patterns.is_empty() => self.levels.push((prefix, patterns)),
+                Ok(patterns) if !patterns.is_empty() => self.levels.push((prefix, Arc::new(patterns))),
                 Ok(_) => {}
                 Err(_) => return false,
             }

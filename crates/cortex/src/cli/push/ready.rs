@@ -2,9 +2,9 @@
 //! be asked for. It need not be read and hashed once more then, and is compressed while the disk and the other
 //! processors have nothing else to do.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::thread::{self, JoinHandle};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle, ThreadId};
 
 use cortex_content::pack::{Added, Pack, PackWriter};
 use cortex_core::files::content::ContentId;
@@ -18,14 +18,15 @@ const THREADS_MAX: usize = 4;
 /// A pack is sent as it is when that part of its plain bytes is asked for, percent.
 const WANTED_PERCENT: u64 = 75;
 
-/// Takes what is read.
-pub(super) struct Making(RefCell<State>);
+/// Takes what is read, by one thread or several.
+pub(super) struct Making(Mutex<State>);
 
 struct State {
     kept_bytes_max: usize,
     /// All that was taken: what lies in several files is in one pack.
     taken: HashSet<ContentId>,
-    filling: Option<PackWriter>,
+    /// One for each thread that reads: what lies side by side is in one pack, and asked for at one time.
+    filling: HashMap<ThreadId, PackWriter>,
     /// Being compressed, oldest first.
     running: VecDeque<JoinHandle<(PackWriter, Option<Pack>)>>,
     made: Vec<Pack>,
@@ -39,20 +40,23 @@ impl Making {
     }
 
     fn keeping(kept_bytes_max: usize) -> Self {
-        let (taken, running, made) = (HashSet::new(), VecDeque::new(), Vec::new());
-        Self(RefCell::new(State { kept_bytes_max, taken, filling: None, running, made, bytes: 0 }))
+        let (taken, filling) = (HashSet::new(), HashMap::new());
+        let (running, made) = (VecDeque::new(), Vec::new());
+        Self(Mutex::new(State { kept_bytes_max, taken, filling, running, made, bytes: 0 }))
     }
 
     /// A chunk that was read, with its hash. Waits while as many packs are being compressed as there are
     /// processors.
     pub(super) fn take(&self, id: ContentId, bytes: &[u8]) {
-        self.0.borrow_mut().take(id, bytes);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(id, bytes);
     }
 
     /// All was read: the packs.
     pub(super) fn end(self) -> Ready {
-        let mut state = self.0.into_inner();
-        state.compress();
+        let mut state = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (_, writer) in std::mem::take(&mut state.filling) {
+            drop(state.compress(writer));
+        }
         while !state.running.is_empty() {
             drop(state.join());
         }
@@ -65,18 +69,18 @@ impl State {
         if self.bytes >= self.kept_bytes_max || !self.taken.insert(id) {
             return;
         }
-        let writer = self.filling.get_or_insert_with(|| PackWriter::new(LEVEL));
+        let reader = thread::current().id();
+        let mut writer = self.filling.remove(&reader).unwrap_or_else(|| PackWriter::new(LEVEL));
         if writer.add(id, bytes) == Added::Full {
-            self.filling = self.compress();
-            let writer = self.filling.get_or_insert_with(|| PackWriter::new(LEVEL));
+            writer = self.compress(writer).unwrap_or_else(|| PackWriter::new(LEVEL));
             // It is empty, and any chunk fits in an empty one.
             let _added = writer.add(id, bytes);
         }
+        self.filling.insert(reader, writer);
     }
 
     /// Has what was filled compressed beside. A writer that is free again.
-    fn compress(&mut self) -> Option<PackWriter> {
-        let mut writer = self.filling.take()?;
+    fn compress(&mut self, mut writer: PackWriter) -> Option<PackWriter> {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let free = if self.running.len() < threads { None } else { self.join() };
         self.running.push_back(thread::spawn(move || {

@@ -102,15 +102,15 @@ impl Cache {
         self.folders.get(path).cloned().and_then(Record::parse)
     }
 
-    pub(super) fn put(&mut self, path: &[u8], record: Bytes) {
-        if self.folders.get(path) != Some(&record) {
-            self.folders.insert(path.into(), record);
-            self.is_changed = true;
-        }
+    /// Takes in what a pass learnt.
+    pub(super) fn learn(&mut self, learnt: Learnt) {
+        self.is_changed |= !learnt.folders.is_empty();
+        learnt.gone.iter().for_each(|path| self.forget(path));
+        self.folders.extend(learnt.folders);
     }
 
     /// Forgets a folder with all below it.
-    pub(super) fn forget(&mut self, path: &[u8]) {
+    fn forget(&mut self, path: &[u8]) {
         let from = (Bound::Included(path), Bound::Unbounded);
         let below = self.folders.range::<[u8], _>(from).take_while(|(other, _)| other.starts_with(path));
         let gone: Vec<Box<[u8]>> = below.map(|(other, _)| other.clone()).collect();
@@ -118,6 +118,12 @@ impl Cache {
         for path in gone {
             self.folders.remove(&path);
         }
+    }
+
+    /// As it would lie on the disk.
+    #[cfg(test)]
+    pub(super) fn written(&self) -> Option<Vec<u8>> {
+        self.write()
     }
 
     fn write(&self) -> Option<Vec<u8>> {
@@ -159,6 +165,35 @@ impl Cache {
             folders.insert(path[..].into(), take(&mut bytes, len)?);
         }
         bytes.is_empty().then_some(Self { of: Some(of), folders, is_changed: false })
+    }
+}
+
+/// What a pass learnt, for the cache.
+#[derive(Default)]
+pub(super) struct Learnt {
+    /// Records that are other than they were.
+    folders: Vec<(Box<[u8]>, Bytes)>,
+    /// Paths of folders that are there no more, with a slash behind each.
+    gone: Vec<Vec<u8>>,
+}
+
+impl Learnt {
+    /// What a folder came to.
+    pub(super) fn put(&mut self, cache: &Cache, path: &[u8], record: Bytes) {
+        if cache.folders.get(path) != Some(&record) {
+            self.folders.push((path.into(), record));
+        }
+    }
+
+    /// A folder is there no more.
+    pub(super) fn forget(&mut self, path: Vec<u8>) {
+        self.gone.push(path);
+    }
+
+    /// What another thread learnt.
+    pub(super) fn add(&mut self, other: Self) {
+        self.folders.extend(other.folders);
+        self.gone.extend(other.gone);
     }
 }
 

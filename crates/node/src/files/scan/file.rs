@@ -1,7 +1,7 @@
-//! The content of one file: read once, cut and hashed while it is in the processor's cache. That of a long one is
-//! hashed in a thread beside the one that reads and cuts it.
+//! The content of one file: read once, cut and hashed while it is in the processor's cache. A long one is read by
+//! several threads.
 
-mod beside;
+mod spans;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -21,8 +21,8 @@ const HOLLOW_BYTES_MIN: u64 = 16 * 1024 * 1024 * 1024;
 /// A longer one only when at least such a part of it is on the disk: else somebody could keep a scan busy
 /// for hours with a file that takes no room.
 const HOLLOW_PART: u64 = 16;
-/// From that length on a file is hashed beside: a thread for a shorter one would take longer than it saves.
-const BESIDE_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// From that length on several threads read a file: for a shorter one they would take longer than they save.
+const SPANS_BYTES_MIN: u64 = 4 * spans::SPAN_BYTES as u64;
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,22 +49,28 @@ pub(super) fn is_too_large(file: &File, seen: &Stat) -> Result<bool, Fault> {
     Ok(seen.size > FILE_BYTES_MAX || on_disk < seen.size / HOLLOW_PART)
 }
 
+/// Whether it pays to read a file by several threads.
+pub(super) const fn is_long(seen: &Stat) -> bool {
+    seen.size >= SPANS_BYTES_MIN
+}
+
 impl Reader {
-    /// Reads a file from where it stands. `None` when it is longer or shorter than it was seen to be, or
-    /// was touched meanwhile. `tell` hears what was read so far, again and again; `take` is given the chunks.
+    /// Reads a file that stands at its beginning. `None` when it is longer or shorter than it was seen to be, or
+    /// was touched meanwhile. `tell` hears what was read so far, again and again; `take` is given the chunks. A long
+    /// one is read by several threads with `several`, which one file at a time is to have: they take memory.
     pub(super) fn read(
         &mut self,
         file: &File,
         seen: &Stat,
+        several: bool,
         tell: &dyn Fn(u64),
         take: Option<&Take<'_>>,
     ) -> Result<Option<Content>, Fault> {
-        let beside = if seen.size < BESIDE_BYTES_MIN {
-            None
-        } else {
-            beside::cut(file, seen.size, &mut self.hashed, tell, take)
+        let by_several = match several && is_long(seen) {
+            true => spans::cut(file, seen.size, &mut self.hashed, tell, take),
+            false => None,
         };
-        let read = beside.unwrap_or_else(|| self.cut(file, seen.size, tell, take));
+        let read = by_several.unwrap_or_else(|| self.cut(file, seen.size, tell, take));
         if !matches!(read, Ok(Some(_))) {
             // It holds the beginning of this file.
             self.cutter = Cutter::new();

@@ -10,6 +10,7 @@
 
 mod cache;
 mod clock;
+mod crew;
 mod file;
 mod identity;
 mod objects;
@@ -36,8 +37,8 @@ pub(crate) use source::{Places, Source};
 
 use super::beneath::{Dir, Stat};
 use super::fault::Fault;
-use cache::Told;
-use pass::{Guide, Pass};
+use crew::Crew;
+use pass::{Done, Found, Guide, Pass};
 use rules::Rules;
 
 /// The folder at the top of a scanned one that holds our own files: the marker, the cache, what is being
@@ -76,9 +77,9 @@ pub(crate) struct ScanSpec {
 /// Told again and again while a scan goes on: how many files were looked at, and how many bytes were read.
 pub(crate) type Tell<'a> = dyn Fn(u64, u64) + 'a;
 
-/// Given each chunk of a file that is read, as it comes by, with its hash. Whether the file holds still until
-/// its end is not known then.
-pub(crate) type Take<'a> = dyn Fn(ContentId, &[u8]) + 'a;
+/// Given each chunk of a file that is read, as it comes by, with its hash, by several threads at once. Whether the
+/// file holds still until its end is not known then.
+pub(crate) type Take<'a> = dyn Fn(ContentId, &[u8]) + Sync + 'a;
 
 impl ScanSpec {
     /// Whether its patterns are such.
@@ -144,7 +145,7 @@ pub(crate) fn scan(
     cache: &mut Cache,
     take: Option<&Take<'_>>,
 ) -> Result<Scanned, Fault> {
-    whole(dir, &Guide { take, ..Guide::of(spec) }, cache)
+    whole(dir, &Guide { take, ..Guide::of(spec) }, cache, None, Crew::threads())
 }
 
 /// A file that was written since the last scan, by whoever knows what is in it.
@@ -171,8 +172,8 @@ pub(crate) fn scan_telling(
     wrote: &HashMap<RelPath, Written>,
     tell: &Tell<'_>,
 ) -> Result<Scanned, Fault> {
-    let guide = Guide { base: sticky, wrote: Some(wrote), tell: Some(tell), ..Guide::of(spec) };
-    whole(dir, &guide, cache)
+    let guide = Guide { base: sticky, wrote: Some(wrote), ..Guide::of(spec) };
+    whole(dir, &guide, cache, Some(tell), Crew::threads())
 }
 
 /// Whether an entry is left out whatever ignore files say, by its path and whether it is a folder.
@@ -213,34 +214,45 @@ impl Scanned {
 /// [`Fault::TooMany`] when it is longer than a tree takes; else what the system says.
 pub(crate) fn single(dir: &Dir, name: &[u8], take: Option<&Take<'_>>) -> Result<Scanned, Fault> {
     let spec = ScanSpec { vcs: true, full: true, ..ScanSpec::default() };
-    let mut cache = Cache::default();
+    let (cache, nothing) = (Cache::default(), (Objects::default(), BTreeMap::new()));
     let guide = Guide { take, ..Guide::of(&spec) };
-    let mut pass = Pass::new(dir, guide, &mut cache)?;
-    let told = pass.run_single(dir, name)?;
-    Ok(scanned(pass, &told, 0))
+    let crew = Crew::new(dir, guide, &cache, (&nothing.0, &nothing.1), 1)?;
+    let mut pass = Pass::new(&crew, None, None);
+    let done = pass.single(dir, name)?;
+    Ok(scanned(pass.end(), &done))
 }
 
-fn whole(dir: &Dir, guide: &Guide<'_>, cache: &mut Cache) -> Result<Scanned, Fault> {
+fn whole(
+    dir: &Dir,
+    guide: &Guide<'_>,
+    cache: &mut Cache,
+    tell: Option<&Tell<'_>>,
+    threads: usize,
+) -> Result<Scanned, Fault> {
     cache.is_of(dir.stat_self()?.id);
-    let mut first = Pass::new(dir, *guide, cache)?;
-    let told = first.run(dir)?;
-    if first.names_missing.is_empty() {
-        return Ok(scanned(first, &told, 0));
+    let (before, was_left_out) = (Objects::default(), BTreeMap::new());
+    let first = Crew::new(dir, *guide, cache, (&before, &was_left_out), threads)?;
+    let (mut found, done) = first.go_over(dir, tell);
+    cache.learn(std::mem::take(&mut found.learnt));
+    let done = done?;
+    if found.names.is_empty() {
+        return Ok(scanned(found, &done));
     }
     // Files with more names than one belong to the tree when all their names do (ABUSE 48), which is
     // known only once all were seen.
-    let all_found = first.names_missing.iter().filter(|(_, missing)| **missing == 0);
+    let all_found = found.names.iter().filter(|(_, (names, found))| found >= names);
     let inside: HashSet<_> = all_found.map(|(file, _)| *file).collect();
-    let dirty = with_those_above(&first.linked_in);
-    let (objects, left_out, hashed) =
-        (std::mem::take(&mut first.objects), std::mem::take(&mut first.left_out), first.hashed());
-    drop(first);
+    let dirty = with_those_above(&found.linked_in);
     let guide = Guide { dirty: Some(&dirty), inside: Some(&inside), ..*guide };
-    let mut second = Pass::new(dir, guide, cache)?;
-    (second.objects, second.was_left_out) = (objects, left_out);
-    let told = second.run(dir)?;
-    second.objects.keep_only(told.tree);
-    Ok(scanned(second, &told, hashed))
+    let before = (&found.objects, &found.left_out);
+    let second = Crew::new(dir, guide, cache, before, threads)?;
+    let (mut again, done) = second.go_over(dir, tell);
+    cache.learn(std::mem::take(&mut again.learnt));
+    let done = done?;
+    again.hashed += found.hashed;
+    again.objects.add(found.objects);
+    again.objects.keep_only(done.told.tree);
+    Ok(scanned(again, &done))
 }
 
 fn with_those_above(folders: &BTreeSet<RelPath>) -> BTreeSet<RelPath> {
@@ -257,16 +269,15 @@ fn with_those_above(folders: &BTreeSet<RelPath>) -> BTreeSet<RelPath> {
     all
 }
 
-fn scanned(pass: Pass<'_>, told: &Told, hashed_before: u64) -> Scanned {
-    let hashed = pass.hashed() + hashed_before;
-    let mut objects = pass.objects;
+fn scanned(found: Found, Done { told, entries, .. }: &Done) -> Scanned {
+    let Found { mut objects, left_out, hashed, .. } = found;
     objects.settle(told.tree);
     Scanned {
         root: told.tree,
         totals: told.totals,
-        counts: SideCounts { files: told.sums.files, root_entries: pass.root_entries },
+        counts: SideCounts { files: told.sums.files, root_entries: *entries },
         objects,
-        left_out: pass.left_out,
+        left_out,
         unnamed: told.sums.unnamed,
         hashed,
         notes: Notes {

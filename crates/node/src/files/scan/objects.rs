@@ -38,6 +38,11 @@ impl Objects {
         self.by_id.entry(id).or_insert(bytes);
     }
 
+    /// Takes in those of another.
+    pub(super) fn add(&mut self, other: Self) {
+        self.by_id.extend(other.by_id);
+    }
+
     /// All, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ContentId, &Bytes)> {
         self.by_id.iter()

@@ -1,6 +1,9 @@
-//! One pass over a folder: from the leaves up, one folder of each level open, one look at each entry.
+//! One pass over a folder, as one thread goes over its part of it: from the leaves up, one folder of each level open,
+//! one look at each entry.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use cortex_content::object::{DirEntry, FileNode, Node, Object, read_object};
@@ -14,8 +17,8 @@ use nix::errno::Errno;
 
 use super::super::beneath::{Dir, Stat};
 use super::super::fault::Fault;
-use super::cache::{Cache, Known, Rows, Sums, Told, What, Writer};
-use super::clock::Clock;
+use super::cache::{Known, Learnt, Rows, Sums, Told, What, Writer};
+use super::crew::{Crew, Job, Share, Waiting};
 use super::file::{self, Content, Reader};
 use super::rules::{self, Digest, Rules};
 use super::{Base, Links, OURS, Objects, ScanSpec, Take, Tell, Written};
@@ -42,8 +45,6 @@ pub(super) struct Guide<'a> {
     pub(super) inside: Option<&'a HashSet<FileId>>,
     /// Files that were written since the last scan.
     pub(super) wrote: Option<&'a HashMap<RelPath, Written>>,
-    /// Who is told how far it is.
-    pub(super) tell: Option<&'a Tell<'a>>,
     /// Who is given what is read.
     pub(super) take: Option<&'a Take<'a>>,
 }
@@ -51,36 +52,57 @@ pub(super) struct Guide<'a> {
 impl<'a> Guide<'a> {
     /// All of a folder, by nothing but this.
     pub(super) const fn of(spec: &'a ScanSpec) -> Self {
-        Self { spec, base: None, dirty: None, inside: None, wrote: None, tell: None, take: None }
+        Self { spec, base: None, dirty: None, inside: None, wrote: None, take: None }
     }
 }
 
-/// A pass under way, and what it found.
-pub(super) struct Pass<'a> {
-    guide: Guide<'a>,
-    cache: &'a mut Cache,
-    rules: Rules,
-    clock: Clock,
-    reader: Reader,
-    entries: u64,
-    /// Files that were looked at.
-    files: u64,
-    /// Objects of before, when the others are as they were.
+/// What a pass found, or one thread's part of it.
+#[derive(Default)]
+pub(super) struct Found {
+    /// New objects of the tree.
     pub(super) objects: Objects,
-    /// What was left out before, likewise.
-    pub(super) was_left_out: BTreeMap<RelPath, Seen>,
     pub(super) left_out: BTreeMap<RelPath, Seen>,
-    /// Names that were not found of files with more than one.
-    pub(super) names_missing: HashMap<FileId, u64>,
+    /// Files with more than one name: how many they have, and how many were found.
+    pub(super) names: HashMap<FileId, (u64, u64)>,
     /// The folders in which such files are.
     pub(super) linked_in: BTreeSet<RelPath>,
-    /// Entries of the tree that lie in the scanned folder itself.
-    pub(super) root_entries: u64,
+    /// What is to be kept in the cache.
+    pub(super) learnt: Learnt,
+    /// Bytes that were read.
+    pub(super) hashed: u64,
+}
+
+impl Found {
+    /// What another thread found.
+    pub(super) fn add(&mut self, other: Self) {
+        self.objects.add(other.objects);
+        self.left_out.extend(other.left_out);
+        for (file, (names, found)) in other.names {
+            self.names.entry(file).or_insert((names, 0)).1 += found;
+        }
+        self.linked_in.extend(other.linked_in);
+        self.learnt.add(other.learnt);
+        self.hashed += other.hashed;
+    }
+}
+
+/// One thread's part of a pass under way.
+pub(super) struct Pass<'p, 'a> {
+    crew: &'p Crew<'a>,
+    guide: Guide<'a>,
+    /// Who is told how far it is.
+    tell: Option<&'p Tell<'p>>,
+    /// Calls others to help, once.
+    call: Option<&'p dyn Fn()>,
+    rules: Rules,
+    reader: Reader,
+    pub(super) found: Found,
 }
 
 /// One open folder.
-struct Level {
-    dir: Dir,
+pub(super) struct Level {
+    /// `None` once all its entries were looked at.
+    dir: Option<Dir>,
     name: Box<[u8]>,
     rel: RelPath,
     /// The same with a slash behind it.
@@ -91,10 +113,22 @@ struct Level {
     /// What is known of its entries.
     rows: Rows,
     was: Rows,
-    base: Vec<DirEntry>,
+    base: Arc<[DirEntry]>,
     entries: Vec<DirEntry>,
     writer: Writer,
     sums: Sums,
+    /// Where it waits for what others do of it, if they do.
+    waiting: Option<Arc<Waiting>>,
+    /// The first of its names, when it is only that part of the folder that another thread has left.
+    part: Option<Box<[u8]>>,
+}
+
+/// A folder that was gone over.
+pub(super) struct Done {
+    pub(super) name: Box<[u8]>,
+    pub(super) told: Told,
+    /// Entries of the tree that lie in the folder itself.
+    pub(super) entries: u64,
 }
 
 /// What one look at an entry came to.
@@ -112,64 +146,100 @@ enum Miss {
     Blocked(Problem),
 }
 
-impl<'a> Pass<'a> {
+impl<'p, 'a> Pass<'p, 'a> {
     /// Before its first folder.
-    ///
-    /// # Errors
-    /// `EINVAL` for a pattern that is none.
-    pub(super) fn new(dir: &Dir, guide: Guide<'a>, cache: &'a mut Cache) -> Result<Self, Fault> {
-        Ok(Self {
-            rules: Rules::new(guide.spec).map_err(|_| Fault::Sys(Errno::EINVAL))?,
-            guide,
-            cache,
-            clock: Clock::of(dir),
-            reader: Reader::default(),
-            entries: 0,
-            files: 0,
-            objects: Objects::default(),
-            was_left_out: BTreeMap::new(),
-            left_out: BTreeMap::new(),
-            names_missing: HashMap::new(),
-            linked_in: BTreeSet::new(),
-            root_entries: 0,
-        })
+    pub(super) fn new(crew: &'p Crew<'a>, tell: Option<&'p Tell<'p>>, call: Option<&'p dyn Fn()>) -> Self {
+        let (reader, found) = (Reader::default(), Found::default());
+        Self { crew, guide: crew.guide, tell, call, rules: crew.rules.clone(), reader, found }
     }
 
-    /// Bytes that were read.
-    pub(super) fn hashed(&self) -> u64 {
-        self.reader.hashed
+    /// What it found.
+    pub(super) fn end(self) -> Found {
+        Found { hashed: self.reader.hashed, ..self.found }
     }
 
-    /// Goes over all.
-    pub(super) fn run(&mut self, dir: &Dir) -> Result<Told, Fault> {
+    /// The folder at the top, as work.
+    pub(super) fn top(&mut self, dir: &Dir) -> Result<Job, Fault> {
         let dir = dir.again()?;
         let base = self.guide.base.map(|base| base.root);
         let ino = dir.stat_self()?.id.ino;
-        let mut stack = vec![self.level(dir, [].into(), RelPath::root(), ino, base)??];
+        let level = self.level(dir, [].into(), RelPath::root(), ino, base)??;
+        Ok(Job { level: Box::new(level), rules: self.rules.clone() })
+    }
+
+    /// Goes over a folder, or a part of one, with all below it, but for what it leaves to others.
+    pub(super) fn work(&mut self, job: Job) -> Result<(), Fault> {
+        let Job { level, rules } = job;
+        self.rules = rules;
+        let mut stack = vec![level];
         while let Some(mut level) = stack.pop() {
             let mut below = None;
             while below.is_none() {
+                if self.crew.wants_more() {
+                    self.share(&mut stack, &mut level)?;
+                }
                 let Some(name) = level.names.next() else { break };
+                if self.crew.is_over() {
+                    return Ok(());
+                }
                 below = self.entry(&mut level, name)?;
             }
             if let Some(below) = below {
                 stack.push(level);
-                stack.push(*below);
+                stack.push(below);
                 continue;
             }
-            let name = std::mem::take(&mut level.name);
-            self.root_entries = level.entries.len() as u64;
-            let told = self.finish(level)?;
+            if let Some((waiting, share)) = level.share() {
+                return self.report(Some(waiting), share);
+            }
+            self.rules.leave(level.path.len());
+            level.dir = None;
+            let above = || stack.last_mut().map(|level| Arc::clone(level.expects_one()));
+            let Some(level) = Waiting::park(level, above) else { continue };
+            let done = self.finish(*level)?;
             match stack.last_mut() {
-                Some(above) => above.put_dir(name, &told),
-                None => return Ok(told),
+                Some(above) => above.put_dir(&done),
+                None => self.crew.end(Ok(done)),
             }
         }
-        Err(Fault::Restless)
+        Ok(())
+    }
+
+    /// Leaves half of what is to be looked at to others: of the topmost folder, since what lies there is most.
+    fn share(&mut self, stack: &mut [Box<Level>], level: &mut Box<Level>) -> Result<(), Fault> {
+        let is_more = |level: &&mut Box<Level>| level.names.len() > 0;
+        let level = match stack.iter_mut().find(is_more) {
+            Some(above) => above,
+            None if level.names.len() > 1 => level,
+            None => return Ok(()),
+        };
+        if let Some(call) = self.call.take() {
+            call();
+        }
+        let part = level.split()?;
+        let mut rules = self.rules.clone();
+        rules.leave(part.path.len() + 1);
+        self.crew.leave(Job { level: Box::new(part), rules });
+        Ok(())
+    }
+
+    /// Tells a folder what another thread did of it, finishes it when that was the last thing it waited for, tells the
+    /// folder above, and so on.
+    fn report(&mut self, mut above: Option<Arc<Waiting>>, mut share: Share) -> Result<(), Fault> {
+        while let Some(waiting) = above {
+            let Some((level, next)) = waiting.put(share) else { return Ok(()) };
+            let done = self.finish(*level)?;
+            if next.is_none() {
+                self.crew.end(Ok(done));
+                return Ok(());
+            }
+            (share, above) = (Share::of(&done), next);
+        }
+        Ok(())
     }
 
     /// Takes one file.
-    pub(super) fn run_single(&mut self, dir: &Dir, name: &[u8]) -> Result<Told, Fault> {
+    pub(super) fn single(&mut self, dir: &Dir, name: &[u8]) -> Result<Done, Fault> {
         let rel = RelPath::root().join_bytes(name).map_err(|_| Fault::Sys(Errno::EINVAL))?;
         let (stat, above) = (dir.stat_self()?, self.rules.digest());
         let mut level = Level::empty(dir.again()?, RelPath::root(), stat.id.ino, above);
@@ -182,10 +252,7 @@ impl<'a> Pass<'a> {
             match self.file(&mut level, name, &rel, &stat, None) {
                 Ok(Look::Again) | Err(Fault::Restless) => {}
                 Ok(Look::Done | Look::Below(_)) if level.entries.is_empty() => return Err(Fault::TooMany),
-                Ok(Look::Done | Look::Below(_)) => {
-                    self.root_entries = 1;
-                    return self.finish(level);
-                }
+                Ok(Look::Done | Look::Below(_)) => return self.finish(level),
                 Err(fault) => return Err(fault),
             }
         }
@@ -216,8 +283,8 @@ impl<'a> Pass<'a> {
         if let Some(only) = only {
             names = vec![only.clone()];
         }
-        let rows = self.cache.folder(&path).map(|record| record.rows()).unwrap_or_default();
-        let base = self.guide.base.zip(base).map(|(base, id)| base.entries(id)).unwrap_or_default();
+        let rows = self.crew.cache.folder(&path).map(|record| record.rows()).unwrap_or_default();
+        let base = self.guide.base.zip(base).map(|(base, id)| base.entries(id)).unwrap_or_default().into();
         let entries = Vec::with_capacity(names.len());
         let (names, was) = (names.into_iter(), rows.clone());
         Ok(Ok(Level { name, names, rows, was, base, entries, ..Level::empty(dir, rel, ino, above) }))
@@ -227,17 +294,14 @@ impl<'a> Pass<'a> {
         if level.rel.is_root() && &*name == OURS {
             return Ok(None);
         }
-        self.entries += 1;
-        if self.entries > TREE_ENTRIES_MAX {
-            return Err(Fault::TooMany);
-        }
+        self.crew.count(1)?;
         let Ok(rel) = level.rel.join_bytes(&name) else {
             level.sums.unnamed += 1;
             return Ok(None);
         };
         let mut known = level.rows.of(&name);
         for _ in 0..LOOKS_MAX {
-            let missed = match level.dir.stat(&name) {
+            let missed = match level.dir()?.stat(&name) {
                 Ok(stat) => match self.look(level, &name, &rel, &stat, known.take()) {
                     Ok(Look::Done) => return Ok(None),
                     Ok(Look::Below(below)) => return Ok(Some(below)),
@@ -250,12 +314,12 @@ impl<'a> Pass<'a> {
                 Miss::Gone => return Ok(None),
                 Miss::Changed => {}
                 Miss::Blocked(problem) => {
-                    self.left_out.insert(rel, Seen::Blocked(problem));
+                    self.found.left_out.insert(rel, Seen::Blocked(problem));
                     return Ok(None);
                 }
             }
         }
-        self.left_out.insert(rel, Seen::Blocked(Problem::Unsteady));
+        self.found.left_out.insert(rel, Seen::Blocked(Problem::Unsteady));
         Ok(None)
     }
 
@@ -269,12 +333,12 @@ impl<'a> Pass<'a> {
     ) -> Result<Look, Fault> {
         let is_named = level.rel.is_root() && self.guide.spec.only.is_some();
         if !is_named && self.rules.leave_out(rel.as_str().as_bytes(), name, stat.kind == Kind::Dir) {
-            self.left_out.insert(rel.clone(), Seen::Ignored);
+            self.found.left_out.insert(rel.clone(), Seen::Ignored);
             return Ok(Look::Done);
         }
         match stat.kind {
             Kind::Other => {
-                self.left_out.insert(rel.clone(), Seen::Blocked(Problem::Unsupported));
+                self.found.left_out.insert(rel.clone(), Seen::Blocked(Problem::Unsupported));
                 Ok(Look::Done)
             }
             Kind::Link => self.link(level, name, rel, stat, known),
@@ -291,7 +355,7 @@ impl<'a> Pass<'a> {
         stat: &Stat,
         known: Option<Known>,
     ) -> Result<Look, Fault> {
-        let target = Bytes::from(level.dir.link_target(name)?);
+        let target = Bytes::from(level.dir()?.link_target(name)?);
         let leads_out = self.guide.spec.links == Links::Refuse && leads_out(&level.rel, &target);
         let was = known.and_then(|known| match known.what {
             What::Link { mtime_ns, target: was } => (was == target).then_some(mtime_ns),
@@ -305,7 +369,7 @@ impl<'a> Pass<'a> {
         let entry = entry(name, Node::Link { target: target.clone(), mtime_ns });
         if leads_out || entry.check().is_err() {
             let problem = if leads_out { Problem::LinkOutside } else { Problem::Unsupported };
-            self.left_out.insert(rel.clone(), Seen::Blocked(problem));
+            self.found.left_out.insert(rel.clone(), Seen::Blocked(problem));
             return Ok(Look::Done);
         }
         level.writer.link(name, mtime_ns, &target);
@@ -317,15 +381,16 @@ impl<'a> Pass<'a> {
     fn dir(&mut self, level: &mut Level, name: &[u8], rel: &RelPath, stat: &Stat) -> Result<Look, Fault> {
         if let Some(told) = self.as_it_was(rel, stat) {
             let path = rel.as_str().len();
-            let from = self.was_left_out.range(rel.clone()..);
+            let from = self.crew.was_left_out.range(rel.clone()..);
             let below =
                 from.take_while(|(other, _)| other.as_str().len() > path && other.below(rel).is_some());
-            self.left_out.extend(below.map(|(other, seen)| (other.clone(), seen.clone())));
-            self.entries += u64::from(told.totals.entries);
-            level.put_dir(name.into(), &told);
+            self.found.left_out.extend(below.map(|(other, seen)| (other.clone(), seen.clone())));
+            self.crew.count(told.totals.entries.into())?;
+            level.writer.dir(name);
+            level.put_dir(&Done { name: name.into(), told, entries: 0 });
             return Ok(Look::Done);
         }
-        let dir = level.dir.dir(name)?;
+        let dir = level.dir()?.dir(name)?;
         if dir.stat_self()?.id != stat.id {
             return Ok(Look::Again);
         }
@@ -335,10 +400,12 @@ impl<'a> Pass<'a> {
         });
         let Ok(mut below) = self.level(dir, name.into(), rel.clone(), stat.id.ino, base)? else {
             level.sums.rules_unread += 1;
-            self.left_out.insert(rel.clone(), Seen::Blocked(Problem::Unreadable));
+            self.found.left_out.insert(rel.clone(), Seen::Blocked(Problem::Unreadable));
             return Ok(Look::Done);
         };
         below.sums.masked += u64::from(stat.mode & MODE_MASKED != 0);
+        // At its place among the rows, which are in the order of names, whenever it is told what is below.
+        level.writer.dir(name);
         Ok(Look::Below(Box::new(below)))
     }
 
@@ -347,9 +414,9 @@ impl<'a> Pass<'a> {
         if self.guide.dirty.is_none_or(|dirty| dirty.contains(rel)) {
             return None;
         }
-        let told = self.cache.folder(&path_of(rel))?.told;
+        let told = self.crew.cache.folder(&path_of(rel))?.told;
         let is = told.ino == stat.id.ino && told.above == self.rules.digest();
-        (is && self.objects.get(&told.tree.into()).is_some()).then_some(told)
+        (is && self.crew.before.get(&told.tree.into()).is_some()).then_some(told)
     }
 
     /// What is in a file that was written since the last scan, if nobody touched it since.
@@ -371,9 +438,9 @@ impl<'a> Pass<'a> {
         if stat.links > 1 && !is_named {
             match self.guide.inside {
                 None => {
-                    let missing = self.names_missing.entry(stat.id).or_insert(stat.links);
-                    *missing = missing.saturating_sub(1);
-                    self.linked_in.insert(level.rel.clone());
+                    let (_, found) = self.found.names.entry(stat.id).or_insert((stat.links, 0));
+                    *found += 1;
+                    self.found.linked_in.insert(level.rel.clone());
                     if let Some(known) = known {
                         level.writer.again(&known);
                     }
@@ -381,7 +448,7 @@ impl<'a> Pass<'a> {
                 }
                 Some(inside) if !inside.contains(&stat.id) => {
                     level.sums.linked += 1;
-                    self.left_out.insert(rel.clone(), Seen::Blocked(Problem::Unsupported));
+                    self.found.left_out.insert(rel.clone(), Seen::Blocked(Problem::Unsupported));
                     return Ok(Look::Done);
                 }
                 Some(_) => {}
@@ -402,21 +469,24 @@ impl<'a> Pass<'a> {
             Some(_) => None,
             None if self.written(rel, stat).is_some() => self.written(rel, stat),
             None => {
-                let file = level.dir.open_seen(name, stat)?;
+                let file = level.dir()?.open_seen(name, stat)?;
                 if file::is_too_large(&file, stat)? {
                     level.sums.too_large += 1;
-                    self.left_out.insert(rel.clone(), Seen::Blocked(Problem::Unsupported));
+                    self.found.left_out.insert(rel.clone(), Seen::Blocked(Problem::Unsupported));
                     return Ok(Look::Done);
                 }
-                let files = self.files;
-                let tell = |bytes| {
-                    if let Some(tell) = self.guide.tell {
-                        tell(files, bytes);
+                let before = self.reader.hashed;
+                let tell = |bytes: u64| {
+                    if let Some(tell) = self.tell {
+                        let (files, hashed) = self.crew.seen();
+                        tell(files, hashed + (bytes - before));
                     }
                 };
-                let Some(read) = self.reader.read(&file, stat, &tell, self.guide.take)? else {
-                    return Ok(Look::Again);
-                };
+                let several = if file::is_long(stat) { self.crew.several.try_lock().ok() } else { None };
+                let read = self.reader.read(&file, stat, several.is_some(), &tell, self.guide.take);
+                drop(several);
+                self.crew.hashed.fetch_add(self.reader.hashed - before, Ordering::Relaxed);
+                let Some(read) = read? else { return Ok(Look::Again) };
                 Some(read)
             }
         };
@@ -427,7 +497,7 @@ impl<'a> Pass<'a> {
             Node::Dir { .. } | Node::Link { .. } => None,
         });
         let mtime_ns = of_base.unwrap_or(if was_same { was_ns } else { stat.mtime_ns });
-        let objects = &mut self.objects;
+        let objects = &mut self.found.objects;
         let map = match content.chunks.is_empty() {
             true => None,
             false => {
@@ -446,40 +516,39 @@ impl<'a> Pass<'a> {
         match hit {
             Some(known) if mtime_ns == was_ns => level.writer.again(known),
             Some(_) => level.writer.file(name, stat, false, mtime_ns, content),
-            None => level.writer.file(name, stat, self.clock.is_too_young(stat), mtime_ns, content),
+            None => level.writer.file(name, stat, self.crew.clock.is_too_young(stat), mtime_ns, content),
         }
         level.entries.push(entry);
-        self.files += 1;
-        if let Some(tell) = self.guide.tell {
-            tell(self.files, self.reader.hashed);
-        }
+        self.crew.files.fetch_add(1, Ordering::Relaxed);
+        self.tell();
         level.sums.files += 1;
         level.sums.linked += u64::from(stat.links > 1);
         level.sums.masked += u64::from(stat.mode & MODE_MASKED != 0);
         Ok(Look::Done)
     }
 
-    /// Closes the books of a folder.
-    fn finish(&mut self, level: Level) -> Result<Told, Fault> {
-        self.rules.leave(level.path.len());
-        let now: HashSet<&[u8]> = level
-            .entries
-            .iter()
-            .filter(|entry| matches!(entry.node, Node::Dir { .. }))
-            .map(|entry| &entry.name[..])
-            .collect();
-        for was in level.was.filter(|was| matches!(was.what, What::Dir)) {
-            if !now.contains(&was.name[..]) {
-                self.cache.forget(&[&level.path[..], &was.name, b"/"].concat());
-            }
+    /// Closes the books of a folder, all of whose folders are finished.
+    fn finish(&mut self, level: Level) -> Result<Done, Fault> {
+        let Level { name, path, ino, above, was, entries, writer, sums, .. } = level;
+        let is_dir = |entry: &&DirEntry| matches!(entry.node, Node::Dir { .. });
+        let now: HashSet<Bytes> = entries.iter().filter(is_dir).map(|entry| entry.name.clone()).collect();
+        for was in was.filter(|was| matches!(was.what, What::Dir) && !now.contains(&was.name)) {
+            self.found.learnt.forget([&path[..], &was.name, b"/"].concat());
         }
-        let objects = &mut self.objects;
-        let written = write_dir(level.entries, &mut |id, bytes| objects.put(id, bytes));
+        let (objects, count) = (&mut self.found.objects, entries.len() as u64);
+        let written = write_dir(entries, &mut |id, bytes| objects.put(id, bytes));
         // Each entry was checked, and no two have one name: it is too many, or too deep.
         let (tree, totals) = written.map_err(|_| Fault::TooMany)?;
-        let told = Told { ino: level.ino, above: level.above, tree, totals, sums: level.sums };
-        self.cache.put(&level.path, level.writer.finish(told));
-        Ok(told)
+        let told = Told { ino, above, tree, totals, sums };
+        self.found.learnt.put(self.crew.cache, &path, writer.finish(told));
+        Ok(Done { name, told, entries: count })
+    }
+
+    fn tell(&self) {
+        if let Some(tell) = self.tell {
+            let (files, hashed) = self.crew.seen();
+            tell(files, hashed);
+        }
     }
 }
 
@@ -487,7 +556,7 @@ impl Level {
     fn empty(dir: Dir, rel: RelPath, ino: u64, above: Digest) -> Self {
         let path = path_of(&rel);
         Self {
-            dir,
+            dir: Some(dir),
             name: Box::default(),
             rel,
             path,
@@ -496,17 +565,68 @@ impl Level {
             names: Vec::new().into_iter(),
             rows: Rows::default(),
             was: Rows::default(),
-            base: Vec::new(),
+            base: Arc::default(),
             entries: Vec::new(),
             writer: Writer::default(),
             sums: Sums::default(),
+            waiting: None,
+            part: None,
         }
     }
 
-    fn put_dir(&mut self, name: Box<[u8]>, told: &Told) {
-        self.writer.dir(&name);
+    /// The folder itself, which is open while its entries are looked at.
+    fn dir(&self) -> Result<&Dir, Fault> {
+        self.dir.as_ref().ok_or(Fault::Sys(Errno::EBADF))
+    }
+
+    /// The second half of the names that are left, at least one, for another thread.
+    fn split(&mut self) -> Result<Self, Fault> {
+        let dir = self.dir()?.again()?;
+        let mut names: Vec<Box<[u8]>> = std::mem::take(&mut self.names).collect();
+        let rest = names.split_off(names.len() / 2);
+        self.names = names.into_iter();
+        let (rows, base) = (self.rows.clone(), Arc::clone(&self.base));
+        let (part, waiting) = (rest.first().cloned(), Some(Arc::clone(self.expects_one())));
+        let empty = Self::empty(dir, self.rel.clone(), self.ino, self.above);
+        Ok(Self { names: rest.into_iter(), rows, base, part, waiting, ..empty })
+    }
+
+    /// Where it waits for what others do of it, which is one thing more from here on.
+    fn expects_one(&mut self) -> &Arc<Waiting> {
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.expect_one();
+        waiting
+    }
+
+    /// What a part of a folder came to, and who waits for it.
+    fn share(&mut self) -> Option<(Arc<Waiting>, Share)> {
+        let (part, waiting) = (self.part.take()?, self.waiting.take()?);
+        let rows = Some((part, std::mem::take(&mut self.writer)));
+        Some((waiting, Share { entries: std::mem::take(&mut self.entries), sums: self.sums, rows }))
+    }
+
+    /// Where it waited, if it did.
+    pub(super) fn take_waiting(&mut self) -> Option<Arc<Waiting>> {
+        self.waiting.take()
+    }
+
+    /// Takes in what others did of it.
+    pub(super) fn take_in(&mut self, mut shares: Vec<Share>) {
+        // Rows are in the order of names; folders in it wrote theirs where they were met.
+        shares.sort_unstable_by(|one, other| one.first().cmp(&other.first()));
+        for Share { entries, sums, rows } in shares {
+            self.entries.extend(entries);
+            self.sums.add(sums);
+            if let Some((_, rows)) = rows {
+                self.writer.append(rows);
+            }
+        }
+    }
+
+    /// Takes in what a folder in it came to.
+    fn put_dir(&mut self, Done { name, told, .. }: &Done) {
         self.sums.add(told.sums);
-        self.entries.push(entry(&name, Node::Dir { id: told.tree, totals: told.totals }));
+        self.entries.push(entry(name, Node::Dir { id: told.tree, totals: told.totals }));
     }
 
     /// What the base has by this name.
@@ -536,7 +656,7 @@ impl Base<'_> {
     }
 }
 
-fn entry(name: &[u8], node: Node) -> DirEntry {
+pub(super) fn entry(name: &[u8], node: Node) -> DirEntry {
     DirEntry { name: Bytes::copy_from_slice(name), node }
 }
 

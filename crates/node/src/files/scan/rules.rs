@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use cortex_content::search::{BYTES_MAX, FILES, GIT, Ignored};
 use cortex_core::error::{Code, Refusal};
@@ -19,9 +20,9 @@ use super::{Links, ScanSpec};
 pub(super) type Digest = [u8; 32];
 
 /// The rules in the folder where a scan is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
-    excludes: Gitignore,
+    excludes: Arc<Gitignore>,
     ignore_files: bool,
     vcs: bool,
     ignored: Ignored,
@@ -45,7 +46,7 @@ impl Rules {
         let refuses = spec.links == Links::Refuse;
         hasher.update(&[u8::from(spec.ignore_files), u8::from(spec.vcs), u8::from(refuses)]);
         Ok(Self {
-            excludes,
+            excludes: Arc::new(excludes),
             ignore_files: spec.ignore_files,
             vcs: spec.vcs,
             ignored: Ignored::default(),

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use bytes::Bytes;
 use cortex_content::object::{Node, Object, read_object};
 use cortex_core::files::content::{ContentId, TreeId};
 use nix::errno::Errno;
@@ -188,13 +187,6 @@ impl Places {
     /// How long a chunk is.
     pub(crate) fn len_of(&self, id: &ContentId) -> Option<u32> {
         self.places(id).first().map(|place| place.len)
-    }
-
-    /// The bytes of a chunk.
-    pub(crate) fn read(&mut self, dir: &Dir, id: &ContentId) -> Result<Option<Bytes>, Fault> {
-        let Some(len) = self.len_of(id) else { return Ok(None) };
-        let mut bytes = vec![0; len as usize];
-        Ok(self.read_into(dir, id, &mut bytes)?.then(|| bytes.into()))
     }
 
     /// Reads a chunk, from the first place where it still is, into `room`, which is as long as it. Whether it is

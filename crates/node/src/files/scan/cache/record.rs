@@ -255,6 +255,11 @@ impl Writer {
         self.rows.put_slice(&known.row);
     }
 
+    /// Rows of names that come after all of these.
+    pub(in super::super) fn append(&mut self, rows: Self) {
+        self.rows.unsplit(rows.rows);
+    }
+
     pub(in super::super) fn finish(self, mut told: Told) -> Bytes {
         let mut record = BytesMut::with_capacity(TOLD_BYTES + self.rows.len());
         record.put_u64_le(told.ino);

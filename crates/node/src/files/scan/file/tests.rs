@@ -1,7 +1,7 @@
-//! Long files, read beside and alone.
+//! Long files, read by several threads and by one.
 
-use std::cell::RefCell;
 use std::io::{Seek as _, Write as _};
+use std::sync::Mutex;
 
 use super::*;
 
@@ -22,28 +22,39 @@ fn of(bytes: &[u8]) -> File {
 
 type Read = (Option<Content>, u64, Vec<ContentId>);
 
-fn beside(file: &File, size: u64) -> Read {
-    let (mut hashed, taken) = (0, RefCell::new(Vec::new()));
+fn by_several(file: &File, size: u64) -> Read {
+    let (mut hashed, taken) = (0, Mutex::new(Vec::new()));
     let take = |id: ContentId, bytes: &[u8]| {
         assert_eq!(ContentId::of(bytes), id);
-        taken.borrow_mut().push(id);
+        taken.lock().expect("no panic").push(id);
     };
-    let read = beside::cut(file, size, &mut hashed, &|_| (), Some(&take));
-    (read.expect("a thread").expect("read"), hashed, taken.into_inner())
+    let read = spans::cut(file, size, &mut hashed, &|_| (), Some(&take));
+    (read.expect("threads").expect("read"), hashed, taken.into_inner().expect("no panic"))
 }
 
 fn alone(file: &File, size: u64) -> Read {
-    let (mut reader, taken) = (Reader::default(), RefCell::new(Vec::new()));
-    let take = |id: ContentId, _: &[u8]| taken.borrow_mut().push(id);
+    let (mut reader, taken) = (Reader::default(), Mutex::new(Vec::new()));
+    let take = |id: ContentId, _: &[u8]| taken.lock().expect("no panic").push(id);
     let read = reader.cut(file, size, &|_| (), Some(&take)).expect("read");
-    (read, reader.hashed, taken.into_inner())
+    (read, reader.hashed, taken.into_inner().expect("no panic"))
 }
 
+/// Spans of a length, and a bit.
+const SPAN: usize = spans::SPAN_BYTES;
+
 #[test]
-fn a_long_file_is_the_same_read_beside_and_alone() {
-    for len in [1 << 20 | 1, 2_500_000, 8 << 20, (8 << 20) + 1, (9 << 20) + 77_777] {
-        let (mut file, bytes) = long(len);
-        let read = beside(&file, len as u64);
+fn a_long_file_is_the_same_read_by_several_threads_and_by_one() {
+    let long_hole = |len: usize| {
+        let (_, mut bytes) = long(len);
+        bytes[SPAN / 2 + 77..len - 99].fill(0);
+        (of(&bytes), bytes)
+    };
+    let lens =
+        [SPAN + 1, 2 * SPAN - 1, 2 * SPAN, 2 * SPAN + 1, 3 * SPAN + 77_777, 5 * SPAN, 7 * SPAN + 300_000];
+    for ((mut file, bytes), len) in
+        lens.map(|len| (long(len), len)).into_iter().chain(lens.map(|len| (long_hole(len), len)))
+    {
+        let read = by_several(&file, len as u64);
         file.rewind().expect("its beginning");
         assert_eq!(read, alone(&file, len as u64), "{len}");
         let (Some(content), hashed, taken) = read else { panic!("{len}: nothing") };
@@ -55,11 +66,19 @@ fn a_long_file_is_the_same_read_beside_and_alone() {
 
 #[test]
 fn a_long_file_that_got_shorter_or_longer_is_nothing() {
-    let len = (8 << 20) + 5;
-    for size in [len + 1, 2 * len, len - 1] {
+    let len = (2 * SPAN + 5) as u64;
+    for size in [len + 1, 2 * len, len - 1, len - 6] {
         let (file, _) = long(len as usize);
-        assert_eq!(beside(&file, size).0, None, "{size} of {len}");
+        assert_eq!(by_several(&file, size).0, None, "{size} of {len}");
     }
     // What was read until then may have been taken; nobody waits for the rest.
-    assert_eq!(beside(&of(b""), len).0, None);
+    assert_eq!(by_several(&of(b""), len).0, None);
+}
+
+#[test]
+fn a_panic_of_whoever_takes_ends_all_threads_of_a_file() {
+    let (file, _) = long(9 * SPAN);
+    let take = |_: ContentId, _: &[u8]| panic!("as the test wants it");
+    let cut = || spans::cut(&file, 9 * SPAN as u64, &mut 0, &|_| (), Some(&take)).is_some();
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(cut)).expect_err("it panicked");
 }
