@@ -1,8 +1,9 @@
 //! What the tests of files share.
 
 use std::cell::RefCell;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use cortex_core::files::path::{FilePath, RelPath};
 use cortex_core::id::OpId;
@@ -39,6 +40,54 @@ pub(crate) fn on_small_disk(size: &str, body: impl FnOnce(&Scene) + Send) {
             std::panic::resume_unwind(panic);
         }
     });
+}
+
+/// The first bytes of a file, mapped for writing; its descriptor is closed.
+pub(crate) struct Mapping {
+    at: AtomicPtr<u8>,
+}
+
+impl Mapping {
+    const LEN: usize = 4_096;
+
+    pub(crate) fn of(path: &Path) -> Self {
+        use nix::libc::{MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap};
+        let file = std::fs::File::options().read(true).write(true).open(path).expect("open");
+        assert!(file.metadata().expect("there").len() >= Self::LEN as u64, "all of it is there");
+        #[expect(unsafe_code, reason = "mmap(2) has no safe form")]
+        // SAFETY: the system chooses a place where nothing is.
+        let at = unsafe {
+            mmap(std::ptr::null_mut(), Self::LEN, PROT_READ | PROT_WRITE, MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        assert_ne!(at, MAP_FAILED, "mapped");
+        Self { at: AtomicPtr::new(at.cast()) }
+    }
+
+    /// What its first byte is.
+    pub(crate) fn first(&self) -> u8 {
+        #[expect(unsafe_code, reason = "it is memory that others may write to")]
+        // SAFETY: it is mapped until this is dropped.
+        unsafe {
+            self.at.load(Ordering::Relaxed).read_volatile()
+        }
+    }
+
+    /// Stores its first byte.
+    pub(crate) fn store(&self, byte: u8) {
+        #[expect(unsafe_code, reason = "it is memory that others may read")]
+        // SAFETY: it is mapped for writing until this is dropped.
+        unsafe {
+            self.at.load(Ordering::Relaxed).write_volatile(byte);
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        #[expect(unsafe_code, reason = "munmap(2) has no safe form")]
+        // SAFETY: nobody else has it.
+        let _gone = unsafe { nix::libc::munmap(self.at.load(Ordering::Relaxed).cast(), Self::LEN) };
+    }
 }
 
 /// A root in a folder of its own.

@@ -16,6 +16,7 @@ use super::super::beneath::{Dir, Stat};
 use super::super::fault::Fault;
 use super::super::place::Work;
 use super::super::read;
+use super::super::scan::writers;
 use super::super::seam::{Seam, Synced};
 use super::super::swap::{self, Look, put_back};
 
@@ -37,8 +38,8 @@ pub(super) enum Leaf {
 }
 
 impl Leaf {
-    /// What is there now, if it is what is expected. A file is read, unless `is_known` says that it is what the
-    /// scan saw, and nothing of it was touched since.
+    /// What is there now, if it is what is expected. A file is read, unless `is_known` says that it certainly is
+    /// what the scan saw; one that somebody has open for writing is read again when it is out of sight.
     pub(super) fn look(
         folder: &Dir,
         name: &[u8],
@@ -55,8 +56,12 @@ impl Leaf {
                     return Ok(Some(Self::File(swap::Seen { stat, etag: *id, is_racy: false })));
                 }
                 let now = now_ns();
-                let hashed = read::hash(&folder.regular(name)?)?;
-                let seen = swap::Seen::new(hashed.stat, hashed.etag, now);
+                let file = folder.regular(name)?;
+                // What is stored through a mapping from here on may leave the times as they are.
+                let has_writer = writers::has_writer(&file);
+                let hashed = read::hash(&file)?;
+                let mut seen = swap::Seen::new(hashed.stat, hashed.etag, now);
+                seen.is_racy |= has_writer;
                 Ok((hashed.etag == *id).then_some(Self::File(seen)))
             }
             (Seen::Entry(Entry::Link { target }), Kind::Link) => {

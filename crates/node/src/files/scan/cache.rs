@@ -16,8 +16,7 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use cortex_core::files::path::RelPath;
 use nix::sys::stat::Mode;
 
-use record::Fresh;
-pub(super) use record::{Known, Record, Rows, Sums, Told, What, Writer};
+pub(super) use record::{Fresh, Known, Record, Rows, Sums, Told, What, Writer};
 
 use super::super::beneath::{Dir, Stat};
 use super::super::fault::Fault;
@@ -205,8 +204,10 @@ pub(crate) struct Sights<'c> {
 }
 
 impl Sights<'_> {
-    /// Whether a file is certainly what the scan saw under that path: nobody touched it since, and it was not
-    /// so young then that its times could hide it.
+    /// Whether a file is certainly what the scan saw under that path: nobody touched it since, it was not so young
+    /// then that its times could hide it, and nobody could write to it without their moving
+    /// ([`writers`](super::writers)). The scan itself does without the last: it would read a long file that is
+    /// always open each time.
     pub(crate) fn are(&self, path: &RelPath, stat: &Stat) -> bool {
         let Some(above) = path.parent() else { return false };
         let mut folder = self.folder.borrow_mut();
@@ -222,7 +223,7 @@ impl Sights<'_> {
                 folder.insert((above, rows.filter_map(file).collect()))
             }
         };
-        files.get(path.name().as_bytes()).is_some_and(|seen| seen.is(stat))
+        files.get(path.name().as_bytes()).is_some_and(|seen| seen.is_surely(stat))
     }
 }
 

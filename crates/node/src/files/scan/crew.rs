@@ -23,6 +23,7 @@ use super::cache::{Cache, Sums, Writer};
 use super::clock::Clock;
 use super::pass::{Done, Found, Guide, Level, Pass, entry};
 use super::rules::Rules;
+use super::writers::Writers;
 use super::{Objects, Tell};
 
 /// Entries that are looked at before others are called: a thread takes as long to start. In tests few, so that the
@@ -116,6 +117,7 @@ pub(super) struct Crew<'a> {
     pub(super) rules: Rules,
     pub(super) cache: &'a Cache,
     pub(super) clock: Clock,
+    pub(super) writers: Writers,
     /// Objects of the pass before, when the others are as they were.
     pub(super) before: &'a Objects,
     /// What was left out before, likewise.
@@ -158,6 +160,7 @@ impl<'a> Crew<'a> {
             guide,
             cache,
             clock: Clock::of(dir),
+            writers: if guide.asks_writers { Writers::of(dir) } else { Writers::unknown() },
             before,
             was_left_out,
             threads,

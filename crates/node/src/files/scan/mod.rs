@@ -18,6 +18,7 @@ mod pass;
 mod rules;
 mod source;
 pub(crate) mod watch;
+pub(crate) mod writers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -133,7 +134,8 @@ pub(crate) struct Base<'a> {
     pub(crate) objects: &'a Objects,
 }
 
-/// Reads a folder that was opened beneath its root. Files that `cache` knows are not read again; `take` is given
+/// Reads a folder that was opened beneath its root, to send it: nothing in it is touched, and nobody's files are asked
+/// about. Files that `cache` knows are not read again; `take` is given
 /// the content of those that are.
 ///
 /// # Errors
@@ -159,7 +161,8 @@ pub(crate) struct Written {
     pub(crate) chunks: Vec<ChunkRef>,
 }
 
-/// As [`scan`], keeps the times of `sticky`, and tells how far it is. Files of `wrote` that nobody touched since
+/// As [`scan`], for a folder in which something may be replaced: what the cache learns says that as well of which
+/// files the times can be believed then ([`Sights`](cache::Sights)). Keeps the times of `sticky`, and tells how far it is. Files of `wrote` that nobody touched since
 /// are not read either.
 ///
 /// # Errors
@@ -172,7 +175,7 @@ pub(crate) fn scan_telling(
     wrote: &HashMap<RelPath, Written>,
     tell: &Tell<'_>,
 ) -> Result<Scanned, Fault> {
-    let guide = Guide { base: sticky, wrote: Some(wrote), ..Guide::of(spec) };
+    let guide = Guide { base: sticky, wrote: Some(wrote), asks_writers: true, ..Guide::of(spec) };
     whole(dir, &guide, cache, Some(tell), Crew::threads())
 }
 

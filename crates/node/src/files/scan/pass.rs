@@ -17,7 +17,7 @@ use nix::errno::Errno;
 
 use super::super::beneath::{Dir, Stat};
 use super::super::fault::Fault;
-use super::cache::{Known, Learnt, Rows, Sums, Told, What, Writer};
+use super::cache::{Fresh, Known, Learnt, Rows, Sums, Told, What, Writer};
 use super::crew::{Crew, Job, Share, Waiting};
 use super::file::{self, Content, Reader};
 use super::rules::{self, Digest, Rules};
@@ -47,12 +47,14 @@ pub(super) struct Guide<'a> {
     pub(super) wrote: Option<&'a HashMap<RelPath, Written>>,
     /// Who is given what is read.
     pub(super) take: Option<&'a Take<'a>>,
+    /// Whether it is found out of files that are read if somebody may write to them.
+    pub(super) asks_writers: bool,
 }
 
 impl<'a> Guide<'a> {
     /// All of a folder, by nothing but this.
     pub(super) const fn of(spec: &'a ScanSpec) -> Self {
-        Self { spec, base: None, dirty: None, inside: None, wrote: None, take: None }
+        Self { spec, base: None, dirty: None, inside: None, wrote: None, take: None, asks_writers: false }
     }
 }
 
@@ -465,6 +467,8 @@ impl<'p, 'a> Pass<'p, 'a> {
             Some(What::Dir | What::Link { .. }) | None => (None, 0),
         };
         let hit = known.as_ref().filter(|known| is_hit(&known.what));
+        // Of what was written, which is not read.
+        let mut no_writer = self.crew.writers.none_of_ours();
         let read = match hit {
             Some(_) => None,
             None if self.written(rel, stat).is_some() => self.written(rel, stat),
@@ -482,6 +486,7 @@ impl<'p, 'a> Pass<'p, 'a> {
                         tell(files, hashed + (bytes - before));
                     }
                 };
+                no_writer = self.crew.writers.none_of(&file);
                 let several = if file::is_long(stat) { self.crew.several.try_lock().ok() } else { None };
                 let read = self.reader.read(&file, stat, several.is_some(), &tell, self.guide.take);
                 drop(several);
@@ -513,10 +518,13 @@ impl<'p, 'a> Pass<'p, 'a> {
         if entry.check().is_err() {
             return Ok(Look::Again);
         }
-        match hit {
-            Some(known) if mtime_ns == was_ns => level.writer.again(known),
-            Some(_) => level.writer.file(name, stat, false, mtime_ns, content),
-            None => level.writer.file(name, stat, self.crew.clock.is_too_young(stat), mtime_ns, content),
+        match hit.map(|known| (known, &known.what)) {
+            Some((known, _)) if mtime_ns == was_ns => level.writer.again(known),
+            Some((_, What::File { seen, .. })) => level.writer.file(name, *seen, mtime_ns, content),
+            _ => {
+                let seen = Fresh::of(stat, self.crew.clock.is_too_young(stat), no_writer);
+                level.writer.file(name, seen, mtime_ns, content);
+            }
         }
         level.entries.push(entry);
         self.crew.files.fetch_add(1, Ordering::Relaxed);

@@ -19,6 +19,7 @@ pub(super) mod changes;
 mod crew;
 mod identity;
 mod source;
+mod writers;
 
 pub(super) const PLAIN: fn() -> ScanSpec = || ScanSpec { vcs: true, ..ScanSpec::default() };
 const IGNORING: fn() -> ScanSpec = || ScanSpec { ignore_files: true, ..ScanSpec::default() };
@@ -33,7 +34,7 @@ pub(super) fn look(scene: &Scene, spec: &ScanSpec) -> Scanned {
 }
 
 pub(super) fn again(scene: &Scene, spec: &ScanSpec, cache: &mut Cache) -> Scanned {
-    scan(&open(scene), spec, cache, None).expect("scanned")
+    scan_telling(&open(scene), spec, cache, None, &HashMap::new(), &|_, _| {}).expect("scanned")
 }
 
 /// All entries by path.

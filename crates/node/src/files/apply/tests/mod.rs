@@ -2,6 +2,7 @@
 
 mod flips;
 mod laws;
+mod mapped;
 mod power;
 mod rules;
 pub(crate) mod support;

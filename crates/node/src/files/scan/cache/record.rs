@@ -110,17 +110,35 @@ pub(in super::super) struct Fresh {
     ino: u64,
     mode: u16,
     too_young: bool,
+    no_writer: bool,
 }
 
+/// Bits of what is kept of a file. Caches that were written before the second one was known read as if it were
+/// not set: such a file is hashed once more when it is replaced.
+const TOO_YOUNG: u8 = 1;
+const NO_WRITER: u8 = 2;
+
 impl Fresh {
-    /// Whether a file is certainly what it was.
-    pub(in super::super) fn is(&self, stat: &Stat) -> bool {
-        *self == Self::of(stat, false)
+    /// `no_writer`: whether its times tell of all that was written since its content was read.
+    pub(in super::super) fn of(stat: &Stat, too_young: bool, no_writer: bool) -> Self {
+        let Stat { size, mtime_ns, ctime_ns, mode, .. } = *stat;
+        Self { size, mtime_ns, ctime_ns, ino: stat.id.ino, mode, too_young, no_writer }
     }
 
-    fn of(stat: &Stat, too_young: bool) -> Self {
-        let Stat { size, mtime_ns, ctime_ns, mode, .. } = *stat;
-        Self { size, mtime_ns, ctime_ns, ino: stat.id.ino, mode, too_young }
+    /// Whether a file is what it was, as far as its times tell.
+    pub(in super::super) fn is(&self, stat: &Stat) -> bool {
+        *self == Self::of(stat, false, self.no_writer)
+    }
+
+    /// Whether it certainly is.
+    pub(in super::super) fn is_surely(&self, stat: &Stat) -> bool {
+        self.no_writer && self.is(stat)
+    }
+
+    const fn flags(&self) -> u8 {
+        let too_young = if self.too_young { TOO_YOUNG } else { 0 };
+        let no_writer = if self.no_writer { NO_WRITER } else { 0 };
+        too_young | no_writer
     }
 }
 
@@ -158,14 +176,11 @@ impl Rows {
             DIR => What::Dir,
             FILE => {
                 let mut fixed = take(from, 8 * 5 + 2 + 1 + 32 + 4)?;
-                let seen = Fresh {
-                    size: fixed.get_u64_le(),
-                    mtime_ns: fixed.get_i64_le(),
-                    ctime_ns: fixed.get_i64_le(),
-                    ino: fixed.get_u64_le(),
-                    mode: fixed.get_u16_le(),
-                    too_young: fixed.get_u8() != 0,
-                };
+                let (size, mtime_ns) = (fixed.get_u64_le(), fixed.get_i64_le());
+                let (ctime_ns, ino) = (fixed.get_i64_le(), fixed.get_u64_le());
+                let (mode, flags) = (fixed.get_u16_le(), fixed.get_u8());
+                let (too_young, no_writer) = (flags & TOO_YOUNG != 0, flags & NO_WRITER != 0);
+                let seen = Fresh { size, mtime_ns, ctime_ns, ino, mode, too_young, no_writer };
                 let mtime_ns = fixed.get_i64_le();
                 let id = ContentId::new(hash(&mut fixed)?);
                 let count = fixed.get_u32_le() as usize;
@@ -216,22 +231,14 @@ impl Writer {
         self.name(DIR, name);
     }
 
-    pub(in super::super) fn file(
-        &mut self,
-        name: &[u8],
-        stat: &Stat,
-        too_young: bool,
-        mtime_ns: i64,
-        content: &Content,
-    ) {
+    pub(in super::super) fn file(&mut self, name: &[u8], seen: Fresh, mtime_ns: i64, content: &Content) {
         self.name(FILE, name);
-        let seen = Fresh::of(stat, too_young);
         self.rows.put_u64_le(seen.size);
         self.rows.put_i64_le(seen.mtime_ns);
         self.rows.put_i64_le(seen.ctime_ns);
         self.rows.put_u64_le(seen.ino);
         self.rows.put_u16_le(seen.mode);
-        self.rows.put_u8(seen.too_young.into());
+        self.rows.put_u8(seen.flags());
         self.rows.put_i64_le(mtime_ns);
         self.rows.put_slice(content.id.as_bytes());
         // A file of a tebibyte has 67 million chunks at the very most.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::super::super::support::Scene;
+use super::super::ScanSpec;
 use super::super::tests::{PLAIN, again, open, settle};
 use bytes::BytesMut;
 
@@ -83,4 +84,25 @@ fn a_cache_that_somebody_else_wrote_neither_stops_a_scan_nor_takes_memory() {
     let mut short = BytesMut::from(&body[..24]);
     short[20..24].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(Cache::parse(sealed(short)).is_none());
+}
+
+#[test]
+fn a_cache_of_before_writers_were_told_is_believed_by_a_scan_and_knows_nothing_surely() {
+    let (scene, bytes) = kept();
+    let dir = open(&scene);
+    let is_telling = super::super::writers::Writers::of(&dir).none_of_ours();
+    let big = super::super::super::support::rel("big");
+    let are = |cache: &Cache| cache.sights().are(&big, &dir.stat(b"big").expect("there"));
+    let mut body = BytesMut::from(&bytes[..bytes.len() - HASH_BYTES]);
+    // Size, both times and inode are of 8 bytes each, and the mode of 2.
+    let row = body.windows(5).position(|at| at == b"\x01\x03big").expect("its row");
+    let flags = &mut body[row + 5 + 4 * 8 + 2];
+    assert_eq!(*flags, if is_telling { 2 } else { 0 });
+    *flags = 0;
+    let mut old = Cache::parse(sealed(body)).expect("a cache");
+    assert!(are(&Cache::parse(bytes.into()).expect("a cache")) == is_telling && !are(&old));
+    assert_eq!(again(&scene, &PLAIN(), &mut old).hashed, 0);
+    assert!(!are(&old), "nobody has read it since");
+    again(&scene, &ScanSpec { full: true, ..PLAIN() }, &mut old);
+    assert_eq!(are(&old), is_telling);
 }

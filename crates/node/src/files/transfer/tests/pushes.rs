@@ -10,8 +10,9 @@ use cortex_core::sync::{Mode, Push, Rule, Why};
 use cortex_core::transfer::{ApplyAsk, Noted, Phase, TransferEnd};
 
 use super::super::super::beneath::Follow;
+use super::super::super::scan::writers::Writers;
 use super::super::super::scan::{self, Cache, ScanSpec};
-use super::super::super::support::Scene;
+use super::super::super::support::{Scene, rel};
 use super::support::{FIRST, Hub, Source, apply, ask, noise, root, tree};
 
 const DELETE: Push = Push { first: true, force: false, delete: true };
@@ -380,4 +381,27 @@ fn it_is_told_how_far_it_is_with_what_there_is_to_do() {
     let moving = done.told.iter().find(|told| told.phase == Phase::Moving).expect("told");
     assert_eq!((moving.bytes_total, moving.files_total), (bytes, 204), "{moving:?}");
     assert!(done.told.len() < 50, "{} times", done.told.len());
+}
+
+#[test]
+fn what_a_push_wrote_is_known_by_its_times_where_these_tell_of_all_that_is_written() {
+    let (scene, source) = (Scene::new(), Source::new());
+    source.write("f", "x");
+    source.write("long", noise(1, 3_000_000));
+    source.write("d/f", "y");
+    apply(&scene, ask("t", root(source.path()), FIRST), &mut Hub::of(vec![tree(source.path())])).end();
+    let dir = scene.root.dir(&rel("t"), Follow::Never).expect("it is there");
+    let is_telling = Writers::of(&dir).none_of_ours();
+    let mut cache = Cache::load(&dir);
+    let are = |cache: &Cache, path: &str| {
+        let (path, sights) = (rel(path), cache.sights());
+        let folder = dir.below(&path.parent().expect("a folder")).expect("it is there");
+        sights.are(&path, &folder.stat(path.name().as_bytes()).expect("it is there"))
+    };
+    let all = ["f", "long", "d/f"];
+    assert_eq!(all.map(|path| are(&cache, path)), [is_telling; 3]);
+    // A scan that reads nothing of it keeps that.
+    let spec = ScanSpec { vcs: true, ..ScanSpec::default() };
+    assert_eq!(scan::scan(&dir, &spec, &mut cache, None).expect("scanned").hashed, 0);
+    assert_eq!(all.map(|path| are(&cache, path)), [is_telling; 3]);
 }
