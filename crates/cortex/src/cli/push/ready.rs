@@ -3,6 +3,8 @@
 //! processors have nothing else to do.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
 
@@ -28,21 +30,26 @@ struct State {
     /// One for each thread that reads: what lies side by side is in one pack, and asked for at one time.
     filling: HashMap<ThreadId, PackWriter>,
     /// Being compressed, oldest first.
-    running: VecDeque<JoinHandle<(PackWriter, Option<Pack>)>>,
+    running: VecDeque<Running>,
+    start: Start,
     made: Vec<Pack>,
     bytes: usize,
 }
 
+type Running = JoinHandle<Option<(PackWriter, Option<Pack>)>>;
+/// Starts a thread that compresses what it is then given.
+type Start = fn(Receiver<PackWriter>) -> io::Result<Running>;
+
 impl Making {
     /// Nothing was read.
     pub(super) fn new() -> Self {
-        Self::keeping(KEPT_BYTES_MAX)
+        Self::keeping(KEPT_BYTES_MAX, beside)
     }
 
-    fn keeping(kept_bytes_max: usize) -> Self {
+    fn keeping(kept_bytes_max: usize, start: Start) -> Self {
         let (taken, filling) = (HashSet::new(), HashMap::new());
         let (running, made) = (VecDeque::new(), Vec::new());
-        Self(Mutex::new(State { kept_bytes_max, taken, filling, running, made, bytes: 0 }))
+        Self(Mutex::new(State { kept_bytes_max, taken, filling, running, start, made, bytes: 0 }))
     }
 
     /// A chunk that was read, with its hash. Waits while as many packs are being compressed as there are
@@ -79,27 +86,50 @@ impl State {
         self.filling.insert(reader, writer);
     }
 
-    /// Has what was filled compressed beside. A writer that is free again.
+    /// Has what was filled compressed beside, or here where no more threads may be started. A writer that is free
+    /// again.
     fn compress(&mut self, mut writer: PackWriter) -> Option<PackWriter> {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let free = if self.running.len() < threads { None } else { self.join() };
-        self.running.push_back(thread::spawn(move || {
-            let pack = writer.finish();
-            (writer, pack)
-        }));
-        free
+        // It is given only to a thread that is there, so none is lost with one that is not.
+        let (give, work) = mpsc::sync_channel(1);
+        match (self.start)(work) {
+            Ok(running) => {
+                if give.send(writer).is_ok() {
+                    self.running.push_back(running);
+                }
+                free
+            }
+            Err(_) => {
+                let pack = writer.finish();
+                self.keep(pack);
+                Some(writer)
+            }
+        }
     }
 
     /// Waits for the oldest.
     fn join(&mut self) -> Option<PackWriter> {
         // What a thread lost is read again.
-        let (writer, pack) = self.running.pop_front()?.join().ok()?;
+        let (writer, pack) = self.running.pop_front()?.join().ok()??;
+        self.keep(pack);
+        Some(writer)
+    }
+
+    fn keep(&mut self, pack: Option<Pack>) {
         if let Some(pack) = pack {
             self.bytes += pack.head.pack_len();
             self.made.push(pack);
         }
-        Some(writer)
     }
+}
+
+fn beside(work: Receiver<PackWriter>) -> io::Result<Running> {
+    thread::Builder::new().name("push-pack".to_owned()).spawn(move || {
+        let mut writer = work.recv().ok()?;
+        let pack = writer.finish();
+        Some((writer, pack))
+    })
 }
 
 /// The packs that were made, until each is sent or given up.
@@ -183,6 +213,8 @@ impl Ready {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use bytes::Bytes;
     use cortex_content::packs::Stream;
     use cortex_core::limits::CARRY_DATA_BYTES_MAX;
@@ -210,7 +242,11 @@ pub(super) mod tests {
 
     /// The packs of so many chunks, three of which fit in one.
     fn made(chunks: u64, kept_bytes_max: usize) -> (Ready, Vec<ContentId>) {
-        let making = Making::keeping(kept_bytes_max);
+        made_by(chunks, kept_bytes_max, beside)
+    }
+
+    fn made_by(chunks: u64, kept_bytes_max: usize, start: Start) -> (Ready, Vec<ContentId>) {
+        let making = Making::keeping(kept_bytes_max, start);
         let mut ids = Vec::new();
         for (id, bytes) in (0..chunks).map(chunk) {
             making.take(id, &bytes);
@@ -252,6 +288,24 @@ pub(super) mod tests {
         let most = 6 + 3 * (THREADS_MAX + 1);
         assert!((6..=most).contains(&kept), "{kept}");
         assert!(ids[..6].iter().all(|id| ready.places.contains_key(id)), "the first that were read");
+    }
+
+    #[test]
+    fn what_no_thread_may_be_started_for_is_packed_all_the_same() {
+        let none: Start = |_work| Err(io::ErrorKind::WouldBlock.into());
+        let second: Start = |work| {
+            static BEFORE: AtomicUsize = AtomicUsize::new(0);
+            let is_one = BEFORE.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+            if is_one { beside(work) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        };
+        for start in [none, second] {
+            let (mut ready, ids) = made_by(20, usize::MAX, start);
+            assert!(ids.iter().all(|id| ready.want(*id, 1 << 20)), "each is in a pack");
+            let packs: Vec<Vec<ContentId>> = std::iter::from_fn(|| ready.next()).map(ids_in).collect();
+            assert_eq!(packs.iter().map(Vec::len).max(), Some(3), "packs are full");
+            let given: HashSet<ContentId> = packs.into_iter().flatten().collect();
+            assert_eq!(given, ids.into_iter().collect());
+        }
     }
 
     #[test]
