@@ -18,6 +18,8 @@ const POINTS: &[&str] = &[
     "hub::after_accept",
     "hub::enrol_before_commit",
     "hub::enrol_after_commit",
+    "hub::recover_before_commit",
+    "hub::recover_after_commit",
     "hub::before_send_start",
     "hub::before_settle",
     "hub::after_settle",

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "what was measured or left out belongs to a test's output")]
 
 mod aborted;
+mod aged;
 mod cable;
 mod consents;
 mod content;

@@ -7,6 +7,8 @@
 
 #![expect(clippy::print_stdout, reason = "what was counted belongs to a test's output")]
 
+#[path = "../e2e/aged.rs"]
+mod aged;
 mod api;
 mod applies;
 mod cancel;
@@ -21,6 +23,7 @@ mod join;
 mod points;
 mod pool;
 mod random;
+mod recovery;
 mod trees;
 mod waves;
 #[expect(dead_code, reason = "shared with the e2e tests, which need more of it")]
