@@ -43,8 +43,8 @@ pub enum Needs {
     AnyToken,
     /// A token with this right; on a node that is named, there.
     Right(Right),
-    /// A token with one of these rights, the first of which is the one to ask for.
-    Either(Right, Right),
+    /// A token with the first of these rights, which is the one to ask for, or with one of the others.
+    OneOf(Right, &'static [Right]),
     /// A token with this right on all nodes: what is given here cannot be narrowed.
     Everywhere(Right),
 }
@@ -97,11 +97,12 @@ impl Entry {
     pub fn admit(&self, who: &Who) -> Result<(), Refusal> {
         match self.needs {
             Needs::Nothing | Needs::AnyToken => Ok(()),
-            Needs::Right(_) | Needs::Either(..) | Needs::Everywhere(_) if !who.token.has_tool(self.tool) => {
+            Needs::Right(_) | Needs::OneOf(..) | Needs::Everywhere(_) if !who.token.has_tool(self.tool) => {
                 Err(self.wrong_audience(who))
             }
             Needs::Right(right) => who.anywhere(right),
-            Needs::Either(first, second) => who.anywhere(second).or_else(|_| who.anywhere(first)),
+            Needs::OneOf(_, others) if others.iter().any(|right| who.anywhere(*right).is_ok()) => Ok(()),
+            Needs::OneOf(first, _) => who.anywhere(first),
             Needs::Everywhere(right) if who.everywhere(right) => Ok(()),
             Needs::Everywhere(right) => {
                 let message =
@@ -141,12 +142,17 @@ const fn http(method: &'static str, path: &'static str, right: Right) -> Entry {
 
 /// To look at tasks: whoever submits may look at its own.
 const fn task(method: &'static str, path: &'static str) -> Entry {
-    Entry::http(method, path, Needs::Either(Right::TasksRead, Right::TasksSubmit))
+    Entry::http(method, path, Needs::OneOf(Right::TasksRead, &[Right::TasksSubmit]))
 }
 
-/// Transfers: pushes need the right to write, pulls that to read, on the nodes that they name.
-const fn transfer(method: &'static str, path: &'static str, first: Right, second: Right) -> Entry {
-    Entry::http(method, path, Needs::Either(first, second)).tool(Tool::WorkspaceSync)
+const WRITES_OR_IMPORTS: &[Right] = &[Right::FilesWrite, Right::WorkspacesWrite];
+const READS_OR_IMPORTS: &[Right] = &[Right::FilesRead, Right::WorkspacesWrite];
+
+/// Transfers: pushes need the right to write files, pulls that to read them, on the nodes that they name; imports
+/// that to make workspaces, and none to files: what they bring is the caller's own. Which of them it takes, the kind
+/// says; of one that is there, whose it is.
+const fn transfer(method: &'static str, path: &'static str, first: Right, others: &'static [Right]) -> Entry {
+    Entry::http(method, path, Needs::OneOf(first, others)).tool(Tool::WorkspaceSync)
 }
 
 const fn grpc(service: &'static str, method: &'static str, needs: Needs) -> Entry {
@@ -172,16 +178,16 @@ pub const ENTRIES: &[Entry] = &[
     http("PUT", "/api/v1/nodes/{node}/fs", Right::FilesWrite).tool(Tool::FsWrite),
     http("PATCH", "/api/v1/nodes/{node}/fs", Right::FilesWrite).tool(Tool::FsEdit),
     http("DELETE", "/api/v1/nodes/{node}/fs", Right::FilesWrite).tool(Tool::FsEdit),
-    transfer("GET", "/api/v1/transfers", Right::FilesRead, Right::FilesWrite),
-    transfer("POST", "/api/v1/transfers", Right::FilesWrite, Right::FilesRead),
-    transfer("GET", "/api/v1/transfers/{id}", Right::FilesRead, Right::FilesWrite),
-    transfer("DELETE", "/api/v1/transfers/{id}", Right::FilesWrite, Right::FilesRead),
-    transfer("GET", "/api/v1/transfers/{id}/wants", Right::FilesRead, Right::FilesWrite),
-    transfer("POST", "/api/v1/transfers/{id}/wants", Right::FilesWrite, Right::FilesRead),
-    transfer("PUT", "/api/v1/transfers/{id}/packs", Right::FilesWrite, Right::FilesRead),
-    transfer("POST", "/api/v1/transfers/{id}/missing", Right::FilesWrite, Right::FilesRead),
-    transfer("GET", "/api/v1/transfers/{id}/content", Right::FilesRead, Right::FilesWrite),
-    transfer("POST", "/api/v1/transfers/{id}/end", Right::FilesWrite, Right::FilesRead),
+    transfer("GET", "/api/v1/transfers", Right::FilesRead, WRITES_OR_IMPORTS),
+    transfer("POST", "/api/v1/transfers", Right::FilesWrite, READS_OR_IMPORTS),
+    transfer("GET", "/api/v1/transfers/{id}", Right::FilesRead, WRITES_OR_IMPORTS),
+    transfer("DELETE", "/api/v1/transfers/{id}", Right::FilesWrite, READS_OR_IMPORTS),
+    transfer("GET", "/api/v1/transfers/{id}/wants", Right::FilesRead, WRITES_OR_IMPORTS),
+    transfer("POST", "/api/v1/transfers/{id}/wants", Right::FilesWrite, &[Right::FilesRead]),
+    transfer("PUT", "/api/v1/transfers/{id}/packs", Right::FilesWrite, READS_OR_IMPORTS),
+    transfer("POST", "/api/v1/transfers/{id}/missing", Right::FilesWrite, READS_OR_IMPORTS),
+    transfer("GET", "/api/v1/transfers/{id}/content", Right::FilesRead, &[Right::FilesWrite]),
+    transfer("POST", "/api/v1/transfers/{id}/end", Right::FilesWrite, &[Right::FilesRead]),
     http("GET", "/api/v1/workspaces", Right::WorkspacesRead),
     http("POST", "/api/v1/workspaces", Right::WorkspacesWrite),
     http("GET", "/api/v1/workspaces/{workspace}", Right::WorkspacesRead),
@@ -406,7 +412,7 @@ mod tests {
     #[test]
     fn what_reads_has_a_reading_right_and_what_writes_has_another() {
         for (method, path, entry) in routes() {
-            let (Needs::Right(right) | Needs::Either(right, _) | Needs::Everywhere(right)) = entry.needs
+            let (Needs::Right(right) | Needs::OneOf(right, _) | Needs::Everywhere(right)) = entry.needs
             else {
                 continue;
             };
@@ -418,8 +424,9 @@ mod tests {
     #[test]
     fn a_client_gets_no_door_that_its_kind_could_not_use() {
         for entry in ENTRIES.iter().filter(|entry| entry.tool.is_some()) {
-            let right = match entry.needs {
-                Needs::Right(right) | Needs::Either(_, right) => right,
+            let (right, others) = match entry.needs {
+                Needs::Right(right) => (right, &[][..]),
+                Needs::OneOf(first, others) => (first, others),
                 Needs::Nothing
                 | Needs::Invite
                 | Needs::NodeCertificate
@@ -427,7 +434,8 @@ mod tests {
                 | Needs::AnyToken
                 | Needs::Everywhere(_) => panic!("{entry:?}"),
             };
-            assert!(cortex_core::rights::CLIENT.has(right), "{entry:?}");
+            let usable = |right: Right| cortex_core::rights::CLIENT.has(right);
+            assert!(usable(right) || others.iter().any(|right| usable(*right)), "{entry:?}");
         }
     }
 

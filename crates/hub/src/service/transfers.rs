@@ -158,15 +158,16 @@ impl Transfers {
         })))
     }
 
-    /// Begins a transfer, with `files:write` on each node of a push, and `files:read` on that of a pull.
-    /// What is refused at one node is told there. It goes on when the caller goes away, until content of it
-    /// is missing for too long.
+    /// Begins a transfer, with `files:write` on each node of a push, and `files:read` on that of a pull. Who has
+    /// it nowhere is refused; what is refused at one node is told there. It goes on when the caller goes away,
+    /// until content of it is missing for too long.
     ///
     /// # Errors
-    /// `invalid_argument`, `too_large` for what cannot be asked for; `node_not_found` when no node has the
-    /// labels; `conflict` for a key of another transfer; `rate_limited` and `quota` when there are too many;
-    /// `store_unavailable`.
+    /// `forbidden`; `invalid_argument`, `too_large` for what cannot be asked for; `node_not_found` when no node
+    /// has the labels; `conflict` for a key of another transfer; `rate_limited` and `quota` when there are too
+    /// many; `store_unavailable`.
     pub async fn begin(&self, caller: &Caller, order: Order, asking: Asking) -> Result<Shown, Refusal> {
+        caller.anywhere(order.right())?;
         let (inner, by) = (Arc::clone(&self.0), caller.clone());
         self.0.beginning(async move { inner.begin(&by, order, asking).await }).await
     }

@@ -123,8 +123,8 @@ fn expected(entry: &Entry, column: Column) -> Answer {
     let (right, everywhere) = match entry.needs {
         Needs::Nothing => return Answer::In,
         Needs::AnyToken => (None, false),
-        // Each of these kinds of callers has both of the two rights, or the first one.
-        Needs::Right(right) | Needs::Either(right, _) => (Some(right.as_str()), false),
+        // Each of these kinds of callers has all of the rights, the first one, or none.
+        Needs::Right(right) | Needs::OneOf(right, _) => (Some(right.as_str()), false),
         Needs::Everywhere(right) => (Some(right.as_str()), true),
         Needs::Invite | Needs::NodeCertificate | Needs::RecoveryKey => panic!("{entry:?} is no route"),
     };
@@ -176,7 +176,7 @@ fn narrowed(
 fn role(needs: Needs) -> Role {
     match needs {
         Needs::Right(right) | Needs::Everywhere(right) if ADMIN.contains(&right.as_str()) => Role::Admin,
-        Needs::Right(right) | Needs::Either(right, _) | Needs::Everywhere(right)
+        Needs::Right(right) | Needs::OneOf(right, _) | Needs::Everywhere(right)
             if OPERATOR.contains(&right.as_str()) =>
         {
             Role::Operator
@@ -187,7 +187,7 @@ fn role(needs: Needs) -> Role {
         | Needs::RecoveryKey
         | Needs::AnyToken
         | Needs::Right(_)
-        | Needs::Either(..)
+        | Needs::OneOf(..)
         | Needs::Everywhere(_) => Role::Viewer,
     }
 }
@@ -455,7 +455,7 @@ fn the_rights_of_this_test_are_those_of_the_roles() {
 fn no_get_needs_a_right_that_changes_something() {
     for (_, path, entry) in access::routes().filter(|(method, ..)| *method == "GET") {
         let reads = match entry.needs {
-            Needs::Right(right) | Needs::Either(right, _) | Needs::Everywhere(right) => {
+            Needs::Right(right) | Needs::OneOf(right, _) | Needs::Everywhere(right) => {
                 right.as_str().ends_with(":read")
             }
             Needs::Nothing | Needs::AnyToken => true,

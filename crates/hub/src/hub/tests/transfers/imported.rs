@@ -262,6 +262,53 @@ async fn an_order_that_cannot_be_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn a_token_for_workspaces_alone_imports_and_moves_nothing_else() {
+    let mut world = World::new(StoreKind::Memory).await;
+    let _node = world.mover("n1").await;
+    let token = async |name: &str, rights: Value| {
+        let made = json!({"name": name, "role": "operator", "rights": rights});
+        let made = world.admin(Method::POST, "/api/v1/tokens", made).await.ok(201);
+        made["token"].as_str().expect("a token").to_owned()
+    };
+    let alone = token("workspaces", json!(["workspaces:read", "workspaces:write"])).await;
+    let [reads, writes] =
+        [token("reads", json!(["files:read"])).await, token("writes", json!(["files:write"])).await];
+    let pull = json!({"kind": "pull", "node": "n1", "source": "/srv/x"});
+    for (token, order, lacks) in [
+        (&alone, push(&["n1"], 1), "files:write"),
+        (&alone, pull.clone(), "files:read"),
+        (&reads, push(&["n1"], 1), "files:write"),
+        (&writes, pull.clone(), "files:read"),
+        (&writes, import(WS, &filled()), "workspaces:write"),
+    ] {
+        let refused = world.with_token(token, Method::POST, API, Some(order)).await.refused(403, "forbidden");
+        assert!(refused["message"].as_str().is_some_and(|text| text.contains(lacks)), "{refused}");
+    }
+    assert_eq!(world.get(API).await.ok(200)["items"], json!([]), "none was begun");
+
+    let admin = std::mem::replace(&mut world.admin, alone);
+    let (folder, other) = (filled(), filled());
+    assert_eq!(world.imports(WS, &folder).await["state"], "done");
+    assert_eq!(world.hub.workspaces.files(WS), folder.files());
+    let left = id_of(&world.begin(import("other", &other)).await);
+    world.gives(&left, &other, 1).await;
+    let path = format!("{API}/{left}");
+    assert_eq!(world.get(API).await.ok(200)["items"].as_array().map(Vec::len), Some(2));
+    // What belongs to pulls is no door of its.
+    for (method, of) in [(Method::GET, "content"), (Method::POST, "wants"), (Method::POST, "end")] {
+        let bearer = world.admin.clone();
+        world.octets(&bearer, method, &format!("{path}/{of}"), Vec::new()).await.refused(403, "forbidden");
+    }
+    let gone = other.tree().as_bytes().to_vec();
+    let bearer = world.admin.clone();
+    world.octets(&bearer, Method::POST, &format!("{path}/missing"), gone).await.ok(204);
+    world.admin(Method::DELETE, &path, Value::Null).await.ok(200);
+    world.admin = admin;
+    world.is_idle().await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn one_that_is_cancelled_or_left_or_may_not_go_on_leaves_nothing() {
     let world = World::new(StoreKind::Memory).await;
     let folder = filled();
