@@ -341,7 +341,7 @@ pub(crate) fn refusal(error: BlobError) -> Refusal {
         return spoilt("The hub's disk has changed something of a tree that the hub keeps.");
     }
     Refusal::new(Code::Internal, "The hub's chunk store failed.")
-        .hint("Look at the hub's disk and at its log; it is tried again.")
+        .hint("Look at the hub's disk and its log, then do it again; workspaces do so by themselves.")
 }
 
 fn spoilt(message: &str) -> Refusal {

@@ -60,6 +60,8 @@ pub(crate) struct Order {
     pub(crate) content: Content,
     /// Trees of the same workspace that the store has whole, with their content.
     pub(crate) scope: Vec<TreeId>,
+    /// Whether the folder is looked at again by itself when this fails.
+    pub(crate) is_repeated: bool,
 }
 
 /// Content of files.
@@ -292,7 +294,7 @@ impl Keeping {
                     self.feed(id, &bytes)?;
                 } else {
                     if self.missing.contains(&id) {
-                        return Err(changed());
+                        return Err(self.changed());
                     }
                     self.objects.insert(id);
                     self.asking.push(id, TREE_OBJECT_BYTES_MAX as u32);
@@ -301,7 +303,7 @@ impl Keeping {
         }
         let ids = self.asking.next(WANTS_MAX);
         if ids.is_empty() && self.asking.is_idle() && self.check.is_whole() {
-            return if self.missing.is_empty() { Ok(Wants::Over) } else { Err(changed()) };
+            return if self.missing.is_empty() { Ok(Wants::Over) } else { Err(self.changed()) };
         }
         Ok(Wants::Ask(ids))
     }
@@ -330,10 +332,20 @@ impl Keeping {
         for id in ids.iter().filter(|id| self.asking.missing(**id)) {
             self.missing.insert(*id);
             if self.objects.contains(id) {
-                return Err(changed());
+                return Err(self.changed());
             }
         }
         Ok(())
+    }
+
+    fn changed(&self) -> Refusal {
+        if self.order.is_repeated {
+            return Refusal::new(
+                Code::Conflict,
+                "The folder changed while it was sent; it is looked at again.",
+            );
+        }
+        changed()
     }
 
     fn flush(&mut self) -> Result<(), Refusal> {
@@ -465,8 +477,10 @@ fn cut() -> Refusal {
     Refusal::new(Code::NodeOffline, "The node ended the transfer without a word.")
 }
 
+/// For whoever has to do it again.
 fn changed() -> Refusal {
-    Refusal::new(Code::Conflict, "The folder changed while it was sent; it is looked at again.")
+    Refusal::new(Code::Conflict, "Files changed while they were sent, so nothing came of it.")
+        .hint("Do it again, when nobody writes there, or leave out what changes all the time.")
 }
 
 fn too_many_held() -> Refusal {

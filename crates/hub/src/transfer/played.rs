@@ -1,7 +1,7 @@
 //! A node that a test plays: its folder is a tree in a chunk store of its own, and what it says and hears goes
 //! through the very frames of the wire.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -46,6 +46,8 @@ pub(crate) struct Folder {
     pub(crate) state: Mutex<RootState>,
     /// Chunks and objects that were sent, in order.
     pub(crate) sent: Mutex<Vec<ContentId>>,
+    /// Content that was there when its tree was told, and is not there when it is asked for.
+    pub(crate) gone: Mutex<HashSet<ContentId>>,
     /// How many packs are sent before the stream breaks.
     pub(crate) breaks: Mutex<Option<usize>>,
 }
@@ -113,9 +115,9 @@ impl Folder {
         let pin = chunks.pin().expect("a pin");
         let tree = Mutex::new(merge::empty(&chunks, &pin).expect("written"));
         let state = Mutex::new(RootState::Dir);
-        let (held, left_out, sent, breaks) =
-            (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { chunks, pin, tree, held, left_out, state, sent, breaks })
+        let (held, left_out) = (Mutex::default(), Mutex::default());
+        let (sent, gone, breaks) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { chunks, pin, tree, held, left_out, state, sent, gone, breaks })
     }
 
     pub(crate) fn tree(&self) -> TreeId {
@@ -165,8 +167,13 @@ impl Folder {
         if !clerk.say(Carry::Tree(told)).await || (!held.is_empty() && !clerk.say(Carry::Held(held)).await) {
             return;
         }
-        while let Some(Ok(Carry::Wants(ids))) = clerk.hear().await {
-            let mut ids = VecDeque::from(ids);
+        while let Some(Ok(Carry::Wants(wanted))) = clerk.hear().await {
+            let gone = self.gone.lock().expect("no panic").clone();
+            let (lost, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|id| gone.contains(id));
+            if !lost.is_empty() && !clerk.say(Carry::Missing(lost)).await {
+                return;
+            }
+            let mut ids = VecDeque::from(wanted);
             while !ids.is_empty() {
                 let mut writer = PackWriter::new(LEVEL);
                 while let Some(id) = ids.front() {

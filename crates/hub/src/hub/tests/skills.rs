@@ -154,6 +154,21 @@ async fn what_is_no_skill_is_refused_with_a_reason_and_a_way_on() {
 }
 
 #[tokio::test]
+async fn who_promotes_a_folder_that_changes_on_the_way_is_told_to_do_it_again() {
+    let world = World::new(StoreKind::Memory).await;
+    let one = world.plays("one").await;
+    one.folder.write("SKILL.md", Some(TEXT));
+    *one.folder.gone.lock().expect("no panic") = [cortex_core::files::content::ContentId::of(TEXT)].into();
+    let refused = world.promote(&one, None).await.expect_err("it changed");
+    assert_eq!(refused.code, Code::Conflict);
+    assert!(refused.hint.contains("Do it again"), "{refused:?}");
+    assert!(!refused.message.contains("looked at again"), "nobody looks by itself: {refused:?}");
+    one.folder.gone.lock().expect("no panic").clear();
+    assert_eq!(world.promote(&one, None).await.expect("promoted").row.n, Revision(1));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_tree_of_too_many_files_is_refused_before_it_is_sent() {
     let world = World::new(StoreKind::Memory).await;
     let one = world.plays("one").await;

@@ -82,7 +82,7 @@ impl Inner {
             let entries = u32::try_from(ENTRIES_MAX).unwrap_or(u32::MAX);
             let quota = TreeQuota { entries, bytes: SKILL_BYTES_MAX, depth: TREE_DEPTH_MAX };
             let scope = known.into_iter().collect();
-            let order = Order { root: told.root, quota, content: Content::All, scope };
+            let order = Order { root: told.root, quota, content: Content::All, scope, is_repeated: false };
             let hold = Hold::new(&self.chunks)?;
             let kept = keep::receive(&self.chunks, order, hold, &sending, &mut receiving).await?;
             kept.result?;

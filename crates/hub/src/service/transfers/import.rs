@@ -166,6 +166,7 @@ impl<T: Taker> Intake<T> {
             content: keep::Content::All,
             // To know a hash is no way to content: what others brought is asked for all the same.
             scope: Vec::new(),
+            is_repeated: false,
         };
         // Nobody closes it.
         let _turn = Arc::clone(&self.inner.running).acquire_owned().await.ok();

@@ -161,6 +161,7 @@ impl Inner {
                 },
                 content,
                 scope,
+                is_repeated: matches!(want, Want::Due),
             };
             let kept = keep::receive(&self.chunks, order, hold, &sending, &mut receiving).await?;
             if let Err(refusal) = kept.result {

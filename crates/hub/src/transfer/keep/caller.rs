@@ -1,9 +1,9 @@
 //! A tree that comes from a caller: what the hub lacks is asked for as a node asks in a push.
 
+use cortex_core::Refusal;
 use cortex_core::limits::CARRY_DATA_BYTES_MAX;
-use cortex_core::{Code, Refusal};
 
-use super::{Chunks, Hold, Keeping, Order, Wants, step};
+use super::{Chunks, Hold, Keeping, Order, Wants, changed, step};
 use crate::transfer::import::Seat;
 use crate::transfer::push::{Give, Push};
 
@@ -53,9 +53,4 @@ pub(crate) async fn receive(
     }
     let (keeping, settled) = step(&lane, keeping, Keeping::settle).await?;
     settled.map(|()| keeping.came)
-}
-
-fn changed() -> Refusal {
-    Refusal::new(Code::Conflict, "Files changed while they were sent, so nothing came of it.")
-        .hint("Do it again, when nobody writes there, or leave out what changes all the time.")
 }

@@ -8,13 +8,23 @@ use super::super::played::{Folder, QUOTA, files, pair, store};
 use super::*;
 
 async fn received(hub: &Chunks, folder: &Arc<Folder>, scope: Vec<TreeId>, hold: Hold) -> Kept {
+    received_for(true, hub, folder, scope, hold).await
+}
+
+async fn received_for(
+    is_repeated: bool,
+    hub: &Chunks,
+    folder: &Arc<Folder>,
+    scope: Vec<TreeId>,
+    hold: Hold,
+) -> Kept {
     let (stream, clerk) = pair();
     let sender = Arc::clone(folder);
     let node = tokio::spawn(async move { sender.send(clerk).await });
     let super::super::TransferStream { sending, mut receiving } = stream;
     let told = receiving.recv().await.expect("it goes on").expect("a frame");
     let Carry::Tree(told) = told else { panic!("{told:?}") };
-    let order = Order { root: told.root, quota: QUOTA, content: Content::All, scope };
+    let order = Order { root: told.root, quota: QUOTA, content: Content::All, scope, is_repeated };
     let kept = receive(hub, order, hold, &sending, &mut receiving).await.expect("no panic");
     drop((sending, receiving));
     node.await.expect("no panic");
@@ -91,6 +101,28 @@ async fn a_transfer_that_was_cut_off_goes_on_with_what_came() {
 }
 
 #[tokio::test]
+async fn who_has_to_do_it_again_is_told_so_when_a_folder_changes_and_nobody_else_is() {
+    let (hub, folder) = (store(), Folder::new());
+    folder.write("ملف", Some(b"it is another one when it is asked for"));
+    let file = ContentId::of(b"it is another one when it is asked for");
+    for gone in [file, folder.tree().into()] {
+        *folder.gone.lock().expect("no panic") = [gone].into();
+        let mut told = Vec::new();
+        for is_repeated in [true, false] {
+            let hold = Hold::new(&hub).expect("a pin");
+            let kept = received_for(is_repeated, &hub, &folder, Vec::new(), hold).await;
+            let refusal = kept.result.expect_err("it is not whole");
+            assert_eq!(refusal.code, Code::Conflict);
+            told.push((
+                refusal.message.contains("it is looked at again"),
+                refusal.hint.contains("Do it again"),
+            ));
+        }
+        assert_eq!(told, [(true, false), (false, true)]);
+    }
+}
+
+#[tokio::test]
 async fn a_tree_above_its_quota_is_refused_by_its_first_object() {
     let (hub, folder) = (store(), Folder::new());
     folder.write("f", Some(&noise(1, 1_000)));
@@ -100,7 +132,8 @@ async fn a_tree_above_its_quota_is_refused_by_its_first_object() {
     let super::super::TransferStream { sending, mut receiving } = stream;
     let _told = receiving.recv().await.expect("it goes on");
     let quota = TreeQuota { bytes: 999, ..QUOTA };
-    let order = Order { root: folder.tree(), quota, content: Content::All, scope: Vec::new() };
+    let order =
+        Order { root: folder.tree(), quota, content: Content::All, scope: Vec::new(), is_repeated: true };
     let hold = Hold::new(&hub).expect("a pin");
     let kept = receive(&hub, order, hold, &sending, &mut receiving).await.expect("no panic");
     assert_eq!(kept.result.expect_err("too much").code, Code::Quota);
