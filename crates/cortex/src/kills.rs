@@ -41,6 +41,7 @@ const POINTS: &[&str] = &[
     "store::before_commit",
     "store::after_commit",
     "store::before_answer",
+    "blobs::tmp",
     "node::before_journal",
     "node::after_journal",
     "node::after_spawn",

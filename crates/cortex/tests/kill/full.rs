@@ -1,4 +1,4 @@
-//! Disks that are full, or spoil what they keep, in the middle of a wave: what was there stays, the problem is
+//! Disks that are full, or spoil what they keep, in the middle of a wave or an import: what was there stays, the problem is
 //! told with its code and what to do, and it goes on by itself when it can.
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::SOON;
-use crate::world::{World, hub};
+use crate::world::{Ended, World, hub};
 
 const MIB: usize = 1 << 20;
 /// Mounts a small file system where only the program and its children see it, and becomes the program.
@@ -217,6 +217,49 @@ fn a73_a_chunk_store_that_fills_in_the_middle_of_a_wave_keeps_what_it_has_and_go
     is_in_sync(&world, "a");
     world.eventually("the follower", SOON, |_| (fs::read(both[1].join("ملف")).ok()? == new).then_some(()));
     is_in_sync(&world, "b");
+}
+
+#[test]
+fn a_chunk_store_that_fills_in_the_middle_of_an_import_leaves_nothing_and_the_same_command_ends_well_later() {
+    if !may_mount() {
+        return;
+    }
+    let mut world = hub().open_node("a").start();
+    let ports = world.kill_hub();
+    let chunks = world.path("hub").join("chunks");
+    world.start_hub_with(&ports, |command| on_a_small_disk(command, "64m", &chunks));
+    world.node_reaches("a", "online", SOON);
+    let inside = seen_by(world.hub().pid(), &chunks);
+    let [source, copy] = folders(&world);
+    let files = 12;
+    let content = |n: u64| noise(MIB, n + 1);
+    (0..files).for_each(|n| fs::write(source.join(format!("ملف-{n}")), content(n)).expect("write"));
+    let from = source.display().to_string();
+    let create = ["workspace", "create", "notes", "--from", &from, "--json"];
+    let (hold, held) = (world.path("hold-blobs-tmp"), world.path("held-blobs-tmp"));
+    fs::write(&hold, "").expect("armed");
+    let command = world.command(&create).spawn().expect("started");
+    world.eventually("the first content on its disk", SOON, |_| held.exists().then_some(()));
+    fill(&inside);
+    fs::remove_file(&held).expect("it goes on");
+    let ended = Ended::of(command);
+    assert_eq!((ended.code, ended.refusal().as_str()), (Some(1), "no_space"), "{}", ended.stderr);
+    let hint = ended.value()["error"]["hint"].as_str().unwrap_or_default().to_owned();
+    assert!(hint.contains("Free space on the hub's disk"), "{hint}");
+    let workspaces = world.cortex(&["workspace", "ls", "--json"]).expect(0).value();
+    assert_eq!(workspaces, serde_json::json!([]));
+    // While it is full it is refused again, and the hub does all else.
+    assert_eq!(world.cortex(&create).refusal(), "no_space");
+    world.cortex(&["exec", "a", "--", "true"]).expect(0);
+
+    fs::remove_file(inside.join("filler")).expect("room");
+    let made = world.cortex(&create).expect(0).value();
+    assert_eq!((&made["name"], &made["revision"]), (&"notes".into(), &1.into()), "{made}");
+    let place = format!("a:{}", copy.display());
+    world.cortex(&["workspace", "attach", "notes", &place, "--wait", "--timeout", "50s"]).expect(0);
+    for n in 0..files {
+        assert!(fs::read(copy.join(format!("ملف-{n}"))).expect("it came") == content(n), "{n}");
+    }
 }
 
 #[test]

@@ -1,10 +1,18 @@
 //! Trees that come whole, in parts, spoilt, or with what was never asked for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use cortex_content::pack::{Added, PackWriter};
+use cortex_core::time::WallTime;
+use cortex_store::blobs::{FolderBlobs, Rules, SpaceRules, Sweep};
 use proptest::prelude::*;
 
+use super::super::io::Io;
 use super::super::played::{Folder, QUOTA, files, pair, store};
+use super::super::push::Push;
+use super::super::spool::Memory;
 use super::*;
 
 async fn received(hub: &Chunks, folder: &Arc<Folder>, scope: Vec<TreeId>, hold: Hold) -> Kept {
@@ -139,6 +147,72 @@ async fn a_tree_above_its_quota_is_refused_by_its_first_object() {
     assert_eq!(kept.result.expect_err("too much").code, Code::Quota);
     drop((sending, receiving));
     node.await.expect("no panic");
+}
+
+/// Gives what is asked for, as a caller does, until nothing is wanted for long or it is not taken.
+async fn give(push: &Push, folder: &Folder) {
+    loop {
+        let ids = push.wants(false, Duration::from_secs(20)).await;
+        let mut rest = &ids[..];
+        while let Some(first) = rest.first() {
+            let mut writer = PackWriter::new(1);
+            while let Some(id) = rest.first() {
+                if writer.add(*id, &folder.chunks.chunk(id).expect("its own")) == Added::Full {
+                    break;
+                }
+                rest = &rest[1..];
+            }
+            let pack = writer.finish().expect("it has chunks");
+            let taken = push.take([&pack.head.to_bytes()[..], &pack.tail[..]].concat().into()).await;
+            taken.unwrap_or_else(|refusal| panic!("{first}: {refusal:?}"));
+        }
+        assert!(!ids.is_empty(), "nothing is wanted");
+    }
+}
+
+#[tokio::test]
+async fn of_a_callers_tree_for_which_the_disk_has_no_room_nothing_is_left_and_it_comes_when_there_is() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let left = Arc::new(AtomicU64::new(u64::MAX));
+    let of = Arc::clone(&left);
+    let space =
+        SpaceRules { room: Arc::new(move || Ok(of.load(Ordering::SeqCst))), ..SpaceRules::unbounded() };
+    let (blobs, _) = FolderBlobs::open_with(&dir.path().join("chunks"), space).expect("opened");
+    let hub = Chunks::new(Arc::new(blobs), Io::start(1).expect("a thread"));
+    let folder = Folder::new();
+    (0..30_u64).for_each(|n| folder.write(&format!("ملف-{n}"), Some(&noise(n, 700_000))));
+    let receive = async |room_ends_with: usize| {
+        let push = Push::new(1, dir.path().join("push"), hub.lane(), Memory::default());
+        let (root, packs) = (folder.tree(), std::cell::Cell::new(0));
+        let order =
+            Order { root, quota: QUOTA, content: Content::All, scope: Vec::new(), is_repeated: false };
+        let moved = |_, _| {
+            packs.set(packs.get() + 1);
+            if packs.get() == room_ends_with {
+                left.store(0, Ordering::SeqCst);
+            }
+        };
+        let hold = Hold::new(&hub).expect("a pin");
+        tokio::select! {
+            received = caller::receive(&hub, order, hold, (&push, 0), moved) => received,
+            () = give(&push, &folder) => panic!("it goes on for ever"),
+        }
+    };
+    let bytes = || hub.blobs().figures().expect("told").bytes;
+    let refusal = receive(4).await.err().expect("no room");
+    assert_eq!(refusal.code, Code::NoSpace);
+    assert!(refusal.hint.contains("Free space on the hub's disk"), "{refusal:?}");
+    assert!(bytes() > 0, "some of it had come");
+    for _ in 0..3 {
+        let since = hub.blobs().begin().expect("begun");
+        let rules = Rules { young_ms: 0, condemned_ms: 0, ..Rules::default() };
+        hub.blobs().collect(Sweep { since, roots: &[], now: WallTime(1 << 42), rules }).expect("swept");
+    }
+    assert_eq!(bytes(), 0, "nothing of it is left");
+    left.store(u64::MAX, Ordering::SeqCst);
+    let hold = receive(usize::MAX).await.expect("there is room");
+    assert!(hub.complete(folder.tree(), hold.pin()).expect("walked").is_some());
+    assert_eq!(files(&hub, folder.tree()), folder.files());
 }
 
 proptest! {
