@@ -254,8 +254,9 @@ async fn an_order_that_cannot_be_is_refused_before_anything_is_sent() {
     // One that says less than there is.
     let order = with(with(order, "bytes", json!(1)), "bytes_max", json!(999));
     let transfer = id_of(&world.begin(order).await);
-    world.gives(&transfer, &folder, usize::MAX).await;
+    let asked = world.gives(&transfer, &folder, usize::MAX).await;
     assert_eq!(world.fails(&transfer).await, "quota");
+    assert_eq!(asked, [ContentId::from(folder.tree())], "its list tells, and no content is asked for");
     world.has_no_workspace().await;
     world.is_idle().await;
     world.stop().await;

@@ -72,7 +72,7 @@ fn a_tree_is_pushed_and_pushed_again_without_a_stream() {
 
 #[test]
 fn what_was_pushed_is_not_read_again_by_the_push_after_it() {
-    let (scene, source) = (Scene::new(), Source::new());
+    let (scene, source) = (Scene::in_memory(), Source::new());
     // Most of these get their names and are scanned within one step of the clock.
     for round in 0..20 {
         source.write("f", format!("{round}"));
