@@ -2,7 +2,7 @@
 //! packs than senders, however long the tree is, beside those that were made while the source was read.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cortex_content::asking::Answering;
@@ -21,7 +21,7 @@ use crate::error::Failure;
 /// Level of compression: what is sent is read once, and this is as fast as most disks.
 pub(super) const LEVEL: i32 = 1;
 /// So long a pack of which a part is asked for waits for the rest to be asked for.
-const REST_AWAITED: Duration = Duration::from_millis(100);
+const REST_AWAITED: Duration = Duration::from_millis(30);
 /// Ids that cannot be given which are remembered, so that their files can be named in the end.
 const MISSING_KEPT_MAX: usize = 100_000;
 
@@ -40,6 +40,9 @@ pub(in crate::cli) struct Packer(Arc<Shared>);
 
 struct Shared {
     state: Arc<Mutex<State>>,
+    /// Those that fill no pack. Under a lock of their own: whoever has the other one may be work that waits for the
+    /// thread that gives a writer back.
+    writers: std::sync::Mutex<Vec<PackWriter>>,
     /// Something was asked for, or given.
     news: Notify,
 }
@@ -51,7 +54,8 @@ struct State {
     ready: Ready,
     /// When something was asked for, or given.
     moved: Instant,
-    writers: Vec<PackWriter>,
+    /// So long a pack waits for its rest.
+    rest_awaited: Duration,
     missing: HashSet<ContentId>,
 }
 
@@ -68,9 +72,13 @@ enum Turn {
 impl Packer {
     /// Over a tree, of which these packs are made already.
     pub(in crate::cli) fn new(tree: Tree, ready: Ready) -> Self {
-        let (asked, missing) = (Answering::new(), HashSet::new());
-        let state = State { tree, asked, ready, moved: Instant::now(), writers: Vec::new(), missing };
-        Self(Arc::new(Shared { state: Arc::new(Mutex::new(state)), news: Notify::new() }))
+        Self::awaiting(REST_AWAITED, tree, ready)
+    }
+
+    fn awaiting(rest_awaited: Duration, tree: Tree, ready: Ready) -> Self {
+        let (asked, missing, moved) = (Answering::new(), HashSet::new(), Instant::now());
+        let state = Arc::new(Mutex::new(State { tree, asked, ready, moved, rest_awaited, missing }));
+        Self(Arc::new(Shared { state, writers: std::sync::Mutex::default(), news: Notify::new() }))
     }
 
     /// Asks for these, behind what was asked for before. Waits until there is room for them.
@@ -153,14 +161,18 @@ fn ended() -> Failure {
 impl Shared {
     /// Reads and packs what was asked for first. Others go on meanwhile as soon as it is read.
     fn make(&self, mut state: OwnedMutexGuard<State>) -> Result<Parcel, Refusal> {
-        let mut writer = state.writers.pop().unwrap_or_else(|| PackWriter::new(LEVEL));
+        let mut writer = self.writers().pop().unwrap_or_else(|| PackWriter::new(LEVEL));
         let missing = state.fill(&mut writer);
         drop(state);
         self.news.notify_waiters();
         let missing = missing?;
         let pack = writer.finish();
-        self.state.blocking_lock().writers.push(writer);
+        self.writers().push(writer);
         Ok(Parcel { pack, missing })
+    }
+
+    fn writers(&self) -> MutexGuard<'_, Vec<PackWriter>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,7 +201,7 @@ impl State {
             return Ok(Turn::Wait(None));
         }
         // What is asked for next may be the rest of it.
-        let until = self.moved + REST_AWAITED;
+        let until = self.moved + self.rest_awaited;
         if Instant::now() < until {
             return Ok(Turn::Wait(Some(until)));
         }
@@ -305,14 +317,14 @@ mod tests {
         let making = Making::new();
         let take = |id, bytes: &[u8]| making.take(id, bytes);
         let tree = Tree::open(here.path(), &LocalSpec::default(), None, None, Some(&take)).expect("a tree");
-        let packer = Packer::new(tree, making.end());
+        let packer = Packer::awaiting(Duration::from_millis(500), tree, making.end());
         // What is ready is not read again.
         (0..6).for_each(|n| std::fs::remove_file(here.path().join(n.to_string())).expect("removed"));
         packer.want(ids[..2].to_vec()).await.expect("room");
         {
             let early = packer.next();
             tokio::pin!(early);
-            let soon = REST_AWAITED / 4;
+            let soon = Duration::from_millis(20);
             assert!(tokio::time::timeout(soon, &mut early).await.is_err(), "the rest may be asked for");
             packer.want(vec![ids[2], ids[6]]).await.expect("room");
             assert_eq!(ids_in(early.await.expect("most").pack.expect("a pack")), ids[..3]);
@@ -346,6 +358,41 @@ mod tests {
         let mut expected = [&[root], &all[..]].concat();
         expected.sort_unstable();
         assert_eq!(ids, expected);
+    }
+
+    /// As at the limit of processes of a user.
+    #[test]
+    fn two_senders_are_served_where_one_thread_does_all_the_work() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .expect("a runtime");
+        let here = tempfile::tempdir().expect("a folder");
+        // So much that it takes a while to compress it.
+        let file = |n: u64| {
+            let (id, bytes) = chunk(n);
+            std::fs::write(here.path().join(n.to_string()), bytes).expect("write");
+            id
+        };
+        let all: Vec<ContentId> = (0..6).map(file).collect();
+        let tree = || Tree::open(here.path(), &LocalSpec::default(), None, None, None).expect("a tree");
+        let serve = async {
+            for _ in 0..10 {
+                let packer = Packer::new(tree(), Ready::default());
+                packer.want(all[..3].to_vec()).await.expect("room");
+                let other = packer.clone();
+                let (one, two) = tokio::join!(packer.next(), async {
+                    other.want(all[3..].to_vec()).await.expect("room");
+                    other.next().await
+                });
+                let packs = [one, two].map(|parcel| parcel.expect("something").pack.expect("a pack"));
+                assert_eq!(packs.into_iter().flat_map(ids_in).collect::<HashSet<_>>().len(), 6);
+            }
+        };
+        let in_time = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), serve).await });
+        runtime.shutdown_background();
+        in_time.expect("it stands still");
     }
 
     #[tokio::test]
