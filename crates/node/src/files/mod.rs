@@ -33,6 +33,7 @@ pub(crate) mod relay;
 pub(crate) mod remove;
 pub(crate) mod scan;
 pub(crate) mod seam;
+mod spans;
 pub(crate) mod swap;
 pub(crate) mod sweep;
 mod target;

@@ -8,6 +8,7 @@ use cortex_core::files::content::ContentId;
 
 use super::beneath::Stat;
 use super::fault::Fault;
+use super::spans;
 
 /// Bytes of one read.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -24,17 +25,24 @@ pub(crate) struct Hashed {
     pub(crate) stat: Stat,
 }
 
-/// Hashes a file.
+/// Hashes a file; a long one by several threads.
 pub(crate) fn hash(file: &File) -> Result<Hashed, Fault> {
     let (etag, stat) = steady(file, |file| {
-        let mut hasher = blake3::Hasher::new();
-        pieces(file, 0, u64::MAX, |piece| {
-            hasher.update(piece);
-            Ok(())
-        })?;
-        Ok((ContentId::new(hasher.finalize().into()), Some(hasher.count())))
+        let size = Stat::of_open(file)?.size;
+        let by_several = if spans::is_long(size) { spans::hash(file, size) } else { None };
+        let (etag, bytes) = by_several.unwrap_or_else(|| hash_alone(file))?;
+        Ok((etag, Some(bytes)))
     })?;
     Ok(Hashed { etag, stat })
+}
+
+fn hash_alone(file: &File) -> Result<(ContentId, u64), Fault> {
+    let mut hasher = blake3::Hasher::new();
+    pieces(file, 0, u64::MAX, |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    Ok((ContentId::new(hasher.finalize().into()), hasher.count()))
 }
 
 /// Reads a file of at most `max` bytes whole, and hashes it. [`Fault::TooMany`] beyond.

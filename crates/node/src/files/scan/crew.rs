@@ -21,7 +21,8 @@ use super::super::beneath::Dir;
 use super::super::fault::Fault;
 use super::cache::{Cache, Sums, Writer};
 use super::clock::Clock;
-use super::pass::{Done, Found, Guide, Level, Pass, entry};
+use super::level::{Done, Level, entry};
+use super::pass::{Found, Guide, Pass};
 use super::rules::Rules;
 use super::writers::Writers;
 use super::{Objects, Tell};
@@ -29,8 +30,6 @@ use super::{Objects, Tell};
 /// Entries that are looked at before others are called: a thread takes as long to start. In tests few, so that the
 /// small folders there are gone over by several.
 const ALONE: u64 = if cfg!(test) { 2 } else { 512 };
-/// Threads of one pass. Each takes up to 1.3 MiB.
-const THREADS_MAX: usize = 8;
 /// How often it is told how far a pass is whose first thread has nothing to do.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
@@ -173,12 +172,6 @@ impl<'a> Crew<'a> {
             desk: Mutex::default(),
             news: Condvar::new(),
         })
-    }
-
-    /// As many threads as there are processors, and no more than so many.
-    pub(super) fn threads() -> usize {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        if cfg!(test) { 3 } else { processors.min(THREADS_MAX) }
     }
 
     /// Goes over all of a folder. What was found before a fault is given as well.

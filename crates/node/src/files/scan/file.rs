@@ -21,9 +21,6 @@ const HOLLOW_BYTES_MIN: u64 = 16 * 1024 * 1024 * 1024;
 /// A longer one only when at least such a part of it is on the disk: else somebody could keep a scan busy
 /// for hours with a file that takes no room.
 const HOLLOW_PART: u64 = 16;
-/// From that length on several threads read a file: for a shorter one they would take longer than they save.
-const SPANS_BYTES_MIN: u64 = 4 * spans::SPAN_BYTES as u64;
-
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
@@ -51,7 +48,7 @@ pub(super) fn is_too_large(file: &File, seen: &Stat) -> Result<bool, Fault> {
 
 /// Whether it pays to read a file by several threads.
 pub(super) const fn is_long(seen: &Stat) -> bool {
-    seen.size >= SPANS_BYTES_MIN
+    super::super::spans::is_long(seen.size)
 }
 
 impl Reader {

@@ -13,6 +13,7 @@ mod clock;
 mod crew;
 mod file;
 mod identity;
+mod level;
 mod objects;
 mod pass;
 mod rules;
@@ -38,8 +39,10 @@ pub(crate) use source::{Places, Source};
 
 use super::beneath::{Dir, Stat};
 use super::fault::Fault;
+use super::spans;
 use crew::Crew;
-use pass::{Done, Found, Guide, Pass};
+use level::Done;
+use pass::{Found, Guide, Pass};
 use rules::Rules;
 
 /// The folder at the top of a scanned one that holds our own files: the marker, the cache, what is being
@@ -147,7 +150,7 @@ pub(crate) fn scan(
     cache: &mut Cache,
     take: Option<&Take<'_>>,
 ) -> Result<Scanned, Fault> {
-    whole(dir, &Guide { take, ..Guide::of(spec) }, cache, None, Crew::threads())
+    whole(dir, &Guide { take, ..Guide::of(spec) }, cache, None, spans::threads())
 }
 
 /// A file that was written since the last scan, by whoever knows what is in it.
@@ -176,7 +179,7 @@ pub(crate) fn scan_telling(
     tell: &Tell<'_>,
 ) -> Result<Scanned, Fault> {
     let guide = Guide { base: sticky, wrote: Some(wrote), asks_writers: true, ..Guide::of(spec) };
-    whole(dir, &guide, cache, Some(tell), Crew::threads())
+    whole(dir, &guide, cache, Some(tell), spans::threads())
 }
 
 /// Whether an entry is left out whatever ignore files say, by its path and whether it is a folder.

@@ -14,20 +14,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder};
 
-use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{ChainingValue, HasherExt as _};
 use cortex_content::chunk::next_len;
 use cortex_content::pack::ChunkRef;
 use cortex_core::files::content::ContentId;
 use cortex_core::limits::CHUNK_BYTES_MAX;
 
 use super::super::super::fault::Fault;
+use super::super::super::spans::{self, SPAN_BYTES};
 use super::super::Take;
 use super::Content;
-
-/// Bytes of a span: a power of two, so that the hash of the file is put together from theirs.
-pub(super) const SPAN_BYTES: usize = 4 * 1024 * 1024;
-/// Threads for one file. There is one span more than threads in memory, each with 4.25 MiB.
-const THREADS_MAX: usize = 8;
 
 /// One span, and what lies behind it that a chunk of it may need.
 struct Span {
@@ -43,8 +39,8 @@ struct Span {
 /// A span, or why there is none: a panic of its thread, a fault, or a file that is shorter than it was.
 type Read = Result<Result<Option<Span>, Fault>, Box<dyn Any + Send>>;
 
-/// Reads a file of this size. `None` where no thread may be started, and for a file of one span: nothing was read
-/// then.
+/// Reads a file of this size. `None` where no thread may be started or no second one is of use, and for a file of one
+/// span: nothing was read then.
 pub(super) fn cut(
     file: &File,
     size: u64,
@@ -52,11 +48,11 @@ pub(super) fn cut(
     tell: &dyn Fn(u64),
     take: Option<&Take<'_>>,
 ) -> Option<Result<Option<Content>, Fault>> {
-    let count = size.div_ceil(SPAN_BYTES as u64);
-    if count < 2 {
+    let (count, threads) = (spans::count(size), spans::threads());
+    if count < 2 || threads < 2 {
         return None;
     }
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    // One span more than threads is in memory, each with 4.25 MiB.
     let (free, room) = sync_channel(threads + 1);
     // Whoever has room has the next number, so that what is waited for is always being read.
     let desk = Mutex::new((room, 0..count));
@@ -110,8 +106,7 @@ fn look(file: &File, size: u64, number: u64, mut bytes: Vec<u8>) -> Result<Optio
         Err(error) => return Err(error.into()),
     }
     let own = &bytes[..filled.min(SPAN_BYTES)];
-    let mut hasher = blake3::Hasher::new();
-    let hash = hasher.set_input_offset(offset).update(own).finalize_non_root();
+    let hash = spans::hasher(offset).update(own).finalize_non_root();
     let (mut cuts, mut at) = (Vec::new(), 0);
     let is_end = offset + filled as u64 == size;
     while at < own.len() {
@@ -148,7 +143,7 @@ impl Together {
         take: Option<&Take<'_>>,
     ) -> Result<Option<Content>, Fault> {
         let mut early = BTreeMap::new();
-        let mut left = self.size.div_ceil(SPAN_BYTES as u64);
+        let mut left = spans::count(self.size);
         while left > 0 {
             let Ok(span) = read.recv() else { return Err(Fault::Restless) };
             let Some(span) = span.unwrap_or_else(|panic| resume_unwind(panic))? else { return Ok(None) };
@@ -166,9 +161,7 @@ impl Together {
         if is_longer || self.at != self.size {
             return Ok(None);
         }
-        let (one, other) = self.hashes.split_at(half(self.hashes.len()));
-        let id = merge_subtrees_root(&merged(one), &merged(other), Mode::Hash);
-        Ok(Some(Content { id: ContentId::new(id.into()), chunks: self.chunks }))
+        Ok(Some(Content { id: spans::together(&self.hashes), chunks: self.chunks }))
     }
 
     /// The next span. Its cuts hold from the first at which a chunk begins.
@@ -195,20 +188,5 @@ impl Span {
     /// Bytes that are no other span's.
     fn own(&self) -> usize {
         self.filled.min(SPAN_BYTES)
-    }
-}
-
-/// How many of so many spans are in the left half of the tree: a power of two, and less than all.
-fn half(spans: usize) -> usize {
-    spans.next_power_of_two() / 2
-}
-
-fn merged(spans: &[ChainingValue]) -> ChainingValue {
-    match spans {
-        [one] => *one,
-        all => {
-            let (one, other) = all.split_at(half(all.len()));
-            merge_subtrees_non_root(&merged(one), &merged(other), Mode::Hash)
-        }
     }
 }

@@ -40,7 +40,7 @@ fn alone(file: &File, size: u64) -> Read {
 }
 
 /// Spans of a length, and a bit.
-const SPAN: usize = spans::SPAN_BYTES;
+const SPAN: usize = super::super::super::spans::SPAN_BYTES;
 
 #[test]
 fn a_long_file_is_the_same_read_by_several_threads_and_by_one() {
