@@ -19,7 +19,7 @@ pub(super) const SPAN_BYTES: usize = 4 * 1024 * 1024;
 const LONG_BYTES_MIN: u64 = 4 * SPAN_BYTES as u64;
 /// Threads that work on one thing.
 const THREADS_MAX: usize = 8;
-/// So much of the memory that a process may have is there for each thread. It takes a tenth of it at most: the stack,
+/// So much of the memory that a process may have is there for each thread. It takes an eighth of it at most: the stack,
 /// 1.25 MiB to cut files, and 4.25 MiB for a span that is cut.
 const BYTES_PER_THREAD: u64 = 64 * 1024 * 1024;
 
